@@ -1,0 +1,1 @@
+"""Countersign: certificate signing requests that a quorum of people agreed to."""
