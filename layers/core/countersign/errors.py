@@ -1,0 +1,84 @@
+"""The names that the state machine retries, catches and reports.
+
+Step Functions matches the class name of the leaf and nothing else: inheritance is invisible to it,
+so a class exists only where somebody reacts differently to it.
+"""
+
+import json
+
+
+class CountersignError(Exception):
+    """Base of every error that leaves a function.
+
+    `str(error)` is one line of JSON `{message, field?, errorCode?, reason?, httpStatus?, action}`:
+    Lambda copies it into `errorMessage`, CloseEnrollment reads it from there.
+
+    Args:
+        message: what failed, on which object; never a secret.
+        action: what the reader should do next.
+        field: path of the offending field of the request, for example `key.policy.ruleUse`.
+        error_code: TSB's integer `errorCode`.
+        reason: TSB's dotted resource key, for example `res.error.key.already.existing`.
+        http_status: the status of TSB's answer.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        action: str,
+        field: str | None = None,
+        error_code: int | None = None,
+        reason: str | None = None,
+        http_status: int | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.action = action
+        self.field = field
+        self.error_code = error_code
+        self.reason = reason
+        self.http_status = http_status
+
+    def __str__(self) -> str:
+        values = {
+            "message": self.message,
+            "field": self.field,
+            "errorCode": self.error_code,
+            "reason": self.reason,
+            "httpStatus": self.http_status,
+            "action": self.action,
+        }
+        return json.dumps({name: value for name, value in values.items() if value is not None})
+
+
+class InvalidEnrollmentError(CountersignError):
+    """The request cannot be accepted; nothing was created. The execution fails."""
+
+
+class EnrollmentConflictError(CountersignError):
+    """The enrollment id belongs to another request, which stays untouched. The execution fails."""
+
+
+class KeyConflictError(CountersignError):
+    """The key label belongs to somebody else, or to a key other than asked. The execution fails."""
+
+
+class TsbUnavailableError(CountersignError):
+    """TSB surely did not execute the call. Retried with backoff; PollRequest looks again later."""
+
+
+class TsbNoAnswerError(CountersignError):
+    """TSB may have executed the call. CreateKey retries, RequestCsr discards the key."""
+
+
+class TsbRefusedError(CountersignError):
+    """TSB answered that it will not, or its request FAILED. The execution fails."""
+
+
+class TsbCredentialsError(CountersignError):
+    """TSB accepts no API key, token or certificate that we have. The execution fails."""
+
+
+class CsrInvalidError(CountersignError):
+    """What came back is not what was asked; it is never stored as issued. The execution fails."""
