@@ -82,3 +82,9 @@ class TsbCredentialsError(CountersignError):
 
 class CsrInvalidError(CountersignError):
     """What came back is not what was asked; it is never stored as issued. The execution fails."""
+
+
+class AwsCallError(CountersignError):
+    """An AWS service refused, or was silent after the SDK's own retries. Retried where a state may
+    run twice; a botocore class would reach the state machine under one of a hundred names.
+    """

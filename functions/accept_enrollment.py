@@ -1,0 +1,26 @@
+"""State AcceptEnrollment."""
+
+from typing import Any
+
+from aws_lambda_powertools import Logger
+from aws_lambda_powertools.utilities.typing import LambdaContext
+
+from countersign import enrollment
+from countersign.aws import stack
+from countersign.models import AcceptEnrollmentInput
+from countersign.settings import settings
+
+logger = Logger()
+
+
+@logger.inject_lambda_context
+def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
+    given = AcceptEnrollmentInput.read(event)
+    logger.append_keys(execution_arn=given.execution.arn)
+    result = enrollment.accept_enrollment(
+        given,
+        records=stack.records(),
+        objects=stack.objects(),
+        key_password_prefix=settings().key_password_prefix,
+    )
+    return result.dump()

@@ -1,0 +1,19 @@
+"""State CloseEnrollment, and the backstop for executions that ended without it."""
+
+from typing import Any
+
+from aws_lambda_powertools import Logger
+from aws_lambda_powertools.utilities.typing import LambdaContext
+
+from countersign import outcome
+from countersign.aws import executions, stack
+
+logger = Logger()
+
+
+@logger.inject_lambda_context
+def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
+    given = outcome.closing(event, executions.describe_input)
+    logger.append_keys(execution_arn=given.execution.arn)
+    result = outcome.close_enrollment(given, records=stack.records(), bus=stack.bus())
+    return result.dump()

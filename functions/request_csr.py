@@ -1,0 +1,26 @@
+"""State RequestCsr."""
+
+from typing import Any
+
+from aws_lambda_powertools import Logger
+from aws_lambda_powertools.utilities.typing import LambdaContext
+
+from countersign import enrollment
+from countersign.aws import stack
+from countersign.models import RequestCsrInput
+
+logger = Logger()
+
+
+@logger.inject_lambda_context
+def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
+    given = RequestCsrInput.read(event)
+    logger.append_keys(enrollment_id=given.enrollment_id, execution_arn=given.execution_arn)
+    result = enrollment.request_csr(
+        given,
+        records=stack.records(),
+        tsb=stack.tsb(),
+        password=stack.password,
+        pace=stack.pace(),
+    )
+    return result.dump()

@@ -1,0 +1,26 @@
+"""State StoreCsr."""
+
+from typing import Any
+
+from aws_lambda_powertools import Logger
+from aws_lambda_powertools.utilities.typing import LambdaContext
+
+from countersign import enrollment
+from countersign.aws import stack
+from countersign.models import StoreCsrInput
+
+logger = Logger()
+
+
+@logger.inject_lambda_context
+def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
+    given = StoreCsrInput.read(event)
+    logger.append_keys(enrollment_id=given.enrollment_id, execution_arn=given.execution_arn)
+    result = enrollment.store_csr(
+        given,
+        records=stack.records(),
+        objects=stack.objects(),
+        tsb=stack.tsb(),
+        password=stack.password,
+    )
+    return result.dump()

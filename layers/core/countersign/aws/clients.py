@@ -1,0 +1,52 @@
+"""boto3 clients, made when first used and kept for the warm invocations."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from typing import Any
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+from countersign.errors import AwsCallError
+
+# Below the functions' Timeout of 30 s, so that we say what failed before Lambda kills us.
+CONNECT_TIMEOUT_SECONDS = 3
+READ_TIMEOUT_SECONDS = 10
+
+
+@cache
+def client(service: str, *, retries: int = 2) -> Any:
+    """The boto3 client of `service`; `retries` of the SDK beside the first try."""
+    config = Config(
+        connect_timeout=CONNECT_TIMEOUT_SECONDS,
+        read_timeout=READ_TIMEOUT_SECONDS,
+        retries={"total_max_attempts": retries + 1, "mode": "standard"},
+    )
+    return boto3.client(service, config=config)  # type: ignore[call-overload]
+
+
+@contextmanager
+def named_errors(doing: str) -> Iterator[None]:
+    """Turn what the SDK raises into one name that the state machine knows.
+
+    Raises:
+        AwsCallError: says what was being done and the service's error code.
+    """
+    try:
+        yield
+    except ClientError as error:
+        code = error.response.get("Error", {}).get("Code", "unknown")
+        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+        raise AwsCallError(
+            f"{doing}: AWS answered {code}",
+            reason=code,
+            http_status=status,
+            action="Look up the code; AccessDenied means the stack's roles were changed.",
+        ) from error
+    except BotoCoreError as error:
+        raise AwsCallError(
+            f"{doing}: {type(error).__name__}",
+            action="Check the network path from the function to the AWS endpoint.",
+        ) from error

@@ -1,0 +1,65 @@
+"""The bucket: what was asked, what TSB answered, what was issued."""
+
+import hashlib
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from countersign.aws.clients import client, named_errors
+
+MAX_ANSWERS = 20  # of one kind kept for one state: more is a loop, and the first ones tell the story
+
+
+class Objects:
+    """Objects below `enrollments/<id>/`, written once and never over another."""
+
+    def __init__(self, bucket: str) -> None:
+        self.bucket = bucket
+
+    def put_once(self, key: str, body: bytes, content_type: str) -> str | None:
+        """Write an object that must not exist, or that must be this one.
+
+        Idempotent: an object there with the same SHA-256 counts as written.
+
+        Returns:
+            Its version id (of a bucket with versioning).
+
+        Raises:
+            FileExistsError: another object lies there; it stays.
+            AwsCallError: S3 refused or was silent.
+        """
+        version, clash = self._put(key, body, content_type)
+        if clash:
+            raise FileExistsError(key)
+        return version
+
+    def keep_answer(self, enrollment_id: str, state: str, raw: str) -> None:
+        """Keep TSB's answer as it came, as `tsb/<state>-<n>.json`: evidence cannot be made later.
+
+        Idempotent: an answer that is there already is not written again.
+        """
+        for number in range(1, MAX_ANSWERS + 1):
+            key = f"enrollments/{enrollment_id}/tsb/{state}-{number}.json"
+            _, clash = self._put(key, raw.encode(), "application/json")
+            if not clash:
+                return
+
+    def _put(self, key: str, body: bytes, content_type: str) -> tuple[str | None, bool]:
+        with named_errors(f"writing {key}"):
+            try:
+                answer: Any = client("s3").put_object(
+                    Bucket=self.bucket,
+                    Key=key,
+                    Body=body,
+                    ContentType=content_type,
+                    ChecksumAlgorithm="SHA256",
+                    IfNoneMatch="*",
+                )
+            except ClientError as error:
+                if error.response.get("Error", {}).get("Code") != "PreconditionFailed":
+                    raise
+                answer = client("s3").get_object(Bucket=self.bucket, Key=key)
+                there = hashlib.sha256(answer["Body"].read()).digest()
+                if there != hashlib.sha256(body).digest():
+                    return None, True
+        return answer.get("VersionId"), False

@@ -1,0 +1,154 @@
+"""The table of enrollments and of label claims. Every write is conditional."""
+
+from decimal import Decimal
+from typing import Any
+
+from boto3.dynamodb.types import TypeDeserializer, TypeSerializer
+from botocore.exceptions import ClientError
+
+from countersign.aws.clients import client, named_errors
+
+Item = dict[str, Any]
+_serialize = TypeSerializer().serialize
+_deserialize = TypeDeserializer().deserialize
+
+
+class Records:
+    """Items by id: an enrollment's, or `label#<label>` for the claim of a key label.
+
+    A write whose condition does not hold returns the item as it stands and changes nothing; a
+    write that took place returns None. The SDK's retries are harmless: a condition that our own
+    first try made false shows an item that is ours, which callers recognise.
+    """
+
+    def __init__(self, table_name: str) -> None:
+        self._table_name = table_name
+
+    def get(self, item_id: str) -> Item | None:
+        """The item as it stands now, or None."""
+        with named_errors(f"reading record {item_id}"):
+            answer = client("dynamodb").get_item(
+                TableName=self._table_name, Key=_key(item_id), ConsistentRead=True
+            )
+        return _item(answer.get("Item"))
+
+    def put(self, item: Item, *, when: Item | None = None) -> Item | None:
+        """Write a whole item: where there is none, or where the one there has the values `when`."""
+        condition = _Expression()
+        text = condition.all_equal(when) if when else "attribute_not_exists(id)"
+        return self._write(
+            f"claiming {item['id']}",
+            client("dynamodb").put_item,
+            Item={name: _serialize(value) for name, value in item.items()},
+            ConditionExpression=text,
+            **condition.arguments(),
+        )
+
+    def update(
+        self,
+        item_id: str,
+        values: Item,
+        *,
+        when: Item | None = None,
+        absent: tuple[str, ...] = (),
+        remove: tuple[str, ...] = (),
+    ) -> Item | None:
+        """Set some attributes of an item that exists.
+
+        Args:
+            item_id: its id.
+            values: by attribute; a dot reaches into a map that is there (`times.ended`).
+            when: values that the item must have, by attribute.
+            absent: attributes that it must not have.
+            remove: attributes to take away.
+        """
+        expression = _Expression()
+        sets = ", ".join(
+            f"{expression.name(name)} = {expression.value(value)}" for name, value in values.items()
+        )
+        removes = ", ".join(expression.name(name) for name in remove)
+        conditions = [
+            "attribute_exists(id)",
+            *([expression.all_equal(when)] if when else []),
+            *(f"attribute_not_exists({expression.name(name)})" for name in absent),
+        ]
+        return self._write(
+            f"updating record {item_id}",
+            client("dynamodb").update_item,
+            Key=_key(item_id),
+            UpdateExpression=f"SET {sets}" + (f" REMOVE {removes}" if removes else ""),
+            ConditionExpression=" AND ".join(conditions),
+            **expression.arguments(),
+        )
+
+    def delete(self, item_id: str, *, when: Item) -> None:
+        """Take an item away if it has the values `when`; without effect where it has not."""
+        condition = _Expression()
+        self._write(
+            f"deleting {item_id}",
+            client("dynamodb").delete_item,
+            Key=_key(item_id),
+            ConditionExpression=condition.all_equal(when),
+            **condition.arguments(),
+        )
+
+    def _write(self, doing: str, call: Any, **arguments: Any) -> Item | None:
+        with named_errors(doing):
+            try:
+                call(
+                    TableName=self._table_name,
+                    ReturnValuesOnConditionCheckFailure="ALL_OLD",
+                    **arguments,
+                )
+            except ClientError as error:
+                if error.response.get("Error", {}).get("Code") != "ConditionalCheckFailedException":
+                    raise
+                return _item(error.response.get("Item")) or {}
+        return None
+
+
+class _Expression:
+    """Placeholders for names and values: any attribute name may be a reserved word."""
+
+    def __init__(self) -> None:
+        self._names: dict[str, str] = {}
+        self._values: dict[str, Any] = {}
+
+    def name(self, path: str) -> str:
+        for part in path.split("."):
+            self._names[f"#{part}"] = part
+        return ".".join(f"#{part}" for part in path.split("."))
+
+    def value(self, value: Any) -> str:
+        placeholder = f":v{len(self._values)}"
+        self._values[placeholder] = _serialize(value)
+        return placeholder
+
+    def all_equal(self, values: Item) -> str:
+        return " AND ".join(
+            f"{self.name(name)} = {self.value(value)}" for name, value in values.items()
+        )
+
+    def arguments(self) -> dict[str, Any]:
+        given = {
+            "ExpressionAttributeNames": self._names,
+            "ExpressionAttributeValues": self._values,
+        }
+        return {name: value for name, value in given.items() if value}
+
+
+def _key(item_id: str) -> dict[str, Any]:
+    return {"id": {"S": item_id}}
+
+
+def _item(raw: dict[str, Any] | None) -> Item | None:
+    return {name: _plain(_deserialize(value)) for name, value in raw.items()} if raw else None
+
+
+def _plain(value: Any) -> Any:
+    """Without DynamoDB's Decimal: every number that we write is an integer."""
+    if isinstance(value, dict):
+        return {name: _plain(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_plain(inner) for inner in value]
+    return int(value) if isinstance(value, Decimal) else value

@@ -1,0 +1,585 @@
+"""What each state decides. One function per state, in the order of the state machine.
+
+Every function may run twice and says how it copes. Stores, bus and TSB are handed in; nothing here
+knows where they are.
+"""
+
+import base64
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+from countersign import csr, outcome, policy, polling, request
+from countersign import models as m
+from countersign.errors import (
+    CsrInvalidError,
+    EnrollmentConflictError,
+    KeyConflictError,
+    TsbCredentialsError,
+    TsbNoAnswerError,
+    TsbRefusedError,
+    TsbUnavailableError,
+)
+from countersign.tsb import KEY_ALREADY_EXISTING, KEY_NOT_EXISTENT, Key, TsbClient
+
+if TYPE_CHECKING:
+    from countersign.aws.objects import Objects
+    from countersign.aws.records import Item, Records
+
+CLOCK_SKEW = timedelta(seconds=60)  # between our clock and the HSM's
+MAX_FRESH_STARTS = 1  # after a lost answer; a second loss is no accident
+WAITING = ("PENDING", "APPROVED")
+CLAIM_ROUNDS = 3  # a claim can be lost to a rival at most once per rule of `_claim`
+
+type Password = Callable[[str], str]  # the text of the secret at this ARN
+
+
+def accept_enrollment(
+    given: m.AcceptEnrollmentInput,
+    *,
+    records: "Records",
+    objects: "Objects",
+    key_password_prefix: str,
+) -> m.Accepted | m.OutcomeDocument:
+    """Validate the request and claim its enrollment id, before anything else exists.
+
+    Idempotent: an execution finds its own claim again.
+
+    Returns:
+        The claimed enrollment, or, for a request that another execution carries out already, that
+        enrollment's document with `duplicate`.
+
+    Raises:
+        InvalidEnrollmentError: the request cannot be accepted.
+        EnrollmentConflictError: the id belongs to another request.
+    """
+    raw, origin = request.split_input(given.execution.input)
+    request.read(raw, key_password_prefix=key_password_prefix)
+    enrollment_id = request.enrollment_id(given.execution.input, given.execution.name)
+    accepted_at = m.timestamp(m.now())
+    record = {
+        "id": enrollment_id,
+        "schemaVersion": m.SCHEMA_VERSION,
+        "attempt": 1,
+        "executionArn": given.execution.arn,
+        "origin": origin.model_dump(mode="json", exclude_none=True),
+        "requestSha256": request.sha256(raw),
+        "request": raw,
+        "stage": "AcceptEnrollment",
+        "acceptedAt": accepted_at,  # beside times.accepted: an index key is a top-level attribute
+        "times": {"accepted": accepted_at},
+    }
+    attempt, other = _claim(record, records)
+    if other is not None:
+        return outcome.document(other).model_copy(update={"duplicate": True})
+    _put_once(objects, f"enrollments/{enrollment_id}/request.json", request.canonical(raw))
+    return m.Accepted(
+        enrollment_id=enrollment_id,
+        attempt=attempt,
+        request={name: value for name, value in raw.items() if name != "enrollmentId"},
+    )
+
+
+def _claim(record: "Item", records: "Records") -> tuple[int, "Item | None"]:
+    """The attempt that is ours, or the record of the execution that has the id."""
+    there = records.put(record)
+    for _ in range(CLAIM_ROUNDS):
+        if there is None:
+            return record["attempt"], None
+        if there.get("executionArn") == record["executionArn"]:
+            return there["attempt"], None
+        # A refused request claimed nothing: the corrected one may take its id.
+        if there.get("requestSha256") not in (None, record["requestSha256"]):
+            break
+        if "executionArn" not in there:
+            taken = {"executionArn": record["executionArn"], "stage": record["stage"]}
+            record = {**record, "attempt": there["attempt"]}
+            there = records.update(
+                record["id"],
+                taken,
+                when={"requestSha256": record["requestSha256"]},
+                absent=("executionArn",),
+            )
+        elif there.get("outcome") == m.Outcome.FAILED and not there.keys() & {"intent", "requestId"}:
+            record = {**record, "attempt": there["attempt"] + 1}
+            there = records.put(
+                record, when={name: there[name] for name in ("executionArn", "attempt", "outcome")}
+            )
+        else:
+            return there["attempt"], there
+    raise EnrollmentConflictError(
+        f"enrollment id {record['id']} belongs to another request",
+        field="request.enrollmentId",
+        action="Choose another enrollmentId, or send the first request again to get its enrollment.",
+    )
+
+
+def create_key(
+    given: m.CreateKeyInput,
+    *,
+    records: "Records",
+    objects: "Objects",
+    tsb: TsbClient,
+    password: Password,
+) -> m.CreatedKey:
+    """Create the key under its policy, or adopt the one that a lost answer left behind.
+
+    Idempotent: the label is claimed first; a key found under it (608) is adopted only if the claim
+    is ours, it is not older than the claim, and it is what was asked.
+
+    Raises:
+        KeyConflictError: the label belongs to another enrollment, or a key under it is not ours.
+        TsbUnavailableError, TsbNoAnswerError: the state machine retries.
+        TsbRefusedError, TsbCredentialsError: the execution fails.
+    Source: TSB REST API, POST /v1/key, POST /v1/key/attributes.
+    """
+    key = given.request.key
+    there = _progress(given, records, {"stage": "CreateKey", "keyLabel": key.label})
+    if there is not None:
+        return m.CreatedKey(label=key.label, public_key=None, public_key_sha256=None)
+    claimed_at = _claim_label(given, records)
+    secret = password(key.password.secret_arn) if key.password else None
+    try:
+        answer = tsb.create_key(request.tsb_key(given.request, secret))
+    except TsbRefusedError as error:
+        if error.error_code != KEY_ALREADY_EXISTING:
+            _release_label(given, records)
+            raise
+        answer = tsb.key_attributes(key.label, secret)
+        if answer.key.create_time < claimed_at - CLOCK_SKEW:
+            _release_label(given, records)
+            raise _key_conflict(key.label, "was there before this enrollment began") from error
+    objects.keep_answer(given.enrollment_id, "create-key", answer.raw)
+    _require_as_asked(answer.key, key)
+    fingerprint = csr.spki_sha256(answer.key.public_key)
+    _require_own(
+        given,
+        records.update(
+            given.enrollment_id,
+            {
+                "publicKeySha256": fingerprint,
+                "times.keyCreated": m.timestamp(answer.key.create_time),
+            },
+            when={"executionArn": given.execution_arn},
+        ),
+    )
+    return m.CreatedKey(
+        label=key.label, public_key=answer.key.public_key, public_key_sha256=fingerprint
+    )
+
+
+def _claim_label(given: m.CreateKeyInput, records: "Records") -> datetime:
+    """When this enrollment claimed the label: no key of ours can be older."""
+    label = given.request.key.label
+    claim = {
+        "id": f"label#{label}",
+        "enrollmentId": given.enrollment_id,
+        "claimedAt": m.timestamp(m.now()),
+    }
+    there = records.put(claim) or claim
+    if there["enrollmentId"] != given.enrollment_id:
+        raise _key_conflict(label, f"is claimed by enrollment {there['enrollmentId']}")
+    return datetime.fromisoformat(there["claimedAt"])
+
+
+def _release_label(given: m.CreateKeyInput, records: "Records") -> None:
+    records.delete(
+        f"label#{given.request.key.label}", when={"enrollmentId": given.enrollment_id}
+    )
+
+
+def _require_as_asked(reported: Key, asked: m.KeyRequest) -> None:
+    """The HSM's word against the request: attributes, algorithm, size and policy."""
+    wanted = asked.attributes.dump()
+    different = [
+        f"attributes.{name}"
+        for name, value in reported.attributes.items()
+        if value is not None and wanted.get(name) is not None and value != wanted[name]
+    ]
+    different += ["algorithm"] if reported.algorithm != asked.algorithm else []
+    different += ["keySize"] if asked.key_size not in (None, reported.key_size) else []
+    different += ["curveOid"] if asked.curve_oid not in (None, reported.curve_oid) else []
+    try:
+        same = policy.effective(m.Policy.model_validate(reported.policy)) == policy.effective(
+            asked.policy
+        )
+    except ValueError:  # a policy in a shape that we would never have sent
+        same = False
+    different += [] if same else ["policy"]
+    if different:
+        raise _key_conflict(asked.label, f"is not what was asked: {', '.join(different)} differ")
+
+
+def _key_conflict(label: str, why: str) -> KeyConflictError:
+    return KeyConflictError(
+        f"key label {label!r} {why}",
+        field="request.key.label",
+        action="Choose another label, or look up who made the key; it was left as it is.",
+    )
+
+
+def request_csr(
+    given: m.RequestCsrInput,
+    *,
+    records: "Records",
+    tsb: TsbClient,
+    password: Password,
+    pace: polling.Schedule,
+) -> m.RequestedCsr:
+    """Ask TSB for the CSR: from here on the approvers are asked, so it happens once.
+
+    Not idempotent at the TSB, so an intent is recorded first. Entered again with an intent and no
+    request id it refuses to guess; with the id it returns it.
+
+    Args:
+        pace: how to wait, as the stack is configured; window and timelock are put in here.
+
+    Raises:
+        TsbNoAnswerError: nobody knows whether TSB holds a request; the key is discarded.
+        TsbUnavailableError: surely not executed; the state machine retries.
+        TsbRefusedError, TsbCredentialsError: the execution fails.
+    Source: TSB REST API, POST /v1/certificate/request.
+    """
+    asked = given.request.key.policy
+    schedule = replace(
+        pace,
+        window_seconds=policy.window_seconds(asked),
+        timelock_seconds=policy.timelock_seconds(asked),
+    )
+    there = (
+        {"cancel": True}
+        if given.key.public_key is None
+        else _progress(
+            given,
+            records,
+            {"stage": "RequestCsr", "intent": m.timestamp(m.now())},
+            absent=("intent", "requestId"),
+        )
+    )
+    if there is None:
+        request_id = _ask(given, records, tsb, password, schedule)
+        return _requested(request_id, "PENDING", schedule)
+    if "cancel" in there:
+        return _requested(None, m.Outcome.CANCELLED, schedule)
+    if "requestId" in there:
+        return _requested(there["requestId"], "PENDING", schedule)
+    raise TsbNoAnswerError(
+        f"a CSR for key {given.request.key.label!r} was asked for and no answer is on record",
+        action="Nothing; the key is discarded where it can be, which cancels its requests.",
+    )
+
+
+def _ask(
+    given: m.RequestCsrInput,
+    records: "Records",
+    tsb: TsbClient,
+    password: Password,
+    schedule: polling.Schedule,
+) -> str:
+    key = given.request.key
+    meta_data = json.dumps(
+        {
+            "type": "CertificateSigningRequest",
+            "app": "countersign",
+            "enrollmentId": given.enrollment_id,
+            "reason": given.request.reason,
+        }
+    )
+    body = request.tsb_csr(
+        given.request,
+        password(key.password.secret_arn) if key.password else None,
+        base64.b64encode(meta_data.encode()).decode(),
+    )
+    try:
+        answer = tsb.request_csr(body)
+    except (TsbUnavailableError, TsbRefusedError, TsbCredentialsError):
+        # Surely not executed: without this, the retry would find an intent and discard the key.
+        records.update(
+            given.enrollment_id, {"stage": "RequestCsr"}, when=_own(given), remove=("intent",)
+        )
+        raise
+    moment = m.now()
+    ends = schedule.window_seconds and m.timestamp(
+        moment + timedelta(seconds=schedule.window_seconds)
+    )
+    _require_own(
+        given,
+        records.update(
+            given.enrollment_id,
+            {
+                "requestId": answer.sign_request_id,
+                "tsbStatus": "PENDING",
+                "approvers": [one.dump() for one in policy.approvers(key.policy)],
+                "times.requested": m.timestamp(moment),
+                "times.windowEnds": ends or None,
+                "times.nextLook": m.timestamp(
+                    moment + timedelta(seconds=polling.first_wait(schedule))
+                ),
+            },
+            when=_own(given),
+        ),
+    )
+    return answer.sign_request_id
+
+
+def _requested(
+    request_id: str | None, status: str, schedule: polling.Schedule
+) -> m.RequestedCsr:
+    return m.RequestedCsr(
+        request_id=request_id,
+        status=status,
+        wait_seconds=polling.first_wait(schedule),
+        schedule=m.Schedule(
+            **asdict(schedule),
+            slowest_seconds=schedule.cap,
+            last_age_seconds=schedule.last_age,
+        ),
+    )
+
+
+def poll_request(
+    given: m.PollRequestInput, *, records: "Records", objects: "Objects", tsb: TsbClient
+) -> m.PolledRequest:
+    """Read TSB's request and decide how long to wait before the next look.
+
+    Idempotent: reads; writes the record and the evidence only when something changed. A request
+    that TSB neither decides nor lets expire is cancelled there once the deadline has passed, so
+    that TSB's own answer still ends it.
+
+    Raises:
+        TsbUnavailableError, TsbNoAnswerError: the state machine looks again later.
+        TsbRefusedError: TSB does not know the request, or goes on waiting after its end.
+        CsrInvalidError: TSB answers with another request's id.
+    Source: TSB REST API, GET /v1/request/{id}.
+    """
+    answer = tsb.request_status(given.request_id)
+    if answer.id != given.request_id:
+        raise CsrInvalidError(
+            f"TSB answers for request {answer.id} when asked for {given.request_id}",
+            field="id",
+            action="Have the TSB and what stands in front of it examined: answers are mixed up.",
+        )
+    schedule = polling.Schedule(
+        **given.schedule.model_dump(
+            by_alias=False, exclude={"slowest_seconds", "last_age_seconds"}
+        )
+    )
+    wait_seconds = polling.next_wait(schedule, given.age_seconds, answer.status)
+    lists = (answer.approved_by, answer.not_yet_approved_by, answer.rejected_by)
+    seen = hashlib.sha256(json.dumps([answer.status, *lists]).encode()).hexdigest()[:16]
+    if seen != given.seen:
+        objects.keep_answer(given.enrollment_id, "poll-request", answer.raw)
+        record = records.get(given.enrollment_id) or {}
+        asked = tuple(m.Approver.read(one) for one in record.get("approvers", ()))
+        decided = policy.decided(
+            asked,
+            approved=answer.approved_by,
+            outstanding=answer.not_yet_approved_by,
+            declined=answer.rejected_by,
+        )
+        _require_own(
+            given,
+            records.update(
+                given.enrollment_id,
+                {
+                    "stage": "PollRequest",
+                    "tsbStatus": answer.status,
+                    "approvers": [one.dump() for one in decided],
+                    "times.nextLook": m.timestamp(m.now() + timedelta(seconds=wait_seconds)),
+                },
+                when=_own(given),
+            ),
+        )
+    if answer.status in WAITING:
+        _end_the_endless(given, schedule, tsb, answer.status)
+    return m.PolledRequest(
+        status=answer.status,
+        wait_seconds=wait_seconds,
+        seen=seen,
+        pem=answer.result if answer.status == "EXECUTED" else None,
+    )
+
+
+def _end_the_endless(
+    given: m.PollRequestInput, schedule: polling.Schedule, tsb: TsbClient, status: str
+) -> None:
+    if given.age_seconds >= schedule.last_age:
+        raise TsbRefusedError(
+            f"TSB still reports {status} for request {given.request_id}, long after its end",
+            action="Cancel the request at the TSB by hand and have its clock examined.",
+        )
+    # A window that TSB does not end (its clock is off), or one without an end of its own.
+    overdue = (
+        schedule.window_seconds + schedule.silence_seconds // 2
+        if schedule.window_seconds
+        else schedule.deadline_seconds
+    )
+    if given.age_seconds >= overdue:
+        try:
+            tsb.cancel_request(given.request_id)
+        except TsbRefusedError:
+            return  # it has just ended; the next look says how
+
+
+def store_csr(
+    given: m.StoreCsrInput,
+    *,
+    records: "Records",
+    objects: "Objects",
+    tsb: TsbClient,
+    password: Password,
+) -> m.StoredResult:
+    """Verify the CSR against the request and the HSM, and keep it only if all is as asked.
+
+    Idempotent: the object is written once; finding it there with the same SHA-256 counts. The
+    write of `verifiedSha256` decides against a cancellation: whichever is first on record wins.
+
+    Raises:
+        CsrInvalidError: what came back is not what was asked; nothing is stored as issued.
+        TsbUnavailableError, TsbNoAnswerError: the state machine retries.
+    Source: TSB REST API, POST /v1/key/attributes.
+    """
+    asked = given.request
+    secret = password(asked.key.password.secret_arn) if asked.key.password else None
+    attributes = tsb.key_attributes(asked.key.label, secret)
+    objects.keep_answer(given.enrollment_id, "store-csr", attributes.raw)
+    if attributes.key.public_key != given.key.public_key:
+        raise CsrInvalidError(
+            f"key {asked.key.label!r} has another public key now than when it was created",
+            field="publicKey",
+            action="Have the HSM examined: the key under this label was replaced.",
+        )
+    checked = csr.check_csr(
+        given.pem or "",
+        public_key=attributes.key.public_key,
+        signature_algorithm=asked.csr.signature_algorithm,
+        subject=asked.csr.standard_certificate_attributes.dump(),
+        key_usage=asked.csr.key_usage,
+        extended_key_usage=asked.csr.extended_key_usage,
+    )
+    there = _progress(
+        given, records, {"stage": "StoreCsr", "verifiedSha256": checked.sha256}
+    )
+    if there is not None:
+        return m.StoredResult(status="CANCELLED", csr=None)
+    name = f"enrollments/{given.enrollment_id}/request.pem"
+    stored = m.StoredCsr(
+        bucket=objects.bucket,
+        key=name,
+        version_id=_put_once(objects, name, checked.pem.encode(), "application/x-pem-file"),
+        sha256=checked.sha256,
+        pem=checked.pem,
+    )
+    _require_own(
+        given, records.update(given.enrollment_id, {"csr": stored.dump()}, when=_own(given))
+    )
+    return m.StoredResult(status="ISSUED", csr=stored)
+
+
+def _put_once(
+    objects: "Objects", name: str, body: bytes, content_type: str = "application/json"
+) -> str | None:
+    try:
+        return objects.put_once(name, body, content_type)
+    except FileExistsError as error:
+        raise EnrollmentConflictError(
+            f"another object lies at {name} already; it was left as it is",
+            action="Find out who wrote it; only this workflow may.",
+        ) from error
+
+
+def discard_key(
+    given: m.DiscardKeyInput, *, records: "Records", tsb: TsbClient, password: Password
+) -> m.DiscardedKey:
+    """Delete the fresh key whose CSR request got no answer: that cancels whatever TSB holds.
+
+    Idempotent: a key that is gone counts as deleted. CreateKey may start over once; after that,
+    and for a key that cannot be deleted, the enrollment fails, naming the key.
+
+    Raises:
+        TsbUnavailableError, TsbNoAnswerError: the state machine retries.
+        TsbRefusedError, TsbCredentialsError: the execution fails.
+    Source: TSB REST API, POST /v1/key/deleteKey (deleting a key cancels its requests).
+    """
+    key = given.request.key
+    if not key.attributes.destroyable:
+        return _unanswered(
+            given, f"key {key.label!r} is permanent (not destroyable) and may have an open request"
+        )
+    record = records.get(given.enrollment_id) or {}
+    if record.get("executionArn") != given.execution_arn:
+        raise _not_own(given)
+    try:
+        tsb.delete_key(key.label, password(key.password.secret_arn) if key.password else None)
+    except TsbRefusedError as error:
+        if error.error_code != KEY_NOT_EXISTENT:
+            raise
+    discards = record.get("discards", 0) + 1
+    _require_own(
+        given,
+        records.update(
+            given.enrollment_id,
+            {"stage": "DiscardKey", "discards": discards},
+            when=_own(given),
+            remove=("intent", "requestId", "publicKeySha256"),
+        ),
+    )
+    if discards > MAX_FRESH_STARTS:
+        _release_label(given, records)
+        return _unanswered(given, f"it was asked twice; key {key.label!r} was deleted both times")
+    # The next key is a new one: one older than this moment is not ours to adopt.
+    records.update(
+        f"label#{key.label}",
+        {"claimedAt": m.timestamp(m.now())},
+        when={"enrollmentId": given.enrollment_id},
+    )
+    return m.DiscardedKey(again=True, failure=given.failure)
+
+
+def _unanswered(given: m.DiscardKeyInput, why: str) -> m.DiscardedKey:
+    error = TsbNoAnswerError(
+        f"TSB did not answer the request for a CSR: {why}",
+        action="See at the TSB which requests of this key are open and cancel them.",
+    )
+    failure = m.CaughtError(
+        state=given.failure.state,
+        error=type(error).__name__,
+        cause=json.dumps({"errorType": type(error).__name__, "errorMessage": str(error)}),
+    )
+    return m.DiscardedKey(again=False, failure=failure)
+
+
+# What the functions above have in common -------------------------------------------------------
+
+type Step = m.CreateKeyInput | m.PollRequestInput
+
+
+def _own(given: Step) -> "Item":
+    return {"executionArn": given.execution_arn}
+
+
+def _progress(
+    given: Step, records: "Records", values: "Item", *, absent: tuple[str, ...] = ()
+) -> "Item | None":
+    """Record a step unless the enrollment was cancelled; the record where it was not written."""
+    there = records.update(
+        given.enrollment_id, values, when=_own(given), absent=("cancel", *absent)
+    )
+    if there is not None and there.get("executionArn") != given.execution_arn:
+        raise _not_own(given)
+    return there
+
+
+def _require_own(given: Step, there: "Item | None") -> None:
+    if there is not None:
+        raise _not_own(given)
+
+
+def _not_own(given: Step) -> EnrollmentConflictError:
+    return EnrollmentConflictError(
+        f"enrollment {given.enrollment_id} is carried out by another execution",
+        action="Follow that execution; its ARN is on the record.",
+    )

@@ -1,0 +1,437 @@
+"""The vocabulary: what the request, the states' payloads and the outcome look like.
+
+Ours are strict and frozen. They are written in camelCase on every wire and read with `read`, which
+raises `InvalidEnrollmentError`: a bare pydantic error would reach Step Functions as
+`ValidationError`, a name nobody catches, and could quote its input.
+"""
+
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic.alias_generators import to_camel
+
+from countersign.errors import InvalidEnrollmentError
+
+SCHEMA_VERSION = "1"
+NAMED_FINDINGS = 5  # of one refusal; more would not fit a terminal line, fewer cost a round trip
+
+
+class Model(BaseModel):
+    """A strict, frozen value that travels as camelCase JSON."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        hide_input_in_errors=True,
+        alias_generator=to_camel,
+        validate_by_name=True,
+        validate_by_alias=True,
+        serialize_by_alias=True,
+    )
+
+    NAME: ClassVar[str] = ""
+
+    @classmethod
+    def read(cls, raw: object) -> Self:
+        """Validate `raw`.
+
+        Raises:
+            InvalidEnrollmentError: names the path of the first offending field; never the value.
+        """
+        try:
+            return cls.model_validate(raw)
+        except ValidationError as error:
+            findings = [_finding(cls.NAME, detail) for detail in error.errors(include_input=False)]
+        shown = "; ".join(f"{path}: {text}" for path, text in findings[:NAMED_FINDINGS])
+        more = len(findings) - NAMED_FINDINGS
+        raise InvalidEnrollmentError(
+            shown + (f"; and {more} more" if more > 0 else ""),
+            field=findings[0][0],
+            action="Correct the named fields and send the request again; nothing was created.",
+        )
+
+    def dump(self) -> dict[str, Any]:
+        """The value as JSON-compatible dictionary, with the names of the wire."""
+        return self.model_dump(mode="json")
+
+
+def _finding(name: str, detail: Any) -> tuple[str, str]:
+    path = ".".join(str(part) for part in detail["loc"])
+    text = {
+        "extra_forbidden": "unknown field; remove it",
+        "missing": "missing; it is required",
+    }.get(detail["type"], detail["msg"])
+    return ".".join(part for part in (name, path) if part) or "request", text
+
+
+def now() -> datetime:
+    """The present, UTC."""
+    return datetime.now(UTC)
+
+
+def timestamp(moment: datetime) -> str:
+    """ISO 8601 in UTC to the second with `Z`, as TSB and EventBridge write it."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+EnrollmentId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+Seconds = Annotated[int, Field(ge=0, strict=True)]
+
+
+# What a caller asks for ------------------------------------------------------------------------
+
+
+class Approval(Model):
+    """One approver of a group: a public key, a certificate, or a name that TSB knows."""
+
+    type: Literal["public_key", "certificate", "onboarded_approver_certificate"]
+    name: str | None = None
+    value: str | None = None
+
+
+class Group(Model):
+    """`quorum` of these approvers must agree."""
+
+    name: str
+    quorum: Annotated[int, Field(ge=1, strict=True)]
+    approvals: Annotated[tuple[Approval, ...], Field(min_length=1)]
+
+
+class Token(Model):
+    """All groups must agree, after `timelock` and before `timeout` seconds (0: no limit)."""
+
+    name: str
+    timelock: Seconds
+    timeout: Seconds
+    groups: tuple[Group, ...] | None
+
+
+class Rule(Model):
+    """Any one of the tokens suffices; no token at all means never."""
+
+    tokens: tuple[Token, ...]
+
+
+class KeyStatus(Model):
+    """Whether the key starts out blocked."""
+
+    blocked: bool
+
+
+class Policy(Model):
+    """TSB's Smart Key Attributes, as in `POST /v1/key`."""
+
+    rule_use: Rule
+    rule_block: Rule | None = None
+    rule_unblock: Rule | None = None
+    rule_modify: Rule | None = None
+    key_status: KeyStatus
+
+
+class SecretReference(Model):
+    """A password by reference; a plain one would stay in the execution history for 90 days."""
+
+    secret_arn: str
+
+
+class KeyAttributes(Model):
+    """Capabilities of the key, as in `POST /v1/key`; what is left out has TSB's default."""
+
+    decrypt: bool
+    sign: bool
+    unwrap: bool
+    encrypt: bool | None = None
+    verify: bool | None = None
+    wrap: bool | None = None
+    derive: bool | None = False
+    bip32: bool | None = False
+    slip10: bool | None = False
+    extractable: bool | None = False
+    modifiable: bool | None = True
+    destroyable: bool | None = False
+    sensitive: bool | None = None
+    copyable: bool | None = False
+
+
+class KeyRequest(Model):
+    """The body of `POST /v1/key`."""
+
+    label: Annotated[str, StringConstraints(min_length=1, max_length=255)]
+    password: SecretReference | None = None
+    id: str | None = None
+    algorithm: Literal["RSA", "EC", "ED"]
+    algorithm_oid: str | None = None
+    curve_oid: str | None = None
+    key_size: Annotated[int, Field(strict=True)] | None = None
+    attributes: KeyAttributes
+    policy: Policy
+
+
+class Subject(Model):
+    """TSB's `standardCertificateAttributes`."""
+
+    common_name: Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"\S")]
+    country: Annotated[str, StringConstraints(pattern=r"^[A-Z]{2}$")] | None = None
+    state_or_province_name: str | None = None
+    locality: str | None = None
+    organization_name: str | None = None
+    organization_identifier: str | None = None
+    organization_unit_name: str | None = None
+    email: str | None = None
+    title: str | None = None
+    surname: str | None = None
+    given_name: str | None = None
+    initials: str | None = None
+    pseudonym: str | None = None
+    generation_qualifier: str | None = None
+
+
+KeyUsage = Literal[
+    "DIGITAL_SIGNATURE", "CONTENT_COMMITMENT", "KEY_ENCIPHERMENT", "DATA_ENCIPHERMENT",
+    "KEY_AGREEMENT", "KEY_CERT_SIGN", "CRL_SIGN", "ENCIPHER_ONLY", "DECIPHER_ONLY",
+]  # fmt: skip
+ExtendedKeyUsage = Literal[
+    "ANY_EXTENDED_KEY_USAGE", "SERVER_AUTH", "CLIENT_AUTH", "CODE_SIGNING", "EMAIL_PROTECTION",
+    "TIME_STAMPING", "OCSP_SIGNING",
+]  # fmt: skip
+
+
+class CsrRequest(Model):
+    """The `csrSignRequest` of `POST /v1/certificate/request`."""
+
+    sign_key_name: str | None = None
+    key_password: SecretReference | None = None
+    signature_algorithm: str
+    validity: Annotated[int, Field(strict=True)] | None = None  # TSB asks; PKCS #10 has none
+    standard_certificate_attributes: Subject
+    key_usage: tuple[KeyUsage, ...] | None = None
+    extended_key_usage: tuple[ExtendedKeyUsage, ...] | None = None
+
+
+class EnrollmentRequest(Model):
+    """What every door hands in: which key, which CSR, and why."""
+
+    NAME = "request"
+
+    enrollment_id: EnrollmentId | None = None
+    key: KeyRequest
+    csr: CsrRequest
+    reason: Annotated[str, StringConstraints(max_length=1000)] | None = None
+
+
+class Origin(Model):
+    """The door that a request came through, and who stood there."""
+
+    NAME = "origin"
+
+    door: Literal["start", "api", "schedule", "event", "workflow"] = "start"
+    id: str | None = None
+    principal: str | None = None
+    account: str | None = None
+    time: str | None = None
+
+
+# How it stands ---------------------------------------------------------------------------------
+
+
+class Outcome(StrEnum):
+    """How an enrollment ends."""
+
+    ISSUED = "ISSUED"
+    REJECTED = "REJECTED"
+    EXPIRED = "EXPIRED"
+    CANCELLED = "CANCELLED"
+    FAILED = "FAILED"
+
+
+class Approver(Model):
+    """Somebody whom the policy asks, and what he said."""
+
+    name: str
+    spki_sha256: str | None  # unknown for a name that only TSB can resolve
+    decision: Literal["approved", "declined", "outstanding", "none"] = "outstanding"
+
+
+class StoredCsr(Model):
+    """Where the verified CSR lies. `sha256` is that of the DER."""
+
+    bucket: str
+    key: str
+    version_id: str | None
+    sha256: str
+    pem: str
+
+
+class Failure(Model):
+    """Why an enrollment failed, in the words of the error that ended it."""
+
+    name: str
+    message: str
+    state: str | None = None
+    field: str | None = None
+    error_code: int | None = None
+    reason: str | None = None
+    http_status: int | None = None
+    action: str | None = None
+
+
+class OutcomeDocument(Model):
+    """What a caller gets at the end, and the detail of the outcome's event."""
+
+    schema_version: str = SCHEMA_VERSION
+    enrollment_id: str
+    outcome: Outcome | None
+    csr: StoredCsr | None = None
+    approvals: tuple[Approver, ...] = ()
+    error: Failure | None = None
+    duplicate: bool | None = None
+
+    def dump(self) -> dict[str, Any]:
+        """As `Model.dump`; `duplicate` only where it says something."""
+        document = super().dump()
+        if not self.duplicate:
+            del document["duplicate"]
+        return document
+
+
+# What travels between the states ---------------------------------------------------------------
+
+
+class Execution(Model):
+    """The Step Functions execution that runs this enrollment."""
+
+    arn: str
+    name: str
+    input: Any = None
+    start_time: str | None = None
+
+
+class AcceptEnrollmentInput(Model):
+    """The execution, with the input that it was started with."""
+
+    execution: Execution
+
+
+class Accepted(Model):
+    """A claimed enrollment: its id, attempt and the request as it will be carried out."""
+
+    enrollment_id: str
+    attempt: int
+    request: dict[str, Any]
+    duplicate: bool = False
+
+
+class CreateKeyInput(Model):
+    """The claimed enrollment."""
+
+    execution_arn: str
+    enrollment_id: str
+    request: EnrollmentRequest
+
+
+class CreatedKey(Model):
+    """The key as the HSM reports it. `public_key` is the base64 DER SPKI; None when cancelled."""
+
+    label: str
+    public_key: str | None
+    public_key_sha256: str | None
+
+
+class RequestCsrInput(CreateKeyInput):
+    """The claimed enrollment and its key."""
+
+    key: CreatedKey
+
+
+class Schedule(Model):
+    """How long to wait for the approvers, fixed when the CSR is requested.
+
+    The first seven are `polling.Schedule`; the last two are for the state machine alone: how slow
+    the looks may get while TSB is silent, and the age at which even a silent TSB is given up.
+    """
+
+    window_seconds: int
+    timelock_seconds: int
+    deadline_seconds: int
+    silence_seconds: int
+    growth: float
+    floor_seconds: int
+    cap_seconds: int
+    slowest_seconds: int
+    last_age_seconds: int
+
+
+class RequestedCsr(Model):
+    """TSB's request, and when to look at it. `request_id` is None when cancelled before."""
+
+    request_id: str | None
+    status: str
+    wait_seconds: int
+    schedule: Schedule
+
+
+class PollRequestInput(Model):
+    """`age_seconds`: sum of the waits so far. `seen`: fingerprint of what was recorded last."""
+
+    execution_arn: str
+    enrollment_id: str
+    request_id: str
+    age_seconds: int
+    seen: str
+    schedule: Schedule
+
+
+class PolledRequest(Model):
+    """TSB's status as it says it, and the CSR as soon as there is one."""
+
+    status: str
+    wait_seconds: int
+    seen: str
+    pem: str | None = None
+
+
+class StoreCsrInput(CreateKeyInput):
+    """The executed request: its CSR is not yet trusted."""
+
+    key: CreatedKey
+    request_id: str
+    pem: str | None = None
+
+
+class StoredResult(Model):
+    """`csr` is None when the enrollment was cancelled before it could be issued."""
+
+    status: Literal["ISSUED", "CANCELLED"]
+    csr: StoredCsr | None
+
+
+class CaughtError(Model):
+    """What a Catch hands on."""
+
+    state: str
+    error: str
+    cause: Any = None
+
+
+class DiscardKeyInput(CreateKeyInput):
+    """The key whose CSR request got no answer, and that error."""
+
+    failure: CaughtError
+
+
+class DiscardedKey(Model):
+    """`again`: the key is gone and CreateKey may start over."""
+
+    again: bool
+    failure: CaughtError
+
+
+class CloseEnrollmentInput(Model):
+    """How the workflow came to its end: a status, a stored CSR, or a caught error."""
+
+    execution: Execution
+    status: str | None = None
+    csr: StoredCsr | None = None
+    failure: CaughtError | None = None

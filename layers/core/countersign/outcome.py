@@ -1,0 +1,236 @@
+"""How an enrollment ends: the outcome, its document, its event. CloseEnrollment is the one way out.
+
+An execution can also end without it (stopped, timed out, a failed Close): the backstop's queue
+then hands in Step Functions' own status-change event.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from countersign import models as m
+from countersign import request
+from countersign.errors import CountersignError, InvalidEnrollmentError, TsbRefusedError
+
+if TYPE_CHECKING:
+    from countersign.aws.bus import Bus
+    from countersign.aws.records import Item, Records
+
+DETAIL_TYPES = {
+    m.Outcome.ISSUED: "Enrollment Issued",
+    m.Outcome.REJECTED: "Enrollment Rejected",
+    m.Outcome.EXPIRED: "Enrollment Expired",
+    m.Outcome.CANCELLED: "Enrollment Cancelled",
+    m.Outcome.FAILED: "Enrollment Failed",
+}
+REFUSED = "Enrollment Refused"  # the id belongs to another request, whose enrollment goes on
+DECIDED_BY_TSB = ("REJECTED", "EXPIRED", "CANCELLED")
+MAX_TEXT = 4_000  # characters of a message; the whole document must fit a Cause of 32 KB
+MAX_APPROVERS_IN_FAILURE = 100
+OUR_ERRORS = {error.__name__ for error in CountersignError.__subclasses__()}
+
+type DescribeInput = Callable[[str], str]  # the input (JSON text) of the execution with this ARN
+
+
+def closing(event: Mapping[str, Any], describe_input: DescribeInput) -> m.CloseEnrollmentInput:
+    """What to close, from the state machine's payload or from the backstop's queue.
+
+    Args:
+        event: the state's payload, or an SQS event with one status-change event of Step Functions.
+        describe_input: asked when the status-change event left the input out (over 248 KiB).
+    Source: Amazon EventBridge, Step Functions execution status change events.
+    """
+    if "Records" not in event:
+        return m.CloseEnrollmentInput.read(event)
+    detail = json.loads(event["Records"][0]["body"])["detail"]
+    arn = detail["executionArn"]
+    text = detail.get("input")
+    return m.CloseEnrollmentInput(
+        execution=m.Execution(
+            arn=arn,
+            name=detail["name"],
+            input=_json_or_none(text if text is not None else describe_input(arn)),
+        ),
+        failure=m.CaughtError(
+            state="",
+            error=detail.get("error") or f"Execution{detail['status'].title().replace('_', '')}",
+            cause=detail.get("cause")
+            or f"the execution ended as {detail['status']} before the enrollment was closed",
+        ),
+    )
+
+
+def close_enrollment(
+    given: m.CloseEnrollmentInput, *, records: "Records", bus: "Bus"
+) -> m.OutcomeDocument:
+    """Put the outcome on record, announce it, and note that it was announced.
+
+    Idempotent: the outcome that is on record first stays; an announced one is not announced
+    again, except when the note of it was lost (events are at least once).
+
+    Raises:
+        AwsCallError: table or bus refused; the state machine retries, then the backstop.
+    """
+    enrollment_id = request.enrollment_id(given.execution.input, given.execution.name)
+    ending = _ending(given)
+    record = records.get(enrollment_id)
+    if record is None:
+        there = records.put(_refused_record(enrollment_id, given, ending))
+        record = there or records.get(enrollment_id) or {}
+    if not _is_own(record, given):
+        refused = m.OutcomeDocument(
+            enrollment_id=enrollment_id, outcome=m.Outcome.FAILED, error=ending["error"]
+        )
+        bus.put(REFUSED, _detail(refused, {}, given), [given.execution.arn])
+        return refused
+    if "outcome" not in record:
+        ended_at = m.timestamp(m.now())
+        values = {
+            "outcome": ending["outcome"],
+            "times.ended": ended_at,
+            **({"error": ending["error"].dump()} if ending["error"] else {}),
+        }
+        records.update(enrollment_id, values, absent=("outcome",))
+        record = records.get(enrollment_id) or {}
+    closed = document(record)
+    if "announced" not in record:
+        detail_type = DETAIL_TYPES[m.Outcome(record["outcome"])]
+        bus.put(detail_type, _detail(closed, record, given), [given.execution.arn])
+        records.update(enrollment_id, {"announced": m.timestamp(m.now())}, absent=("announced",))
+    return closed
+
+
+def document(record: "Item") -> m.OutcomeDocument:
+    """The outcome document of a record; `outcome` is None while it is open."""
+    failed = record.get("outcome") == m.Outcome.FAILED
+    approvers = record.get("approvers", [])
+    return m.OutcomeDocument(
+        enrollment_id=record["id"],
+        outcome=record.get("outcome"),
+        csr=record.get("csr") if record.get("outcome") == m.Outcome.ISSUED else None,
+        approvals=tuple(
+            m.Approver.read(one)
+            for one in (approvers[:MAX_APPROVERS_IN_FAILURE] if failed else approvers)
+        ),
+        error=record.get("error"),
+    )
+
+
+def failure(caught: m.CaughtError) -> m.Failure:
+    """What a Catch handed on, in our words; tolerates any `cause`.
+
+    Only the messages of our own errors are repeated: another exception's text may quote anything.
+    """
+    cause = _json_or_none(caught.cause)
+    said = cause if isinstance(cause, dict) else {}
+    name = said.get("errorType") or caught.error
+    content = _json_or_none(said.get("errorMessage"))
+    if name in OUR_ERRORS and isinstance(content, dict) and "message" in content:
+        return m.Failure(
+            name=name,
+            state=caught.state or None,
+            message=str(content["message"])[:MAX_TEXT],
+            field=content.get("field"),
+            error_code=content.get("errorCode"),
+            reason=content.get("reason"),
+            http_status=content.get("httpStatus"),
+            action=content.get("action"),
+        )
+    request_id = said.get("requestId")
+    return m.Failure(
+        name=name,
+        state=caught.state or None,
+        message=(
+            f"{name} in state {caught.state}"
+            if caught.state
+            else str(caught.cause or name)[:MAX_TEXT]
+        ),
+        action=(
+            f"Search the function's log for request {request_id}."
+            if request_id
+            else "Look at the execution's history for what happened."
+        ),
+    )
+
+
+def _ending(given: m.CloseEnrollmentInput) -> dict[str, Any]:
+    if given.failure is not None:
+        return {"outcome": m.Outcome.FAILED, "error": failure(given.failure)}
+    if given.csr is not None:
+        return {"outcome": m.Outcome.ISSUED, "error": None}
+    if given.status in DECIDED_BY_TSB:
+        return {"outcome": m.Outcome(given.status), "error": None}
+    refused = TsbRefusedError(
+        f"TSB ended the request as {given.status}",
+        action="See the HSM's log for the time of the request; TSB gives no reason.",
+    )
+    return {
+        "outcome": m.Outcome.FAILED,
+        "error": m.Failure(
+            name=type(refused).__name__,
+            message=refused.message,
+            state="PollRequest",
+            action=refused.action,
+        ),
+    }
+
+
+def _refused_record(
+    enrollment_id: str, given: m.CloseEnrollmentInput, ending: dict[str, Any]
+) -> "Item":
+    """A request that was never accepted: kept without the request, which may hold anything."""
+    moment = m.timestamp(m.now())
+    return {
+        "id": enrollment_id,
+        "schemaVersion": m.SCHEMA_VERSION,
+        "attempt": 1,
+        "executionArn": given.execution.arn,
+        "origin": _origin(given),
+        "stage": "AcceptEnrollment",
+        "acceptedAt": moment,
+        "times": {"ended": moment},
+        "outcome": ending["outcome"],
+        "error": ending["error"].dump() if ending["error"] else None,
+    }
+
+
+def _is_own(record: "Item", given: m.CloseEnrollmentInput) -> bool:
+    """Whether this execution carries out the record, or is the one that a door claimed it for."""
+    if "executionArn" in record:
+        return bool(record["executionArn"] == given.execution.arn)
+    try:
+        raw, _ = request.split_input(given.execution.input)
+        return bool(request.sha256(raw) == record.get("requestSha256"))
+    except (InvalidEnrollmentError, AttributeError):
+        return False
+
+
+def _origin(given: m.CloseEnrollmentInput) -> dict[str, Any]:
+    try:
+        return request.split_input(given.execution.input)[1].model_dump(
+            mode="json", exclude_none=True
+        )
+    except InvalidEnrollmentError:
+        return m.Origin().model_dump(mode="json", exclude_none=True)
+
+
+def _detail(
+    closed: m.OutcomeDocument, record: "Item", given: m.CloseEnrollmentInput
+) -> dict[str, Any]:
+    asked = record.get("request", {})
+    return {
+        **closed.dump(),
+        "executionArn": given.execution.arn,
+        "origin": record.get("origin") or _origin(given),
+        "keyLabel": record.get("keyLabel"),
+        "reason": asked.get("reason"),
+    }
+
+
+def _json_or_none(text: object) -> Any:
+    if not isinstance(text, str):
+        return text
+    try:
+        return json.loads(text)
+    except ValueError:
+        return None

@@ -1,0 +1,48 @@
+"""The only reader of the environment; every name is set in `template.yaml`."""
+
+import os
+from dataclasses import dataclass
+from functools import cache
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the stack tells its functions. A function sees only the values that it uses."""
+
+    table_name: str
+    bucket_name: str
+    bus_name: str
+    tsb_url: str
+    certificate_role: str
+    secret_arns: dict[str, str]  # by role: keyManagement, keyOperation, service, clientTls
+    key_password_prefix: str
+    poll_growth: float
+    poll_floor_seconds: int
+    poll_cap_seconds: int
+    workflow_deadline_days: int
+    silence_limit_hours: int
+
+
+@cache
+def settings() -> Settings:
+    """The settings of this function's environment, read once."""
+    env = os.environ
+    return Settings(
+        table_name=env.get("TABLE_NAME", ""),
+        bucket_name=env.get("BUCKET_NAME", ""),
+        bus_name=env.get("BUS_NAME", ""),
+        tsb_url=env.get("TSB_URL", ""),
+        certificate_role=env.get("CERTIFICATE_ROLE", "keyOperation"),
+        secret_arns={
+            "keyManagement": env.get("KEY_MANAGEMENT_SECRET_ARN", ""),
+            "keyOperation": env.get("KEY_OPERATION_SECRET_ARN", ""),
+            "service": env.get("SERVICE_SECRET_ARN", ""),
+            "clientTls": env.get("CLIENT_TLS_SECRET_ARN", ""),
+        },
+        key_password_prefix=env.get("KEY_PASSWORD_PREFIX", ""),
+        poll_growth=float(env.get("POLL_GROWTH", "0.2")),
+        poll_floor_seconds=int(env.get("POLL_FLOOR_SECONDS", "10")),
+        poll_cap_seconds=int(env.get("POLL_CAP_SECONDS", "900")),
+        workflow_deadline_days=int(env.get("WORKFLOW_DEADLINE_DAYS", "30")),
+        silence_limit_hours=int(env.get("SILENCE_LIMIT_HOURS", "24")),
+    )
