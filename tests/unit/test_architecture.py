@@ -1,0 +1,144 @@
+"""The house keeps its shape: who may import whom, and one spelling for one noun."""
+
+import ast
+import json
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+CORE = ROOT / "layers/core/countersign"
+MODULES = sorted(CORE.rglob("*.py"))
+FUNCTIONS = sorted((ROOT / "functions").glob("*.py"))
+
+# What each module may know of its siblings: data flows from the edge to the vocabulary.
+LOWER_FIRST = ["errors", "settings", "models", "polling", "csr", "tsb", "policy", "request"]
+
+
+def imports(file: Path) -> set[str]:
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return found
+
+
+def importers(package: str) -> set[str]:
+    return {
+        str(file.relative_to(CORE))
+        for file in MODULES
+        if any(name == package or name.startswith(f"{package}.") for name in imports(file))
+    }
+
+
+def test_only_the_aws_folder_imports_boto3() -> None:
+    users = importers("boto3") | importers("botocore")
+
+    assert users
+    assert all(user.startswith("aws/") for user in users)
+
+
+@pytest.mark.parametrize(
+    ("package", "owners"),
+    [("requests", {"tsb.py"}), ("urllib3", {"tsb.py"}), ("cryptography", {"csr.py"})],
+)
+def test_a_package_has_one_importer(package: str, owners: set[str]) -> None:
+    assert importers(package) <= owners
+
+
+def test_only_settings_reads_the_environment() -> None:
+    readers = {
+        str(file.relative_to(CORE))
+        for file in MODULES
+        if re.search(r"os\.environ|os\.getenv|getenv\(", file.read_text())
+    }
+
+    assert readers == {"settings.py"}
+    assert not any("environ" in file.read_text() for file in FUNCTIONS)
+
+
+@pytest.mark.parametrize("module", LOWER_FIRST)
+def test_imports_run_one_way(module: str) -> None:
+    above = set(LOWER_FIRST[LOWER_FIRST.index(module) + 1 :]) | {"enrollment", "outcome", "aws"}
+    names = imports(CORE / f"{module}.py")
+
+    assert not {f"countersign.{name}" for name in above} & names
+
+
+def test_no_module_of_the_core_imports_what_is_never_deployed() -> None:
+    for file in [*MODULES, *FUNCTIONS]:
+        assert not any(name.split(".")[0] in {"local", "cli", "tests"} for name in imports(file))
+
+
+@pytest.mark.parametrize("file", FUNCTIONS, ids=lambda file: file.stem)
+def test_a_function_is_at_most_forty_lines_without_branches(file: Path) -> None:
+    text = file.read_text()
+    branches = (ast.If, ast.Try, ast.For, ast.While, ast.IfExp)
+
+    assert len(text.splitlines()) <= 40
+    assert not [node for node in ast.walk(ast.parse(text)) if isinstance(node, branches)]
+
+
+def test_no_name_exists_both_as_function_and_in_a_layer() -> None:
+    # On AWS /var/task shadows /opt/python; the emulator has it the other way round.
+    in_layer = {path.stem for path in (ROOT / "layers/core").iterdir()}
+
+    assert in_layer == {"countersign"}
+    assert not in_layer & {file.stem for file in FUNCTIONS}
+
+
+def test_one_spelling_from_state_to_resource() -> None:
+    states = json.loads((ROOT / "statemachine/enrollment.asl.json").read_text())["States"]
+    tasks = {name for name, state in states.items() if state["Type"] == "Task"}
+    template = (ROOT / "template.yaml").read_text()
+    core = (CORE / "enrollment.py").read_text() + (CORE / "outcome.py").read_text()
+
+    for name in tasks:
+        snake = re.sub(r"(?<!^)([A-Z])", r"_\1", name).lower()
+        assert (ROOT / f"functions/{snake}.py").exists()
+        assert f"\n  {name}Function:" in template
+        assert f"Handler: {snake}.handler" in template
+        assert f"{name}FunctionArn: !GetAtt {name}Function.Arn" in template
+        assert f"\ndef {snake}(" in core
+        assert states[name]["Arguments"]["FunctionName"] == f"${{{name}FunctionArn}}"
+    assert {file.stem for file in FUNCTIONS} >= {
+        re.sub(r"(?<!^)([A-Z])", r"_\1", name).lower() for name in tasks
+    }
+
+
+def test_one_python_version() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    template = (ROOT / "template.yaml").read_text()
+    version = (ROOT / ".python-version").read_text().strip()
+
+    assert project["project"]["requires-python"] == f"=={version}.*"
+    assert project["tool"]["mypy"]["python_version"] == version
+    assert set(re.findall(r"python3\.\d+", template)) == {f"python{version}"}
+
+
+def test_licence_is_stated_where_people_look() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+
+    assert project["project"]["license"] == "Apache-2.0"
+    assert "SPDX-License-Identifier: Apache-2.0" in (ROOT / "README.md").read_text()
+    assert "Apache License" in (ROOT / "LICENSE").read_text()
+
+
+def test_no_boto3_in_the_dependencies_layer() -> None:
+    pinned = (ROOT / "layers/dependencies/requirements.txt").read_text()
+
+    names = {line.split("==")[0] for line in pinned.splitlines() if re.match(r"^[a-z]", line)}
+    assert {"requests", "pydantic", "cryptography", "aws-lambda-powertools"} <= names
+    assert not names & {"boto3", "botocore", "s3transfer"}
+    assert "--hash=sha256:" in pinned
+
+
+def test_pre_commit_hooks_are_local() -> None:
+    hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())
+
+    assert {repo["repo"] for repo in hooks["repos"]} == {"local"}

@@ -1,0 +1,303 @@
+"""What is refused before anything is created, and which enrollment an input means."""
+
+import copy
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from countersign import policy, request
+from countersign.errors import InvalidEnrollmentError
+
+SEED = Path(__file__).parents[2] / "events/seed"
+PREFIX = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:countersign/key-password/"
+SECRET = {"secretArn": f"{PREFIX}web-abc"}
+OTHER_KEY = (
+    "MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAErOoj8dPBJmGfnEiEWMbvtXXyYBVQFXXL0SoE2FNLqEj9ZYO8dHZh"
+    "SL8yuphY9mGVVzHMTDHPqHSCqEbBQOQDyw=="
+)
+
+
+def seed() -> dict[str, Any]:
+    return {
+        "key": json.loads((SEED / "create-key.json").read_text()),
+        "csr": json.loads((SEED / "csr-request.json").read_text())["csrSignRequest"],
+    }
+
+
+def refused(raw: Any) -> InvalidEnrollmentError:
+    with pytest.raises(InvalidEnrollmentError) as caught:
+        request.read(raw, key_password_prefix=PREFIX)
+    return caught.value
+
+
+def token(raw: dict[str, Any], rule: str = "ruleUse") -> Any:
+    return raw["key"]["policy"][rule]["tokens"][0]
+
+
+def test_the_seed_s_own_bodies_are_accepted_verbatim() -> None:
+    accepted = request.read(seed(), key_password_prefix=PREFIX)
+
+    assert request.tsb_key(accepted, None) == seed()["key"]
+    assert request.tsb_csr(accepted, None, "bWV0YQ==") == {
+        **seed()["csr"],
+        "signKeyName": "SUB.approver.securosys.com",
+        "metaData": "bWV0YQ==",
+    }
+
+
+type Change = Callable[[dict[str, Any]], object]
+
+
+def change(path: str, value: Any) -> Change:
+    def apply(raw: dict[str, Any]) -> None:
+        *parents, last = path.split(".")
+        place: Any = raw
+        for part in parents:
+            place = place[int(part)] if part.isdigit() else place[part]
+        place[int(last) if last.isdigit() else last] = value
+
+    return apply
+
+
+def drop(path: str) -> Change:
+    def apply(raw: dict[str, Any]) -> None:
+        *parents, last = path.split(".")
+        place: Any = raw
+        for part in parents:
+            place = place[part]
+        del place[last]
+
+    return apply
+
+
+FROZEN: dict[str, Any] = {"tokens": []}
+USE = "key.policy.ruleUse"
+TOKEN = f"{USE}.tokens.0"
+GROUP = f"{TOKEN}.groups.0"
+APPROVAL = f"{GROUP}.approvals.0"
+
+
+@pytest.mark.parametrize(
+    ("alter", "field", "words"),
+    [
+        (change("surprise", 1), "surprise", "unknown field"),
+        (change("key.surprise", 1), "key.surprise", "unknown field"),
+        (change("csr.metaData", "eA=="), "csr.metaData", "unknown field"),
+        (drop("key.policy"), "key.policy", "missing"),
+        (change("key.policy", None), "key.policy", ""),
+        (drop("key.policy.ruleUse"), USE, "missing"),
+        (change(USE, None), USE, ""),
+        (change(USE, FROZEN), f"{USE}.tokens", "never be fulfilled"),
+        (change("key.policy.keyStatus.blocked", True), "key.policy.keyStatus.blocked", "blocked"),
+        (change(f"{TOKEN}.groups", None), f"{TOKEN}.groups", "asks nobody"),
+        (change(f"{TOKEN}.groups", []), f"{TOKEN}.groups", "asks nobody"),
+        (change(f"{TOKEN}.timeout", 90), f"{TOKEN}.timeout", "multiple of 60"),
+        (change(f"{TOKEN}.timelock", 61), f"{TOKEN}.timelock", "multiple of 60"),
+        (change(f"{TOKEN}.timelock", 600), f"{TOKEN}.timelock", "ends after"),
+        (change(f"{TOKEN}.timeout", -60), f"{TOKEN}.timeout", "greater than or equal"),
+        (change(f"{TOKEN}.timeout", "600"), f"{TOKEN}.timeout", "integer"),
+        (change(f"{GROUP}.quorum", 2), f"{GROUP}.quorum", "2 of 1 distinct"),
+        (change(f"{GROUP}.quorum", 0), f"{GROUP}.quorum", "greater than or equal"),
+        (change(f"{GROUP}.approvals", []), f"{GROUP}.approvals", "at least 1"),
+        (change(f"{APPROVAL}.value", "bm9uc2Vuc2U="), f"{APPROVAL}.value", ""),
+        (change(f"{APPROVAL}.value", None), f"{APPROVAL}.value", ""),
+        (change(f"{APPROVAL}.type", "public-key"), f"{APPROVAL}.type", "public_key"),
+        (change(f"{APPROVAL}.value", OTHER_KEY), "", "two approver keys under one name"),
+        (change("key.attributes.extractable", True), "key.attributes.extractable", "exported"),
+        (change("key.attributes.sign", False), "key.attributes.sign", "its own key"),
+        (drop("key.attributes.unwrap"), "key.attributes.unwrap", "missing"),
+        (change("key.keySize", 1024), "key.keySize", "2048"),
+        (change("key.algorithm", "AES"), "key.algorithm", "'RSA', 'EC' or 'ED'"),
+        (change("key.algorithm", "EC"), "key.curveOid", "curve"),
+        (change("key.label", "master/44'"), "key.label", "derivation"),
+        (change("key.label", ""), "key.label", "at least 1"),
+        (change("csr.signKeyName", "other.key"), "csr.signKeyName", "another key"),
+        (change("csr.signatureAlgorithm", "SHA256_WITH_ECDSA"), "csr.signatureAlgorithm", "RSA"),
+        (change("csr.signatureAlgorithm", "NONE_WITH_RSA"), "csr.signatureAlgorithm", "cannot"),
+        (change("csr.keyUsage", ["SIGN"]), "csr.keyUsage.0", "DIGITAL_SIGNATURE"),
+        (change("csr.extendedKeyUsage", ["CODE_SIGNING"] * 2), "csr.extendedKeyUsage", "twice"),
+        (
+            change("csr.standardCertificateAttributes.commonName", " "),
+            "csr.standardCertificateAttributes.commonName",
+            "",
+        ),
+        (
+            change("csr.standardCertificateAttributes.country", "Switzerland"),
+            "csr.standardCertificateAttributes.country",
+            "",
+        ),
+        (change("key.password", "hunter2"), "key.password", ""),
+        (change("key.password", list("hunter2")), "key.password", ""),
+        (change("key.password", {"secretArn": "arn:aws:x"}), "key.password.secretArn", PREFIX),
+        (change("csr.keyPassword", SECRET), "csr.keyPassword", "differs"),
+        (change("enrollmentId", "a/b"), "enrollmentId", ""),
+        (change("reason", "x" * 1001), "reason", "1000"),
+    ],
+)
+def test_a_bad_request_is_refused_with_its_path_and_a_way_out(
+    alter: Change, field: str, words: str
+) -> None:
+    raw = seed()
+    alter(raw)
+
+    error = refused(raw)
+
+    assert (error.field or "").startswith(f"request.{field}" if field else "request.")
+    assert words in error.message
+    assert error.action
+    assert "hunter2" not in str(error)
+
+
+def test_a_refusal_names_several_fields_at_once() -> None:
+    raw = seed()
+    raw["key"]["keySize"] = "big"
+    raw["csr"]["validity"] = "long"
+
+    error = refused(raw)
+
+    assert "request.key.keySize" in error.message
+    assert "request.csr.validity" in error.message
+
+
+def test_other_rules_may_be_frozen_or_absent() -> None:
+    raw = seed()
+    raw["key"]["policy"]["ruleModify"] = FROZEN
+    raw["key"]["policy"]["ruleBlock"] = None
+    del raw["key"]["policy"]["ruleUnblock"]
+
+    accepted = request.read(raw, key_password_prefix=PREFIX)
+
+    assert accepted.key.policy.rule_modify is not None
+    assert request.tsb_key(accepted, None) == raw["key"]
+
+
+def test_the_other_rules_are_checked_as_strictly() -> None:
+    raw = seed()
+    token(raw, "ruleModify")["timeout"] = 90
+
+    assert refused(raw).field == "request.key.policy.ruleModify.tokens.0.timeout"
+
+
+def test_the_same_key_twice_counts_once_towards_a_quorum() -> None:
+    raw = seed()
+    group = token(raw)["groups"][0]
+    group["approvals"] *= 2
+    group["quorum"] = 2
+
+    assert "2 of 1 distinct" in refused(raw).message
+
+
+def test_a_password_by_reference_goes_out_letter_by_letter() -> None:
+    raw = seed()
+    raw["key"]["password"] = SECRET
+
+    accepted = request.read(raw, key_password_prefix=PREFIX)
+
+    assert request.tsb_key(accepted, "pw")["password"] == ["p", "w"]
+    assert request.tsb_csr(accepted, "pw", "")["keyPassword"] == ["p", "w"]
+
+
+def test_without_a_prefix_no_secret_can_be_named() -> None:
+    raw = seed()
+    raw["key"]["password"] = SECRET
+
+    with pytest.raises(InvalidEnrollmentError):
+        request.read(raw, key_password_prefix="")
+
+
+@pytest.mark.parametrize(
+    ("raw", "expected"),
+    [
+        ({"request": {"enrollmentId": "web-01"}}, "web-01"),
+        ({"enrollmentId": "web-01"}, "web-01"),
+        ({"request": {}, "origin": {"door": "event", "id": "abc"}}, "event-abc"),
+        (
+            {"request": {}, "origin": {"door": "schedule", "id": "monthly", "time": "2026-11-24T05:00:00Z"}},
+            "monthly-20261124T050000Z",
+        ),
+        ({"request": {}, "origin": {"door": "api", "id": "api-77"}}, "api-77"),
+        ({"request": {}}, "run-1"),
+        ({"request": {"enrollmentId": "not valid"}}, "run-1"),
+        ("nonsense", "run-1"),
+        (
+            {"request": {}, "AWS_STEP_FUNCTIONS_STARTED_BY_EXECUTION_ID": "arn:aws:states:parent"},
+            "run-1",
+        ),
+    ],
+)  # fmt: skip
+def test_an_input_means_one_enrollment(raw: Any, expected: str) -> None:
+    assert request.enrollment_id(raw, "run-1") == expected
+
+
+def test_an_execution_name_that_is_no_id_is_hashed() -> None:
+    assert len(request.enrollment_id({}, "name with blanks")) == 64
+
+
+def test_the_same_request_has_the_same_hash_whatever_its_order_and_id() -> None:
+    raw = seed()
+    turned = {"enrollmentId": "x", **dict(reversed(list(copy.deepcopy(raw).items())))}
+    changed = copy.deepcopy(raw)
+    changed["csr"]["validity"] = 366
+
+    assert request.sha256(raw) == request.sha256(turned)
+    assert request.sha256(raw) != request.sha256(changed)
+
+
+def test_an_unknown_field_beside_the_request_is_refused() -> None:
+    with pytest.raises(InvalidEnrollmentError) as caught:
+        request.split_input({"request": {}, "orign": {}})
+
+    assert caught.value.field == "orign"
+
+
+def test_window_timelock_and_names_come_from_the_use_rule() -> None:
+    raw = seed()
+    other = copy.deepcopy(token(raw))
+    other["timeout"], other["timelock"] = 7200, 60
+    other["groups"][0]["approvals"] = [{"type": "public_key", "value": OTHER_KEY}]
+    raw["key"]["policy"]["ruleUse"]["tokens"].append(other)
+
+    asked = request.read(raw, key_password_prefix=PREFIX).key.policy
+
+    assert policy.window_seconds(asked) == 7200
+    assert policy.timelock_seconds(asked) == 0
+    names = [approver.name for approver in policy.approvers(asked)]
+    assert names[0] == "ApproverKey1"
+    assert names[1].startswith("key sha256:")
+
+
+def test_one_token_without_timeout_makes_the_window_endless() -> None:
+    raw = seed()
+    endless = copy.deepcopy(token(raw))
+    endless["timeout"] = 0
+    raw["key"]["policy"]["ruleUse"]["tokens"].append(endless)
+
+    asked = request.read(raw, key_password_prefix=PREFIX).key.policy
+
+    assert policy.window_seconds(asked) == 0
+
+
+def test_policies_are_equal_in_effect_whatever_names_and_order_say() -> None:
+    raw = seed()
+    one = request.read(raw, key_password_prefix=PREFIX).key.policy
+    token(raw)["name"] = "renamed"
+    two = request.read(raw, key_password_prefix=PREFIX).key.policy
+    token(raw)["timeout"] = 660
+    three = request.read(raw, key_password_prefix=PREFIX).key.policy
+
+    assert policy.effective(one) == policy.effective(two)
+    assert policy.effective(one) != policy.effective(three)
+
+
+def test_a_stranger_s_approval_is_not_hidden() -> None:
+    asked = policy.approvers(request.read(seed(), key_password_prefix=PREFIX).key.policy)
+
+    seen = policy.decided(asked, approved=[OTHER_KEY], declined=[], outstanding=[])
+
+    assert [(one.name[:10], one.decision) for one in seen] == [
+        ("ApproverKe", "none"),
+        ("key sha256", "approved"),
+    ]

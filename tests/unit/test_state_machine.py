@@ -1,0 +1,150 @@
+"""The definition, read as text: names, time-outs, ways out. What it does is shown by tests/e2e."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from countersign import errors, polling
+
+ROOT = Path(__file__).parents[2]
+TEXT = (ROOT / "statemachine/enrollment.asl.json").read_text()
+STATES: dict[str, dict[str, Any]] = json.loads(TEXT)["States"]
+TASKS = {name: state for name, state in STATES.items() if state["Type"] == "Task"}
+OURS = {error.__name__ for error in errors.CountersignError.__subclasses__()}
+# Names that Lambda and Step Functions give. Source: Step Functions, "Handling error conditions";
+# Lambda, "Understanding retry behavior"; class names checked with awslambdaric 4.2.2.
+PLATFORM = {
+    "States.ALL", "States.Timeout", "Sandbox.Timedout", "Runtime.ExitError",
+    "Lambda.ServiceException", "Lambda.AWSLambdaException", "Lambda.SdkClientException",
+    "Lambda.ClientExecutionTimeoutException", "Lambda.TooManyRequestsException", "Lambda.Unknown",
+}  # fmt: skip
+
+
+def clauses(kind: str) -> list[tuple[str, dict[str, Any]]]:
+    return [(name, clause) for name, state in TASKS.items() for clause in state.get(kind, [])]
+
+
+def targets(state: dict[str, Any]) -> set[str]:
+    nexts = [state.get("Next"), state.get("Default")]
+    nexts += [clause["Next"] for clause in (*state.get("Choices", []), *state.get("Catch", []))]
+    return {name for name in nexts if name}
+
+
+def test_it_is_jsonata_throughout() -> None:
+    assert json.loads(TEXT)["QueryLanguage"] == "JSONata"
+    assert not re.search(r'"(Parameters|ResultPath|InputPath|ResultSelector)"|\.\$"', TEXT)
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_a_task_has_its_timeout_and_catches_everything(name: str) -> None:
+    task = TASKS[name]
+
+    # Literal, and above the functions' Timeout of 30 s: Lambda's own word comes first.
+    assert isinstance(task["TimeoutSeconds"], int)
+    assert 30 < task["TimeoutSeconds"] <= 120
+    assert task["Catch"][-1]["ErrorEquals"] == ["States.ALL"]
+
+
+@pytest.mark.parametrize("kind", ["Retry", "Catch"])
+def test_every_error_name_exists_and_is_written_out(kind: str) -> None:
+    found = {name for _, clause in clauses(kind) for name in clause["ErrorEquals"]}
+
+    assert found
+    assert found <= OURS | PLATFORM
+    assert not any("*" in name for name in found)
+    assert "States.TaskFailed" not in found
+
+
+def test_every_error_of_ours_is_raised_and_told_apart_somewhere() -> None:
+    sources = "\n".join(
+        path.read_text() for path in (ROOT / "layers/core/countersign").rglob("*.py")
+    )
+
+    assert [name for name in OURS if not re.search(rf"(raise|return|error =) .*{name}", sources)] == []
+
+
+def test_retries_back_off_with_jitter_and_are_bounded() -> None:
+    for _, retry in clauses("Retry"):
+        assert "States.ALL" not in retry["ErrorEquals"]
+        assert retry["JitterStrategy"] == "FULL"
+        assert retry["BackoffRate"] > 1
+        assert retry["MaxDelaySeconds"] <= 60
+        assert 1 <= retry["MaxAttempts"] <= 10
+
+
+def test_a_request_for_a_csr_is_retried_only_where_nothing_was_executed() -> None:
+    retried = {name for retry in TASKS["RequestCsr"]["Retry"] for name in retry["ErrorEquals"]}
+
+    assert retried == {"TsbUnavailableError", "Lambda.TooManyRequestsException"}
+
+
+def test_whatever_leaves_the_answer_unknown_discards_the_key() -> None:
+    closed, discarded = TASKS["RequestCsr"]["Catch"]
+
+    assert closed["Next"] == "CloseEnrollment"
+    assert not {"TsbNoAnswerError", "AwsCallError", "States.Timeout"} & set(closed["ErrorEquals"])
+    assert discarded["Next"] == "DiscardKey"
+
+
+def test_polling_has_no_retry_and_goes_on_waiting() -> None:
+    looping = TASKS["PollRequest"]["Catch"][0]
+
+    assert "Retry" not in TASKS["PollRequest"]
+    assert {"TsbUnavailableError", "TsbNoAnswerError"} <= set(looping["ErrorEquals"])
+    assert looping["Next"] == "IsSilentTooLong"
+
+
+def test_every_choice_has_a_default() -> None:
+    choices = {name: state for name, state in STATES.items() if state["Type"] == "Choice"}
+
+    assert choices
+    assert all("Default" in state for state in choices.values())
+
+
+def test_every_way_out_but_a_duplicate_passes_close_enrollment() -> None:
+    ends = {name for name, state in STATES.items() if state["Type"] in {"Succeed", "Fail"}}
+    into = {end: {name for name, state in STATES.items() if end in targets(state)} for end in ends}
+
+    assert not any(state.get("End") for state in STATES.values())
+    assert into.pop("DuplicateEnrollment") == {"IsDuplicate"}
+    assert into == {
+        "EnrollmentEnded": {"IsFailed"},
+        "EnrollmentFailed": {"IsFailed"},
+        "CloseFailed": {"CloseEnrollment"},
+    }
+    assert {name for name, state in STATES.items() if "IsFailed" in targets(state)} == {
+        "CloseEnrollment"
+    }
+
+
+def test_every_state_is_reachable_and_every_target_exists() -> None:
+    reached, todo = set(), [json.loads(TEXT)["StartAt"]]
+    while todo:
+        name = todo.pop()
+        if name not in reached:
+            reached.add(name)
+            todo += targets(STATES[name])
+
+    assert reached == set(STATES)
+
+
+def test_silence_slows_the_looks_as_the_schedule_says() -> None:
+    expression = TASKS["PollRequest"]["Catch"][0]["Assign"]["waitSeconds"]
+    schedule = polling.Schedule(window_seconds=86_400, timelock_seconds=0)
+
+    import jsonata  # noqa: PLC0415  only this test evaluates an expression
+
+    for wait in (10, 11, 60, 750, 900):
+        frame = jsonata.Jsonata(expression.strip("{}% "))
+        frame.assign("waitSeconds", wait)
+        frame.assign("schedule", {"growth": schedule.growth, "slowestSeconds": schedule.cap})
+        assert frame.evaluate(None) == polling.slower(wait, schedule)
+
+
+def test_placeholders_stand_inside_quotes_only() -> None:
+    assert set(re.findall(r"\$\{(\w+)\}", TEXT)) == {
+        "Partition", *(f"{name}FunctionArn" for name in TASKS)
+    }  # fmt: skip

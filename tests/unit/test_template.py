@@ -1,0 +1,193 @@
+"""What the emulator accepts without effect, read from the template instead."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+
+
+class _Loader(yaml.SafeLoader):
+    """Keeps CloudFormation's short forms: `!Ref X` becomes {"Ref": "X"}."""
+
+
+def _short_form(loader: yaml.SafeLoader, suffix: str, node: yaml.Node) -> dict[str, Any]:
+    value: Any
+    if isinstance(node, yaml.ScalarNode):
+        value = loader.construct_scalar(node)
+    elif isinstance(node, yaml.SequenceNode):
+        value = loader.construct_sequence(node, deep=True)
+    else:
+        value = loader.construct_mapping(node, deep=True)  # type: ignore[arg-type]
+    return {suffix if suffix == "Ref" else f"Fn::{suffix}": value}
+
+
+_Loader.add_multi_constructor("!", _short_form)
+TEMPLATE: dict[str, Any] = yaml.load((ROOT / "template.yaml").read_text(), _Loader)  # noqa: S506
+RESOURCES: dict[str, dict[str, Any]] = TEMPLATE["Resources"]
+
+
+def of(kind: str) -> dict[str, dict[str, Any]]:
+    return {
+        name: one.get("Properties", {}) for name, one in RESOURCES.items() if one["Type"] == kind
+    }
+
+
+FUNCTIONS = of("AWS::Serverless::Function")
+GLOBALS = TEMPLATE["Globals"]["Function"]
+
+
+def statements(function: str) -> list[dict[str, Any]]:
+    return [
+        statement
+        for document in FUNCTIONS[function]["Policies"]
+        for statement in document["Statement"]
+    ]
+
+
+def secrets_of(function: str) -> str:
+    return str([s for s in statements(function) if "secretsmanager" in str(s["Action"])])
+
+
+def test_the_state_machine_is_standard_logged_without_data_and_traced() -> None:
+    machine = of("AWS::Serverless::StateMachine")["EnrollmentStateMachine"]
+
+    assert machine["Type"] == "STANDARD"
+    assert machine["Logging"]["Level"] == "ALL"
+    assert machine["Logging"]["IncludeExecutionData"] is False
+    assert machine["Tracing"] == {"Enabled": True}
+
+
+def test_functions_state_memory_timeout_tracing_and_architecture() -> None:
+    assert GLOBALS["MemorySize"] == 512
+    assert GLOBALS["Timeout"] == 30
+    assert GLOBALS["Tracing"] == "Active"
+    assert GLOBALS["Architectures"] == [{"Ref": "Architecture"}]
+    assert TEMPLATE["Parameters"]["Architecture"]["Default"] == "arm64"
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_function_has_a_role_and_a_log_group_of_its_own(name: str) -> None:
+    group = FUNCTIONS[name]["LoggingConfig"]["LogGroup"]["Ref"]
+
+    assert "Role" not in FUNCTIONS[name]
+    assert FUNCTIONS[name]["Policies"]
+    assert group == name.replace("Function", "LogGroup")
+    assert RESOURCES[group]["Properties"]["RetentionInDays"] == {"Ref": "LogRetentionDays"}
+    assert "KmsKeyId" in RESOURCES[group]["Properties"]
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_no_function_may_do_anything_to_everything(name: str) -> None:
+    for statement in statements(name):
+        assert statement["Resource"] != "*"
+        assert "*" not in str(statement["Action"])
+
+
+@pytest.mark.parametrize(
+    ("function", "may_read", "may_not_read"),
+    [
+        ("AcceptEnrollmentFunction", [], ["Secret"]),
+        ("CreateKeyFunction", ["KeyManagementSecret"], ["KeyOperationSecret", "ServiceSecret"]),
+        ("PollRequestFunction", ["KeyOperationSecret"], ["KeyManagementSecret", "ServiceSecret"]),
+        ("StoreCsrFunction", ["KeyManagementSecret"], ["KeyOperationSecret", "ServiceSecret"]),
+        ("DiscardKeyFunction", ["KeyManagementSecret"], ["KeyOperationSecret", "ServiceSecret"]),
+        ("CloseEnrollmentFunction", [], ["Secret"]),
+    ],
+)
+def test_a_function_reads_the_secrets_of_its_roles_only(
+    function: str, may_read: list[str], may_not_read: list[str]
+) -> None:
+    granted = secrets_of(function)
+
+    assert all(secret in granted for secret in may_read)
+    assert not any(secret in granted for secret in may_not_read)
+
+
+def test_the_certificate_role_switches_environment_and_permission_together() -> None:
+    variables = FUNCTIONS["RequestCsrFunction"]["Environment"]["Variables"]
+    condition = "CertificatesByManagement"
+
+    assert variables["CERTIFICATE_ROLE"] == {"Fn::If": [condition, "keyManagement", "keyOperation"]}
+    assert {
+        "Fn::If": [
+            condition,
+            {"Fn::GetAtt": "KeyManagementSecret.Id"},
+            {"Fn::GetAtt": "KeyOperationSecret.Id"},
+        ]
+    } in statements("RequestCsrFunction")[1]["Resource"]
+
+
+def test_executions_that_end_without_close_reach_it_through_a_queue() -> None:
+    rule = of("AWS::Events::Rule")["BackstopRule"]
+    queue = of("AWS::SQS::Queue")["BackstopQueue"]
+    source = FUNCTIONS["CloseEnrollmentFunction"]["Events"]["Backstop"]
+
+    assert rule["EventPattern"]["detail"]["status"] == ["ABORTED", "TIMED_OUT", "FAILED"]
+    assert rule["EventPattern"]["detail"]["stateMachineArn"] == [{"Ref": "EnrollmentStateMachine"}]
+    assert rule["Targets"][0]["DeadLetterConfig"]
+    assert queue["RedrivePolicy"]["maxReceiveCount"] == 5
+    assert queue["VisibilityTimeout"] >= 6 * GLOBALS["Timeout"]
+    assert source["Properties"]["Queue"] == {"Fn::GetAtt": "BackstopQueue.Arn"}
+
+
+def test_what_is_stored_is_encrypted_versioned_private_and_kept() -> None:
+    bucket = of("AWS::S3::Bucket")["CsrBucket"]
+    table = of("AWS::DynamoDB::Table")["EnrollmentsTable"]
+
+    assert bucket["VersioningConfiguration"] == {"Status": "Enabled"}
+    assert set(bucket["PublicAccessBlockConfiguration"].values()) == {True}
+    assert "aws:kms" in str(bucket["BucketEncryption"])
+    assert table["BillingMode"] == "PAY_PER_REQUEST"
+    assert table["PointInTimeRecoverySpecification"] == {"PointInTimeRecoveryEnabled": True}
+    assert table["SSESpecification"]["SSEType"] == "KMS"
+    for name in ("CsrBucket", "EnrollmentsTable", "StackKey"):
+        assert RESOURCES[name]["DeletionPolicy"] == "Retain"
+
+
+def test_bucket_and_queues_refuse_plain_http() -> None:
+    for policy in (
+        of("AWS::S3::BucketPolicy")["CsrBucketPolicy"],
+        of("AWS::SQS::QueuePolicy")["BackstopQueuePolicy"],
+    ):
+        denied = [s for s in policy["PolicyDocument"]["Statement"] if s["Effect"] == "Deny"]
+        assert denied[0]["Condition"] == {"Bool": {"aws:SecureTransport": False}}
+
+
+def test_the_bus_is_archived() -> None:
+    archive = of("AWS::Events::Archive")["BusArchive"]
+
+    assert archive["SourceArn"] == {"Fn::GetAtt": "Bus.Arn"}
+    assert archive["RetentionDays"] == {"Ref": "ArchiveRetentionDays"}
+
+
+def test_secrets_have_no_value_in_the_template_and_the_stack_s_key() -> None:
+    for secret in of("AWS::SecretsManager::Secret").values():
+        assert not {"SecretString", "GenerateSecretString"} & secret.keys()
+        assert secret["KmsKeyId"] == {"Fn::GetAtt": "StackKey.Arn"}
+
+
+def test_only_the_three_folders_can_be_deployed() -> None:
+    layers = of("AWS::Serverless::LayerVersion")
+
+    assert GLOBALS["CodeUri"] == "functions/"
+    assert {layer["ContentUri"] for layer in layers.values()} == {
+        "layers/core",
+        "layers/dependencies",
+    }
+    assert not any("CodeUri" in function for function in FUNCTIONS.values())
+
+
+def test_layers_are_built_for_the_chosen_architecture() -> None:
+    for layer in of("AWS::Serverless::LayerVersion"):
+        assert RESOURCES[layer]["Metadata"]["BuildArchitecture"] == {"Ref": "Architecture"}
+
+
+def test_the_outputs_name_what_a_caller_needs() -> None:
+    assert {
+        "EnrollmentStateMachineArn", "EnrollmentsTableName", "CsrBucketName", "BusName", "BusArn",
+        "KeyManagementSecretArn", "KeyOperationSecretArn", "ServiceSecretArn", "ClientTlsSecretArn",
+        "KeyPasswordPrefix", "BackstopDeadLetterQueueUrl", "StackKeyArn",
+    } <= set(TEMPLATE["Outputs"])  # fmt: skip
