@@ -1,5 +1,6 @@
 """What is refused before anything is created, and which enrollment an input means."""
 
+import base64
 import copy
 import json
 from collections.abc import Callable
@@ -7,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from countersign import policy, request
 from countersign.errors import InvalidEnrollmentError
@@ -14,10 +17,11 @@ from countersign.errors import InvalidEnrollmentError
 SEED = Path(__file__).parents[2] / "events/seed"
 PREFIX = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:countersign/key-password/"
 SECRET = {"secretArn": f"{PREFIX}web-abc"}
-OTHER_KEY = (
-    "MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAErOoj8dPBJmGfnEiEWMbvtXXyYBVQFXXL0SoE2FNLqEj9ZYO8dHZh"
-    "SL8yuphY9mGVVzHMTDHPqHSCqEbBQOQDyw=="
-)
+OTHER_KEY = base64.b64encode(
+    ec.generate_private_key(ec.SECP256R1())
+    .public_key()
+    .public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+).decode()
 
 
 def seed() -> dict[str, Any]:
@@ -146,7 +150,7 @@ def test_a_bad_request_is_refused_with_its_path_and_a_way_out(
     error = refused(raw)
 
     assert (error.field or "").startswith(f"request.{field}" if field else "request.")
-    assert words in error.message
+    assert words in f"{error.message} {error.action}"
     assert error.action
     assert "hunter2" not in str(error)
 
@@ -215,7 +219,10 @@ def test_without_a_prefix_no_secret_can_be_named() -> None:
         ({"enrollmentId": "web-01"}, "web-01"),
         ({"request": {}, "origin": {"door": "event", "id": "abc"}}, "event-abc"),
         (
-            {"request": {}, "origin": {"door": "schedule", "id": "monthly", "time": "2026-11-24T05:00:00Z"}},
+            {
+                "request": {},
+                "origin": {"door": "schedule", "id": "monthly", "time": "2026-11-24T05:00:00Z"},
+            },
             "monthly-20261124T050000Z",
         ),
         ({"request": {}, "origin": {"door": "api", "id": "api-77"}}, "api-77"),

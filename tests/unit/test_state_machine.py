@@ -63,7 +63,9 @@ def test_every_error_of_ours_is_raised_and_told_apart_somewhere() -> None:
         path.read_text() for path in (ROOT / "layers/core/countersign").rglob("*.py")
     )
 
-    assert [name for name in OURS if not re.search(rf"(raise|return|error =) .*{name}", sources)] == []
+    assert [
+        name for name in OURS if not re.search(rf"(raise|return|error =) .*{name}", sources)
+    ] == []
 
 
 def test_retries_back_off_with_jitter_and_are_bounded() -> None:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 CLOCK_SKEW = timedelta(seconds=60)  # between our clock and the HSM's
 MAX_FRESH_STARTS = 1  # after a lost answer; a second loss is no accident
+ASKED = {"intent", "requestId"}  # approvers were asked, or may have been
 WAITING = ("PENDING", "APPROVED")
 CLAIM_ROUNDS = 3  # a claim can be lost to a rival at most once per rule of `_claim`
 
@@ -103,7 +104,7 @@ def _claim(record: "Item", records: "Records") -> tuple[int, "Item | None"]:
                 when={"requestSha256": record["requestSha256"]},
                 absent=("executionArn",),
             )
-        elif there.get("outcome") == m.Outcome.FAILED and not there.keys() & {"intent", "requestId"}:
+        elif there.get("outcome") == m.Outcome.FAILED and not there.keys() & ASKED:
             record = {**record, "attempt": there["attempt"] + 1}
             there = records.put(
                 record, when={name: there[name] for name in ("executionArn", "attempt", "outcome")}
@@ -113,7 +114,7 @@ def _claim(record: "Item", records: "Records") -> tuple[int, "Item | None"]:
     raise EnrollmentConflictError(
         f"enrollment id {record['id']} belongs to another request",
         field="request.enrollmentId",
-        action="Choose another enrollmentId, or send the first request again to get its enrollment.",
+        action="Choose another enrollmentId, or repeat the first request to get its enrollment.",
     )
 
 
@@ -186,9 +187,7 @@ def _claim_label(given: m.CreateKeyInput, records: "Records") -> datetime:
 
 
 def _release_label(given: m.CreateKeyInput, records: "Records") -> None:
-    records.delete(
-        f"label#{given.request.key.label}", when={"enrollmentId": given.enrollment_id}
-    )
+    records.delete(f"label#{given.request.key.label}", when={"enrollmentId": given.enrollment_id})
 
 
 def _require_as_asked(reported: Key, asked: m.KeyRequest) -> None:
@@ -249,7 +248,7 @@ def request_csr(
         window_seconds=policy.window_seconds(asked),
         timelock_seconds=policy.timelock_seconds(asked),
     )
-    there = (
+    there: Item | None = (
         {"cancel": True}
         if given.key.public_key is None
         else _progress(
@@ -325,9 +324,7 @@ def _ask(
     return answer.sign_request_id
 
 
-def _requested(
-    request_id: str | None, status: str, schedule: polling.Schedule
-) -> m.RequestedCsr:
+def _requested(request_id: str | None, status: str, schedule: polling.Schedule) -> m.RequestedCsr:
     return m.RequestedCsr(
         request_id=request_id,
         status=status,
@@ -363,9 +360,7 @@ def poll_request(
             action="Have the TSB and what stands in front of it examined: answers are mixed up.",
         )
     schedule = polling.Schedule(
-        **given.schedule.model_dump(
-            by_alias=False, exclude={"slowest_seconds", "last_age_seconds"}
-        )
+        **given.schedule.model_dump(by_alias=False, exclude={"slowest_seconds", "last_age_seconds"})
     )
     wait_seconds = polling.next_wait(schedule, given.age_seconds, answer.status)
     lists = (answer.approved_by, answer.not_yet_approved_by, answer.rejected_by)
@@ -460,9 +455,7 @@ def store_csr(
         key_usage=asked.csr.key_usage,
         extended_key_usage=asked.csr.extended_key_usage,
     )
-    there = _progress(
-        given, records, {"stage": "StoreCsr", "verifiedSha256": checked.sha256}
-    )
+    there = _progress(given, records, {"stage": "StoreCsr", "verifiedSha256": checked.sha256})
     if there is not None:
         return m.StoredResult(status="CANCELLED", csr=None)
     name = f"enrollments/{given.enrollment_id}/request.pem"

@@ -162,9 +162,7 @@ def _check_key(key: KeyRequest) -> None:
     if key.algorithm == "ED" and key.curve_oid not in (None, ED25519):
         raise _invalid("key.curveOid", "of the ED curves TSB has Ed25519", f"Give {ED25519}.")
     if not key.attributes.sign:
-        raise _invalid(
-            "key.attributes.sign", "a CSR is signed by its own key", "Set it to true."
-        )
+        raise _invalid("key.attributes.sign", "a CSR is signed by its own key", "Set it to true.")
     if key.attributes.extractable:
         raise _invalid(
             "key.attributes.extractable",

@@ -7,7 +7,7 @@ from botocore.exceptions import ClientError
 
 from countersign.aws.clients import client, named_errors
 
-MAX_ANSWERS = 20  # of one kind kept for one state: more is a loop, and the first ones tell the story
+MAX_ANSWERS = 20  # kept for one state; more is a loop, and the first ones tell the story
 
 
 class Objects:

@@ -103,7 +103,8 @@ class Records:
             except ClientError as error:
                 if error.response.get("Error", {}).get("Code") != "ConditionalCheckFailedException":
                     raise
-                return _item(error.response.get("Item")) or {}
+                there: Any = error.response.get("Item")
+                return _item(there) or {}
         return None
 
 

@@ -1,0 +1,301 @@
+"""What a CSR (PKCS #10) says, and whether it is what was asked. Only importer of cryptography.
+
+Source: RFC 2986 (PKCS #10), RFC 5280 (extensions), RFC 7468 (PEM); the vendor's own CSR for the
+header, the criticality of the usages and the subject key identifier.
+"""
+
+import base64
+import binascii
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    PublicFormat,
+    load_der_public_key,
+)
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID, ObjectIdentifier
+
+from countersign.errors import CsrInvalidError
+
+MAX_BYTES = 64 * 1024  # our limit; the CSR of an 8,192-bit RSA key is 3 KB
+PEM = re.compile(
+    r"\s*-----BEGIN (NEW )?CERTIFICATE REQUEST-----\s+([A-Za-z0-9+/=\s]+?)"
+    r"-----END (NEW )?CERTIFICATE REQUEST-----\s*"
+)
+ARMOUR = re.compile(r"-----(BEGIN|END) (PUBLIC KEY|CERTIFICATE)-----")
+
+SUBJECT_OIDS = {
+    "commonName": NameOID.COMMON_NAME,
+    "country": NameOID.COUNTRY_NAME,
+    "stateOrProvinceName": NameOID.STATE_OR_PROVINCE_NAME,
+    "locality": NameOID.LOCALITY_NAME,
+    "organizationName": NameOID.ORGANIZATION_NAME,
+    "organizationIdentifier": NameOID.ORGANIZATION_IDENTIFIER,
+    "organizationUnitName": NameOID.ORGANIZATIONAL_UNIT_NAME,
+    "email": NameOID.EMAIL_ADDRESS,
+    "title": NameOID.TITLE,
+    "surname": NameOID.SURNAME,
+    "givenName": NameOID.GIVEN_NAME,
+    "initials": NameOID.INITIALS,
+    "pseudonym": NameOID.PSEUDONYM,
+    "generationQualifier": NameOID.GENERATION_QUALIFIER,
+}
+SUBJECT_NAMES = {oid: name for name, oid in SUBJECT_OIDS.items()}
+KEY_USAGES = {
+    "DIGITAL_SIGNATURE": "digital_signature",
+    "CONTENT_COMMITMENT": "content_commitment",
+    "KEY_ENCIPHERMENT": "key_encipherment",
+    "DATA_ENCIPHERMENT": "data_encipherment",
+    "KEY_AGREEMENT": "key_agreement",
+    "KEY_CERT_SIGN": "key_cert_sign",
+    "CRL_SIGN": "crl_sign",
+    "ENCIPHER_ONLY": "_encipher_only",  # the public properties raise without key agreement
+    "DECIPHER_ONLY": "_decipher_only",
+}
+EXTENDED_KEY_USAGES = {
+    ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE: "ANY_EXTENDED_KEY_USAGE",
+    ExtendedKeyUsageOID.SERVER_AUTH: "SERVER_AUTH",
+    ExtendedKeyUsageOID.CLIENT_AUTH: "CLIENT_AUTH",
+    ExtendedKeyUsageOID.CODE_SIGNING: "CODE_SIGNING",
+    ExtendedKeyUsageOID.EMAIL_PROTECTION: "EMAIL_PROTECTION",
+    ExtendedKeyUsageOID.TIME_STAMPING: "TIME_STAMPING",
+    ExtendedKeyUsageOID.OCSP_SIGNING: "OCSP_SIGNING",
+}
+
+
+@dataclass(frozen=True)
+class CheckedCsr:
+    """A CSR that is what was asked. `sha256` is that of the DER, `subject` is RFC 4514."""
+
+    pem: str
+    der: bytes
+    sha256: str
+    subject: str
+    key: str
+    public_key_sha256: str
+    key_usage: tuple[str, ...]
+    extended_key_usage: tuple[str, ...]
+
+
+def check_csr(
+    pem: str,
+    *,
+    public_key: str,
+    signature_algorithm: str,
+    subject: Mapping[str, str | None],
+    key_usage: Sequence[str] | None,
+    extended_key_usage: Sequence[str] | None,
+) -> CheckedCsr:
+    """Compare a CSR with what was asked; nothing in it is believed before.
+
+    Args:
+        pem: as TSB returned it, with either header.
+        public_key: base64 DER SPKI that the HSM reports for the key.
+        signature_algorithm: TSB's name, for example `SHA256_WITH_RSA`.
+        subject: TSB's `standardCertificateAttributes`; None or missing means not in the subject.
+        key_usage: TSB's names; None or empty means no such extension.
+        extended_key_usage: likewise.
+
+    Returns:
+        The CSR with the header of RFC 7468, `CERTIFICATE REQUEST`: CAs differ on the vendor's.
+
+    Raises:
+        CsrInvalidError: `field` names the first thing that is not as asked.
+    """
+    request = _parse(pem)
+    spki = request.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    if spki != _der(public_key):
+        raise _invalid("publicKey", "the CSR is for another key than the HSM reports")
+    if not _signature_holds(request):
+        raise _invalid("signature", "the CSR's own signature does not hold")
+    _check_algorithm(request, signature_algorithm)
+    _check_subject(request, subject)
+    usages = _check_extensions(request, key_usage or (), extended_key_usage or ())
+    der = request.public_bytes(Encoding.DER)
+    return CheckedCsr(
+        pem=request.public_bytes(Encoding.PEM).decode(),
+        der=der,
+        sha256=hashlib.sha256(der).hexdigest(),
+        subject=request.subject.rfc4514_string(),
+        key=_describe(request),
+        public_key_sha256=hashlib.sha256(spki).hexdigest(),
+        key_usage=usages[0],
+        extended_key_usage=usages[1],
+    )
+
+
+def spki_sha256(public_key: str) -> str:
+    """The fingerprint (hex SHA-256 of the DER SPKI) of a base64 public key."""
+    return hashlib.sha256(_der(public_key)).hexdigest()
+
+
+def approver_public_key(kind: str, value: str) -> str:
+    """The base64 DER SPKI of an approver, given as public key or as certificate.
+
+    Args:
+        kind: `public_key` or `certificate`.
+        value: base64 of the DER on one line; the armour lines of PEM are tolerated, as by TSB.
+
+    Raises:
+        ValueError: says what is wrong; never quotes the value.
+    """
+    der = _approver_der(value)
+    try:
+        key = _certificate(der).public_key() if kind == "certificate" else load_der_public_key(der)
+        spki = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    except (ValueError, UnsupportedAlgorithm):
+        expected = "X.509 certificate" if kind == "certificate" else "public key (SPKI)"
+        raise ValueError(f"is not the base64 of a DER {expected}") from None
+    return base64.b64encode(spki).decode()
+
+
+def certificate_common_name(value: str) -> str | None:
+    """The CN of an approver's certificate, by which TSB names him.
+
+    Raises:
+        ValueError: the value is no certificate.
+    """
+    names = _certificate(_approver_der(value)).subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    return str(names[0].value) if names else None
+
+
+def _certificate(der: bytes) -> x509.Certificate:
+    return x509.load_der_x509_certificate(der)
+
+
+def _approver_der(value: str) -> bytes:
+    try:
+        return _der(ARMOUR.sub("", value).strip())
+    except ValueError:
+        raise ValueError("is not base64 on one line") from None
+
+
+def _der(text: str) -> bytes:
+    try:
+        return base64.b64decode(text, validate=True)
+    except binascii.Error:
+        raise ValueError("is not base64") from None
+
+
+def _parse(pem: str) -> x509.CertificateSigningRequest:
+    match = PEM.fullmatch(pem) if len(pem) <= MAX_BYTES else None
+    if match is None:
+        raise _invalid("pem", "TSB's result is not one CSR in PEM")
+    try:
+        der = base64.b64decode("".join(match[2].split()), validate=True)
+        request = x509.load_der_x509_csr(der)
+        # What is parsed lazily is parsed here, so that no later step meets nonsense.
+        list(request.extensions)
+        request.public_key()
+        list(request.subject)
+    except (ValueError, UnsupportedAlgorithm, x509.DuplicateExtension, TypeError):
+        raise _invalid("pem", "TSB's result does not parse as PKCS #10") from None
+    if request.public_bytes(Encoding.DER) != der:
+        raise _invalid("pem", "TSB's result is followed by something that is no CSR")
+    return request
+
+
+def _signature_holds(request: x509.CertificateSigningRequest) -> bool:
+    try:
+        return request.is_signature_valid
+    except (InvalidSignature, UnsupportedAlgorithm, ValueError):
+        return False
+
+
+def _check_algorithm(request: x509.CertificateSigningRequest, asked: str) -> None:
+    key = request.public_key()
+    if isinstance(key, ed25519.Ed25519PublicKey):
+        found = "EDDSA"
+    else:
+        digest = request.signature_hash_algorithm
+        name = digest.name.upper().replace("-", "_") if digest else "NONE"
+        name = name.replace("SHA3_", "SHA3")
+        suffix = "ECDSA" if isinstance(key, ec.EllipticCurvePublicKey) else "RSA"
+        pss = isinstance(request.signature_algorithm_parameters, padding.PSS)
+        found = f"{name}_WITH_{suffix}" + ("_PSS" if pss else "")
+    if found != asked.removesuffix("_DETERMINISTIC"):
+        raise _invalid("signatureAlgorithm", f"the CSR is signed with {found}, not {asked}")
+
+
+def _check_subject(
+    request: x509.CertificateSigningRequest, asked: Mapping[str, str | None]
+) -> None:
+    wanted = {name: value for name, value in asked.items() if value is not None}
+    found: dict[str, str] = {}
+    for attribute in request.subject:
+        name = SUBJECT_NAMES.get(attribute.oid, attribute.oid.dotted_string)
+        if name in found:
+            raise _invalid(f"subject.{name}", "stands in the subject more than once")
+        found[name] = str(attribute.value)
+    for name in {**wanted, **found}:
+        if name not in found:
+            raise _invalid(f"subject.{name}", "was asked for and is not in the subject")
+        if name not in wanted:
+            raise _invalid(f"subject.{name}", "is in the subject and was not asked for")
+        if found[name] != wanted[name]:
+            raise _invalid(f"subject.{name}", "has another value than was asked for")
+
+
+def _check_extensions(
+    request: x509.CertificateSigningRequest,
+    key_usage: Sequence[str],
+    extended_key_usage: Sequence[str],
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    found: dict[str, tuple[str, ...]] = {"keyUsage": (), "extendedKeyUsage": ()}
+    for extension in request.extensions:
+        value = extension.value
+        if isinstance(value, x509.KeyUsage):
+            name = "keyUsage"
+            found[name] = tuple(
+                usage for usage, attribute in KEY_USAGES.items() if getattr(value, attribute)
+            )
+        elif isinstance(value, x509.ExtendedKeyUsage):
+            name = "extendedKeyUsage"
+            found[name] = tuple(
+                EXTENDED_KEY_USAGES.get(usage, usage.dotted_string) for usage in value
+            )
+        elif isinstance(value, x509.SubjectKeyIdentifier):
+            public = x509.SubjectKeyIdentifier.from_public_key(request.public_key())
+            if value.digest != public.digest:
+                raise _invalid("subjectKeyIdentifier", "is not that of the key")
+            continue
+        else:
+            raise _invalid("extensions", f"{_oid(extension.oid)} was not asked for")
+        # Since TSB 1.16.1 both usages are critical: a CA may ignore what is not.
+        if not extension.critical:
+            raise _invalid(name, "is not critical")
+    for name, asked in (("keyUsage", key_usage), ("extendedKeyUsage", extended_key_usage)):
+        if sorted(found[name]) != sorted(asked):
+            raise _invalid(
+                name,
+                f"the CSR says {', '.join(found[name]) or 'nothing'},"
+                f" asked was {', '.join(asked) or 'nothing'}",
+            )
+    return found["keyUsage"], found["extendedKeyUsage"]
+
+
+def _oid(oid: ObjectIdentifier) -> str:
+    return f"extension {oid.dotted_string}"
+
+
+def _describe(request: x509.CertificateSigningRequest) -> str:
+    key = request.public_key()
+    if isinstance(key, rsa.RSAPublicKey):
+        return f"RSA {key.key_size}"
+    if isinstance(key, ec.EllipticCurvePublicKey):
+        return f"EC {key.curve.name}"
+    return "Ed25519" if isinstance(key, ed25519.Ed25519PublicKey) else type(key).__name__
+
+
+def _invalid(field: str, why: str) -> CsrInvalidError:
+    return CsrInvalidError(
+        f"the CSR was not stored: {field}: {why}",
+        field=field,
+        action="Treat it as a security incident: TSB's answer is kept beside the request in S3.",
+    )

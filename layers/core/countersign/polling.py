@@ -1,0 +1,96 @@
+"""How long to wait before the next look at a request. Pure arithmetic, all in seconds.
+
+The wait is a share of the request's age: quick answers are noticed quickly, slow ones are not asked
+for in vain. Age is the sum of the waits decided so far, so scaled waits age too.
+"""
+
+import math
+from dataclasses import dataclass
+
+GROWTH = 0.2  # notice comes growth/2 = a tenth of the age late on average
+FLOOR_SECONDS = 10
+CAP_SECONDS = 900  # the vendor's approver app fetches its tasks every 15 minutes
+# 9 history events a look: 13,500, and the states around the loop, stay below 14,000 of 25,000.
+MAX_POLLS = 1_500
+# The cap is stretched for a window that it would cross in more looks than this; what is left of
+# MAX_POLLS is for the quick looks of the first hour and after the window, and for the silence.
+POLLS_AT_THE_CAP = 1_250
+EXECUTION_SECONDS = 60  # TSB's timer executes what a timelock held back once a minute
+MARGIN_SECONDS = 2  # after a moment of TSB's clock, so that TSB has passed it too
+DAY_SECONDS = 86_400
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """What is known when the approvers are asked.
+
+    Args:
+        window_seconds: how long approvals are collected; 0 is without limit.
+        timelock_seconds: before this nothing can be executed.
+        deadline_seconds: stands in for a window without limit.
+        silence_seconds: how long after the end a TSB without an answer is asked again.
+        growth: the next wait as a share of the age.
+        floor_seconds: shortest wait.
+        cap_seconds: longest wait, stretched for long windows.
+    """
+
+    window_seconds: int
+    timelock_seconds: int
+    deadline_seconds: int = 30 * DAY_SECONDS
+    silence_seconds: int = DAY_SECONDS
+    growth: float = GROWTH
+    floor_seconds: int = FLOOR_SECONDS
+    cap_seconds: int = CAP_SECONDS
+
+    @property
+    def end(self) -> int:
+        """The age at which no further approval is expected."""
+        return self.window_seconds or self.deadline_seconds
+
+    @property
+    def last_age(self) -> int:
+        """The age from which even a silent TSB is not asked again."""
+        return self.end + self.silence_seconds
+
+    @property
+    def cap(self) -> int:
+        """The longest wait: slow enough that the looks suffice for the whole of it."""
+        return max(
+            self.cap_seconds, self.floor_seconds, math.ceil(self.last_age / POLLS_AT_THE_CAP)
+        )
+
+
+def first_wait(schedule: Schedule) -> int:
+    """The wait before the first look."""
+    return next_wait(schedule, 0, "PENDING")
+
+
+def next_wait(schedule: Schedule, age_seconds: int, status: str) -> int:
+    """The wait after a look at `age_seconds` that found `status` (PENDING or APPROVED)."""
+    if age_seconds < schedule.timelock_seconds:
+        # Nothing can be executed yet; a decline can come, and does not hurry.
+        return _until(schedule.timelock_seconds, age_seconds, schedule.cap)
+    if status == "APPROVED":
+        return EXECUTION_SECONDS
+    if age_seconds < schedule.end:
+        return _until(schedule.end, age_seconds, _paced(schedule, age_seconds))
+    # The end is an event like a new request: TSB is about to say that it is over.
+    return _paced(schedule, age_seconds - schedule.end)
+
+
+def slower(wait_seconds: int, schedule: Schedule) -> int:
+    """The wait after a look that TSB did not answer; the state machine does this arithmetic.
+
+    One more wait of a share of the age makes the age 1 + growth times as old.
+    """
+    return min(math.ceil(wait_seconds * (1 + schedule.growth)), schedule.cap)
+
+
+def _paced(schedule: Schedule, age_seconds: int) -> int:
+    return min(max(math.ceil(schedule.growth * age_seconds), schedule.floor_seconds), schedule.cap)
+
+
+def _until(moment: int, age_seconds: int, wait_seconds: int) -> int:
+    """`wait_seconds`, or just past `moment` where that is nearer or would be jumped over."""
+    past = moment + MARGIN_SECONDS - age_seconds
+    return past if wait_seconds >= moment - age_seconds else wait_seconds

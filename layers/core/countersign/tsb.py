@@ -1,0 +1,484 @@
+"""The Transaction Security Broker's REST API, as far as an enrollment needs it.
+
+The only importer of requests. The client never sleeps and never repeats a call, with one exception:
+HTTP 401 with errorCode 631 proves that nothing was executed, so the role's next API key is tried.
+Every other failure is sorted by one question: may TSB have executed the call?
+Source: Securosys documentation and client code, TSB 1.17 to 2.5.
+"""
+
+import ssl
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Self
+from urllib.parse import quote, urlsplit
+
+import certifi
+import requests
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic.alias_generators import to_camel
+from requests.adapters import BaseAdapter, HTTPAdapter
+from urllib3 import exceptions as urllib3_errors
+
+from countersign.errors import (
+    CountersignError,
+    TsbCredentialsError,
+    TsbNoAnswerError,
+    TsbRefusedError,
+    TsbUnavailableError,
+)
+
+CONNECT_TIMEOUT_SECONDS = 5
+READ_TIMEOUT_SECONDS = 20  # below the functions' Timeout of 30 s: we speak before Lambda kills us
+MAX_TSB_TEXT = 500  # characters of TSB's own message that we repeat
+
+TECHNICAL = (1, 2)  # "technical", "connectivity" between TSB and HSM: maybe executed
+KEY_ALREADY_EXISTING = 608
+INVALID_API_KEY = 631
+KEY_NOT_EXISTENT = 650
+REQUEST_NOT_EXISTENT = 651
+# missing or invalid API key, access token, login; and a licence that lacks the endpoint
+CREDENTIAL_CODES = (406, 416, 450, 451, 617, 618, INVALID_API_KEY)
+
+UNAUTHORIZED, FORBIDDEN, TOO_MANY_REQUESTS = 401, 403, 429
+SERVER_ERROR, BAD_GATEWAY, UNAVAILABLE, GATEWAY_TIMEOUT = 500, 502, 503, 504
+OK_BELOW = 300
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+class Role(StrEnum):
+    """TSB's API-key roles, as far as we use them."""
+
+    KEY_MANAGEMENT = "keyManagement"
+    KEY_OPERATION = "keyOperation"
+    SERVICE = "service"
+
+
+@dataclass(frozen=True)
+class Credentials:
+    """What a role shows to TSB. Several API keys overlap while they are rolled over."""
+
+    api_keys: tuple[str, ...] = field(default=(), repr=False)
+    bearer_token: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True)
+class Tls:
+    """Whom we trust and who we are, in PEM. Without `ca_bundle`: the public CAs."""
+
+    ca_bundle: str | None = None
+    certificate: str | None = None
+    private_key: str | None = field(default=None, repr=False)
+
+
+class Answer(BaseModel):
+    """What TSB says: unknown fields are ignored, newer versions add some. `raw` is the evidence."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="ignore",
+        hide_input_in_errors=True,
+        alias_generator=to_camel,
+        validate_by_name=True,
+        validate_by_alias=True,
+    )
+
+    raw: str = Field(default="", exclude=True, repr=False)
+
+
+class Key(Answer):
+    """A key as the HSM reports it. `public_key` is the base64 DER SubjectPublicKeyInfo."""
+
+    label: str
+    algorithm: str
+    key_size: int | None = None
+    curve_oid: str | None = None
+    create_time: datetime
+    public_key: str
+    attributes: dict[str, bool | None]
+    policy: dict[str, Any] | None = None
+
+
+class KeyAttributes(Answer):
+    """A key's attributes with the HSM's signature over their XML form."""
+
+    key: Key = Field(alias="json")
+    xml: str | None = None
+    xml_signature: str | None = None
+    attestation_key_name: str | None = None
+
+
+class CsrRequested(Answer):
+    """The id under which approvals are collected."""
+
+    sign_request_id: str
+
+
+class RequestStatus(Answer):
+    """How a request stands. The lists hold base64 SPKIs; `status` may be one we do not know."""
+
+    id: str
+    status: str
+    execution_time: datetime | None = None
+    approved_by: list[str] = []
+    not_yet_approved_by: list[str] = []
+    rejected_by: list[str] = []
+    result: str | None = None
+
+    @field_validator("approved_by", "not_yet_approved_by", "rejected_by", mode="before")
+    @classmethod
+    def _none_is_nobody(cls, value: object) -> object:
+        return [] if value is None else value
+
+
+class ListedRequest(Answer):
+    """A request in a list: its id and status only."""
+
+    id: str
+    status: str
+
+
+class _Requests(Answer):
+    requests: list[ListedRequest]
+
+
+class _Version(Answer):
+    version: str = Field(alias="Version")
+
+
+class _Licence(Answer):
+    client_flags: list[str]
+
+
+class TsbClient:
+    """One TSB.
+
+    Args:
+        url: base URL without `/v1`; https, or http on the loopback address.
+        credentials: asked for a role's credentials when a call needs them.
+        tls: see `Tls`. Verification cannot be switched off.
+        certificate_role: the role of `/v1/certificate/**`; TSB versions differ.
+        connect_timeout_seconds: for the TCP and TLS handshakes.
+        read_timeout_seconds: between two bytes of the answer.
+        transport: instead of the network, for tests in process.
+
+    Every call raises:
+        TsbUnavailableError: surely not executed.
+        TsbNoAnswerError: maybe executed.
+        TsbRefusedError: TSB answered no; `error_code`, `reason`, `http_status` are its words.
+        TsbCredentialsError: none of the role's credentials is accepted.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        credentials: Callable[[Role], Credentials],
+        tls: Tls | None = None,
+        certificate_role: Role = Role.KEY_OPERATION,
+        connect_timeout_seconds: float = CONNECT_TIMEOUT_SECONDS,
+        read_timeout_seconds: float = READ_TIMEOUT_SECONDS,
+        transport: BaseAdapter | None = None,
+    ) -> None:
+        parts = urlsplit(url)
+        if parts.scheme != "https" and parts.hostname not in LOOPBACK:
+            raise TsbCredentialsError(
+                "the TSB's URL is not https: API keys would cross the network in the clear",
+                action="Give the stack's parameter TsbUrl an https URL.",
+            )
+        self._url = url.rstrip("/")
+        self._credentials = credentials
+        self._certificate_role = certificate_role
+        self._timeout = (connect_timeout_seconds, read_timeout_seconds)
+        self._rejected: set[str] = set()
+        self._session = requests.Session()
+        # No proxies, .netrc or REQUESTS_CA_BUNDLE from the environment.
+        self._session.trust_env = False
+        self._session.mount(self._url, transport or _VerifiedAdapter(tls or Tls()))
+
+    def create_key(self, body: dict[str, Any]) -> KeyAttributes:
+        """`POST /v1/key`. Not idempotent: a used label is refused with 608."""
+        return self._ask(
+            KeyAttributes, Role.KEY_MANAGEMENT, "POST", "/v1/key", body, about=_label(body["label"])
+        )
+
+    def key_attributes(self, label: str, password: str | None = None) -> KeyAttributes:
+        """`POST /v1/key/attributes`: the key, its policy and the HSM's signature. Reads only."""
+        return self._ask(
+            KeyAttributes,
+            Role.KEY_MANAGEMENT,
+            "POST",
+            "/v1/key/attributes",
+            {"label": label, "password": _letters(password)},
+            about=_label(label),
+        )
+
+    def delete_key(self, label: str, password: str | None = None) -> None:
+        """`POST /v1/key/deleteKey`; cancels the key's requests. A missing key is refused (650)."""
+        self._send(
+            Role.KEY_MANAGEMENT,
+            "POST",
+            "/v1/key/deleteKey",
+            {"label": label, "password": _letters(password)},
+            about=_label(label),
+        )
+
+    def request_csr(self, csr_sign_request: dict[str, Any]) -> CsrRequested:
+        """`POST /v1/certificate/request`. Not idempotent: each call asks the approvers again."""
+        return self._ask(
+            CsrRequested,
+            self._certificate_role,
+            "POST",
+            "/v1/certificate/request",
+            {"csrSignRequest": csr_sign_request},
+            about=_label(csr_sign_request["signKeyName"]),
+        )
+
+    def request_status(self, request_id: str) -> RequestStatus:
+        """`GET /v1/request/{id}`. May itself make TSB execute what is approved (TSB 1.15.2)."""
+        path = f"/v1/request/{quote(request_id, safe='')}"
+        return self._ask(RequestStatus, Role.KEY_OPERATION, "GET", path, about="")
+
+    def cancel_request(self, request_id: str) -> None:
+        """`DELETE /v1/request/{id}`: its tasks are gone, its status is CANCELLED."""
+        path = f"/v1/request/{quote(request_id, safe='')}"
+        self._send(Role.KEY_OPERATION, "DELETE", path, None, about="")
+
+    def list_requests(self, statuses: Sequence[str]) -> list[ListedRequest]:
+        """`POST /v1/filteredRequests` (TSB 2.0.1): all requests in these statuses."""
+        body = {"requestStatusList": list(statuses)}
+        path = "/v1/filteredRequests"
+        return self._ask(_Requests, Role.KEY_OPERATION, "POST", path, body, about="").requests
+
+    def version(self) -> str:
+        """`GET /v1/versionInfo`."""
+        return self._ask(_Version, Role.SERVICE, "GET", "/v1/versionInfo", about="").version
+
+    def licence_flags(self) -> list[str]:
+        """`GET /v1/licenseInfo`: approvals need `TSB_ENGINE`."""
+        return self._ask(_Licence, Role.SERVICE, "GET", "/v1/licenseInfo", about="").client_flags
+
+    def _ask[T: Answer](
+        self,
+        model: type[T],
+        role: Role,
+        method: str,
+        path: str,
+        body: dict[str, Any] | None = None,
+        *,
+        about: str,
+    ) -> T:
+        response = self._send(role, method, path, body, about=about)
+        try:
+            content = response.json()
+            return model.model_validate({**content, "raw": response.text})
+        except (ValueError, TypeError, ValidationError):
+            # It said yes, so it was executed; what it did is in an answer that we cannot read.
+            raise TsbNoAnswerError(
+                f"{method} {path}{about}: TSB's answer is not {model.__name__} as JSON",
+                http_status=response.status_code,
+                action="Compare the TSB's version with those this product knows.",
+            ) from None
+
+    def _send(
+        self, role: Role, method: str, path: str, body: dict[str, Any] | None, *, about: str
+    ) -> requests.Response:
+        doing = f"{method} {path}{about}"
+        credentials = self._credentials(role)
+        keys = [key for key in credentials.api_keys if key not in self._rejected]
+        if credentials.api_keys and not keys:
+            raise _no_key_left(doing, role)
+        tried: list[str | None] = [*keys] or [None]
+        for key in tried:
+            headers = {"Accept": "application/json"}
+            if key is not None:
+                headers["X-API-KEY"] = key
+            if credentials.bearer_token is not None:
+                headers["Authorization"] = f"Bearer {credentials.bearer_token}"
+            response = self._exchange(doing, method, path, body, headers)
+            if response.status_code < OK_BELOW:
+                return response
+            refusal = _refusal(doing, role, response)
+            if key is None or refusal.error_code != INVALID_API_KEY:
+                raise refusal
+            self._rejected.add(key)
+        raise _no_key_left(doing, role)
+
+    def _exchange(
+        self,
+        doing: str,
+        method: str,
+        path: str,
+        body: dict[str, Any] | None,
+        headers: dict[str, str],
+    ) -> requests.Response:
+        try:
+            response = self._session.request(
+                method,
+                self._url + path,
+                json=body,
+                headers=headers,
+                timeout=self._timeout,
+                allow_redirects=False,  # would carry the API key to another place
+            )
+        except requests.RequestException as error:
+            raise _fault(doing, error) from error
+        return response
+
+    def close(self) -> None:
+        """Close the connections that are kept alive."""
+        self._session.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class _VerifiedAdapter(HTTPAdapter):
+    """HTTPS with a context of our own: our CA bundle replaces the public CAs, TLS 1.2 or newer."""
+
+    def __init__(self, tls: Tls) -> None:
+        if tls.ca_bundle is None:
+            self._context = ssl.create_default_context(cafile=certifi.where())
+        else:
+            try:
+                self._context = ssl.create_default_context(cadata=tls.ca_bundle)
+            except ssl.SSLError as error:
+                raise TsbCredentialsError(
+                    "the CA bundle in the TLS secret holds no certificate in PEM",
+                    action="Put the PEM of the CA that issued TSB's certificate there, or null.",
+                ) from error
+        self._context.minimum_version = ssl.TLSVersion.TLSv1_2
+        super().__init__(max_retries=0)
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        super().init_poolmanager(*args, **kwargs, ssl_context=self._context)
+
+    def build_connection_pool_key_attributes(
+        self,
+        request: Any,
+        verify: Any,  # noqa: ARG002
+        cert: Any = None,  # noqa: ARG002
+    ) -> tuple[Any, Any]:
+        # `verify` and `cert` of a call say nothing here: the context is the only authority.
+        return super().build_connection_pool_key_attributes(request, verify=True, cert=None)
+
+    def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:  # noqa: ARG002
+        # requests would add certifi's public CAs to our context.
+        conn.cert_reqs = "CERT_REQUIRED"
+
+
+def _refusal(doing: str, role: Role, response: requests.Response) -> CountersignError:
+    """What a status of 300 and above means. Source: TSB's error table."""
+    try:
+        content = response.json()
+    except ValueError:
+        content = None
+    said = content if isinstance(content, dict) else {}
+    code = said.get("errorCode") if isinstance(said.get("errorCode"), int) else None
+    status = response.status_code
+    words = str(said.get("message") or "")[:MAX_TSB_TEXT]
+    message = f"{doing}: HTTP {status}" + (f", {words}" if words else "")
+    details: dict[str, Any] = {
+        "error_code": code,
+        "reason": str(said["reason"])[:MAX_TSB_TEXT] if said.get("reason") else None,
+        "http_status": status,
+    }
+    if status in (TOO_MANY_REQUESTS, UNAVAILABLE):
+        return TsbUnavailableError(message, action="Wait; it is tried again.", **details)
+    if status in (BAD_GATEWAY, GATEWAY_TIMEOUT) or (
+        status >= SERVER_ERROR and (code is None or code in TECHNICAL)
+    ):
+        return TsbNoAnswerError(message, action="See in TSB's log what it did.", **details)
+    if code in CREDENTIAL_CODES or status in (UNAUTHORIZED, FORBIDDEN):
+        return TsbCredentialsError(
+            message, action=f"Put valid credentials of role {role} into its secret.", **details
+        )
+    return TsbRefusedError(
+        message, action="Look errorCode up in TSB's documentation; mend the cause.", **details
+    )
+
+
+def _no_key_left(doing: str, role: Role) -> TsbCredentialsError:
+    return TsbCredentialsError(
+        f"{doing}: TSB accepts none of the API keys of role {role}",
+        error_code=INVALID_API_KEY,
+        http_status=UNAUTHORIZED,
+        action=f"Put a valid API key into the secret of role {role}.",
+    )
+
+
+def _fault(doing: str, error: requests.RequestException) -> CountersignError:
+    """Whether TSB may have executed a call that got no answer, by what urllib3 saw.
+
+    A connection that was never made (name, refusal, time-out, TLS handshake) executed nothing.
+    Everything after that may have: also a reset on a connection kept alive, although TSB has most
+    likely closed it unread.
+    """
+    chain = list(_chain(error))
+    for cause in chain:
+        if isinstance(cause, urllib3_errors.SSLError | ssl.SSLError) and _in_handshake(chain):
+            return _tls_fault(doing, cause)
+    never_connected = (
+        urllib3_errors.NewConnectionError,  # refused, unreachable; NameResolutionError too
+        urllib3_errors.ConnectTimeoutError,
+    )
+    if any(isinstance(cause, never_connected) for cause in chain) or isinstance(
+        error, requests.ConnectTimeout
+    ):
+        return TsbUnavailableError(
+            f"{doing}: no connection to TSB ({type(chain[-1]).__name__})",
+            action="Check TsbUrl and the network path from the functions to TSB.",
+        )
+    return TsbNoAnswerError(
+        f"{doing}: the connection ended without an answer ({type(chain[-1]).__name__})",
+        action="See in TSB's log what it did.",
+    )
+
+
+def _in_handshake(chain: Sequence[BaseException]) -> bool:
+    # urllib3 reports a failed handshake as SSLError; a TLS error after it as ProtocolError. With
+    # TLS 1.3 a server rejects our certificate after the handshake: an alert, nothing executed.
+    alert = any("ALERT" in str(cause).upper() for cause in chain)
+    return alert or not any(isinstance(cause, urllib3_errors.ProtocolError) for cause in chain)
+
+
+def _tls_fault(doing: str, cause: BaseException) -> CountersignError:
+    text = str(cause).upper()
+    if "ALERT" in text and ("CERTIFICATE" in text or "UNKNOWN CA" in text or "UNKNOWN_CA" in text):
+        return TsbCredentialsError(
+            f"{doing}: TSB does not accept our client certificate",
+            action="Put a valid client certificate and key into the TLS secret.",
+        )
+    if "CERTIFICATE_VERIFY_FAILED" in text:
+        return TsbUnavailableError(
+            f"{doing}: TSB's certificate does not verify",
+            action="Put the CA that issued it into the TLS secret (caBundle), or mend TsbUrl.",
+        )
+    return TsbUnavailableError(
+        f"{doing}: the TLS handshake failed",
+        action="Check that TSB speaks TLS 1.2 or newer at TsbUrl.",
+    )
+
+
+def _chain(error: BaseException) -> list[BaseException]:
+    found: list[BaseException] = []
+    todo: list[object] = [error]
+    while todo:
+        one = todo.pop(0)
+        if isinstance(one, BaseException) and one not in found:
+            found.append(one)
+            todo += [getattr(one, "reason", None), *one.args, one.__cause__, one.__context__]
+    return found
+
+
+def _label(label: object) -> str:
+    return f" for key {label!r}"
+
+
+def _letters(password: str | None) -> list[str] | None:
+    """A password as TSB's documentation has it: an array of one-character strings."""
+    return None if password is None else list(password)
