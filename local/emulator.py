@@ -1,0 +1,235 @@
+# /// script
+# requires-python = "==3.13.*"
+# dependencies = [
+#     "aws-sam-translator==1.115.0",
+#     "boto3>=1.43,<2",
+#     "cryptography>=50,<51",
+#     "ministack==1.5.33",
+# ]
+# ///
+"""MiniStack on the loopback address, with what AWS does and MiniStack 1.5.33 does not.
+
+Run by `local.stack` as a script with its own locked environment: SAM, MiniStack and the project pin
+different botocores. Each function below is one shim: it says what AWS does and what MiniStack does,
+and asserts what it patches. tests/e2e/test_shims.py fails when upstream no longer needs one.
+
+Environment: GATEWAY_PORT; LAMBDA_PYTHON (an interpreter with boto3 only); LAMBDA_SLOTS.
+"""
+
+import inspect
+import json
+import os
+import threading
+import uuid
+
+DEFAULTS = {
+    "BIND_HOST": "127.0.0.1",
+    "MINISTACK_HOST": "127.0.0.1",
+    # Otherwise it listens on every interface, whatever BIND_HOST says.
+    "IOT_MTLS_ENABLED": "0",
+    "SFTP_ENABLED": "0",
+    # Verify signatures and enforce the functions' roles.
+    "AUTH": "true",
+}
+for name, value in DEFAULTS.items():
+    os.environ.setdefault(name, value)
+os.environ.setdefault("MINISTACK_REGION", os.environ.get("AWS_DEFAULT_REGION", "eu-central-1"))
+
+from ministack import app  # noqa: E402
+from ministack.core import iam_evaluator, lambda_runtime  # noqa: E402
+from ministack.services import eventbridge, lambda_svc, stepfunctions  # noqa: E402
+
+
+def class_names() -> None:
+    """AWS names a Python exception by its class; MiniStack says Runtime.HandlerError always.
+
+    Start-up faults likewise: Runtime.ImportModuleError, Runtime.ExitError, … not RuntimeError.
+    """
+    script = lambda_runtime._PYTHON_WORKER_SCRIPT
+    handler = '"error": str(e), "trace": traceback.format_exc()'
+    init = '{"status": "error", "error": str(e)}'
+    assert script.count(handler) == 1, "MiniStack changed: review"
+    assert script.count(init) == 1, "MiniStack changed: review"
+    lambda_runtime._PYTHON_WORKER_SCRIPT = script.replace(
+        handler, handler + ', "type": type(e).__name__'
+    ).replace(init, '{"status": "error", "error": type(e).__name__ + "|" + str(e)}')
+    seen = threading.local()
+    invoke, execute = lambda_runtime.Worker.invoke, lambda_svc._execute_function_warm
+
+    def named_invoke(self, *args, **kwargs):
+        response = invoke(self, *args, **kwargs)
+        seen.type = response.get("type")
+        return response
+
+    def named_execute(func, event, request_id):
+        seen.type = None
+        result = execute(func, event, request_id)
+        if not result.get("error"):
+            return result
+        body, config = result["body"], func.get("config") or func
+        message = str(body.get("errorMessage"))
+        if body.get("errorType") == "Runtime.HandlerError" and seen.type:
+            body["errorType"] = seen.type
+        elif message.startswith("Worker init failed: "):
+            kind, _, text = message.removeprefix("Worker init failed: ").partition("|")
+            body.update(_init_error(kind, text, config["Handler"].rpartition(".")[0]))
+        elif message == "Worker process died":
+            body.update(errorType="Runtime.ExitError", errorMessage="Runtime exited")
+        body.setdefault("requestId", request_id)
+        return result
+
+    lambda_runtime.Worker.invoke = named_invoke
+    lambda_svc._execute_function_warm = named_execute
+
+
+def _init_error(kind: str, text: str, module: str) -> dict[str, str]:
+    if kind in ("ImportError", "ModuleNotFoundError"):
+        text = f"Unable to import module '{module}': {text}"
+        kind = "Runtime.ImportModuleError"
+    elif kind == "SyntaxError":
+        kind = "Runtime.UserCodeSyntaxError"
+    elif kind == "AttributeError" and "has no attribute" in text:
+        kind = "Runtime.HandlerNotFound"
+    return {"errorType": kind, "errorMessage": text}
+
+
+def capped_retries() -> None:
+    """AWS honours a Retry's MaxDelaySeconds; MiniStack ignores it."""
+    find = stepfunctions._find_matching_retrier
+
+    def capped(retriers, error, counts):
+        retrier, index = find(retriers, error, counts)
+        if retrier and "MaxDelaySeconds" in retrier:
+            delay = retrier.get("IntervalSeconds", 1) * retrier.get("BackoffRate", 2.0) ** (
+                counts.get(index, 0)
+            )
+            retrier = {
+                **retrier,
+                "IntervalSeconds": min(delay, retrier["MaxDelaySeconds"]),
+                "BackoffRate": 1,
+            }
+        return retrier, index
+
+    stepfunctions._find_matching_retrier = capped
+
+
+def idempotent_start() -> None:
+    """AWS answers a repeated StartExecution (name, input, still running); MiniStack refuses it."""
+    start = stepfunctions._start_execution
+
+    def start_once(data):
+        answer = start(data)
+        if answer[0] == 400 and b"ExecutionAlreadyExists" in answer[2] and data.get("name"):
+            arn = json.loads(answer[2])["message"].split("'")[1]
+            running = stepfunctions._executions.get(arn)
+            if running["status"] == "RUNNING" and running["input"] == data.get("input", "{}"):
+                return stepfunctions.json_response(
+                    {"executionArn": arn, "startDate": running["startDate"]}
+                )
+        return answer
+
+    stepfunctions._start_execution = start_once
+
+
+def universal_schedule() -> None:
+    """AWS fills in a schedule's context attributes and starts executions by universal target.
+
+    MiniStack drops the target and replaces nothing.
+    """
+    invoke = eventbridge._invoke_target
+    target_arn = "arn:aws:scheduler:::aws-sdk:sfn:startExecution"
+
+    def invoke_target(target, event, rule, view=None):
+        if not str((rule or {}).get("Arn", "")).startswith("arn:aws:scheduler:"):
+            return invoke(target, event, rule, view)
+        text = target.get("Input", "{}")
+        for attribute, value in {
+            "schedule-arn": rule["Arn"],
+            "execution-id": uuid.uuid4().hex[:16],
+            "scheduled-time": stepfunctions.now_iso(),
+            "attempt-number": "1",
+        }.items():
+            text = text.replace(f"<aws.scheduler.{attribute}>", value)
+        if target.get("Arn") != target_arn:
+            return invoke({**target, "Input": text}, event, rule, view)
+        data = json.loads(text)
+        return stepfunctions._start_execution({k[0].lower() + k[1:]: v for k, v in data.items()})
+
+    eventbridge._invoke_target = invoke_target
+
+
+def archives() -> None:
+    """CloudFormation knows AWS::Events::Archive; MiniStack's refuses it, though its API has it."""
+    from ministack.services.cloudformation import provisioners  # noqa: PLC0415
+
+    def create(logical_id, props, stack_name):
+        archive = props.get("ArchiveName") or f"{stack_name}-{logical_id}"[:48]
+        request = {**props, "ArchiveName": archive, "EventSourceArn": props["SourceArn"]}
+        if isinstance(request.get("EventPattern"), dict):
+            request["EventPattern"] = json.dumps(request["EventPattern"])
+        status, _, body = eventbridge._create_archive(request)
+        if status >= 400:
+            raise ValueError(body.decode())
+        return archive, {"Arn": json.loads(body)["ArchiveArn"], "ArchiveName": archive}
+
+    def delete(physical_id, props):
+        eventbridge._delete_archive({"ArchiveName": physical_id})
+
+    provisioners._RESOURCE_HANDLERS.setdefault(
+        "AWS::Events::Archive", {"create": create, "delete": delete}
+    )
+
+
+def secure_loopback() -> None:
+    """AWS's endpoints speak https; MiniStack speaks http on loopback, where nobody listens in.
+
+    Its evaluator is right to deny by aws:SecureTransport, and our policies are right to demand it.
+    """
+    resolve = iam_evaluator._resolve_condition_key
+    assert "aws:securetransport" in inspect.getsource(resolve), "MiniStack changed: review"
+
+    def resolve_as_secure(key, ctx):
+        return "true" if key.lower() == "aws:securetransport" else resolve(key, ctx)
+
+    iam_evaluator._resolve_condition_key = resolve_as_secure
+
+
+def bounded_workers() -> None:
+    """AWS has room for a thousand workers; here each is a process with its own layers (50 MB)."""
+    slots = threading.BoundedSemaphore(int(os.environ.get("LAMBDA_SLOTS", "8")))
+    execute = lambda_svc._execute_function_warm
+
+    def queued(func, event, request_id):
+        with slots:
+            return execute(func, event, request_id)
+
+    lambda_svc._execute_function_warm = queued
+
+
+def clean_interpreter() -> None:
+    """AWS's runtime has boto3 and nothing else; MiniStack's workers see all it is made of."""
+    python = os.environ.get("LAMBDA_PYTHON")
+    detect = lambda_runtime._detect_runtime_binary
+
+    def detect_clean(runtime):
+        binary, script = detect(runtime)
+        return (python or binary) if runtime.startswith("python") else binary, script
+
+    lambda_runtime._detect_runtime_binary = detect_clean
+
+
+SHIMS = (
+    class_names,
+    capped_retries,
+    idempotent_start,
+    universal_schedule,
+    archives,
+    secure_loopback,
+    bounded_workers,
+    clean_interpreter,
+)
+
+if __name__ == "__main__":
+    for shim in SHIMS:
+        shim()
+    app.main()

@@ -1,0 +1,416 @@
+"""The embedded stack: TSB simulator and MiniStack on loopback, with the real template deployed.
+
+`python -m local.stack up` leaves it running, `down` stops it; `local.run` and the tests start one
+of their own. Whatever is started here belongs to a process group that `stop` ends.
+"""
+
+import json
+import os
+import platform
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager, suppress
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import boto3
+from botocore.config import Config
+
+ROOT = Path(__file__).parents[1]
+FOLDER = ROOT / ".stack"
+UV = ROOT / ".tools/bin/uv"
+LAMBDA_ENVIRONMENT = ROOT / ".tools/lambda"
+SAM_VERSION = "1.170.0"
+REGION = "eu-central-1"
+STACK_NAME = "countersign"
+READY_SECONDS = 60
+STOP_SECONDS = 10
+LISTENER = "countersign-listener"
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+ARM = ("aarch64", "arm64")
+ARCHITECTURE = f"Architecture={'arm64' if platform.machine() in ARM else 'x86_64'}"
+
+type Step = Callable[[str], AbstractContextManager[None]]
+
+
+class StackError(Exception):
+    """The stack could not be started; the message is for a person, and says where the log lies."""
+
+
+@contextmanager
+def quiet(_: str) -> Iterator[None]:
+    """A step that nobody watches."""
+    yield
+
+
+class Stack:
+    """One embedded stack.
+
+    Args:
+        folder: where it keeps logs, temporary files and its state; wiped by `stop`.
+    """
+
+    def __init__(self, folder: Path = FOLDER) -> None:
+        self._folder = folder
+        self._processes: list[subprocess.Popen[str]] = []
+        self.endpoint = ""
+        self.tsb_url = ""
+        self.control_url = ""
+        self.api_keys: dict[str, list[str]] = {}
+        self.ca_certificate = Path()
+        self.outputs: dict[str, str] = {}
+        self._events: list[dict[str, Any]] = []
+        self._listening = threading.Event()
+
+    # Life ------------------------------------------------------------------------------------
+
+    def start(self, step: Step = quiet) -> None:
+        """Bring everything up; stops what it started where that fails.
+
+        Raises:
+            StackError: a part did not start or the deploy failed.
+        """
+        try:
+            self._folder.mkdir(exist_ok=True, parents=True)
+            (self._folder / "tmp").mkdir(exist_ok=True)
+            with ThreadPoolExecutor(3) as pool:
+                parts = [
+                    pool.submit(self._start_simulator, step),
+                    pool.submit(self._start_emulator, step),
+                    pool.submit(self._build, step),
+                ]
+            for part in parts:
+                part.result()
+            self._deploy(step)
+            with step("put the simulator's credentials into the secrets"):
+                self._put_secrets()
+            self._listen()
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        """End every process that was started and wipe the temporary files. Idempotent."""
+        self._listening.clear()
+        end([process.pid for process in self._processes])
+        self._processes.clear()
+        shutil.rmtree(self._folder / "tmp", ignore_errors=True)
+
+    def save(self) -> None:
+        """Write down what runs, so that another process can find and stop it."""
+        state = {
+            "pids": [process.pid for process in self._processes],
+            "endpoint": self.endpoint,
+            "tsbUrl": self.tsb_url,
+            "controlUrl": self.control_url,
+            "apiKeys": self.api_keys,
+            "caCertificate": str(self.ca_certificate),
+            "outputs": self.outputs,
+        }
+        (self._folder / "stack.json").write_text(json.dumps(state, indent=2))
+
+    # Use -------------------------------------------------------------------------------------
+
+    def client(self, service: str, **credentials: str) -> Any:
+        """A boto3 client of the emulator; as root unless other credentials are given."""
+        require_loopback(self.endpoint)
+        keys = credentials or {"aws_access_key_id": "test", "aws_secret_access_key": "test"}
+        return boto3.client(  # type: ignore[call-overload]
+            service,
+            endpoint_url=self.endpoint,
+            region_name=REGION,
+            config=Config(retries={"total_max_attempts": 2}, max_pool_connections=40),
+            **keys,
+        )
+
+    def control(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
+        """Call the simulator's control side, for example `("POST", "/clock", {…})`."""
+        return _http(method, f"{self.control_url}{path}", body)
+
+    def scale_waits(self, factor: float) -> None:
+        """Let the emulator's Wait states last this share of their time."""
+        _http(
+            "POST",
+            f"{self.endpoint}/_ministack/config",
+            {"stepfunctions._SFN_WAIT_SCALE": factor},
+        )
+
+    def events(self, enrollment_id: str) -> list[dict[str, Any]]:
+        """What the bus has delivered about an enrollment so far, oldest first."""
+        return [event for event in self._events if event["detail"]["enrollmentId"] == enrollment_id]
+
+    # Parts -----------------------------------------------------------------------------------
+
+    def _start_simulator(self, step: Step) -> None:
+        with step("TSB simulator"):
+            process = self._spawn(
+                "simulator",
+                [sys.executable, "-m", "local.tsb_simulator", "--port", "0"],
+                dict(os.environ),
+                stdout=subprocess.PIPE,
+            )
+            assert process.stdout is not None  # noqa: S101  for the type checker
+            line = process.stdout.readline()
+            if not line:
+                raise self._failed("TSB simulator", "simulator")
+            said = json.loads(line)
+            self.tsb_url, self.control_url = said["url"], said["controlUrl"]
+            self.api_keys, self.ca_certificate = said["apiKeys"], Path(said["caCertificate"])
+
+    def _start_emulator(self, step: Step) -> None:
+        with step("MiniStack (AWS emulator)"):
+            self._make_lambda_environment()
+            port = _free_port()
+            self.endpoint = f"http://127.0.0.1:{port}"
+            # Functions inherit the emulator's environment, so it gets a clean one.
+            environment = {
+                "PATH": os.environ["PATH"],
+                "HOME": os.environ["HOME"],
+                "TMPDIR": str(self._folder / "tmp"),
+                "GATEWAY_PORT": str(port),
+                "AWS_DEFAULT_REGION": REGION,
+                "LAMBDA_PYTHON": str(LAMBDA_ENVIRONMENT / "bin/python"),
+                "UV_PYTHON_DOWNLOADS": "never",
+            }
+            command = [str(UV), "run", "--quiet", "--script", "local/emulator.py"]
+            process = self._spawn("emulator", command, environment)
+            deadline = time.monotonic() + READY_SECONDS
+            while time.monotonic() < deadline:
+                if process.poll() is not None:
+                    break
+                with suppress(OSError, ValueError):
+                    _http("GET", f"{self.endpoint}/_ministack/health")
+                    return
+                time.sleep(0.1)
+            raise self._failed("MiniStack", "emulator")
+
+    def _make_lambda_environment(self) -> None:
+        if not (LAMBDA_ENVIRONMENT / "bin/python").exists():
+            for command in (
+                ["venv", "--quiet", str(LAMBDA_ENVIRONMENT)],
+                ["pip", "install", "--quiet", "--python", str(LAMBDA_ENVIRONMENT), "boto3<2"],
+            ):
+                self._run("emulator", [str(UV), *command], "preparing the functions' interpreter")
+
+    def _build(self, step: Step) -> None:
+        with step("sam build"):
+            # The layers' wheels are the architecture's.
+            command = sam("build", "--config-env", "local", "--parameter-overrides", ARCHITECTURE)
+            self._run("sam-build", command, "sam build")
+
+    def _deploy(self, step: Step) -> None:
+        with step("sam deploy"):
+            overrides = ["--parameter-overrides", ARCHITECTURE, f"TsbUrl={self.tsb_url}"]
+            command = sam("deploy", "--config-env", "local", "--no-progressbar", *overrides)
+            self._run("sam-deploy", command, "sam deploy")
+            stacks = self.client("cloudformation").describe_stacks(StackName=STACK_NAME)["Stacks"]
+            self.outputs = {one["OutputKey"]: one["OutputValue"] for one in stacks[0]["Outputs"]}
+
+    def _put_secrets(self) -> None:
+        secrets = self.client("secretsmanager")
+        values: dict[str, dict[str, Any]] = {
+            f"{role[0].upper()}{role[1:]}SecretArn": {
+                "apiKeys": self.api_keys[role],
+                "bearerToken": None,
+            }
+            for role in ("keyManagement", "keyOperation", "service")
+        }
+        values["ClientTlsSecretArn"] = {
+            "caBundle": self.ca_certificate.read_text(),
+            "certificate": None,
+            "privateKey": None,
+        }
+        for output, value in values.items():
+            secrets.put_secret_value(SecretId=self.outputs[output], SecretString=json.dumps(value))
+
+    def _listen(self) -> None:
+        """Receive all events of the bus, as a target of the user's own would."""
+        queues, events = self.client("sqs"), self.client("events")
+        url = queues.create_queue(QueueName=LISTENER)["QueueUrl"]
+        attributes = queues.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])
+        rule = {"Name": LISTENER, "EventBusName": self.outputs["BusName"]}
+        events.put_rule(**rule, EventPattern=json.dumps({"source": ["countersign"]}))
+        events.put_targets(
+            Rule=LISTENER,
+            EventBusName=self.outputs["BusName"],
+            Targets=[{"Id": LISTENER, "Arn": attributes["Attributes"]["QueueArn"]}],
+        )
+        self._listening.set()
+        threading.Thread(target=self._receive, args=(queues, url), daemon=True).start()
+
+    def _receive(self, queues: Any, url: str) -> None:
+        while self._listening.is_set():
+            try:
+                answer = queues.receive_message(
+                    QueueUrl=url, MaxNumberOfMessages=10, WaitTimeSeconds=1
+                )
+                for message in answer.get("Messages", []):
+                    self._events.append(json.loads(message["Body"]))
+                    queues.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
+            except Exception:
+                if self._listening.is_set():
+                    raise
+
+    # Processes -------------------------------------------------------------------------------
+
+    def _spawn(
+        self,
+        name: str,
+        command: list[str],
+        environment: dict[str, str],
+        *,
+        stdout: int | None = None,
+    ) -> "subprocess.Popen[str]":
+        with (self._folder / f"{name}.log").open("w") as log:
+            process = subprocess.Popen(
+                command,
+                cwd=ROOT,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=stdout or log,
+                stderr=log,
+                text=True,
+                start_new_session=True,
+            )
+        self._processes.append(process)
+        return process
+
+    def _run(self, name: str, command: list[str], doing: str) -> None:
+        environment = {
+            **{k: v for k, v in os.environ.items() if not k.startswith("AWS_")},
+            "AWS_ENDPOINT_URL": self.endpoint,
+            "AWS_ACCESS_KEY_ID": "test",
+            "AWS_SECRET_ACCESS_KEY": "test",
+            "AWS_DEFAULT_REGION": REGION,
+            "AWS_CONFIG_FILE": os.devnull,
+            "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+            "SAM_CLI_TELEMETRY": "0",
+        }
+        process = self._spawn(name, command, environment)
+        status = process.wait()
+        self._processes.remove(process)
+        if status:
+            raise self._failed(doing, name)
+
+    def _failed(self, doing: str, name: str) -> StackError:
+        log = self._folder / f"{name}.log"
+        tail = "\n".join(log.read_text().splitlines()[-15:])
+        return StackError(f"{doing} failed; {log.relative_to(ROOT)} ends with:\n{tail}")
+
+
+def sam(*arguments: str) -> list[str]:
+    """The command line of the pinned SAM."""
+    return [str(UV), "tool", "run", "--from", f"aws-sam-cli=={SAM_VERSION}", "sam", *arguments]
+
+
+def require_loopback(endpoint: str) -> None:
+    """Refuse to touch anything but this machine.
+
+    Raises:
+        StackError: the endpoint is elsewhere.
+    """
+    if urlsplit(endpoint).hostname not in LOOPBACK:
+        raise StackError(f"{endpoint or 'no endpoint'} is not on this machine's loopback address")
+
+
+def end(pids: list[int]) -> None:
+    """End process groups: politely, then by force."""
+    for sent in (signal.SIGTERM, signal.SIGKILL):
+        for pid in pids:
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(pid, sent)
+        deadline = time.monotonic() + STOP_SECONDS
+        while any(_alive(pid) for pid in pids) and time.monotonic() < deadline:
+            time.sleep(0.05)
+
+
+def _alive(group: int) -> bool:
+    with suppress(ChildProcessError):
+        os.waitpid(group, os.WNOHANG)
+    try:
+        os.killpg(group, 0)
+    except (ProcessLookupError, PermissionError):
+        return False
+    return True
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _http(method: str, url: str, body: dict[str, Any] | None = None) -> Any:
+    require_loopback(url)
+    request = urllib.request.Request(  # noqa: S310  loopback only
+        url,
+        method=method,
+        data=None if body is None else json.dumps(body).encode(),
+        headers={"Content-Type": "application/json"},
+    )
+    with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310
+        text = answer.read()
+    return json.loads(text) if text else None
+
+
+def _up() -> None:
+    from local.terminal import steps, table  # noqa: PLC0415  only people need rich
+
+    if (FOLDER / "stack.json").exists():
+        raise StackError("a stack is running already; stop it with: make down")
+    stack = Stack()
+    with steps() as step:
+        stack.start(step)
+    stack.save()
+    table(
+        "the embedded stack",
+        {
+            "AWS endpoint": stack.endpoint,
+            "TSB": stack.tsb_url,
+            "TSB's control side": stack.control_url,
+            **stack.outputs,
+            "try": f"AWS_ENDPOINT_URL={stack.endpoint} AWS_ACCESS_KEY_ID=test"
+            f" AWS_SECRET_ACCESS_KEY=test AWS_DEFAULT_REGION={REGION} aws stepfunctions …",
+            "stop": "make down",
+        },
+    )
+
+
+def _down() -> None:
+    state = FOLDER / "stack.json"
+    if not state.exists():
+        print("no stack is running")
+        return
+    end(json.loads(state.read_text())["pids"])
+    shutil.rmtree(FOLDER)
+    print("stopped")
+
+
+def main() -> int:
+    """`up` or `down`; 1 where that failed."""
+    commands = {"up": _up, "down": _down}
+    if sys.argv[1:] not in (["up"], ["down"]):
+        print("usage: python -m local.stack up|down", file=sys.stderr)
+        return 2
+    try:
+        commands[sys.argv[1]]()
+    except StackError as error:
+        print(error, file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted; everything was stopped", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,60 @@
+"""What people see: steps with their times as they happen, and tables; plain lines elsewhere."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TaskID, TextColumn
+from rich.table import Table
+
+console = Console(highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def steps() -> Iterator[Callable[[str], AbstractContextManager[None]]]:
+    """A display of steps, which may run at the same time: a spinner, then a line with its time."""
+    progress = Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        TextColumn("[dim]{task.elapsed:.1f} s", justify="right"),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
+    lock = threading.Lock()
+    began = time.monotonic()
+
+    @contextmanager
+    def step(name: str) -> Iterator[None]:
+        task = TaskID(-1)
+        if console.is_terminal:
+            task = progress.add_task(name)
+        started = time.monotonic()
+        mark = "[red]✗"
+        try:
+            yield
+            mark = "[green]✓"
+        finally:
+            now = time.monotonic()
+            with lock:
+                if console.is_terminal:
+                    progress.remove_task(task)
+                progress.console.print(
+                    f"{mark}[/] {name:<58} [dim]{now - started:6.1f} s  (at {now - began:5.1f} s)"
+                )
+
+    with progress:
+        yield step
+
+
+def table(title: str, rows: dict[str, str]) -> None:
+    """Names and values."""
+    shown = Table(title=title, title_justify="left", show_header=False, box=None, pad_edge=False)
+    shown.add_column(style="bold", no_wrap=True)
+    shown.add_column(overflow="fold")
+    for name, value in rows.items():
+        shown.add_row(name, value)
+    console.print()
+    console.print(shown)
