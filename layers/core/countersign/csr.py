@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
     load_der_public_key,
 )
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID, ObjectIdentifier
+from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID, NameOID
 
 from countersign.errors import CsrInvalidError
 
@@ -58,6 +58,10 @@ KEY_USAGES = {
     "ENCIPHER_ONLY": "_encipher_only",  # the public properties raise without key agreement
     "DECIPHER_ONLY": "_decipher_only",
 }
+USAGE_EXTENSIONS = {
+    ExtensionOID.KEY_USAGE: "keyUsage",
+    ExtensionOID.EXTENDED_KEY_USAGE: "extendedKeyUsage",
+}
 EXTENDED_KEY_USAGES = {
     ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE: "ANY_EXTENDED_KEY_USAGE",
     ExtendedKeyUsageOID.SERVER_AUTH: "SERVER_AUTH",
@@ -70,8 +74,11 @@ EXTENDED_KEY_USAGES = {
 
 
 @dataclass(frozen=True)
-class CheckedCsr:
-    """A CSR that is what was asked. `sha256` is that of the DER, `subject` is RFC 4514."""
+class Csr:
+    """What a CSR says. `sha256` is that of the DER, `subject` is RFC 4514.
+
+    `pem` has the header of RFC 7468, `CERTIFICATE REQUEST`: CAs differ on the vendor's `NEW …`.
+    """
 
     pem: str
     der: bytes
@@ -83,6 +90,16 @@ class CheckedCsr:
     extended_key_usage: tuple[str, ...]
 
 
+def read_csr(pem: str) -> Csr:
+    """What a CSR says, whoever made it; nothing is compared.
+
+    Raises:
+        CsrInvalidError: it is not one CSR in PEM, or it holds an extension besides the key usages
+            and the subject key identifier.
+    """
+    return _describe(_parse(pem))
+
+
 def check_csr(
     pem: str,
     *,
@@ -91,7 +108,7 @@ def check_csr(
     subject: Mapping[str, str | None],
     key_usage: Sequence[str] | None,
     extended_key_usage: Sequence[str] | None,
-) -> CheckedCsr:
+) -> Csr:
     """Compare a CSR with what was asked; nothing in it is believed before.
 
     Args:
@@ -101,9 +118,6 @@ def check_csr(
         subject: TSB's `standardCertificateAttributes`; None or missing means not in the subject.
         key_usage: TSB's names; None or empty means no such extension.
         extended_key_usage: likewise.
-
-    Returns:
-        The CSR with the header of RFC 7468, `CERTIFICATE REQUEST`: CAs differ on the vendor's.
 
     Raises:
         CsrInvalidError: `field` names the first thing that is not as asked.
@@ -116,18 +130,11 @@ def check_csr(
         raise _invalid("signature", "the CSR's own signature does not hold")
     _check_algorithm(request, signature_algorithm)
     _check_subject(request, subject)
-    usages = _check_extensions(request, key_usage or (), extended_key_usage or ())
-    der = request.public_bytes(Encoding.DER)
-    return CheckedCsr(
-        pem=request.public_bytes(Encoding.PEM).decode(),
-        der=der,
-        sha256=hashlib.sha256(der).hexdigest(),
-        subject=request.subject.rfc4514_string(),
-        key=_describe(request),
-        public_key_sha256=hashlib.sha256(spki).hexdigest(),
-        key_usage=usages[0],
-        extended_key_usage=usages[1],
-    )
+    _check_critical(request)
+    found = _describe(request)
+    _check_usage("keyUsage", found.key_usage, key_usage or ())
+    _check_usage("extendedKeyUsage", found.extended_key_usage, extended_key_usage or ())
+    return found
 
 
 def spki_sha256(public_key: str) -> str:
@@ -242,49 +249,57 @@ def _check_subject(
             raise _invalid(f"subject.{name}", "has another value than was asked for")
 
 
-def _check_extensions(
-    request: x509.CertificateSigningRequest,
-    key_usage: Sequence[str],
-    extended_key_usage: Sequence[str],
-) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    found: dict[str, tuple[str, ...]] = {"keyUsage": (), "extendedKeyUsage": ()}
+def _check_critical(request: x509.CertificateSigningRequest) -> None:
+    # Since TSB 1.16.1 both usages are critical: a CA may ignore what is not.
     for extension in request.extensions:
-        value = extension.value
-        if isinstance(value, x509.KeyUsage):
-            name = "keyUsage"
-            found[name] = tuple(
-                usage for usage, attribute in KEY_USAGES.items() if getattr(value, attribute)
-            )
-        elif isinstance(value, x509.ExtendedKeyUsage):
-            name = "extendedKeyUsage"
-            found[name] = tuple(
-                EXTENDED_KEY_USAGES.get(usage, usage.dotted_string) for usage in value
-            )
-        elif isinstance(value, x509.SubjectKeyIdentifier):
-            public = x509.SubjectKeyIdentifier.from_public_key(request.public_key())
-            if value.digest != public.digest:
-                raise _invalid("subjectKeyIdentifier", "is not that of the key")
-            continue
-        else:
-            raise _invalid("extensions", f"{_oid(extension.oid)} was not asked for")
-        # Since TSB 1.16.1 both usages are critical: a CA may ignore what is not.
-        if not extension.critical:
+        name = USAGE_EXTENSIONS.get(extension.oid)
+        if name and not extension.critical:
             raise _invalid(name, "is not critical")
-    for name, asked in (("keyUsage", key_usage), ("extendedKeyUsage", extended_key_usage)):
-        if sorted(found[name]) != sorted(asked):
-            raise _invalid(
-                name,
-                f"the CSR says {', '.join(found[name]) or 'nothing'},"
-                f" asked was {', '.join(asked) or 'nothing'}",
-            )
-    return found["keyUsage"], found["extendedKeyUsage"]
 
 
-def _oid(oid: ObjectIdentifier) -> str:
-    return f"extension {oid.dotted_string}"
+def _check_usage(name: str, found: Sequence[str], asked: Sequence[str]) -> None:
+    if sorted(found) != sorted(asked):
+        raise _invalid(
+            name,
+            f"the CSR says {', '.join(found) or 'nothing'},"
+            f" asked was {', '.join(asked) or 'nothing'}",
+        )
 
 
-def _describe(request: x509.CertificateSigningRequest) -> str:
+def _describe(request: x509.CertificateSigningRequest) -> Csr:
+    key_usage: tuple[str, ...] = ()
+    extended_key_usage: tuple[str, ...] = ()
+    for extension in request.extensions:
+        match extension.value:
+            case x509.KeyUsage() as value:
+                key_usage = tuple(
+                    usage for usage, attribute in KEY_USAGES.items() if getattr(value, attribute)
+                )
+            case x509.ExtendedKeyUsage() as value:
+                extended_key_usage = tuple(
+                    EXTENDED_KEY_USAGES.get(usage, usage.dotted_string) for usage in value
+                )
+            case x509.SubjectKeyIdentifier() as value:
+                if value != x509.SubjectKeyIdentifier.from_public_key(request.public_key()):
+                    raise _invalid("subjectKeyIdentifier", "is not that of the key")
+            case _:
+                oid = extension.oid.dotted_string
+                raise _invalid("extensions", f"extension {oid} was not asked for")
+    der = request.public_bytes(Encoding.DER)
+    spki = request.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    return Csr(
+        pem=request.public_bytes(Encoding.PEM).decode(),
+        der=der,
+        sha256=hashlib.sha256(der).hexdigest(),
+        subject=request.subject.rfc4514_string(),
+        key=_key(request),
+        public_key_sha256=hashlib.sha256(spki).hexdigest(),
+        key_usage=key_usage,
+        extended_key_usage=extended_key_usage,
+    )
+
+
+def _key(request: x509.CertificateSigningRequest) -> str:
     key = request.public_key()
     if isinstance(key, rsa.RSAPublicKey):
         return f"RSA {key.key_size}"

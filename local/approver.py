@@ -1,0 +1,158 @@
+"""An approver with a key of his own, as the vendor's app is one: fetches tasks, signs, declines.
+
+Source: TSB REST API, POST /v1/filteredAllApprovalTask, POST /v1/approval, PATCH /v1/task.
+"""
+
+import base64
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import requests
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.x509.oid import NameOID
+
+DIGEST = "SHA-256"
+TIMEOUT_SECONDS = 20
+LOOK_AGAIN_SECONDS = 0.2
+
+type PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
+type Task = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Desk:
+    """Where approvers fetch their tasks: a TSB, an API key of role approver, the CA to trust."""
+
+    url: str
+    api_key: str = field(repr=False)
+    ca_certificate: Path
+
+    def send(self, method: str, path: str, body: dict[str, Any]) -> Any:
+        """One call; raises requests.HTTPError where TSB refuses."""
+        answer = requests.request(
+            method,
+            f"{self.url}{path}",
+            json=body,
+            headers={"X-API-KEY": self.api_key},
+            # Given with the call: the environment's REQUESTS_CA_BUNDLE would win over a session's.
+            verify=str(self.ca_certificate),
+            timeout=TIMEOUT_SECONDS,
+        )
+        answer.raise_for_status()
+        return answer.json() if answer.content else None
+
+
+class Approver:
+    """A person with a private key."""
+
+    def __init__(self, name: str, private_key: PrivateKey) -> None:
+        self.name = name
+        self._private_key = private_key
+
+    @classmethod
+    def generate(cls, name: str, kind: Literal["rsa", "ec", "ed25519"] = "rsa") -> Self:
+        """An approver with a fresh key pair."""
+        if kind == "rsa":
+            return cls(name, rsa.generate_private_key(65537, 2048))
+        if kind == "ec":
+            return cls(name, ec.generate_private_key(ec.SECP256R1()))
+        return cls(name, ed25519.Ed25519PrivateKey.generate())
+
+    @property
+    def spki(self) -> str:
+        """The public key as a policy names it: base64 of the DER SubjectPublicKeyInfo."""
+        public = self._private_key.public_key()
+        der = public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+        return base64.b64encode(der).decode()
+
+    def certificate(self, days: int = 365) -> str:
+        """A self-signed certificate with the approver's name as CN: base64 of the DER."""
+        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, self.name)])
+        now = datetime.now(UTC)
+        digest = None if isinstance(self._private_key, ed25519.Ed25519PrivateKey) else _sha256()
+        made = (
+            x509.CertificateBuilder()
+            .subject_name(name)
+            .issuer_name(name)
+            .public_key(self._private_key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - timedelta(minutes=5))
+            .not_valid_after(now + timedelta(days=days))
+            .sign(self._private_key, digest)
+        )
+        return base64.b64encode(made.public_bytes(Encoding.DER)).decode()
+
+    def tasks(self, desk: Desk, request_id: str | None = None) -> list[Task]:
+        """What waits for this approver, everything known about it included."""
+        body = {**self._authentication(), "requestId": request_id, "detailLevel": "level6"}
+        answer = desk.send("POST", "/v1/filteredAllApprovalTask", body)
+        return list(answer["tasks"])
+
+    def await_task(self, desk: Desk, key_label: str, seconds: float = 60) -> Task:
+        """The first task for a key, as soon as it is there.
+
+        Raises:
+            TimeoutError: none came.
+        """
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            for task in self.tasks(desk):
+                if label(task) == key_label:
+                    return task
+            time.sleep(LOOK_AGAIN_SECONDS)
+        raise TimeoutError(f"{self.name} got no task for key {key_label} within {seconds} s")
+
+    def approve(self, desk: Desk, task: Task) -> None:
+        """Sign the bytes that TSB hands out."""
+        content = base64.b64decode(task["approvalToBeSigned"])
+        body = {
+            "id": task["id"],
+            "approvalToBeSigned": task["approvalToBeSigned"],
+            "signature": self._sign(content),
+            "approvalDigestAlgorithm": DIGEST,
+            "approverPublicKey": self.spki,
+        }
+        desk.send("POST", "/v1/approval", body)
+
+    def decline(self, desk: Desk, task: Task) -> None:
+        """Delete the task; TSB has no place for a reason."""
+        desk.send("PATCH", "/v1/task", {**self._authentication(), "id": task["id"]})
+
+    def _authentication(self) -> dict[str, str]:
+        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        return {
+            "timestamp": now,
+            "timestampSignature": self._sign(now.encode()),
+            "timestampDigestAlgorithm": DIGEST,
+            "approverPublicKey": self.spki,
+        }
+
+    def _sign(self, content: bytes) -> str:
+        key = self._private_key
+        if isinstance(key, rsa.RSAPrivateKey):
+            signature = key.sign(content, padding.PKCS1v15(), _sha256())
+        elif isinstance(key, ec.EllipticCurvePrivateKey):
+            signature = key.sign(content, ec.ECDSA(_sha256()))
+        else:
+            signature = key.sign(content)
+        return base64.b64encode(signature).decode()
+
+
+def label(task: Task) -> str | None:
+    """The key that a task is about."""
+    for dto in task.values():
+        if isinstance(dto, dict):
+            for inner in dto.values():
+                if isinstance(inner, dict) and "signKeyName" in inner:
+                    return str(inner["signKeyName"])
+    return None
+
+
+def _sha256() -> hashes.SHA256:
+    return hashes.SHA256()

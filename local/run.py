@@ -1,0 +1,183 @@
+"""The main job, behind `make run`: one enrollment from request to stored CSR, seen by a person."""
+
+import json
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack
+from typing import Any
+
+from rich.markup import escape
+
+from countersign import csr
+from local.approver import Approver, Desk
+from local.stack import ROOT, Stack, StackError
+from local.terminal import console, steps, table
+
+SEED = ROOT / "events/seed"
+DEADLINE_SECONDS = 90
+EVENT_SECONDS = 10
+LOOK_AGAIN_SECONDS = 0.2
+INTERRUPTED = 130
+
+type Step = Callable[[str], AbstractContextManager[None]]
+
+
+class EnrollmentFailedError(Exception):
+    """The execution ended badly; the message is for a person."""
+
+
+def request_for(approver: Approver) -> dict[str, Any]:
+    """The seed's own two bodies, with the approver's public key replaced by one that is ours."""
+    text = (SEED / "create-key.json").read_text()
+    key = json.loads(text)
+    theirs = key["policy"]["ruleUse"]["tokens"][0]["groups"][0]["approvals"][0]["value"]
+    return {
+        "key": json.loads(text.replace(theirs, approver.spki)),
+        "csr": json.loads((SEED / "csr-request.json").read_text())["csrSignRequest"],
+        "reason": "make run",
+    }
+
+
+def main() -> int:
+    """Run it all; 0 where the CSR lies in S3, 1 with the cause, 130 where it was interrupted."""
+    signal.signal(signal.SIGTERM, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
+    stack = Stack(ROOT / ".stack/run")
+    try:
+        with steps() as step:
+            stack.start(step)
+            shown = _enroll(stack, step)
+        table("the CSR", shown)
+    except (StackError, EnrollmentFailedError) as error:
+        console.print(f"\n[red]failed[/]  {escape(str(error))}")
+        return 1
+    except KeyboardInterrupt:
+        console.print("\ninterrupted")
+        return INTERRUPTED
+    finally:
+        stack.stop()
+        console.print("\n[dim]everything that was started is stopped[/]")
+    return 0
+
+
+def _enroll(stack: Stack, step: Step) -> dict[str, str]:
+    approver = Approver.generate("ApproverKey1")
+    desk = Desk(stack.tsb_url, stack.api_keys["approver"][0], stack.ca_certificate)
+    request = {**request_for(approver), "enrollmentId": f"run-{int(time.time())}"}
+    machines = stack.client("stepfunctions")
+    arn = machines.start_execution(
+        stateMachineArn=stack.outputs["EnrollmentStateMachineArn"],
+        input=json.dumps({"request": request}),
+    )["executionArn"]
+    trouble: list[Exception] = []
+
+    def approve() -> None:
+        try:
+            with step("approver: fetches the task, signs its bytes, approves"):
+                approver.approve(desk, approver.await_task(desk, request["key"]["label"]))
+        except Exception as error:
+            trouble.append(error)
+
+    person = threading.Thread(target=approve, daemon=True)
+    person.start()
+    ended = _follow(machines, arn, step)
+    if ended["status"] != "SUCCEEDED" or json.loads(ended["output"])["outcome"] != "ISSUED":
+        raise EnrollmentFailedError(_explain(machines, arn, ended, trouble))
+    document = json.loads(ended["output"])
+    with step("the event from the bus"):
+        event = _event(stack, request["enrollmentId"])
+    return _account(stack, request, document, event)
+
+
+def _follow(machines: Any, arn: str, step: Step) -> Any:
+    """Show each state while the execution is in it; the ended execution."""
+    shown, number = ExitStack(), 0
+    deadline = time.monotonic() + DEADLINE_SECONDS
+    try:
+        while time.monotonic() < deadline:
+            # Asked before the history: what ended by now has all its states in there.
+            now = machines.describe_execution(executionArn=arn)
+            history = machines.get_execution_history(executionArn=arn, maxResults=1000)["events"]
+            entered = [
+                event["stateEnteredEventDetails"]["name"]
+                for event in history
+                if event["type"].endswith("StateEntered")
+            ]
+            for name in entered[number:]:
+                shown.close()
+                shown = ExitStack()
+                shown.enter_context(step(f"state {name}"))
+            number = len(entered)
+            if now["status"] != "RUNNING":
+                return now
+            time.sleep(LOOK_AGAIN_SECONDS)
+    finally:
+        shown.close()
+    raise EnrollmentFailedError(f"still running after {DEADLINE_SECONDS} s, in state {entered[-1]}")
+
+
+def _explain(machines: Any, arn: str, ended: Any, trouble: list[Exception]) -> str:
+    history = machines.get_execution_history(executionArn=arn, maxResults=1000)["events"]
+    lines = [f"the execution is {ended['status']}"]
+    name = "?"
+    for event in history:
+        name = event.get("stateEnteredEventDetails", {}).get("name", name)
+        if event["type"] in ("TaskFailed", "TaskTimedOut", "LambdaFunctionFailed"):
+            details = event.get("taskFailedEventDetails", {})
+            lines.append(f"state {name}: {details.get('error')}: {_words(details.get('cause'))}")
+    if ended.get("output"):
+        lines.append(f"outcome: {json.loads(ended['output'])['outcome']}")
+    lines += [f"the approver: {error}" for error in trouble]
+    return "\n        ".join(lines)
+
+
+def _words(cause: str | None) -> str:
+    """What the innermost JSON of a Cause says to a person."""
+    text = cause or ""
+    for field in ("errorMessage", "message"):
+        try:
+            text = json.loads(text)[field]
+        except (ValueError, KeyError, TypeError):
+            break
+    return text
+
+
+def _event(stack: Stack, enrollment_id: str) -> dict[str, Any]:
+    deadline = time.monotonic() + EVENT_SECONDS
+    while time.monotonic() < deadline:
+        for event in stack.events(enrollment_id):
+            return event
+        time.sleep(LOOK_AGAIN_SECONDS)
+    raise EnrollmentFailedError("the bus delivered no event")
+
+
+def _account(
+    stack: Stack, request: dict[str, Any], document: dict[str, Any], event: dict[str, Any]
+) -> dict[str, str]:
+    """What a person wants to see of it, read back from S3."""
+    stored = document["csr"]
+    answer = stack.client("s3").get_object(
+        Bucket=stored["bucket"], Key=stored["key"], VersionId=stored["versionId"]
+    )
+    asked = request["csr"]
+    spki = stack.client("dynamodb").get_item(
+        TableName=stack.outputs["EnrollmentsTableName"], Key={"id": {"S": document["enrollmentId"]}}
+    )["Item"]["publicKeySha256"]["S"]
+    checked = csr.read_csr(answer["Body"].read().decode())
+    approvals = ", ".join(f"{one['name']} {one['decision']}" for one in document["approvals"])
+    return {
+        "subject": checked.subject,
+        "key": f"{checked.key}, label {request['key']['label']}, SPKI SHA-256 {spki}",
+        "key usage": f"{', '.join(checked.key_usage)} (asked: {', '.join(asked['keyUsage'])})",
+        "extended key usage": ", ".join(checked.extended_key_usage),
+        "SHA-256": checked.sha256,
+        "approvals": approvals,
+        "lies at": f"s3://{stored['bucket']}/{stored['key']} (version {stored['versionId']})",
+        "event": f"{event['detail-type']}, from {event['source']}, at {event['time']}",
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())

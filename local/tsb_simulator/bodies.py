@@ -1,0 +1,296 @@
+"""The bodies of TSB's requests, as its own request classes validate them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic.alias_generators import to_camel
+
+from local.tsb_simulator.errors import TsbError
+
+if TYPE_CHECKING:
+    from local.tsb_simulator.switches import Switches
+
+
+def _joined(value: object) -> object:
+    # Documents show an array of one-character strings; some vendor clients send a plain string.
+    if isinstance(value, list) and all(isinstance(c, str) and len(c) == 1 for c in value):
+        return "".join(value)
+    return value
+
+
+Password = Annotated[str | None, BeforeValidator(_joined)]
+Digest = str
+
+
+class Body(BaseModel):
+    """A JSON object; unknown properties are refused as Jackson does, unless switched."""
+
+    model_config = ConfigDict(alias_generator=to_camel, extra="forbid", populate_by_name=True)
+
+
+def parse[T: Body](model: type[T], content: Any, switches: Switches) -> T:
+    """Read a body.
+
+    Raises:
+        TsbError: 600, as bean validation and enum failures answer.
+    """
+    extra: Literal["ignore", "forbid"] = (
+        "ignore" if switches.unknown_properties == "ignore" else "forbid"
+    )
+    try:
+        return model.model_validate(content, extra=extra)
+    except ValidationError as error:
+        first = error.errors()[0]
+        path = ".".join(str(part) for part in first["loc"])
+        raise TsbError(600, f"Value is not valid for field {path}: {first['msg']}") from None
+
+
+class ApprovalBody(Body):
+    """One approver."""
+
+    type: Literal["public_key", "certificate", "onboarded_approver_certificate"]
+    name: str | None = None
+    value: str | None = None
+
+
+class GroupBody(Body):
+    """A group of approvers."""
+
+    name: str | None = None
+    quorum: int
+    approvals: list[ApprovalBody]
+
+
+class TokenBody(Body):
+    """One way to fulfil a rule."""
+
+    name: str | None = None
+    timelock: int
+    timeout: int
+    groups: list[GroupBody] | None = None
+
+
+class RuleBody(Body):
+    """The ways to fulfil a rule."""
+
+    tokens: list[TokenBody]
+
+
+class KeyStatusBody(Body):
+    """Whether the key is blocked."""
+
+    blocked: bool
+
+
+class PolicyBody(Body):
+    """Smart Key Attributes."""
+
+    rule_use: RuleBody | None = None
+    rule_block: RuleBody | None = None
+    rule_unblock: RuleBody | None = None
+    rule_modify: RuleBody | None = None
+    key_status: KeyStatusBody
+
+
+class AttributesBody(Body):
+    """Capabilities of a key."""
+
+    decrypt: bool
+    sign: bool
+    unwrap: bool
+    encrypt: bool | None = None
+    verify: bool | None = None
+    wrap: bool | None = None
+    derive: bool | None = False
+    bip32: bool | None = False
+    slip10: bool | None = False
+    extractable: bool | None = False
+    modifiable: bool | None = True
+    destroyable: bool | None = False
+    sensitive: bool | None = None
+    copyable: bool | None = False
+    rollover: bool | None = None
+
+
+class CreateKeyBody(Body):
+    """`POST /v1/key`."""
+
+    label: str
+    password: Password = None
+    id: str | None = None
+    algorithm: str | None = None
+    algorithm_oid: str | None = None
+    curve_oid: str | None = None
+    key_size: int | None = None
+    address_format: dict[str, Any] | None = None
+    attributes: AttributesBody
+    policy: PolicyBody | None = None
+
+
+class KeyBody(Body):
+    """A key and its password."""
+
+    label: str
+    password: Password = None
+
+
+class SubjectBody(Body):
+    """`standardCertificateAttributes`."""
+
+    common_name: str
+    country: str | None = None
+    state_or_province_name: str | None = None
+    locality: str | None = None
+    organization_name: str | None = None
+    organization_identifier: str | None = None
+    organization_unit_name: str | None = None
+    email: str | None = None
+    title: str | None = None
+    surname: str | None = None
+    given_name: str | None = None
+    initials: str | None = None
+    pseudonym: str | None = None
+    generation_qualifier: str | None = None
+
+
+KeyUsage = Literal[
+    "DIGITAL_SIGNATURE", "CONTENT_COMMITMENT", "KEY_ENCIPHERMENT", "DATA_ENCIPHERMENT",
+    "KEY_AGREEMENT", "KEY_CERT_SIGN", "CRL_SIGN", "ENCIPHER_ONLY", "DECIPHER_ONLY",
+]  # fmt: skip
+ExtendedKeyUsage = Literal[
+    "ANY_EXTENDED_KEY_USAGE", "SERVER_AUTH", "CLIENT_AUTH", "CODE_SIGNING", "EMAIL_PROTECTION",
+    "TIME_STAMPING", "OCSP_SIGNING",
+]  # fmt: skip
+
+
+class CsrBody(Body):
+    """`csrSignRequest`, and the flat body of the synchronous call."""
+
+    sign_key_name: str
+    key_password: Password = None
+    signature_algorithm: str
+    validity: int = 0
+    standard_certificate_attributes: SubjectBody
+    key_usage: list[KeyUsage] | None = None
+    extended_key_usage: list[ExtendedKeyUsage] | None = None
+    subject_alternative_names: list[dict[str, str]] | None = None
+    meta_data: str | None = None
+    meta_data_signature: str | None = None
+
+
+class SignCertificateBody(Body):
+    """`signCertificateRequest`."""
+
+    sign_key_name: str
+    key_password: Password = None
+    signature_algorithm: str
+    common_name: str | None = None
+    standard_certificate_attributes: SubjectBody | None = None
+    certificate_authority: bool = False
+    certificate_signing_request: str
+    validity: int | None = None
+    key_usage: list[KeyUsage] | None = None
+    extended_key_usage: list[ExtendedKeyUsage] | None = None
+    meta_data: str | None = None
+    meta_data_signature: str | None = None
+
+
+class SelfSignBody(Body):
+    """`selfSignCertificateRequest`."""
+
+    sign_key_name: str
+    key_password: Password = None
+    signature_algorithm: str
+    common_name: str | None = None
+    standard_certificate_attributes: SubjectBody | None = None
+    certificate_authority: bool = False
+    validity: int | None = None
+    key_usage: list[KeyUsage] | None = None
+    extended_key_usage: list[ExtendedKeyUsage] | None = None
+    meta_data: str | None = None
+    meta_data_signature: str | None = None
+
+
+class CsrRequestBody(Body):
+    """`POST /v1/certificate/request`."""
+
+    csr_sign_request: CsrBody
+    request_signature: dict[str, Any] | None = None
+
+
+class SignRequestBody(Body):
+    """`POST /v1/certificate/sign`."""
+
+    sign_certificate_request: SignCertificateBody
+    request_signature: dict[str, Any] | None = None
+
+
+class SelfSignRequestBody(Body):
+    """`POST /v1/certificate/selfsign`."""
+
+    self_sign_certificate_request: SelfSignBody
+    request_signature: dict[str, Any] | None = None
+
+
+class ImportCertificateBody(Body):
+    """`POST /v1/certificate/import/plain`."""
+
+    label: str
+    certificate: str
+
+
+class FilterBody(Body):
+    """`POST /v1/filteredRequests`."""
+
+    request_status_list: list[
+        Literal["PENDING", "APPROVED", "EXECUTED", "FAILED", "EXPIRED", "REJECTED", "CANCELLED"]
+    ]
+
+
+class Paging(Body):
+    """A page of tasks."""
+
+    page_number: Annotated[int, Field(ge=0)]
+    page_size: Annotated[int, Field(ge=1)]
+    sort_order: Literal[
+        "CREATION_DATE_ASC", "CREATION_DATE_DESC", "LAST_FETCHED_DATE_ASC", "LAST_FETCHED_DATE_DESC"
+    ] = "CREATION_DATE_ASC"
+
+
+class ApproverAuthentication(Body):
+    """Who asks for tasks: a signature over the timestamp's text."""
+
+    timestamp: str
+    timestamp_signature: str
+    timestamp_digest_algorithm: Digest
+    approver_public_key: str | None = None
+    approver_certificate: str | None = None
+    timestamp_signing_certificate: str | None = None
+
+
+class TasksBody(ApproverAuthentication):
+    """`POST /v1/filtered…ApprovalTask`."""
+
+    id: str | None = None
+    request_id: str | None = None
+    detail_level: Literal["level1", "level2", "level3", "level4", "level5", "level6"] = "level1"
+    paging: Paging | None = None
+
+
+class DeclineBody(ApproverAuthentication):
+    """`PATCH /v1/task`."""
+
+    id: str
+
+
+class ApprovalGivenBody(Body):
+    """`POST /v1/approval`."""
+
+    id: str
+    approval_to_be_signed: str
+    signature: str
+    approval_digest_algorithm: Digest
+    approver_public_key: str | None = None
+    approver_certificate: str | None = None

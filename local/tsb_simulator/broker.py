@@ -1,0 +1,334 @@
+"""The broker: keys, requests, tasks and what happens to them. In memory, thread-safe."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import struct
+import threading
+import uuid
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from local.tsb_simulator import certificates, der, keys, policy
+from local.tsb_simulator.bodies import (
+    CreateKeyBody,
+    CsrBody,
+    SelfSignBody,
+    SignCertificateBody,
+)
+from local.tsb_simulator.clock import Clock, iso
+from local.tsb_simulator.errors import TsbError, hsm_refusal
+
+if TYPE_CHECKING:
+    from local.tsb_simulator.switches import Switches
+
+OPERATION_USE = 1
+TIMESTAMP_KEY = "TIMESTAMP_KEY"
+type Inner = CsrBody | SignCertificateBody | SelfSignBody
+
+
+@dataclass
+class Task:
+    """What one approver is asked to sign."""
+
+    id: str
+    approver: str
+    to_be_signed: str
+    fetched: float = 0.0
+
+
+@dataclass
+class Request:
+    """One use of a key that waits for its approvals."""
+
+    id: str
+    key: keys.HsmKey
+    kind: str
+    inner: Inner
+    created: float
+    payload: bytes
+    posted: str
+    tasks: dict[str, Task] = field(default_factory=dict)
+    votes: tuple[policy.Vote, ...] = ()
+    status: policy.Status = "PENDING"
+    executed: float | None = None
+    result: str | None = None
+    fetched: bool = False
+    fails: bool = False
+
+
+class Broker:
+    """TSB's state. Every public method answers as the HSM's clock stands for the key."""
+
+    def __init__(self, switches: Switches, attestation: keys.Attestation) -> None:
+        self.switches = switches
+        self.clock = Clock()
+        self.attestation = attestation
+        self.lock = threading.RLock()
+        self.keys: dict[str, keys.HsmKey] = {}
+        self.deleted: list[keys.HsmKey] = []
+        self.requests: dict[str, Request] = {}
+        self._timestamp_key = ec.generate_private_key(ec.SECP256R1())
+        self._decoy: keys.HsmKey | None = None
+
+    def reset(self) -> None:
+        """Forget everything."""
+        with self.lock:
+            self.keys.clear()
+            self.deleted.clear()
+            self.requests.clear()
+            self.clock.reset()
+
+    # Keys ------------------------------------------------------------------------------------
+
+    def create_key(self, body: CreateKeyBody) -> keys.HsmKey:
+        """Make a key; 608 where the label is used."""
+        with self.lock:
+            self._require_free(body.label)
+        made = keys.create(body, self.clock.now(body.label), self.switches)
+        with self.lock:
+            self._require_free(body.label)
+            self.keys[body.label] = made
+        return made
+
+    def _require_free(self, label: str) -> None:
+        gone = {key.label for key in self.deleted}
+        reusable = self.switches.label_reusable_after_delete
+        if self._find(label) is not None or (not reusable and label in gone):
+            raise TsbError(608, "Could not create key. The key name is already in use.")
+
+    def _find(self, label: str) -> keys.HsmKey | None:
+        if self.switches.label_matching == "ignoreCase":
+            return next(
+                (k for name, k in self.keys.items() if name.casefold() == label.casefold()), None
+            )
+        return self.keys.get(label)
+
+    def key(self, label: str, password: str | None) -> keys.HsmKey:
+        """A key that is there (650), opened with its password (620)."""
+        found = self._find(label)
+        if found is None:
+            raise TsbError(650, f"A key with the name '{label}' does not exist.")
+        found.require_password(password)
+        return found
+
+    def attributes(self, key: keys.HsmKey) -> dict[str, Any]:
+        """The signed attributes."""
+        return keys.answer(key, self.attestation, self.clock.now(key.label))
+
+    def delete_key(self, label: str, password: str | None) -> None:
+        """Delete a destroyable key, and cancel its requests."""
+        with self.lock:
+            key = self.key(label, password)
+            if not key.attributes["destroyable"]:
+                code = self.switches.indestructible_delete_code
+                raise TsbError(code, "KEY_FUNCTION_NOT_PERMITTED")
+            if key.policy is not None and self.switches.ska_delete_needs_approval:
+                raise hsm_refusal("The provided approvals are insufficient")
+            for request in self.requests.values():
+                if request.key is key and self.assess(request) not in policy.FINAL:
+                    self._end(request, "CANCELLED")
+            key.deleted = True
+            self.deleted.append(self.keys.pop(key.label))
+
+    # Requests --------------------------------------------------------------------------------
+
+    def post(self, kind: str, inner: Inner, posted: str, *, fails: bool = False) -> Request:
+        """Take a request for a use of a key, and make a task for everybody whom the rule names."""
+        with self.lock:
+            key = self.key(inner.sign_key_name, inner.key_password)
+            self._check_use(key, inner, "post")
+            if isinstance(inner, CsrBody):
+                payload = certificates.request_info(key, inner)
+            else:
+                payload = posted.encode()
+            request = Request(
+                id=str(uuid.uuid4()),
+                key=key,
+                kind=kind,
+                inner=inner,
+                created=self.clock.now(key.label),
+                payload=payload,
+                posted=posted,
+                fails=fails,
+            )
+            for approver in key.use.approvers if key.use else ():
+                signed = base64.b64encode(self._to_be_signed(request)).decode()
+                request.tasks[approver] = Task(str(uuid.uuid4()), approver, signed)
+            self.requests[request.id] = request
+            self.assess(request)
+            return request
+
+    def _check_use(self, key: keys.HsmKey, inner: Inner, moment: str) -> None:
+        if self.switches.forbidden_use == moment and (key.blocked or not key.attributes["sign"]):
+            raise hsm_refusal()
+        if self.switches.algorithm_check == moment:
+            certificates.check_algorithm(key, inner.signature_algorithm)
+        if moment == "post" and isinstance(inner, CsrBody):
+            certificates.check_subject(inner.standard_certificate_attributes, self.switches)
+            least = self.switches.csr_validity_minimum
+            if least is not None and inner.validity < least:
+                raise TsbError(600, "Value is not valid for field validity.")
+            if inner.subject_alternative_names and not self.switches.subject_alternative_names:
+                raise TsbError(600, "Unrecognized field subjectAlternativeNames.")
+
+    def request(self, request_id: str) -> Request:
+        """A request that is there (651); 609 for what is no UUID."""
+        try:
+            uuid.UUID(request_id)
+        except ValueError:
+            raise TsbError(609, "The id is not a valid UUID.") from None
+        found = self.requests.get(request_id)
+        if found is None:
+            raise TsbError(651, f"A request with the id '{request_id}' does not exist.")
+        return found
+
+    def assess(self, request: Request) -> policy.Status:
+        """Bring a request up to the clock; executes it when it may be."""
+        with self.lock:
+            if request.status in policy.FINAL:
+                return request.status
+            now = self.clock.now(request.key.label)
+            found = policy.assess(
+                request.key.use,
+                request.votes,
+                now - request.created,
+                empty_tokens=self.switches.empty_tokens,
+                timeout_stops_approved=self.switches.timeout_stops_approved,
+                timer_interval=self.switches.timer_interval_seconds,
+            )
+            if found.status == "EXECUTED":
+                self._execute(request, now)
+            elif found.status in policy.FINAL:
+                self._end(request, found.status)
+            else:
+                request.status = found.status
+                if found.status == "APPROVED" and self.switches.approved_after_quorum == "tasksGo":
+                    request.tasks.clear()
+            return request.status
+
+    def _execute(self, request: Request, now: float) -> None:
+        request.executed = now
+        try:
+            if request.fails:
+                raise hsm_refusal("simulated HSM error")
+            self._check_use(request.key, request.inner, "execution")
+            request.result = self.made(request, now)
+            self._end(request, "EXECUTED")
+        except TsbError:
+            self._end(request, "FAILED")
+
+    def made(self, request: Request, now: float) -> str:
+        """What the execution of a request gives."""
+        inner, key = request.inner, request.key
+        if isinstance(inner, CsrBody):
+            return certificates.csr(key, request.payload, inner.signature_algorithm)
+        if isinstance(inner, SignCertificateBody):
+            return certificates.issue(key, inner, now, self.switches)
+        pem = certificates.self_sign(key, inner, now)
+        return pem if self.switches.self_sign_result == "certificate" else "true"
+
+    def _end(self, request: Request, status: policy.Status) -> None:
+        request.status = status
+        request.tasks.clear()
+
+    def cancel(self, request: Request) -> None:
+        """`DELETE /v1/request/{id}`."""
+        with self.lock:
+            if self.assess(request) not in policy.FINAL:
+                self._end(request, "CANCELLED")
+            elif self.switches.cancel_final_request == "refuse":
+                raise hsm_refusal("The request has ended.")
+            elif self.switches.cancel_final_request == "overwrite":
+                self._end(request, "CANCELLED")
+
+    def vote(self, request: Request, approver: str, *, approves: bool) -> None:
+        """Count one approver's decision; his task is gone."""
+        with self.lock:
+            age = self.clock.now(request.key.label) - request.created
+            request.tasks.pop(approver, None)
+            request.votes = (*request.votes, policy.Vote(age, approver, approves))
+            self.assess(request)
+
+    def status(self, request: Request) -> dict[str, Any]:
+        """The request status object."""
+        with self.lock:
+            status = self.assess(request)
+            age = self.clock.now(request.key.label) - request.created
+            open_for = policy.outstanding(request.key.use, request.votes, age)
+            if status in policy.FINAL and self.switches.lists_after_end == "emptied":
+                open_for = ()
+            result = request.result if not (self.switches.fetch_once and request.fetched) else None
+            request.fetched = request.fetched or result is not None
+            answer: dict[str, Any] = {
+                "id": request.id,
+                "status": status,
+                "executionTime": iso(request.executed) if request.executed else None,
+                "approvedBy": _voters(request, approves=True),
+                "notYetApprovedBy": list(open_for),
+                "rejectedBy": _voters(request, approves=False),
+                "result": result,
+            }
+            if self.switches.input_offline_hsm:
+                answer["inputOfflineHsm"] = None
+            return answer
+
+    def decoy(self) -> keys.HsmKey:
+        """A key that nobody asked for, for forgeries."""
+        with self.lock:
+            if self._decoy is None:
+                body = CreateKeyBody.model_validate(
+                    {
+                        "label": "decoy",
+                        "algorithm": "RSA",
+                        "keySize": 2048,
+                        "attributes": {"decrypt": False, "sign": True, "unwrap": False},
+                    }
+                )
+                self._decoy = keys.create(body, self.clock.now(), self.switches)
+            return self._decoy
+
+    def _to_be_signed(self, request: Request) -> bytes:
+        """The bytes that an approver signs: little-endian records, padded to four bytes.
+
+        Source: the vendor's sample, decoded. For a CSR the payload is its to-be-signed part (I).
+        """
+        stamp = (
+            _record(0x1057, hashlib.sha256(request.payload).digest())
+            + _record(0x0107, struct.pack("<Q", int(request.created)))
+            + _record(0x1002, TIMESTAMP_KEY.encode())
+        )
+        signature = self._timestamp_key.sign(stamp, ec.ECDSA(hashes.SHA256()))
+        signed = der.tlv(
+            der.SEQUENCE,
+            der.tlv(der.SEQUENCE, der.oid("1.2.840.10045.4.3.2")),
+            der.bit_string(signature),
+        )
+        content = (
+            _record(0x003B, struct.pack("<I", OPERATION_USE))
+            + _record(0x1002, request.key.label.encode())
+            + _record(0x1054, stamp)
+            + _record(0x1056, signed)
+            + _record(0x1057, request.payload)
+        )
+        return struct.pack("<I", len(content)) + content
+
+
+def _record(kind: int, content: bytes) -> bytes:
+    padding = b"\0" * (-len(content) % 4)
+    return struct.pack("<HH", kind, len(content)) + content + padding
+
+
+def _voters(request: Request, *, approves: bool) -> list[str]:
+    latest = {vote.approver: vote.approves for vote in request.votes}
+    return [approver for approver, said in latest.items() if said is approves]
+
+
+def compact(content: Any) -> str:
+    """JSON as TSB hands it to approvers."""
+    return json.dumps(content, separators=(",", ":"))

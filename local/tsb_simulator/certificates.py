@@ -1,0 +1,344 @@
+"""CSRs and certificates as the vendor's modified Java keytool writes them.
+
+Source: the vendor's own sample CSR, and its published client code: header NEW CERTIFICATE REQUEST,
+extensions in the order EKU, KU, SAN, SKI, both usages critical, PrintableString where possible.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import ipaddress
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import NameOID
+
+from local.tsb_simulator import der
+from local.tsb_simulator.errors import TsbError, hsm_refusal
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from local.tsb_simulator.bodies import CsrBody, SelfSignBody, SignCertificateBody, SubjectBody
+    from local.tsb_simulator.keys import HsmKey
+    from local.tsb_simulator.switches import Switches
+
+HEADER = "NEW CERTIFICATE REQUEST"
+DEFAULT_DAYS = 90
+# The reverse of the order in the vendor's code; pseudonym is taken and not written there.
+DN_ORDER = (
+    ("generation_qualifier", "2.5.4.44"),
+    ("initials", "2.5.4.43"),
+    ("given_name", "2.5.4.42"),
+    ("surname", "2.5.4.4"),
+    ("title", "2.5.4.12"),
+    ("email", "1.2.840.113549.1.9.1"),
+    ("country", "2.5.4.6"),
+    ("state_or_province_name", "2.5.4.8"),
+    ("locality", "2.5.4.7"),
+    ("organization_identifier", "2.5.4.97"),
+    ("organization_name", "2.5.4.10"),
+    ("organization_unit_name", "2.5.4.11"),
+    ("common_name", "2.5.4.3"),
+)
+EKU_OIDS = {
+    "ANY_EXTENDED_KEY_USAGE": "2.5.29.37.0",
+    "SERVER_AUTH": "1.3.6.1.5.5.7.3.1",
+    "CLIENT_AUTH": "1.3.6.1.5.5.7.3.2",
+    "CODE_SIGNING": "1.3.6.1.5.5.7.3.3",
+    "EMAIL_PROTECTION": "1.3.6.1.5.5.7.3.4",
+    "TIME_STAMPING": "1.3.6.1.5.5.7.3.8",
+    "OCSP_SIGNING": "1.3.6.1.5.5.7.3.9",
+}
+KU_BITS = (
+    "DIGITAL_SIGNATURE", "CONTENT_COMMITMENT", "KEY_ENCIPHERMENT", "DATA_ENCIPHERMENT",
+    "KEY_AGREEMENT", "KEY_CERT_SIGN", "CRL_SIGN", "ENCIPHER_ONLY", "DECIPHER_ONLY",
+)  # fmt: skip
+# name: (kind of key, hash, OID of the signature algorithm)
+ALGORITHMS: dict[str, tuple[str, type[hashes.HashAlgorithm] | None, str]] = {
+    "SHA224_WITH_RSA": ("RSA", hashes.SHA224, "1.2.840.113549.1.1.14"),
+    "SHA256_WITH_RSA": ("RSA", hashes.SHA256, "1.2.840.113549.1.1.11"),
+    "SHA384_WITH_RSA": ("RSA", hashes.SHA384, "1.2.840.113549.1.1.12"),
+    "SHA512_WITH_RSA": ("RSA", hashes.SHA512, "1.2.840.113549.1.1.13"),
+    "SHA256_WITH_ECDSA": ("EC", hashes.SHA256, "1.2.840.10045.4.3.2"),
+    "SHA384_WITH_ECDSA": ("EC", hashes.SHA384, "1.2.840.10045.4.3.3"),
+    "SHA512_WITH_ECDSA": ("EC", hashes.SHA512, "1.2.840.10045.4.3.4"),
+    "EDDSA": ("ED", None, "1.3.101.112"),
+}
+
+
+def check_algorithm(key: HsmKey, name: str) -> None:
+    """Refuse an algorithm that the key cannot make, as the HSM does (701)."""
+    known = ALGORITHMS.get(name)
+    if known is None or known[0] != key.algorithm:
+        raise hsm_refusal("KEY_FUNCTION_NOT_PERMITTED")
+
+
+def check_subject(subject: SubjectBody, switches: Switches) -> None:
+    """Refuse a subject that TSB refuses (411), as far as that is known or switched."""
+    if not subject.common_name.strip():
+        raise TsbError(411, "The common name must not be blank.")
+    longest = switches.common_name_max_length
+    if longest is not None and len(subject.common_name) > longest:
+        raise TsbError(411, "The common name is too long.")
+    if switches.country_length_check and subject.country and len(subject.country) != len("CH"):
+        raise TsbError(411, "The country is not two letters.")
+    if subject.organization_identifier is not None and not switches.organization_identifier:
+        raise TsbError(600, "Unrecognized field organizationIdentifier.")
+
+
+def request_info(key: HsmKey, body: CsrBody) -> bytes:
+    """The CertificationRequestInfo (DER) that approvers agree to: RFC 2986, version 0."""
+    return _request_info(
+        key.spki,
+        _name(body.standard_certificate_attributes),
+        _extensions(
+            key.spki, body.key_usage, body.extended_key_usage, body.subject_alternative_names
+        ),
+    )
+
+
+def csr(key: HsmKey, info: bytes, algorithm: str) -> str:
+    """Sign a CertificationRequestInfo; PEM."""
+    return der.pem(HEADER, _signed(key, info, algorithm))
+
+
+def forged_csr(key: HsmKey, other: HsmKey, body: CsrBody, what: str) -> str:
+    """A CSR that differs from what was asked in one way; correctly encoded all the same."""
+    changes: dict[str, Any] = {}
+    subject = body.standard_certificate_attributes
+    signer, spki, extra = key, key.spki, b""
+    if what == "other_key":
+        signer, spki = other, other.spki
+    elif what == "other_subject":
+        subject = subject.model_copy(update={"common_name": "Somebody Else"})
+    elif what == "missing_extension":
+        changes = {"extended_key_usage": None}
+    elif what == "changed_usage":
+        changes = {"key_usage": ["KEY_CERT_SIGN"]}
+    elif what == "extra_extension":
+        extra = _extension("2.5.29.19", der.tlv(der.SEQUENCE, der.BOOLEAN_TRUE), critical=True)
+    elif what == "not_pem":
+        return "approved, thank you"
+    elif what != "broken_signature":
+        raise ValueError(f"no such forgery: {what}")
+    asked = body.model_copy(update=changes)
+    info = _request_info(
+        spki,
+        _name(subject),
+        extra
+        + _extensions(
+            spki, asked.key_usage, asked.extended_key_usage, asked.subject_alternative_names
+        ),
+    )
+    made = _signed(signer, info, body.signature_algorithm)
+    if what == "broken_signature":
+        made = made[:-1] + bytes([made[-1] ^ 1])
+    return der.pem(HEADER, made)
+
+
+def issue(ca: HsmKey, body: SignCertificateBody, now: float, switches: Switches) -> str:
+    """A certificate by a CA key for a CSR; PEM.
+
+    Raises:
+        TsbError: 628 malformed CSR, 402 the CA key holds no certificate yet.
+    """
+    try:
+        request = x509.load_pem_x509_csr(body.certificate_signing_request.encode())
+    except ValueError:
+        raise TsbError(628, "The CSR could not be parsed.") from None
+    if ca.certificate is None:
+        raise TsbError(402, "The CA key has no certificate; self-sign or import one first.")
+    subject = request.subject
+    if switches.sign_subject == "commonName" and body.common_name:
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, body.common_name)])
+    builder = _builder(
+        subject, ca.certificate.subject, request.public_key(), now, body.validity or DEFAULT_DAYS
+    )
+    builder = builder.add_extension(
+        x509.AuthorityKeyIdentifier.from_issuer_public_key(ca.private.public_key()), critical=False
+    )
+    return _certificate(ca, builder, body)
+
+
+def self_sign(key: HsmKey, body: SelfSignBody, now: float) -> str:
+    """A certificate of a key by itself, kept on the key; PEM."""
+    subject = body.standard_certificate_attributes
+    name = (
+        x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, body.common_name or key.label)])
+        if subject is None
+        else _x509_name(subject)
+    )
+    pem = _certificate(
+        key,
+        _builder(name, name, key.private.public_key(), now, body.validity or DEFAULT_DAYS),
+        body,
+    )
+    key.certificate = x509.load_pem_x509_certificate(pem.encode())
+    return pem
+
+
+def _builder(
+    subject: x509.Name, issuer: x509.Name, public: Any, now: float, days: int
+) -> x509.CertificateBuilder:
+    start = datetime.fromtimestamp(int(now), UTC)
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(public)
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(start)
+        .not_valid_after(start + timedelta(days=days))
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
+    )
+
+
+def _certificate(
+    key: HsmKey, builder: x509.CertificateBuilder, body: SignCertificateBody | SelfSignBody
+) -> str:
+    check_algorithm(key, body.signature_algorithm)
+    if body.certificate_authority:
+        builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=None), False)
+    if body.key_usage:
+        builder = builder.add_extension(
+            x509.KeyUsage(*(name in body.key_usage for name in KU_BITS)), critical=True
+        )
+    if body.extended_key_usage:
+        usages = [x509.ObjectIdentifier(EKU_OIDS[name]) for name in body.extended_key_usage]
+        builder = builder.add_extension(x509.ExtendedKeyUsage(usages), critical=True)
+    digest = ALGORITHMS[body.signature_algorithm][1]
+    made = builder.sign(key.private, digest() if digest else None)  # type: ignore[arg-type]
+    return made.public_bytes(Encoding.PEM).decode()
+
+
+def _request_info(spki: bytes, name: bytes, extensions: bytes) -> bytes:
+    attributes = der.tlv(
+        der.SEQUENCE,
+        der.oid("1.2.840.113549.1.9.14"),
+        der.tlv(der.SET, der.tlv(der.SEQUENCE, extensions)),
+    )
+    return der.tlv(der.SEQUENCE, der.integer(0), name, spki, der.tlv(0xA0, attributes))
+
+
+def _signed(key: HsmKey, info: bytes, algorithm: str) -> bytes:
+    check_algorithm(key, algorithm)
+    _, digest, oid = ALGORITHMS[algorithm]
+    private = key.private
+    if isinstance(private, rsa.RSAPrivateKey) and digest:
+        signature, tail = private.sign(info, padding.PKCS1v15(), digest()), der.NULL
+    elif isinstance(private, ec.EllipticCurvePrivateKey) and digest:
+        signature, tail = private.sign(info, ec.ECDSA(digest())), b""
+    else:
+        signature, tail = private.sign(info), b""  # type: ignore[call-arg]
+    identifier = der.tlv(der.SEQUENCE, der.oid(oid), tail)
+    return der.tlv(der.SEQUENCE, info, identifier, der.bit_string(signature))
+
+
+def _name(subject: SubjectBody) -> bytes:
+    return der.tlv(
+        der.SEQUENCE,
+        *(
+            der.tlv(
+                der.SET,
+                der.tlv(der.SEQUENCE, der.oid(oid), der.text(value, email=attribute == "email")),
+            )
+            for attribute, oid in DN_ORDER
+            if (value := getattr(subject, attribute))
+        ),
+    )
+
+
+def _x509_name(subject: SubjectBody) -> x509.Name:
+    return x509.Name(
+        [
+            x509.NameAttribute(x509.ObjectIdentifier(oid), value)
+            for attribute, oid in DN_ORDER
+            if (value := getattr(subject, attribute))
+        ]
+    )
+
+
+def _extensions(
+    spki: bytes,
+    key_usage: Sequence[str] | None,
+    extended_key_usage: Sequence[str] | None,
+    names: Sequence[dict[str, str]] | None,
+) -> bytes:
+    made = b""
+    if extended_key_usage:
+        oids = (der.oid(EKU_OIDS[name]) for name in extended_key_usage)
+        made += _extension("2.5.29.37", der.tlv(der.SEQUENCE, *oids), critical=True)
+    if key_usage:
+        made += _extension("2.5.29.15", _key_usage(key_usage), critical=True)
+    if names:
+        general = b"".join(_general_name(name) for name in names)
+        made += _extension("2.5.29.17", der.tlv(der.SEQUENCE, general), critical=False)
+    identifier = der.tlv(der.OCTET_STRING, _key_identifier(spki))
+    return made + _extension("2.5.29.14", identifier, critical=False)
+
+
+def _key_usage(names: Sequence[str]) -> bytes:
+    bits = [name in names for name in KU_BITS]
+    last = max(i for i, bit in enumerate(bits) if bit)
+    size = last // 8 + 1
+    value = sum(1 << (size * 8 - 1 - i) for i, bit in enumerate(bits) if bit)
+    return der.tlv(der.BIT_STRING, bytes([size * 8 - 1 - last]), value.to_bytes(size, "big"))
+
+
+def _general_name(name: dict[str, str]) -> bytes:
+    kind, value = name["sanType"], name["sanValue"]
+    if kind == "IP":
+        return der.tlv(0x87, ipaddress.ip_address(value).packed)
+    tags = {"EMAIL": 0x81, "DNS": 0x82, "URI": 0x86}
+    if kind not in tags:
+        raise TsbError(600, f"Value '{kind}' is not valid for field sanType.")
+    return der.tlv(tags[kind], value.encode())
+
+
+def _extension(oid: str, value: bytes, *, critical: bool) -> bytes:
+    flag = der.BOOLEAN_TRUE if critical else b""
+    return der.tlv(der.SEQUENCE, der.oid(oid), flag, der.tlv(der.OCTET_STRING, value))
+
+
+def _key_identifier(spki: bytes) -> bytes:
+    """SHA-1 of the public key's bits, RFC 5280 4.2.1.2 (1)."""
+    # SEQUENCE { AlgorithmIdentifier, BIT STRING }: the bits are what follows the first element.
+    outer = _content(spki)
+    after = outer[_length(outer) :]
+    return hashlib.sha1(_content(after)[1:], usedforsecurity=False).digest()
+
+
+def _header(element: bytes) -> tuple[int, int]:
+    """Lengths of an element's header and content."""
+    first = element[1]
+    if first < 0x80:  # noqa: PLR2004  the short form of a DER length
+        return 2, first
+    count = first & 0x7F
+    return 2 + count, int.from_bytes(element[2 : 2 + count], "big")
+
+
+def _length(element: bytes) -> int:
+    return sum(_header(element))
+
+
+def _content(element: bytes) -> bytes:
+    start, size = _header(element)
+    return element[start : start + size]
+
+
+def base64_certificate(text: str) -> x509.Certificate:
+    """A certificate from base64 without PEM armour.
+
+    Raises:
+        TsbError: 409.
+    """
+    try:
+        return x509.load_der_x509_certificate(base64.b64decode(text, validate=True))
+    except ValueError:
+        raise TsbError(409, "The certificate could not be parsed.") from None

@@ -1,0 +1,370 @@
+"""The HSM's keys: real ones, with their attributes, their policy and the HSM's word on them."""
+
+from __future__ import annotations
+
+import base64
+import re
+import uuid
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+from xml.sax.saxutils import escape
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    PublicFormat,
+    load_der_public_key,
+)
+from cryptography.x509.oid import NameOID
+
+from local.tsb_simulator.clock import iso
+from local.tsb_simulator.errors import TsbError
+from local.tsb_simulator.policy import Group, Rule, Token
+from local.tsb_simulator.switches import Switches
+
+if TYPE_CHECKING:
+    from local.tsb_simulator.bodies import ApprovalBody, CreateKeyBody, RuleBody
+
+type PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
+type PublicKey = rsa.RSAPublicKey | ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey
+
+ALGORITHM_OIDS = {
+    "RSA": "1.2.840.113549.1.1.1",
+    "EC": "1.2.840.10045.2.1",
+    "ED": "1.3.101.112",
+}
+ED25519 = "1.3.101.112"
+CURVES: dict[str, ec.EllipticCurve] = {
+    "1.3.132.0.33": ec.SECP224R1(),
+    "1.3.132.0.10": ec.SECP256K1(),
+    "1.2.840.10045.3.1.7": ec.SECP256R1(),
+    "1.3.132.0.34": ec.SECP384R1(),
+    "1.3.132.0.35": ec.SECP521R1(),
+    "1.3.36.3.3.2.8.1.1.7": ec.BrainpoolP256R1(),
+    "1.3.36.3.3.2.8.1.1.11": ec.BrainpoolP384R1(),
+    "1.3.36.3.3.2.8.1.1.13": ec.BrainpoolP512R1(),
+}
+TIME_STEP = 60
+RULES = ("rule_use", "rule_block", "rule_unblock", "rule_modify")
+ARMOUR = re.compile(r"-----(BEGIN|END) [A-Z ]+-----")
+HASHES: dict[str, type[hashes.HashAlgorithm]] = {
+    "SHA-224": hashes.SHA224,
+    "SHA-256": hashes.SHA256,
+    "SHA-384": hashes.SHA384,
+    "SHA-512": hashes.SHA512,
+    "SHA3-224": hashes.SHA3_224,
+    "SHA3-256": hashes.SHA3_256,
+    "SHA3-384": hashes.SHA3_384,
+    "SHA3-512": hashes.SHA3_512,
+}
+
+
+@dataclass
+class HsmKey:
+    """A key in the HSM. `rules` are what the policy means; `policy` is what was posted."""
+
+    label: str
+    password: str | None
+    algorithm: str
+    curve_oid: str | None
+    key_size: int
+    attributes: dict[str, bool]
+    policy: dict[str, Any] | None
+    use: Rule | None
+    blocked: bool
+    private: PrivateKey = field(repr=False)
+    created: float
+    uuid: str = field(default_factory=lambda: str(uuid.uuid4()))
+    pkcs11_id: str | None = None
+    certificate: x509.Certificate | None = None
+    deleted: bool = False
+
+    @property
+    def spki(self) -> bytes:
+        """DER SubjectPublicKeyInfo."""
+        return spki(self.private.public_key())
+
+    def require_password(self, given: str | None) -> None:
+        """Refuse a wrong key password (620)."""
+        if self.password != given:
+            raise TsbError(620, f"Key password mismatch for key '{self.label}'.")
+
+
+def spki(key: PublicKey) -> bytes:
+    """The DER SubjectPublicKeyInfo of a key."""
+    return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+
+
+def create(body: CreateKeyBody, now: float, switches: Switches) -> HsmKey:
+    """Make a key as `POST /v1/key` asks.
+
+    Raises:
+        TsbError: 600 to 610 for what the HSM cannot or must not make.
+    """
+    if not body.label or len(body.label.encode()) > switches.label_max_length:
+        raise TsbError(610, "The key name is not valid.")
+    given = body.attributes.model_dump(by_alias=True)
+    if not (given["decrypt"] or given["sign"] or given["unwrap"]):
+        raise TsbError(606, "At least one of decrypt, sign, unwrap must be true.")
+    if body.policy is not None and given["extractable"]:
+        raise TsbError(606, "A key with a policy must not be extractable.")
+    use = None
+    if body.policy is not None:
+        for name in RULES:
+            _check(getattr(body.policy, name), switches)
+        use = _rule(body.policy.rule_use)
+    private, size = _generate(body, switches)
+    return HsmKey(
+        label=body.label,
+        password=body.password,
+        algorithm=_algorithm(body),
+        curve_oid=body.curve_oid or (ED25519 if _algorithm(body) == "ED" else None),
+        key_size=size,
+        attributes={name: bool(value) for name, value in given.items()},
+        policy=None
+        if body.policy is None
+        else body.policy.model_dump(by_alias=True, exclude_unset=True),
+        use=use,
+        blocked=bool(body.policy and body.policy.key_status.blocked),
+        private=private,
+        created=now,
+        pkcs11_id=body.id,
+    )
+
+
+def _algorithm(body: CreateKeyBody) -> str:
+    by_oid = {oid: name for name, oid in ALGORITHM_OIDS.items()}
+    name = body.algorithm or by_oid.get(body.algorithm_oid or "", "")
+    if name not in ALGORITHM_OIDS:
+        raise TsbError(600, "Value is not valid for field algorithm (asymmetric keys only here).")
+    return name
+
+
+def _generate(body: CreateKeyBody, switches: Switches) -> tuple[PrivateKey, int]:
+    match _algorithm(body):
+        case "RSA":
+            if body.key_size not in switches.rsa_key_sizes:
+                raise TsbError(603, f"Key size {body.key_size} is not supported for RSA.")
+            return rsa.generate_private_key(65537, body.key_size), body.key_size
+        case "EC":
+            curve = CURVES.get(body.curve_oid or "")
+            if curve is None:
+                raise TsbError(600, f"Value '{body.curve_oid}' is not valid for field curveOid.")
+            return ec.generate_private_key(curve), curve.key_size
+        case _:
+            if body.curve_oid not in (None, ED25519):
+                raise TsbError(600, f"Value '{body.curve_oid}' is not valid for field curveOid.")
+            return ed25519.Ed25519PrivateKey.generate(), 256
+
+
+def _check(rule: RuleBody | None, switches: Switches) -> None:
+    for token in rule.tokens if rule else ():
+        if token.timelock % TIME_STEP or token.timeout % TIME_STEP:
+            raise TsbError(600, "timelock and timeout must be divisible by 60.")
+        for group in token.groups or ():
+            if not group.approvals:
+                raise TsbError(401, "Group does not contain any approval.")
+            count = len(group.approvals)
+            if switches.quorum_out_of_range == "refuse" and not 0 < group.quorum <= count:
+                raise TsbError(600, "quorum is out of range.")
+            for approval in group.approvals:
+                approver_key(approval, switches)
+
+
+def _rule(rule: RuleBody | None) -> Rule | None:
+    if rule is None:
+        return None
+    return Rule(
+        tuple(
+            Token(
+                token.name or "",
+                token.timelock,
+                token.timeout,
+                tuple(
+                    Group(
+                        group.name or "",
+                        group.quorum,
+                        tuple(dict.fromkeys(approver_key(a, Switches()) for a in group.approvals)),
+                    )
+                    for group in token.groups or ()
+                ),
+            )
+            for token in rule.tokens
+        )
+    )
+
+
+def approver_key(approval: ApprovalBody, switches: Switches) -> str:
+    """The base64 SPKI by which TSB lists an approver: for a certificate, its public key.
+
+    Raises:
+        TsbError: 601, 604, 409 or 407 for a value that is no such thing.
+    """
+    if approval.type == "onboarded_approver_certificate":
+        code = switches.unknown_approver_code
+        raise TsbError(code, f"Approver '{approval.name}' does not exist.")
+    value = ARMOUR.sub("", approval.value or "").strip()
+    if approval.type == "certificate":
+        try:
+            certificate = x509.load_der_x509_certificate(base64.b64decode(value, validate=True))
+        except ValueError:
+            raise TsbError(409, "The approver's certificate could not be parsed.") from None
+        if not certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME):
+            raise TsbError(604, "The certificate has no common name.")
+        key = certificate.public_key()
+        value = base64.b64encode(
+            key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+        ).decode()
+    load_public_key(value)
+    return value
+
+
+def load_public_key(value: str) -> PublicKey:
+    """Parse an approver's base64 SPKI.
+
+    Raises:
+        TsbError: 407 unparseable, 601 a kind of key that approvers cannot have.
+    """
+    try:
+        key = load_der_public_key(base64.b64decode(value, validate=True))
+    except (ValueError, UnsupportedAlgorithm):
+        raise TsbError(407, "The public key could not be parsed.") from None
+    if not isinstance(key, rsa.RSAPublicKey | ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey):
+        raise TsbError(601, "Unsupported approver key type.")
+    return key
+
+
+def verify(public_key: str, signature: str, content: bytes, digest: str) -> None:
+    """Check an approver's signature, as Java's `Signature` makes it.
+
+    RSA is PKCS #1 v1.5, ECDSA is DER; Ed25519 hashes by itself, so any digest name is taken.
+
+    Raises:
+        TsbError: 403 where it does not hold, 600 for an unknown digest.
+    """
+    key = load_public_key(public_key)
+    if digest not in HASHES and not isinstance(key, ed25519.Ed25519PublicKey):
+        raise TsbError(600, f"Value '{digest}' is not valid for field digestAlgorithm.")
+    try:
+        raw = base64.b64decode(signature, validate=True)
+        if isinstance(key, rsa.RSAPublicKey):
+            key.verify(raw, content, padding.PKCS1v15(), HASHES[digest]())
+        elif isinstance(key, ec.EllipticCurvePublicKey):
+            key.verify(raw, content, ec.ECDSA(HASHES[digest]()))
+        else:
+            key.verify(raw, content)
+    except (InvalidSignature, ValueError):
+        raise TsbError(403, "The signature is not valid.") from None
+
+
+def answer(key: HsmKey, attestation: Attestation, now: float) -> dict[str, Any]:
+    """The signed key attributes of `POST /v1/key` and `POST /v1/key/attributes`."""
+    extractable = key.attributes["extractable"]
+    attributes = {
+        "decrypt": key.attributes["decrypt"],
+        "sign": key.attributes["sign"],
+        "ekaSign": None,
+        "unwrap": key.attributes["unwrap"],
+        "derive": key.attributes["derive"],
+        "sensitive": not extractable,
+        "alwaysSensitive": not extractable,
+        "extractable": extractable,
+        "neverExtractable": not extractable,
+        "modifiable": key.attributes["modifiable"],
+        "copyable": key.attributes["copyable"],
+        "destroyable": key.attributes["destroyable"],
+    }
+    content = {
+        "label": key.label,
+        "id": key.pkcs11_id,
+        "uuid": key.uuid,
+        "algorithm": key.algorithm,
+        "algorithmOid": ALGORITHM_OIDS[key.algorithm],
+        "curveOid": key.curve_oid,
+        "derivedAttributes": None,
+        "keySize": key.key_size,
+        "createTime": iso(key.created),
+        "attestTime": iso(now),
+        "publicKey": base64.b64encode(key.spki).decode(),
+        "addressTruncated": None,
+        "attributes": attributes,
+        "policy": key.policy,
+    }
+    xml = _xml(content)
+    return {
+        "xml": xml,
+        "xmlSignature": attestation.sign(xml.encode()),
+        "attestationKeyName": attestation.name,
+        "json": content,
+    }
+
+
+class Attestation:
+    """The HSM's attestation key and the chain up to this simulator's own root."""
+
+    name = "attestation-key"
+
+    def __init__(self, chain: list[str], private: ec.EllipticCurvePrivateKey) -> None:
+        self.chain = chain
+        self._private = private
+
+    def sign(self, content: bytes) -> str:
+        """Base64 ECDSA signature (SHA-256, DER)."""
+        return base64.b64encode(self._private.sign(content, ec.ECDSA(hashes.SHA256()))).decode()
+
+
+def _xml(content: dict[str, Any]) -> str:
+    fields = "".join(
+        f"<{tag}>{escape(str(content[name]))}</{tag}>"
+        for tag, name in (
+            ("label", "label"),
+            ("create_time", "createTime"),
+            ("attest_time", "attestTime"),
+            ("algorithm", "algorithm"),
+            ("algorithm_oid", "algorithmOid"),
+            ("key_size", "keySize"),
+            ("public_key", "publicKey"),
+        )
+    )
+    attributes = "".join(
+        f"<{name}>{str(value).lower()}</{name}>"
+        for name, value in content["attributes"].items()
+        if value is not None
+    )
+    rules = "".join(
+        f"<{tag}>{_rule_xml(rule)}</{tag}>"
+        for tag, name in (
+            ("rule_use", "ruleUse"),
+            ("rule_block", "ruleBlock"),
+            ("rule_unblock", "ruleUnblock"),
+            ("rule_modify", "ruleModify"),
+        )
+        if (rule := (content["policy"] or {}).get(name)) is not None
+    )
+    return (
+        '<?xml version="1.0" encoding="UTF-8"?>'
+        f"<private_key>{fields}<key_use_count>0</key_use_count>"
+        f"<attributes>{attributes}</attributes><policy>{rules}</policy></private_key>"
+    )
+
+
+def _rule_xml(rule: dict[str, Any]) -> str:
+    return "".join(
+        f'<token name="{escape(token["name"])}" timelock="{token["timelock"]}"'
+        f' timeout="{token["timeout"]}">'
+        + "".join(
+            f'<group name="{escape(group["name"])}" quorum="{group["quorum"]}">'
+            + "".join(
+                f'<approval type="{approval["type"]}" name="{escape(approval.get("name") or "")}">'
+                f"{approval.get('value') or ''}</approval>"
+                for approval in group["approvals"]
+            )
+            + "</group>"
+            for group in token.get("groups") or ()
+        )
+        + "</token>"
+        for token in rule["tokens"]
+    )

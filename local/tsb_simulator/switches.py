@@ -1,0 +1,189 @@
+"""Every behaviour that the TSB's documents leave open or contradict, as a named switch."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic.alias_generators import to_camel
+
+
+class Switches(BaseModel):
+    """What this simulator assumes where no source settles the matter. Assignment is validated."""
+
+    model_config = ConfigDict(
+        alias_generator=to_camel, populate_by_name=True, extra="forbid", validate_assignment=True
+    )
+
+    server_version: str = Field("2.2.0", description="Answer of GET /v1/versionInfo.")
+    api_authentication: bool = Field(
+        True, description="Whether X-API-KEY is asked for (TSB config apiAuthentication.enabled)."
+    )
+    certificate_role: Literal["operation", "management"] = Field(
+        "operation",
+        description="Role of /v1/certificate/**: documents up to 2.2 say key operation, those of "
+        "2.5 and some vendor clients say key management.",
+    )
+    request_role: Literal["operation", "management", "both"] = Field(
+        "operation",
+        description="Role of /v1/request/** and /v1/filteredRequests: key operation in documents, "
+        "key management in one vendor client.",
+    )
+    wrong_role_http_status: Literal[401, 403] = Field(
+        401, description="HTTP status when a valid API key is used for another role's path (631)."
+    )
+    missing_api_key_http_status: Literal[400, 401] = Field(
+        401, description="HTTP status of 416, missing API key; the code table would give 400."
+    )
+    unknown_properties: Literal["refuse", "ignore"] = Field(
+        "refuse", description="Unknown JSON properties: refused with 400/600, or ignored."
+    )
+    label_matching: Literal["exact", "ignoreCase"] = Field(
+        "exact", description="Whether 'SUB.x' and 'sub.x' name the same key."
+    )
+    label_max_length: int = Field(
+        65535, description="Longest label in UTF-8 bytes (610 beyond it); the HSM has 16 bits."
+    )
+    rsa_key_sizes: list[int] = Field(
+        [2048, 3072, 4096, 8192], description="RSA sizes accepted; others are refused with 603."
+    )
+    indestructible_delete_code: Literal[701, 614] = Field(
+        701, description="errorCode for deleting a key with destroyable=false."
+    )
+    ska_delete_needs_approval: bool = Field(
+        False, description="Whether deleting a key that has a policy is refused with 701."
+    )
+    label_reusable_after_delete: bool = Field(
+        True, description="Whether the label of a deleted key can be created again."
+    )
+    quorum_out_of_range: Literal["accept", "refuse"] = Field(
+        "accept",
+        description="A quorum of 0 or above the number of approvals: accepted as it stands (0 is "
+        "fulfilled at once, too many never), or refused with 600.",
+    )
+    empty_tokens: Literal["never", "always"] = Field(
+        "never",
+        description="A rule with tokens=[]: can never be fulfilled (the request stays PENDING), or "
+        "needs no approval.",
+    )
+    timeout_stops_approved: bool = Field(
+        False, description="Whether a timeout ends an APPROVED request that awaits its timelock."
+    )
+    timer_interval_seconds: int = Field(
+        0,
+        description="How long after quorum and timelock the HSM timer job executes; above 0, "
+        "APPROVED shows even without a timelock (vendor's sample configuration: 60).",
+    )
+    approved_after_quorum: Literal["tasksStay", "tasksGo"] = Field(
+        "tasksStay", description="Whether the others' tasks stay while a request is APPROVED."
+    )
+    lists_after_end: Literal["emptied", "kept"] = Field(
+        "emptied",
+        description="notYetApprovedBy of an ended request: emptied, or kept as it was at the end.",
+    )
+    forbidden_use: Literal["post", "execution"] = Field(
+        "post",
+        description="Use of a blocked key or one with sign=false: refused with 701 when posted, or "
+        "accepted and FAILED at execution.",
+    )
+    algorithm_check: Literal["post", "execution"] = Field(
+        "post",
+        description="A signature algorithm that does not fit the key: refused with 701 when "
+        "posted, or accepted and FAILED at execution.",
+    )
+    cancel_final_request: Literal["ignore", "refuse", "overwrite"] = Field(
+        "ignore",
+        description="DELETE /v1/request/{id} of an ended request: 200 without effect, 500/701, or "
+        "its status becomes CANCELLED.",
+    )
+    fetch_once: bool = Field(
+        False, description="Whether the result of a request is handed out only once."
+    )
+    empty_answer_http_status: Literal[200, 204] = Field(
+        200, description="Status of approval, decline, cancel and delete, which have no body."
+    )
+    create_http_status: Literal[200, 201] = Field(
+        201, description="Status of POST endpoints that create a key or a request."
+    )
+    input_offline_hsm: bool = Field(
+        False, description="Whether request status carries inputOfflineHsm, as newer servers do."
+    )
+    subject_alternative_names: bool = Field(
+        False,
+        description="Whether subjectAlternativeNames is a known property (newest servers only).",
+    )
+    organization_identifier: bool = Field(
+        True, description="Whether organizationIdentifier is a known property (since 2.1.0)."
+    )
+    csr_validity_minimum: int | None = Field(
+        None, description="Smallest validity accepted in csrSignRequest; null: it has no effect."
+    )
+    country_length_check: bool = Field(
+        False, description="Whether a country that is not two letters is refused with 411."
+    )
+    common_name_max_length: int | None = Field(
+        None, description="Longest commonName (411 beyond it); null: no limit (X.520 says 64)."
+    )
+    csr_leaves_certificate: bool = Field(
+        False,
+        description="Whether an asynchronous CSR leaves a self-signed certificate on the key, as "
+        "the synchronous one does since 1.16.1.",
+    )
+    sign_subject: Literal["csr", "commonName"] = Field(
+        "csr", description="Subject of an issued certificate: the CSR's, or commonName alone."
+    )
+    self_sign_result: Literal["true", "certificate"] = Field(
+        "true", description="Result of an asynchronous selfsign: the text 'true', or the PEM."
+    )
+    unknown_approver_code: Literal[413, 654] = Field(
+        413, description="errorCode for an onboarded approver that is not known."
+    )
+    sign_tasks_include_certificates: bool = Field(
+        True, description="Whether filteredSignApprovalTask lists CSR and certificate tasks."
+    )
+    timestamp_past_seconds: int = Field(
+        600, description="How old an approver's timestamp may be (maxTimestampDiffApprovalClient)."
+    )
+    timestamp_future_seconds: int = Field(
+        0, description="How far ahead it may be (maxFutureTimestampDiffApprovalClient)."
+    )
+    timestamp_signing_certificates: list[str] = Field(
+        [],
+        description="SHA-256 fingerprints (hex) of service certificates that may list and decline "
+        "all tasks.",
+    )
+
+
+def described() -> dict[str, Any]:
+    """List every switch with its default, its values and what it decides."""
+    schema = Switches.model_json_schema(by_alias=True)["properties"]
+    return {
+        name: {
+            "default": part["default"],
+            "values": part.get("enum"),
+            "description": part["description"],
+        }
+        for name, part in schema.items()
+    }
+
+
+def change(switches: Switches, changes: dict[str, Any]) -> None:
+    """Set switches by their camelCase names; all of them or, where one is not valid, none.
+
+    Raises:
+        pydantic.ValidationError: an unknown name or a value that the switch does not take.
+    """
+    merged = Switches.model_validate(switches.model_dump(by_alias=True) | changes)
+    for name in Switches.model_fields:
+        setattr(switches, name, getattr(merged, name))
+
+
+def parse_assignment(text: str) -> tuple[str, Any]:
+    """Read `name=value` from the command line; the value is JSON where it can be, else text."""
+    name, separator, value = text.partition("=")
+    if not separator:
+        raise ValueError(f"{text!r} is not name=value")
+    try:
+        return name, TypeAdapter(Any).validate_json(value)
+    except ValueError:
+        return name, value
