@@ -19,7 +19,7 @@ from cryptography.x509.oid import NameOID
 
 DIGEST = "SHA-256"
 TIMEOUT_SECONDS = 20
-LOOK_AGAIN_SECONDS = 0.2
+LOOK_AGAIN_SECONDS = 0.5
 
 type PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
 type Task = dict[str, Any]

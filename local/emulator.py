@@ -196,7 +196,7 @@ def secure_loopback() -> None:
 
 def bounded_workers() -> None:
     """AWS has room for a thousand workers; here each is a process with its own layers (50 MB)."""
-    slots = threading.BoundedSemaphore(int(os.environ.get("LAMBDA_SLOTS", "8")))
+    slots = threading.BoundedSemaphore(int(os.environ.get("LAMBDA_SLOTS", "6")))
     execute = lambda_svc._execute_function_warm
 
     def queued(func, event, request_id):

@@ -38,6 +38,7 @@ LISTENER = "countersign-listener"
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 ARM = ("aarch64", "arm64")
 ARCHITECTURE = f"Architecture={'arm64' if platform.machine() in ARM else 'x86_64'}"
+SHORT_SILENCE = "SilenceLimitMinutes=10"  # the least; nobody wants to see a day's silence through
 
 type Step = Callable[[str], AbstractContextManager[None]]
 
@@ -209,8 +210,11 @@ class Stack:
 
     def _deploy(self, step: Step) -> None:
         with step("sam deploy"):
-            overrides = ["--parameter-overrides", ARCHITECTURE, f"TsbUrl={self.tsb_url}"]
-            command = sam("deploy", "--config-env", "local", "--no-progressbar", *overrides)
+            overrides = [ARCHITECTURE, f"TsbUrl={self.tsb_url}", SHORT_SILENCE]
+            command = [
+                *sam("deploy", "--config-env", "local", "--no-progressbar"),
+                *("--parameter-overrides", *overrides),
+            ]
             self._run("sam-deploy", command, "sam deploy")
             stacks = self.client("cloudformation").describe_stacks(StackName=STACK_NAME)["Stacks"]
             self.outputs = {one["OutputKey"]: one["OutputValue"] for one in stacks[0]["Outputs"]}

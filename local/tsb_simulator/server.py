@@ -56,7 +56,14 @@ class Application:
             await _send(send, Reply(status, json.dumps(answer).encode()))
             return
         headers = {name.decode().lower(): value.decode() for name, value in scope["headers"]}
-        reply = await asyncio.to_thread(self._simulator.handle, method, path, headers, content)
+        reply = await asyncio.to_thread(
+            self._simulator.handle,
+            method,
+            path,
+            headers,
+            content,
+            client_port=scope["client"][1] if scope.get("client") else None,
+        )
         if reply.delay_seconds:
             await asyncio.sleep(reply.delay_seconds)
         if reply.drop:

@@ -45,7 +45,15 @@ class Simulator:
         self._calls: list[dict[str, Any]] = []
         self._lock = threading.Lock()
 
-    def handle(self, method: str, path: str, headers: dict[str, str], content: bytes) -> Reply:
+    def handle(
+        self,
+        method: str,
+        path: str,
+        headers: dict[str, str],
+        content: bytes,
+        *,
+        client_port: int | None = None,
+    ) -> Reply:
         """Answer one call of a TSB path.
 
         Args:
@@ -53,6 +61,7 @@ class Simulator:
             path: from `/v1` on, still percent-encoded.
             headers: names in lower case.
             content: the body as received.
+            client_port: the caller's end of the connection, for the account of calls.
         """
         route, part = _find(method, path)
         template = route.template.replace("{}", "{id}") if route else path
@@ -69,6 +78,7 @@ class Simulator:
             "httpStatus": None,
             "executed": False,
             "fault": fault.kind if fault else None,
+            "clientPort": client_port,
         }
         with self._lock:
             self._calls.append(call)

@@ -32,8 +32,13 @@ OUR_ERRORS = {error.__name__ for error in CountersignError.__subclasses__()}
 type DescribeInput = Callable[[str], str]  # the input (JSON text) of the execution with this ARN
 
 
-def closing(event: Mapping[str, Any], describe_input: DescribeInput) -> m.CloseEnrollmentInput:
+def closing(
+    event: Mapping[str, Any], describe_input: DescribeInput
+) -> m.CloseEnrollmentInput | None:
     """What to close, from the state machine's payload or from the backstop's queue.
+
+    None for an execution that ended in EnrollmentFailed: its cause is the outcome document, so it
+    was closed, and closing it again would repeat the event of a refused request.
 
     Args:
         event: the state's payload, or an SQS event with one status-change event of Step Functions.
@@ -43,6 +48,9 @@ def closing(event: Mapping[str, Any], describe_input: DescribeInput) -> m.CloseE
     if "Records" not in event:
         return m.CloseEnrollmentInput.read(event)
     detail = json.loads(event["Records"][0]["body"])["detail"]
+    cause = _json_or_none(detail.get("cause"))
+    if isinstance(cause, dict) and "enrollmentId" in cause:
+        return None
     arn = detail["executionArn"]
     text = detail.get("input")
     return m.CloseEnrollmentInput(

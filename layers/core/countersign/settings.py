@@ -20,7 +20,7 @@ class Settings:
     poll_floor_seconds: int
     poll_cap_seconds: int
     workflow_deadline_days: int
-    silence_limit_hours: int
+    silence_limit_minutes: int
 
 
 @cache
@@ -44,5 +44,5 @@ def settings() -> Settings:
         poll_floor_seconds=int(env.get("POLL_FLOOR_SECONDS", "10")),
         poll_cap_seconds=int(env.get("POLL_CAP_SECONDS", "900")),
         workflow_deadline_days=int(env.get("WORKFLOW_DEADLINE_DAYS", "30")),
-        silence_limit_hours=int(env.get("SILENCE_LIMIT_HOURS", "24")),
+        silence_limit_minutes=int(env.get("SILENCE_LIMIT_MINUTES", "1440")),
     )

@@ -13,7 +13,7 @@ from countersign.polling import Schedule
 from countersign.settings import settings
 from countersign.tsb import Credentials, Role, TsbClient
 
-SECONDS_PER_HOUR = 3_600
+SECONDS_PER_MINUTE = 60
 SECONDS_PER_DAY = 86_400
 
 
@@ -57,7 +57,7 @@ def pace() -> Schedule:
         window_seconds=0,
         timelock_seconds=0,
         deadline_seconds=settings().workflow_deadline_days * SECONDS_PER_DAY,
-        silence_seconds=settings().silence_limit_hours * SECONDS_PER_HOUR,
+        silence_seconds=settings().silence_limit_minutes * SECONDS_PER_MINUTE,
         growth=settings().poll_growth,
         floor_seconds=settings().poll_floor_seconds,
         cap_seconds=settings().poll_cap_seconds,
