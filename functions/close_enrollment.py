@@ -14,8 +14,6 @@ logger = Logger()
 @logger.inject_lambda_context
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     given = outcome.closing(event, executions.describe_input)
-    if given is None:
-        return {}
     logger.append_keys(execution_arn=given.execution.arn)
     result = outcome.close_enrollment(given, records=stack.records(), bus=stack.bus())
     return result.dump()

@@ -32,13 +32,8 @@ OUR_ERRORS = {error.__name__ for error in CountersignError.__subclasses__()}
 type DescribeInput = Callable[[str], str]  # the input (JSON text) of the execution with this ARN
 
 
-def closing(
-    event: Mapping[str, Any], describe_input: DescribeInput
-) -> m.CloseEnrollmentInput | None:
+def closing(event: Mapping[str, Any], describe_input: DescribeInput) -> m.CloseEnrollmentInput:
     """What to close, from the state machine's payload or from the backstop's queue.
-
-    None for an execution that ended in EnrollmentFailed: its cause is the outcome document, so it
-    was closed, and closing it again would repeat the event of a refused request.
 
     Args:
         event: the state's payload, or an SQS event with one status-change event of Step Functions.
@@ -48,9 +43,6 @@ def closing(
     if "Records" not in event:
         return m.CloseEnrollmentInput.read(event)
     detail = json.loads(event["Records"][0]["body"])["detail"]
-    cause = _json_or_none(detail.get("cause"))
-    if isinstance(cause, dict) and "enrollmentId" in cause:
-        return None
     arn = detail["executionArn"]
     text = detail.get("input")
     return m.CloseEnrollmentInput(
@@ -79,6 +71,9 @@ def close_enrollment(
     Raises:
         AwsCallError: table or bus refused; the state machine retries, then the backstop.
     """
+    closed_before = _closed_before(given)
+    if closed_before is not None:
+        return closed_before
     enrollment_id = request.enrollment_id(given.execution.input, given.execution.name)
     ending = _ending(given)
     record = records.get(enrollment_id)
@@ -159,6 +154,17 @@ def failure(caught: m.CaughtError) -> m.Failure:
             else "Look at the execution's history for what happened."
         ),
     )
+
+
+def _closed_before(given: m.CloseEnrollmentInput) -> m.OutcomeDocument | None:
+    """The document that is the cause of an execution which ended in state EnrollmentFailed.
+
+    The backstop hears of it too; a refused request has no record that says it was announced.
+    """
+    cause = _json_or_none(given.failure.cause) if given.failure else None
+    if isinstance(cause, dict) and "enrollmentId" in cause:
+        return m.OutcomeDocument.read(cause)
+    return None
 
 
 def _ending(given: m.CloseEnrollmentInput) -> dict[str, Any]:
