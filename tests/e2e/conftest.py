@@ -11,6 +11,8 @@ from tests.e2e.case import ACTS, Act, Case, Ran, Run
 WAIT_SCALE = 0.05  # a wait of 10 s lasts 0.5 s; TSB's own clock is advanced where it matters
 ACTS_AT_ONCE = 16  # each execution under way keeps one of two cores busy now and then
 
+FEW_TESTS = 10
+
 
 @pytest.fixture(scope="session")
 def stack() -> Iterator[Stack]:
@@ -23,26 +25,46 @@ def stack() -> Iterator[Stack]:
         embedded.stop()
 
 
-@pytest.fixture(scope="session")
-def acts(stack: Stack) -> Iterator[dict[Act, Future[Run]]]:
-    """Every act, under way since the first test asked for one."""
-    with ThreadPoolExecutor(ACTS_AT_ONCE) as pool:
-        futures = {one: pool.submit(one, Case(stack)) for one in ACTS}
-        yield futures
-        for future in futures.values():
+class Acts:
+    """The scenarios under way; each starts once, in the background."""
+
+    def __init__(self, stack: Stack, pool: ThreadPoolExecutor) -> None:
+        self._stack = stack
+        self._pool = pool
+        self._futures: dict[Act, Future[Run]] = {}
+
+    def start(self, one: Act) -> Future[Run]:
+        if one not in self._futures:
+            self._futures[one] = self._pool.submit(one, Case(self._stack))
+        return self._futures[one]
+
+    def stop(self) -> None:
+        for future in self._futures.values():
             future.cancel()
 
 
 @pytest.fixture(scope="session")
-def ran(acts: dict[Act, Future[Run]]) -> Ran:
+def acts(stack: Stack, request: pytest.FixtureRequest) -> Iterator[Acts]:
+    """All acts from the start; of a few tests only those that they look at."""
+    with ThreadPoolExecutor(ACTS_AT_ONCE) as pool:
+        started = Acts(stack, pool)
+        if len(request.session.items) > FEW_TESTS:
+            for one in ACTS:
+                started.start(one)
+        yield started
+        started.stop()
+
+
+@pytest.fixture(scope="session")
+def ran(acts: Acts) -> Ran:
     """What came of an act."""
-    return lambda one: acts[one].result()
+    return lambda one: acts.start(one).result()
 
 
 @pytest.fixture
-def quiet_stack(stack: Stack, acts: dict[Act, Future[Run]]) -> Stack:
+def quiet_stack(stack: Stack, acts: Acts) -> Stack:
     """The stack when every act has ended: what is broken now breaks nobody else's enrollment."""
-    wait(acts.values())
+    wait([acts.start(one) for one in ACTS])
     return stack
 
 
