@@ -201,7 +201,13 @@ def _parse(pem: str) -> x509.CertificateSigningRequest:
         list(request.extensions)
         request.public_key()
         list(request.subject)
-    except (ValueError, UnsupportedAlgorithm, x509.DuplicateExtension, TypeError):
+    except (
+        ValueError,
+        TypeError,
+        UnsupportedAlgorithm,
+        x509.DuplicateExtension,
+        x509.InvalidVersion,
+    ):
         raise _invalid("pem", "TSB's result does not parse as PKCS #10") from None
     if request.public_bytes(Encoding.DER) != der:
         raise _invalid("pem", "TSB's result is followed by something that is no CSR")

@@ -19,7 +19,9 @@ import requests
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic.alias_generators import to_camel
 from requests.adapters import BaseAdapter, HTTPAdapter
+from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3 import exceptions as urllib3_errors
+from urllib3.connection import HTTPSConnection
 
 from countersign.errors import (
     CountersignError,
@@ -337,6 +339,20 @@ class TsbClient:
         self.close()
 
 
+class _Connection(HTTPSConnection):
+    """Tells a connection that was never made, the TLS handshake included, from one that broke."""
+
+    def connect(self) -> None:
+        try:
+            super().connect()
+        except (OSError, urllib3_errors.HTTPError) as error:
+            raise urllib3_errors.NewConnectionError(self, type(error).__name__) from error
+
+
+class _Pool(HTTPSConnectionPool):
+    ConnectionCls = _Connection
+
+
 class _VerifiedAdapter(HTTPAdapter):
     """HTTPS with a context of our own: our CA bundle replaces the public CAs, TLS 1.2 or newer."""
 
@@ -356,6 +372,7 @@ class _VerifiedAdapter(HTTPAdapter):
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         super().init_poolmanager(*args, **kwargs, ssl_context=self._context)
+        self.poolmanager.pool_classes_by_scheme = {"http": HTTPConnectionPool, "https": _Pool}
 
     def build_connection_pool_key_attributes(
         self,
@@ -418,17 +435,17 @@ def _fault(doing: str, error: requests.RequestException) -> CountersignError:
     Everything after that may have: also a reset on a connection kept alive, although TSB has most
     likely closed it unread.
     """
-    chain = list(_chain(error))
-    for cause in chain:
-        if isinstance(cause, urllib3_errors.SSLError | ssl.SSLError) and _in_handshake(chain):
-            return _tls_fault(doing, cause)
-    never_connected = (
-        urllib3_errors.NewConnectionError,  # refused, unreachable; NameResolutionError too
-        urllib3_errors.ConnectTimeoutError,
+    chain = _chain(error)
+    never_connected = any(
+        isinstance(cause, urllib3_errors.NewConnectionError | urllib3_errors.ConnectTimeoutError)
+        for cause in chain
     )
-    if any(isinstance(cause, never_connected) for cause in chain) or isinstance(
-        error, requests.ConnectTimeout
-    ):
+    for cause in chain:
+        # With TLS 1.3 a server rejects our certificate after the handshake: an alert, and nothing
+        # executed. Other TLS errors on a connection that was made are those of a broken one.
+        if isinstance(cause, ssl.SSLError) and (never_connected or "ALERT" in str(cause).upper()):
+            return _tls_fault(doing, cause)
+    if never_connected:
         return TsbUnavailableError(
             f"{doing}: no connection to TSB ({type(chain[-1]).__name__})",
             action="Check TsbUrl and the network path from the functions to TSB.",
@@ -437,13 +454,6 @@ def _fault(doing: str, error: requests.RequestException) -> CountersignError:
         f"{doing}: the connection ended without an answer ({type(chain[-1]).__name__})",
         action="See in TSB's log what it did.",
     )
-
-
-def _in_handshake(chain: Sequence[BaseException]) -> bool:
-    # urllib3 reports a failed handshake as SSLError; a TLS error after it as ProtocolError. With
-    # TLS 1.3 a server rejects our certificate after the handshake: an alert, nothing executed.
-    alert = any("ALERT" in str(cause).upper() for cause in chain)
-    return alert or not any(isinstance(cause, urllib3_errors.ProtocolError) for cause in chain)
 
 
 def _tls_fault(doing: str, cause: BaseException) -> CountersignError:

@@ -1,0 +1,341 @@
+"""Reading a CSR, comparing it with what was asked, and the keys of approvers."""
+
+import base64
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from hypothesis import given
+from hypothesis import strategies as st
+
+from countersign import csr
+from countersign.errors import CsrInvalidError
+
+SEED = Path(__file__).parents[2] / "events/seed"
+RSA = rsa.generate_private_key(65537, 2048)
+EC = ec.generate_private_key(ec.SECP256R1())
+OTHER = ec.generate_private_key(ec.SECP256R1())
+ED = ed25519.Ed25519PrivateKey.generate()
+
+type Builder = x509.CertificateSigningRequestBuilder
+
+
+def spki(private_key: Any) -> str:
+    public = private_key.public_key()
+    der = public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    return base64.b64encode(der).decode()
+
+
+def name(*attributes: tuple[x509.ObjectIdentifier, str]) -> x509.Name:
+    return x509.Name([x509.NameAttribute(*one) for one in attributes])
+
+
+def key_usage(*usages: str) -> x509.KeyUsage:
+    fields = [
+        "digital_signature", "content_commitment", "key_encipherment", "data_encipherment",
+        "key_agreement", "key_cert_sign", "crl_sign", "encipher_only", "decipher_only",
+    ]  # fmt: skip
+    return x509.KeyUsage(**{field: field in usages for field in fields})
+
+
+def builder(subject: x509.Name | None = None) -> Builder:
+    return (
+        x509.CertificateSigningRequestBuilder()
+        .subject_name(name((NameOID.COMMON_NAME, "example")) if subject is None else subject)
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CODE_SIGNING]), critical=True)
+        .add_extension(key_usage("digital_signature"), critical=True)
+    )
+
+
+def pem(made: x509.CertificateSigningRequest) -> str:
+    return made.public_bytes(Encoding.PEM).decode()
+
+
+def check(text: str, **asked: Any) -> csr.Csr:
+    return csr.check_csr(
+        text,
+        **{
+            "public_key": spki(EC),
+            "signature_algorithm": "SHA256_WITH_ECDSA",
+            "subject": {"commonName": "example"},
+            "key_usage": ["DIGITAL_SIGNATURE"],
+            "extended_key_usage": ["CODE_SIGNING"],
+            **asked,
+        },
+    )
+
+
+def vendors_csr() -> str:
+    return str(json.loads((SEED / "request-status.json").read_text())["result"])
+
+
+def test_the_vendor_s_own_csr_is_read() -> None:
+    found = csr.read_csr(vendors_csr())
+
+    assert found.subject == "CN=Approver-Intermediate-SUB"
+    assert found.key == "RSA 2048"
+    assert found.key_usage == ("DIGITAL_SIGNATURE",)
+    assert found.extended_key_usage == ("CODE_SIGNING",)
+    assert found.pem.startswith("-----BEGIN CERTIFICATE REQUEST-----\n")
+
+
+def test_the_vendor_s_own_csr_is_what_its_own_body_asks_for() -> None:
+    body = json.loads((SEED / "csr-request.json").read_text())["csrSignRequest"]
+    made = x509.load_pem_x509_csr(vendors_csr().encode())
+    public = made.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+
+    found = csr.check_csr(
+        vendors_csr(),
+        public_key=base64.b64encode(public).decode(),
+        signature_algorithm=body["signatureAlgorithm"],
+        subject=body["standardCertificateAttributes"],
+        key_usage=body["keyUsage"],
+        extended_key_usage=body["extendedKeyUsage"],
+    )
+
+    assert found == csr.read_csr(vendors_csr())
+
+
+@pytest.mark.parametrize(
+    ("key", "algorithm", "sign"),
+    [
+        (RSA, "SHA256_WITH_RSA", lambda one: one.sign(RSA, hashes.SHA256())),
+        (RSA, "SHA512_WITH_RSA", lambda one: one.sign(RSA, hashes.SHA512())),
+        (
+            RSA,
+            "SHA256_WITH_RSA_PSS",
+            lambda one: one.sign(
+                RSA, hashes.SHA256(), rsa_padding=padding.PSS(padding.MGF1(hashes.SHA256()), 32)
+            ),
+        ),
+        (EC, "SHA384_WITH_ECDSA", lambda one: one.sign(EC, hashes.SHA384())),
+        (
+            EC,
+            "SHA256_WITH_ECDSA_DETERMINISTIC",
+            lambda one: one.sign(EC, hashes.SHA256(), ecdsa_deterministic=True),
+        ),
+        (ED, "EDDSA", lambda one: one.sign(ED, None)),
+    ],
+)
+def test_each_algorithm_is_recognised_and_no_other_passes_for_it(
+    key: Any, algorithm: str, sign: Callable[[Builder], x509.CertificateSigningRequest]
+) -> None:
+    made = pem(sign(builder()))
+
+    check(made, public_key=spki(key), signature_algorithm=algorithm)
+    with pytest.raises(CsrInvalidError) as caught:
+        check(made, public_key=spki(key), signature_algorithm="SHA3256_WITH_RSA")
+    assert caught.value.field == "signatureAlgorithm"
+
+
+SIGNED = builder().sign(EC, hashes.SHA256())
+
+
+def altered(change: Callable[[Builder], Builder], subject: x509.Name | None = None) -> str:
+    return pem(change(builder(subject)).sign(EC, hashes.SHA256()))
+
+
+def tampered() -> str:
+    der = bytearray(SIGNED.public_bytes(Encoding.DER))
+    der[-1] ^= 1
+    return armour(bytes(der))
+
+
+def armour(der: bytes, header: str = "CERTIFICATE REQUEST") -> str:
+    body = base64.encodebytes(der).decode()
+    return f"-----BEGIN {header}-----\n{body}-----END {header}-----\n"
+
+
+def usages(*extensions: tuple[x509.ExtensionType, bool]) -> str:
+    made = x509.CertificateSigningRequestBuilder().subject_name(
+        name((NameOID.COMMON_NAME, "example"))
+    )
+    for value, critical in extensions:
+        made = made.add_extension(value, critical=critical)
+    return pem(made.sign(EC, hashes.SHA256()))
+
+
+KU = key_usage("digital_signature")
+EKU = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CODE_SIGNING])
+FORGED = {
+    "another key": (pem(builder().sign(OTHER, hashes.SHA256())), "publicKey"),
+    "tampered": (tampered(), "signature"),
+    "other subject": (
+        altered(lambda one: one, name((NameOID.COMMON_NAME, "other"))),
+        "subject.commonName",
+    ),
+    "more subject": (
+        altered(
+            lambda one: one, name((NameOID.COMMON_NAME, "example"), (NameOID.COUNTRY_NAME, "CH"))
+        ),
+        "subject.country",
+    ),
+    "unknown attribute": (
+        altered(
+            lambda one: one, name((NameOID.COMMON_NAME, "example"), (NameOID.DN_QUALIFIER, "x"))
+        ),
+        "subject.2.5.4.46",
+    ),
+    "twice the same": (
+        altered(
+            lambda one: one,
+            name((NameOID.COMMON_NAME, "example"), (NameOID.COMMON_NAME, "example")),
+        ),
+        "subject.commonName",
+    ),
+    "empty subject": (altered(lambda one: one, name()), "subject.commonName"),
+    "alternative names": (
+        altered(
+            lambda one: one.add_extension(
+                x509.SubjectAlternativeName([x509.DNSName("example.com")]), critical=False
+            )
+        ),
+        "extensions",
+    ),
+    "a CA": (
+        altered(
+            lambda one: one.add_extension(
+                x509.BasicConstraints(ca=True, path_length=None), critical=True
+            )
+        ),
+        "extensions",
+    ),
+    "unknown extension": (
+        altered(
+            lambda one: one.add_extension(
+                x509.UnrecognizedExtension(x509.ObjectIdentifier("1.2.3.4"), b"\x05\x00"),
+                critical=False,
+            )
+        ),
+        "extensions",
+    ),
+    "identifier of another key": (
+        altered(
+            lambda one: one.add_extension(
+                x509.SubjectKeyIdentifier.from_public_key(OTHER.public_key()), critical=False
+            )
+        ),
+        "subjectKeyIdentifier",
+    ),
+    "no key usage": (usages((EKU, True)), "keyUsage"),
+    "other key usage": (usages((EKU, True), (key_usage("key_cert_sign"), True)), "keyUsage"),
+    "more key usage": (
+        usages((EKU, True), (key_usage("digital_signature", "crl_sign"), True)),
+        "keyUsage",
+    ),
+    "key usage not critical": (usages((EKU, True), (KU, False)), "keyUsage"),
+    "extended usage not critical": (usages((EKU, False), (KU, True)), "extendedKeyUsage"),
+    "no extended usage": (usages((KU, True)), "extendedKeyUsage"),
+    "unknown extended usage": (
+        usages((x509.ExtendedKeyUsage([x509.ObjectIdentifier("1.2.3")]), True), (KU, True)),
+        "extendedKeyUsage",
+    ),
+    "nothing": ("", "pem"),
+    "no PEM": ("approved, thank you", "pem"),
+    "a certificate's header": (armour(SIGNED.public_bytes(Encoding.DER), "CERTIFICATE"), "pem"),
+    "two CSRs": (pem(SIGNED) * 2, "pem"),
+    "trailing bytes": (armour(SIGNED.public_bytes(Encoding.DER) + b"\0"), "pem"),
+    "no base64": (
+        "-----BEGIN CERTIFICATE REQUEST-----\nA\n-----END CERTIFICATE REQUEST-----",
+        "pem",
+    ),
+    "no DER": (armour(b"nonsense"), "pem"),
+    "too long": (pem(SIGNED) + " " * 70_000, "pem"),
+}
+
+
+@pytest.mark.parametrize("what", FORGED)
+def test_what_is_not_as_asked_is_refused_with_its_field(what: str) -> None:
+    text, field = FORGED[what]
+
+    with pytest.raises(CsrInvalidError) as caught:
+        check(text)
+
+    assert caught.value.field == field
+
+
+def test_what_is_as_asked_passes_with_either_header() -> None:
+    der = SIGNED.public_bytes(Encoding.DER)
+
+    assert check(armour(der)) == check(armour(der, "NEW CERTIFICATE REQUEST"))
+
+
+def test_no_usage_asked_and_none_given_passes() -> None:
+    check(usages(), key_usage=None, extended_key_usage=[])
+
+
+def test_the_right_subject_key_identifier_needs_no_asking() -> None:
+    own = x509.SubjectKeyIdentifier.from_public_key(EC.public_key())
+
+    check(altered(lambda one: one.add_extension(own, critical=False)))
+
+
+@given(st.text(max_size=200))
+def test_no_text_raises_anything_else(text: str) -> None:
+    with pytest.raises(CsrInvalidError):
+        csr.read_csr(text)
+
+
+@given(st.integers(0, len(SIGNED.public_bytes(Encoding.DER)) - 1), st.integers(1, 255))
+def test_no_changed_byte_passes(place: int, change: int) -> None:
+    der = bytearray(SIGNED.public_bytes(Encoding.DER))
+    der[place] ^= change
+
+    with pytest.raises(CsrInvalidError):
+        check(armour(bytes(der)))
+
+
+def certificate(private_key: Any, common_name: str | None = "Ada") -> str:
+    subject = name(*([(NameOID.COMMON_NAME, common_name)] if common_name else []))
+    now = datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(subject)
+        .public_key(private_key.public_key())
+        .serial_number(1)
+        .not_valid_before(now)
+        .not_valid_after(now + timedelta(days=1))
+        .sign(private_key, hashes.SHA256())
+    )
+    return base64.b64encode(made.public_bytes(Encoding.DER)).decode()
+
+
+def test_an_approver_is_the_same_by_key_by_certificate_and_in_armour() -> None:
+    key = spki(EC)
+
+    assert csr.approver_public_key("public_key", key) == key
+    assert csr.approver_public_key("certificate", certificate(EC)) == key
+    armoured = f"-----BEGIN PUBLIC KEY-----{key}-----END PUBLIC KEY-----"
+    assert csr.approver_public_key("public_key", armoured) == key
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "words"),
+    [
+        ("public_key", "no base64!", "not base64"),
+        ("public_key", "bm9uc2Vuc2U=", "public key"),
+        ("certificate", spki(EC), "X.509 certificate"),
+        ("public_key", certificate(EC), "public key"),
+    ],
+)
+def test_what_is_no_approver_is_refused_without_quoting_it(
+    kind: str, value: str, words: str
+) -> None:
+    with pytest.raises(ValueError, match=words) as caught:
+        csr.approver_public_key(kind, value)
+
+    assert value not in str(caught.value)
+
+
+def test_an_approver_is_named_by_his_certificate() -> None:
+    assert csr.certificate_common_name(certificate(EC)) == "Ada"
+    assert csr.certificate_common_name(certificate(EC, None)) is None
