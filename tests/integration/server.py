@@ -13,8 +13,15 @@ type Act = Callable[[socket.socket, bytes], None]
 
 
 def say(status: int, body: bytes = b"{}", **headers: str) -> Act:
-    """A complete answer."""
-    lines = [f"HTTP/1.1 {status} Whatever", f"Content-Length: {len(body)}"]
+    """A complete answer, the only one on its connection.
+
+    It says so: a client that took the connection for kept alive would race with its end.
+    """
+    lines = [
+        f"HTTP/1.1 {status} Whatever",
+        f"Content-Length: {len(body)}",
+        "Connection: close",
+    ]
     lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
     head = "\r\n".join([*lines, "", ""]).encode()
     return lambda connection, _: connection.sendall(head + body)

@@ -33,7 +33,9 @@ REQUEST = "8f0e2d9c-7f0c-4c5e-9f5e-1f4f8c1f8d11"
 PENDING = json.dumps({"id": REQUEST, "status": "PENDING"}).encode()
 API_KEY, OLD_KEY, TOKEN = "canary-api-key", "canary-old-key", "canary-token"
 PASSWORD = "canary-password"
-SECONDS = 0.5
+# Generous where no test waits for it: a busy machine is no time-out.
+SECONDS, SHORT = 5, 0.5
+HASTY = {"connect_timeout_seconds": SHORT, "read_timeout_seconds": SHORT}
 
 
 def client(url: str, *keys: str, token: str | None = None, **more: Any) -> TsbClient:
@@ -70,7 +72,7 @@ def test_a_connection_that_is_not_accepted_in_time_executed_nothing() -> None:
             filler.setblocking(False)
             filler.connect_ex(address)
         try:
-            error = failure(f"http://127.0.0.1:{address[1]}")
+            error = failure(f"http://127.0.0.1:{address[1]}", **HASTY)
         finally:
             for filler in fillers:
                 filler.close()
@@ -130,7 +132,7 @@ def test_a_call_that_is_not_answered_in_time_may_have_been_executed() -> None:
     with Server([end]) as running:
         running.acts = [running.wait]
 
-        assert isinstance(failure(running.url), TsbNoAnswerError)
+        assert isinstance(failure(running.url, **HASTY), TsbNoAnswerError)
 
 
 def test_an_answer_that_trickles_and_stops_may_have_been_executed() -> None:
@@ -142,7 +144,7 @@ def test_an_answer_that_trickles_and_stops_may_have_been_executed() -> None:
 
         running.acts = [trickle]
 
-        assert isinstance(failure(running.url), TsbNoAnswerError)
+        assert isinstance(failure(running.url, **HASTY), TsbNoAnswerError)
 
 
 # Statuses -----------------------------------------------------------------------------------------
@@ -352,7 +354,7 @@ def test_a_handshake_that_never_ends_executed_nothing(
     with Server([end], context=certificates[1]) as running:
         running.before = running.wait
 
-        assert isinstance(failure(running.url), TsbUnavailableError)
+        assert isinstance(failure(running.url, **HASTY), TsbUnavailableError)
 
 
 @pytest.mark.parametrize("act", [end, reset, say_raw(b"HTTP/1.1 400 Bad Request\r\n\r\n")])
