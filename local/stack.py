@@ -28,6 +28,7 @@ from botocore.config import Config
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / ".stack"
 UV = ROOT / ".tools/bin/uv"
+EMULATOR = ROOT / "local/emulator.py"
 LAMBDA_ENVIRONMENT = ROOT / ".tools/lambda"
 SAM_VERSION = "1.170.0"
 REGION = "eu-central-1"
@@ -170,6 +171,7 @@ class Stack:
     def _start_emulator(self, step: Step) -> None:
         with step("MiniStack (AWS emulator)"):
             self._make_lambda_environment()
+            python = self._make_emulator_environment()
             port = _free_port()
             self.endpoint = f"http://127.0.0.1:{port}"
             # Functions inherit the emulator's environment, so it gets a clean one.
@@ -180,10 +182,8 @@ class Stack:
                 "GATEWAY_PORT": str(port),
                 "AWS_DEFAULT_REGION": REGION,
                 "LAMBDA_PYTHON": str(LAMBDA_ENVIRONMENT / "bin/python"),
-                "UV_PYTHON_DOWNLOADS": "never",
             }
-            command = [str(UV), "run", "--quiet", "--script", "local/emulator.py"]
-            process = self._spawn("emulator", command, environment)
+            process = self._spawn("emulator", [python, str(EMULATOR)], environment)
             deadline = time.monotonic() + READY_SECONDS
             while time.monotonic() < deadline:
                 if process.poll() is not None:
@@ -201,6 +201,20 @@ class Stack:
                 ["pip", "install", "--quiet", "--python", str(LAMBDA_ENVIRONMENT), "boto3<2"],
             ):
                 self._run("emulator", [str(UV), *command], "preparing the functions' interpreter")
+
+    def _make_emulator_environment(self) -> str:
+        """The interpreter of the emulator's own environment, as its lock file has it.
+
+        Made before the emulator starts: what reaches the package index (proxies, CAs) may stand in
+        our environment, and must not stand in the emulator's.
+        """
+        script = ["--script", str(EMULATOR)]
+        doing = "preparing the emulator's interpreter"
+        self._run("emulator", [str(UV), "sync", "--quiet", "--locked", *script], doing)
+        find = [str(UV), "python", "find", *script]
+        return subprocess.run(
+            find, cwd=ROOT, capture_output=True, text=True, check=True
+        ).stdout.strip()
 
     def _build(self, step: Step) -> None:
         with step("sam build"):
