@@ -65,6 +65,7 @@ class Stack:
         self._folder = folder
         self._processes: list[subprocess.Popen[str]] = []
         self.endpoint = ""
+        self.emulator_python = ""
         self.tsb_url = ""
         self.control_url = ""
         self.api_keys: dict[str, list[str]] = {}
@@ -146,6 +147,10 @@ class Stack:
             {"stepfunctions._SFN_WAIT_SCALE": factor},
         )
 
+    def doom(self, state: str, enrollment_id: str) -> None:
+        """Let the state's function die once, having done this enrollment's work, unheard."""
+        (self._folder / "tmp/doomed" / f"{state}--{enrollment_id}").touch()
+
     def events(self, enrollment_id: str) -> list[dict[str, Any]]:
         """What the bus has delivered about an enrollment so far, oldest first."""
         return [event for event in self._events if event["detail"]["enrollmentId"] == enrollment_id]
@@ -171,7 +176,7 @@ class Stack:
     def _start_emulator(self, step: Step) -> None:
         with step("MiniStack (AWS emulator)"):
             self._make_lambda_environment()
-            python = self._make_emulator_environment()
+            self._make_emulator_environment()
             port = _free_port()
             self.endpoint = f"http://127.0.0.1:{port}"
             # Functions inherit the emulator's environment, so it gets a clean one.
@@ -183,7 +188,7 @@ class Stack:
                 "AWS_DEFAULT_REGION": REGION,
                 "LAMBDA_PYTHON": str(LAMBDA_ENVIRONMENT / "bin/python"),
             }
-            process = self._spawn("emulator", [python, str(EMULATOR)], environment)
+            process = self._spawn("emulator", [self.emulator_python, str(EMULATOR)], environment)
             deadline = time.monotonic() + READY_SECONDS
             while time.monotonic() < deadline:
                 if process.poll() is not None:
@@ -202,7 +207,7 @@ class Stack:
             ):
                 self._run("emulator", [str(UV), *command], "preparing the functions' interpreter")
 
-    def _make_emulator_environment(self) -> str:
+    def _make_emulator_environment(self) -> None:
         """The interpreter of the emulator's own environment, as its lock file has it.
 
         Made before the emulator starts: what reaches the package index (proxies, CAs) may stand in
@@ -212,9 +217,8 @@ class Stack:
         doing = "preparing the emulator's interpreter"
         self._run("emulator", [str(UV), "sync", "--quiet", "--locked", *script], doing)
         find = [str(UV), "python", "find", *script]
-        return subprocess.run(
-            find, cwd=ROOT, capture_output=True, text=True, check=True
-        ).stdout.strip()
+        found = subprocess.run(find, cwd=ROOT, capture_output=True, text=True, check=True)
+        self.emulator_python = found.stdout.strip()
 
     def _build(self, step: Step) -> None:
         with step("sam build"):

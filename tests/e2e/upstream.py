@@ -1,0 +1,65 @@
+"""What MiniStack does without our shims: run by its own interpreter, prints JSON by shim's name."""
+
+import inspect
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "local"))
+
+import emulator
+from ministack.core import iam_evaluator, lambda_runtime
+from ministack.services import eventbridge, iam, lambda_svc, stepfunctions
+from ministack.services.cloudformation import provisioners
+
+WAITING = {"StartAt": "Wait", "States": {"Wait": {"Type": "Wait", "Seconds": 60, "End": True}}}
+RETRIER = {"ErrorEquals": ["E"], "IntervalSeconds": 10, "BackoffRate": 2, "MaxDelaySeconds": 15}
+
+
+def class_names() -> bool:
+    return '"type": type(e).__name__' not in lambda_runtime._PYTHON_WORKER_SCRIPT
+
+
+def capped_retries() -> bool:
+    found, _ = stepfunctions._find_matching_retrier([RETRIER], "E", {})
+    return "MaxDelaySeconds" not in inspect.getsource(stepfunctions) and found == RETRIER
+
+
+def idempotent_start() -> bool:
+    trust = json.dumps({"Version": "2012-10-17", "Statement": []})
+    iam._create_role({"RoleName": ["role"], "AssumeRolePolicyDocument": [trust]})
+    made = stepfunctions._create_state_machine(
+        {
+            "name": "waiting",
+            "definition": json.dumps(WAITING),
+            "roleArn": "arn:aws:iam::000000000000:role/role",
+        }
+    )
+    again = {"stateMachineArn": json.loads(made[2])["stateMachineArn"], "name": "once"}
+    first, second = stepfunctions._start_execution(again), stepfunctions._start_execution(again)
+    return bool(first[0] == 200 and second[0] == 400)
+
+
+def universal_schedule() -> bool:
+    return "aws.scheduler." not in inspect.getsource(eventbridge._invoke_target)
+
+
+def archives() -> bool:
+    return "AWS::Events::Archive" not in provisioners._RESOURCE_HANDLERS
+
+
+def secure_loopback() -> bool:
+    context: Any = type("Context", (), {"secure_transport": False})()
+    return iam_evaluator._resolve_condition_key("aws:SecureTransport", context) != "true"
+
+
+def bounded_workers() -> bool:
+    return "Semaphore" not in inspect.getsource(lambda_svc)
+
+
+def clean_interpreter() -> bool:
+    return lambda_runtime._detect_runtime_binary("python3.13")[0] == sys.executable
+
+
+print(json.dumps({shim.__name__: globals()[shim.__name__]() for shim in emulator.SHIMS}))
