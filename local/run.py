@@ -1,7 +1,6 @@
 """The main job, behind `make run`: one enrollment from request to stored CSR, seen by a person."""
 
 import json
-import signal
 import sys
 import threading
 import time
@@ -13,7 +12,7 @@ from rich.markup import escape
 
 from countersign import csr
 from local.approver import Approver, Desk
-from local.stack import ROOT, Stack, StackError
+from local.stack import ROOT, Stack, StackError, stop_once
 from local.terminal import console, steps, table
 
 SEED = ROOT / "events/seed"
@@ -43,7 +42,7 @@ def request_for(approver: Approver) -> dict[str, Any]:
 
 def main() -> int:
     """Run it all; 0 where the CSR lies in S3, 1 with the cause, 130 where it was interrupted."""
-    signal.signal(signal.SIGTERM, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
+    stop_once()
     stack = Stack(ROOT / ".stack/run")
     try:
         with steps() as step:
@@ -84,7 +83,7 @@ def _enroll(stack: Stack, step: Step) -> dict[str, str]:
     person.start()
     ended = _follow(machines, arn, step)
     if ended["status"] != "SUCCEEDED" or json.loads(ended["output"])["outcome"] != "ISSUED":
-        raise EnrollmentFailedError(_explain(machines, arn, ended, trouble))
+        raise EnrollmentFailedError(explain(machines, arn, ended, trouble))
     document = json.loads(ended["output"])
     with step("the event from the bus"):
         event = _event(stack, request["enrollmentId"])
@@ -118,7 +117,8 @@ def _follow(machines: Any, arn: str, step: Step) -> Any:
     raise EnrollmentFailedError(f"still running after {DEADLINE_SECONDS} s, in state {entered[-1]}")
 
 
-def _explain(machines: Any, arn: str, ended: Any, trouble: list[Exception]) -> str:
+def explain(machines: Any, arn: str, ended: Any, trouble: list[Exception]) -> str:
+    """Why an execution did not issue: each failed state with its error, for a person."""
     history = machines.get_execution_history(executionArn=arn, maxResults=1000)["events"]
     lines = [f"the execution is {ended['status']}"]
     name = "?"
@@ -127,7 +127,7 @@ def _explain(machines: Any, arn: str, ended: Any, trouble: list[Exception]) -> s
         if event["type"] in ("TaskFailed", "TaskTimedOut", "LambdaFunctionFailed"):
             details = event.get("taskFailedEventDetails", {})
             lines.append(f"state {name}: {details.get('error')}: {_words(details.get('cause'))}")
-    if ended.get("output"):
+    if ended["status"] == "SUCCEEDED":
         lines.append(f"outcome: {json.loads(ended['output'])['outcome']}")
     lines += [f"the approver: {error}" for error in trouble]
     return "\n        ".join(lines)

@@ -37,6 +37,7 @@ READY_SECONDS = 180  # the first time it is installed, too
 STOP_SECONDS = 10
 LISTENER = "countersign-listener"
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
+STOPS = (signal.SIGINT, signal.SIGTERM)
 ARM = ("aarch64", "arm64")
 ARCHITECTURE = f"Architecture={'arm64' if platform.machine() in ARM else 'x86_64'}"
 SHORT_SILENCE = "SilenceLimitMinutes=10"  # the least; nobody wants to see a day's silence through
@@ -329,6 +330,21 @@ class Stack:
         return StackError(f"{doing} failed; {log.relative_to(ROOT)} ends with:\n{tail}")
 
 
+def stop_once() -> None:
+    """Let the first Ctrl-C or SIGTERM raise KeyboardInterrupt and the next ones do nothing.
+
+    A terminal signals the whole group and uv passes it on: the second would end the tidying up.
+    """
+
+    def stop(*_: object) -> None:
+        for ignored in STOPS:
+            signal.signal(ignored, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    for awaited in STOPS:
+        signal.signal(awaited, stop)
+
+
 def sam(*arguments: str) -> list[str]:
     """The command line of the pinned SAM."""
     return [str(UV), "tool", "run", "--from", f"aws-sam-cli=={SAM_VERSION}", "sam", *arguments]
@@ -423,6 +439,7 @@ def main() -> int:
     if sys.argv[1:] not in (["up"], ["down"]):
         print("usage: python -m local.stack up|down", file=sys.stderr)
         return 2
+    stop_once()
     try:
         commands[sys.argv[1]]()
     except StackError as error:

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import Progress, SpinnerColumn, TaskID, TextColumn
-from rich.table import Table
 
 console = Console(highlight=False, soft_wrap=True, emoji=False)
 
@@ -50,11 +50,8 @@ def steps() -> Iterator[Callable[[str], AbstractContextManager[None]]]:
 
 
 def table(title: str, rows: dict[str, str]) -> None:
-    """Names and values."""
-    shown = Table(title=title, title_justify="left", show_header=False, box=None, pad_edge=False)
-    shown.add_column(style="bold", no_wrap=True)
-    shown.add_column(overflow="fold")
+    """Names and values, one line each: a value that is folded cannot be copied."""
+    width = max(map(len, rows))
+    console.print(f"\n[italic]{escape(title)}[/]")
     for name, value in rows.items():
-        shown.add_row(name, value)
-    console.print()
-    console.print(shown)
+        console.print(f"[bold]{escape(name):<{width}}[/]  {escape(value)}")

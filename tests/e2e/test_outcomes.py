@@ -7,6 +7,8 @@ import pytest
 
 from countersign import csr
 from local.approver import Approver
+from local.run import explain
+from local.stack import Stack
 from tests.e2e.case import (
     Case,
     Ran,
@@ -374,6 +376,18 @@ def test_a_refused_request_fails_with_its_field_and_without_a_tsb_call(ran: Ran)
     assert run.record["outcome"] == "FAILED"
     assert "request" not in run.record
     assert run.calls == run.keys == run.requests == []
+
+
+def test_the_runner_explains_a_failed_execution_in_words(ran: Ran, stack: Stack) -> None:
+    run = ran(refused)
+    machines = stack.client("stepfunctions")
+
+    said = explain(machines, run.arn, machines.describe_execution(executionArn=run.arn), [])
+
+    assert "the execution is FAILED" in said
+    assert "state AcceptEnrollment: InvalidEnrollmentError: key.policy.ruleUse" in said
+    assert "multiple of 60" in said
+    assert "{" not in said
 
 
 @act
