@@ -88,7 +88,13 @@ def test_a_name_that_does_not_resolve_executed_nothing() -> None:
 
 
 def unread(act: Act) -> Server:
-    return Server([end], before=act)
+    """What befalls a connection on which a request has arrived that nobody reads."""
+
+    def when_it_is_there(connection: socket.socket, _: bytes) -> None:
+        connection.recv(1, socket.MSG_PEEK)  # sooner, the client might not be connected yet
+        act(connection, b"")
+
+    return Server([end], before=when_it_is_there)
 
 
 @pytest.mark.parametrize(
