@@ -136,6 +136,13 @@ class Stack:
             **keys,
         )
 
+    @property
+    def api_url(self) -> str:
+        """Where the emulator serves what AWS serves at the output `ApiUrl`."""
+        url = urlsplit(self.outputs["ApiUrl"])
+        api_id = str(url.hostname).partition(".")[0]
+        return f"{self.endpoint}/_aws/execute-api/{api_id}{url.path}"
+
     def control(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
         """Call the simulator's control side, for example `("POST", "/clock", {…})`."""
         return _http(method, f"{self.control_url}{path}", body)
@@ -416,6 +423,7 @@ def _up() -> None:
             "TSB": stack.tsb_url,
             "TSB's control side": stack.control_url,
             **stack.outputs,
+            "ApiUrl": stack.api_url,
             "try": f"AWS_ENDPOINT_URL={stack.endpoint} AWS_ACCESS_KEY_ID=test"
             f" AWS_SECRET_ACCESS_KEY=test AWS_DEFAULT_REGION={REGION} aws stepfunctions …",
             "stop": "make down",

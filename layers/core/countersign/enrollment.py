@@ -8,11 +8,12 @@ import base64
 import hashlib
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from countersign import csr, outcome, policy, polling, request
+from countersign import cancel, claim, csr, outcome, policy, polling, request
 from countersign import models as m
 from countersign.errors import (
     CsrInvalidError,
@@ -31,9 +32,7 @@ if TYPE_CHECKING:
 
 CLOCK_SKEW = timedelta(seconds=60)  # between our clock and the HSM's
 MAX_FRESH_STARTS = 1  # after a lost answer; a second loss is no accident
-ASKED = {"intent", "requestId"}  # approvers were asked, or may have been
 WAITING = ("PENDING", "APPROVED")
-CLAIM_ROUNDS = 3  # a claim can be lost to a rival at most once per rule of `_claim`
 
 type Password = Callable[[str], str]  # the text of the secret at this ARN
 
@@ -58,63 +57,25 @@ def accept_enrollment(
         EnrollmentConflictError: the id belongs to another request.
     """
     raw, origin = request.split_input(given.execution.input)
-    request.read(raw, key_password_prefix=key_password_prefix)
+    checked = request.read(raw, key_password_prefix=key_password_prefix)
     enrollment_id = request.enrollment_id(given.execution.input, given.execution.name)
-    accepted_at = m.timestamp(m.now())
-    record = {
-        "id": enrollment_id,
-        "schemaVersion": m.SCHEMA_VERSION,
-        "attempt": 1,
-        "executionArn": given.execution.arn,
-        "origin": origin.model_dump(mode="json", exclude_none=True),
-        "requestSha256": request.sha256(raw),
-        "request": raw,
-        "stage": "AcceptEnrollment",
-        "acceptedAt": accepted_at,  # beside times.accepted: an index key is a top-level attribute
-        "times": {"accepted": accepted_at},
-    }
-    attempt, other = _claim(record, records)
-    if other is not None:
-        return outcome.document(other).model_copy(update={"duplicate": True})
+    record = claim.initial_record(
+        enrollment_id,
+        raw,
+        checked,
+        # Whoever may start executions can write anything here. The API, which knows its callers,
+        # has claimed before, and what it wrote stays.
+        origin.model_copy(update={"principal": None}),
+        execution_arn=given.execution.arn,
+    )
+    record, own = claim.claim(record, records)
+    if not own:
+        return outcome.document(record).model_copy(update={"duplicate": True})
     _put_once(objects, f"enrollments/{enrollment_id}/request.json", request.canonical(raw))
     return m.Accepted(
         enrollment_id=enrollment_id,
-        attempt=attempt,
+        attempt=record["attempt"],
         request={name: value for name, value in raw.items() if name != "enrollmentId"},
-    )
-
-
-def _claim(record: "Item", records: "Records") -> tuple[int, "Item | None"]:
-    """The attempt that is ours, or the record of the execution that has the id."""
-    there = records.put(record)
-    for _ in range(CLAIM_ROUNDS):
-        if there is None:
-            return record["attempt"], None
-        if there.get("executionArn") == record["executionArn"]:
-            return there["attempt"], None
-        # A refused request claimed nothing: the corrected one may take its id.
-        if there.get("requestSha256") not in (None, record["requestSha256"]):
-            break
-        if "executionArn" not in there:
-            taken = {"executionArn": record["executionArn"], "stage": record["stage"]}
-            record = {**record, "attempt": there["attempt"]}
-            there = records.update(
-                record["id"],
-                taken,
-                when={"requestSha256": record["requestSha256"]},
-                absent=("executionArn",),
-            )
-        elif there.get("outcome") == m.Outcome.FAILED and not there.keys() & ASKED:
-            record = {**record, "attempt": there["attempt"] + 1}
-            there = records.put(
-                record, when={name: there[name] for name in ("executionArn", "attempt", "outcome")}
-            )
-        else:
-            return there["attempt"], there
-    raise EnrollmentConflictError(
-        f"enrollment id {record['id']} belongs to another request",
-        field="request.enrollmentId",
-        action="Choose another enrollmentId, or repeat the first request to get its enrollment.",
     )
 
 
@@ -344,7 +305,8 @@ def poll_request(
 
     Idempotent: reads; writes the record and the evidence only when something changed. A request
     that TSB neither decides nor lets expire is cancelled there once the deadline has passed, so
-    that TSB's own answer still ends it.
+    that TSB's own answer still ends it. An enrollment that was cancelled on record ends here, also
+    where TSB cannot be told: from then on it could not be issued anyway.
 
     Raises:
         TsbUnavailableError, TsbNoAnswerError: the state machine looks again later.
@@ -352,6 +314,9 @@ def poll_request(
         CsrInvalidError: TSB answers with another request's id.
     Source: TSB REST API, GET /v1/request/{id}.
     """
+    record = records.get(given.enrollment_id) or {}
+    if "cancel" in record:
+        return _cancelled(given, records, tsb)
     answer = tsb.request_status(given.request_id)
     if answer.id != given.request_id:
         raise CsrInvalidError(
@@ -367,7 +332,6 @@ def poll_request(
     seen = hashlib.sha256(json.dumps([answer.status, *lists]).encode()).hexdigest()[:16]
     if seen != given.seen:
         objects.keep_answer(given.enrollment_id, "poll-request", answer.raw)
-        record = records.get(given.enrollment_id) or {}
         asked = tuple(m.Approver.read(one) for one in record.get("approvers", ()))
         decided = policy.decided(
             asked,
@@ -396,6 +360,17 @@ def poll_request(
         seen=seen,
         pem=answer.result if answer.status == "EXECUTED" else None,
     )
+
+
+def _cancelled(given: m.PollRequestInput, records: "Records", tsb: TsbClient) -> m.PolledRequest:
+    """The end of a cancelled enrollment: TSB is told here where CancelRequest could not."""
+    with suppress(TsbUnavailableError, TsbNoAnswerError, TsbCredentialsError):
+        cancel.cancel_request(
+            m.CancelRequestInput(enrollment_id=given.enrollment_id),
+            records=records,
+            tsb=lambda: tsb,
+        )
+    return m.PolledRequest(status=m.Outcome.CANCELLED, wait_seconds=0, seen=given.seen)
 
 
 def _end_the_endless(

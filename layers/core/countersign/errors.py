@@ -22,6 +22,8 @@ class CountersignError(Exception):
         http_status: the status of TSB's answer.
     """
 
+    enrollment_id: str | None = None  # where the API knows it; the document has it otherwise
+
     def __init__(
         self,
         message: str,
@@ -53,7 +55,12 @@ class CountersignError(Exception):
 
 
 class InvalidEnrollmentError(CountersignError):
-    """The request cannot be accepted; nothing was created. The execution fails."""
+    """The request cannot be accepted; nothing was created. The execution fails.
+
+    `findings` holds (path of the field, reason) where there is more than one thing to say.
+    """
+
+    findings: tuple[tuple[str, str], ...] = ()
 
 
 class EnrollmentConflictError(CountersignError):

@@ -9,7 +9,14 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetJsonSchemaHandler,
+    StringConstraints,
+    ValidationError,
+)
 from pydantic.alias_generators import to_camel
 
 from countersign.errors import InvalidEnrollmentError
@@ -46,11 +53,13 @@ class Model(BaseModel):
             findings = [_finding(cls.NAME, detail) for detail in error.errors(include_input=False)]
         shown = "; ".join(f"{path}: {text}" for path, text in findings[:NAMED_FINDINGS])
         more = len(findings) - NAMED_FINDINGS
-        raise InvalidEnrollmentError(
+        refusal = InvalidEnrollmentError(
             shown + (f"; and {more} more" if more > 0 else ""),
             field=findings[0][0],
             action="Correct the named fields and send the request again; nothing was created.",
         )
+        refusal.findings = tuple(findings)
+        raise refusal
 
     def dump(self) -> dict[str, Any]:
         """The value as JSON-compatible dictionary, with the names of the wire."""
@@ -254,13 +263,18 @@ class Approver(Model):
     decision: Literal["approved", "declined", "outstanding", "none"] = "outstanding"
 
 
-class StoredCsr(Model):
+class CsrLocation(Model):
     """Where the verified CSR lies. `sha256` is that of the DER."""
 
     bucket: str
     key: str
     version_id: str | None
     sha256: str
+
+
+class StoredCsr(CsrLocation):
+    """The verified CSR and where it lies."""
+
     pem: str
 
 
@@ -294,6 +308,143 @@ class OutcomeDocument(Model):
         if not self.duplicate:
             del document["duplicate"]
         return document
+
+
+# How it is shown to people ---------------------------------------------------------------------
+
+
+class Status(StrEnum):
+    """Where an enrollment stands: the outcome once it has ended, before that one of the first two.
+
+    On the record as well, because the list is asked by it.
+    """
+
+    PENDING = "PENDING"
+    CANCELLING = "CANCELLING"
+    ISSUED = "ISSUED"
+    REJECTED = "REJECTED"
+    EXPIRED = "EXPIRED"
+    CANCELLED = "CANCELLED"
+    FAILED = "FAILED"
+
+
+class GroupSummary(Model):
+    """`quorum` of these approvers, by name, must agree."""
+
+    name: str
+    quorum: int
+    approvers: tuple[str, ...]
+
+
+class TokenSummary(Model):
+    """All groups must agree, after `timelock` and before `timeout` seconds (0: no limit)."""
+
+    name: str
+    timelock: int
+    timeout: int
+    groups: tuple[GroupSummary, ...]
+
+
+class PolicySummary(Model):
+    """Whom the use of the key asks: any one of the tokens suffices."""
+
+    tokens: tuple[TokenSummary, ...]
+
+
+class Cancellation(Model):
+    """Who cancelled and when; `told`: when TSB confirmed it."""
+
+    by: str
+    at: str
+    told: str | None = None
+
+
+class Times(Model):
+    """When what happened, UTC. `window_ends` is None without a limit; `next_look` is planned."""
+
+    accepted: str | None = None
+    key_created: str | None = None
+    requested: str | None = None
+    window_ends: str | None = None
+    next_look: str | None = None
+    ended: str | None = None
+
+
+class EnrollmentSummary(Model):
+    """One line of the list."""
+
+    enrollment_id: str
+    status: Status
+    stage: str
+    outcome: Outcome | None
+    attempt: int
+    key_label: str | None
+    origin: Origin
+    times: Times
+    cancel: Cancellation | None
+    error: Failure | None
+    links: dict[str, str]
+
+
+class _AsSent:
+    """Documents a request that is shown as it was sent, also by an older release."""
+
+    def __get_pydantic_json_schema__(self, _: Any, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return handler(EnrollmentRequest.__pydantic_core_schema__)
+
+
+class Enrollment(EnrollmentSummary):
+    """One enrollment, as people see it."""
+
+    schema_version: str = SCHEMA_VERSION
+    execution_arn: str | None
+    request: Annotated[dict[str, Any], _AsSent()] | None
+    reason: str | None
+    policy: PolicySummary | None
+    approvals: tuple[Approver, ...]
+    csr: CsrLocation | None
+
+
+class EnrollmentList(Model):
+    """Newest first. `next` is the token of the next page; None on the last."""
+
+    enrollments: tuple[EnrollmentSummary, ...]
+    next: str | None
+
+
+class Finding(Model):
+    """One thing that is wrong with a request: the path of the field, and why."""
+
+    field: str
+    detail: str
+
+
+class Problem(Model):
+    """Why there is no such answer as was asked for. Source: RFC 9457."""
+
+    type: str = "about:blank"
+    title: str
+    status: int
+    detail: str
+    instance: str | None = None
+    error: str | None = None
+    action: str | None = None
+    enrollment_id: str | None = None
+    errors: tuple[Finding, ...] = ()
+
+
+class TsbHealth(Model):
+    """The TSB's own words on its version and its licence."""
+
+    version: str
+    licence: tuple[str, ...]
+
+
+class Health(Model):
+    """Countersign can reach the TSB, and the TSB may ask approvers."""
+
+    status: Literal["ok"] = "ok"
+    tsb: TsbHealth
 
 
 # What travels between the states ---------------------------------------------------------------
@@ -413,6 +564,18 @@ class CaughtError(Model):
     state: str
     error: str
     cause: Any = None
+
+
+class CancelRequestInput(Model):
+    """The enrollment that was cancelled on record."""
+
+    enrollment_id: EnrollmentId
+
+
+class CancelledRequest(Model):
+    """Whether TSB holds no open request of it any more, as far as is known."""
+
+    told: bool
 
 
 class DiscardKeyInput(CreateKeyInput):

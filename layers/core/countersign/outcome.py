@@ -8,8 +8,8 @@ import json
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from countersign import claim, request
 from countersign import models as m
-from countersign import request
 from countersign.errors import CountersignError, InvalidEnrollmentError, TsbRefusedError
 
 if TYPE_CHECKING:
@@ -90,6 +90,7 @@ def close_enrollment(
         ended_at = m.timestamp(m.now())
         values = {
             "outcome": ending["outcome"],
+            "status": ending["outcome"],
             "times.ended": ended_at,
             **({"error": ending["error"].dump()} if ending["error"] else {}),
         }
@@ -196,10 +197,12 @@ def _refused_record(
     moment = m.timestamp(m.now())
     return {
         "id": enrollment_id,
+        "kind": claim.KIND,
         "schemaVersion": m.SCHEMA_VERSION,
         "attempt": 1,
         "executionArn": given.execution.arn,
         "origin": _origin(given),
+        "status": ending["outcome"],
         "stage": "AcceptEnrollment",
         "acceptedAt": moment,
         "times": {"ended": moment},
@@ -212,6 +215,9 @@ def _is_own(record: "Item", given: m.CloseEnrollmentInput) -> bool:
     """Whether this execution carries out the record, or is the one that a door claimed it for."""
     if "executionArn" in record:
         return bool(record["executionArn"] == given.execution.arn)
+    # An earlier attempt's execution can be reported late; its name is another.
+    if given.execution.name != claim.execution_name(record):
+        return False
     try:
         raw, _ = request.split_input(given.execution.input)
         return bool(request.sha256(raw) == record.get("requestSha256"))
@@ -238,6 +244,7 @@ def _detail(
         "origin": record.get("origin") or _origin(given),
         "keyLabel": record.get("keyLabel"),
         "reason": asked.get("reason"),
+        "cancel": record.get("cancel"),
     }
 
 

@@ -9,7 +9,17 @@ from typing import Any
 
 from countersign.csr import approver_public_key, certificate_common_name, spki_sha256
 from countersign.errors import InvalidEnrollmentError
-from countersign.models import Approval, Approver, Group, Policy, Rule, Token
+from countersign.models import (
+    Approval,
+    Approver,
+    Group,
+    GroupSummary,
+    Policy,
+    PolicySummary,
+    Rule,
+    Token,
+    TokenSummary,
+)
 
 TIME_STEP_SECONDS = 60  # TSB counts minutes: timelock and timeout must be multiples (else code 600)
 RULES = {
@@ -37,6 +47,28 @@ def approvers(policy: Policy) -> tuple[Approver, ...]:
     for _, _, approval in _approvals(policy.rule_use, ""):
         known.setdefault(_identity(approval), _approver(approval))
     return tuple(known.values())
+
+
+def summary(policy: Policy) -> PolicySummary:
+    """`ruleUse` for people: how many of whom, by name."""
+    return PolicySummary(
+        tokens=tuple(
+            TokenSummary(
+                name=token.name,
+                timelock=token.timelock,
+                timeout=token.timeout,
+                groups=tuple(
+                    GroupSummary(
+                        name=group.name,
+                        quorum=group.quorum,
+                        approvers=tuple(_approver(approval).name for approval in group.approvals),
+                    )
+                    for group in token.groups or ()
+                ),
+            )
+            for token in policy.rule_use.tokens
+        )
+    )
 
 
 def decided(

@@ -16,6 +16,8 @@ class Settings:
     certificate_role: str
     secret_arns: dict[str, str]  # by role: keyManagement, keyOperation, service, clientTls
     key_password_prefix: str
+    state_machine_arn: str
+    cancel_request_function: str
     poll_growth: float
     poll_floor_seconds: int
     poll_cap_seconds: int
@@ -40,6 +42,8 @@ def settings() -> Settings:
             "clientTls": env.get("CLIENT_TLS_SECRET_ARN", ""),
         },
         key_password_prefix=env.get("KEY_PASSWORD_PREFIX", ""),
+        state_machine_arn=env.get("STATE_MACHINE_ARN", ""),
+        cancel_request_function=env.get("CANCEL_REQUEST_FUNCTION", ""),
         poll_growth=float(env.get("POLL_GROWTH", "0.2")),
         poll_floor_seconds=int(env.get("POLL_FLOOR_SECONDS", "10")),
         poll_cap_seconds=int(env.get("POLL_CAP_SECONDS", "900")),

@@ -32,6 +32,53 @@ class Records:
             )
         return _item(answer.get("Item"))
 
+    def newest(
+        self,
+        index: str,
+        partition: Item,
+        *,
+        since: str,
+        until: str,
+        limit: int,
+        after: Item | None = None,
+    ) -> tuple[list[Item], Item | None]:
+        """The items of an index's partition accepted between two moments, newest first.
+
+        Args:
+            index: its name; its sort key is `acceptedAt`.
+            partition: the partition key and its value.
+            since: first moment (ISO 8601, UTC).
+            until: last moment.
+            limit: how many at most.
+            after: where the page before ended: `id` and `acceptedAt`.
+
+        Returns:
+            The items as the index has them, and where this page ended; None on the last.
+        """
+        expression = _Expression()
+        condition = (
+            f"{expression.all_equal(partition)} AND {expression.name('acceptedAt')} BETWEEN"
+            f" {expression.value(since)} AND {expression.value(until)}"
+        )
+        start = (
+            {name: _serialize(value) for name, value in {**after, **partition}.items()}
+            if (after)
+            else None
+        )
+        with named_errors(f"listing records by {index}"):
+            answer = client("dynamodb").query(
+                TableName=self._table_name,
+                IndexName=index,
+                KeyConditionExpression=condition,
+                ScanIndexForward=False,
+                Limit=limit,
+                **({"ExclusiveStartKey": start} if start else {}),
+                **expression.arguments(),
+            )
+        last = _item(answer.get("LastEvaluatedKey"))
+        ended = {name: last[name] for name in ("id", "acceptedAt")} if last else None
+        return [_item(one) or {} for one in answer["Items"]], ended
+
     def put(self, item: Item, *, when: Item | None = None) -> Item | None:
         """Write a whole item: where there is none, or where the one there has the values `when`."""
         condition = _Expression()

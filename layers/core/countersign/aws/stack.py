@@ -4,14 +4,18 @@ Made when first asked for, and kept for the warm invocations.
 """
 
 from functools import cache
+from typing import TYPE_CHECKING, Any
 
-from countersign.aws import secrets
+from countersign.aws import functions
 from countersign.aws.bus import Bus
+from countersign.aws.executions import Executions
 from countersign.aws.objects import Objects
 from countersign.aws.records import Records
 from countersign.polling import Schedule
 from countersign.settings import settings
-from countersign.tsb import Credentials, Role, TsbClient
+
+if TYPE_CHECKING:
+    from countersign.tsb import TsbClient
 
 SECONDS_PER_MINUTE = 60
 SECONDS_PER_DAY = 86_400
@@ -36,11 +40,27 @@ def bus() -> Bus:
 
 
 @cache
-def tsb() -> TsbClient:
+def executions() -> Executions:
+    """The state machine's executions."""
+    return Executions(settings().state_machine_arn)
+
+
+def cancel_request(enrollment_id: str) -> None:
+    """Let the function of this name tell TSB, without waiting for it."""
+    given: dict[str, Any] = {"enrollmentId": enrollment_id}
+    functions.hand_over(settings().cancel_request_function, given)
+
+
+@cache
+def tsb() -> "TsbClient":
     """The TSB; a role's secret is read when a call needs the role, so only if it is allowed."""
+    # Here, because most calls of the API need no TSB, and a person waits for them.
+    from countersign.aws import secrets  # noqa: PLC0415
+    from countersign.tsb import Role, TsbClient  # noqa: PLC0415
+
     return TsbClient(
         settings().tsb_url,
-        credentials=_credentials,
+        credentials=lambda role: secrets.credentials(settings().secret_arns[role]),
         tls=secrets.tls(settings().secret_arns["clientTls"]),
         certificate_role=Role(settings().certificate_role),
     )
@@ -48,6 +68,8 @@ def tsb() -> TsbClient:
 
 def password(secret_arn: str) -> str:
     """A key password."""
+    from countersign.aws import secrets  # noqa: PLC0415
+
     return secrets.password(secret_arn)
 
 
@@ -62,7 +84,3 @@ def pace() -> Schedule:
         floor_seconds=settings().poll_floor_seconds,
         cap_seconds=settings().poll_cap_seconds,
     )
-
-
-def _credentials(role: Role) -> Credentials:
-    return secrets.credentials(settings().secret_arns[role])

@@ -1,0 +1,242 @@
+"""The HTTP API: routes and parameters. What they answer is decided in `countersign.api`."""
+
+from http import HTTPStatus
+from typing import Annotated, Any
+
+from aws_lambda_powertools import Logger
+from aws_lambda_powertools.event_handler import APIGatewayRestResolver, Response
+from aws_lambda_powertools.event_handler.exceptions import NotFoundError
+from aws_lambda_powertools.event_handler.openapi.exceptions import RequestValidationError
+from aws_lambda_powertools.event_handler.openapi.params import Header, Path, Query
+from aws_lambda_powertools.utilities.typing import LambdaContext
+from pydantic import AwareDatetime
+
+from countersign import api
+from countersign import models as m
+from countersign.aws import stack
+from countersign.settings import settings
+
+JSON, PROBLEM = "application/json", "application/problem+json"
+REASONS = {
+    400: "The body is no JSON.",
+    404: "There is no such enrollment.",
+    406: "The CSR is handed out as PEM or DER only.",
+    409: "The enrollment does not allow it: another request's id, another outcome, not yet issued.",
+    413: "The body is larger than 128 KB.",
+    415: "The body is not application/json.",
+    422: "Something is wrong with what was sent; `errors` names each field.",
+    503: "TSB or an AWS service cannot be reached, or the TSB cannot be used.",
+}
+REQUEST_BODY = {
+    "required": True,
+    "content": {JSON: {"schema": {"$ref": "#/components/schemas/EnrollmentRequest"}}},
+}
+
+logger = Logger()
+app = APIGatewayRestResolver(enable_validation=True)
+
+EnrollmentId = Annotated[m.EnrollmentId, Path(description="As POST /enrollments answered it.")]
+
+
+def _responses(answers: dict[int, Any], *problems: int) -> dict[int, Any]:
+    """The OpenAPI responses of a route."""
+    documented = {
+        status: {"description": REASONS[status], "content": {PROBLEM: {"model": m.Problem}}}
+        for status in problems
+    }
+    return {**answers, **documented}
+
+
+def _with(model: type[m.Model], description: str) -> dict[str, Any]:
+    return {"description": description, "content": {JSON: {"model": model}}}
+
+
+@app.post(
+    "/enrollments",
+    summary="Ask for a CSR",
+    description=(
+        "Starts one enrollment. The same `enrollmentId`, or the same `Idempotency-Key` of the same"
+        " caller, with the same body is the same enrollment."
+    ),
+    operation_id="submitEnrollment",
+    openapi_extensions={"requestBody": REQUEST_BODY},
+    responses=_responses(
+        {
+            202: _with(m.Enrollment, "Accepted; it is under way."),
+            200: _with(m.Enrollment, "The same request was made before and its enrollment ended."),
+        },
+        400, 409, 413, 415, 422, 503,
+    ),
+)  # fmt: skip
+def submit(
+    idempotency_key: Annotated[
+        str | None,
+        Header(
+            alias="Idempotency-Key",
+            min_length=1,
+            max_length=255,
+            description="Any text that is the same when the call is repeated.",
+        ),
+    ] = None,
+) -> Response[Any]:
+    answer = api.submit(
+        api.body(app.current_event.headers.get("Content-Type"), app.current_event.body),
+        idempotency_key,
+        _caller(),
+        base=_base(),
+        records=stack.records(),
+        start=stack.executions().start,
+        key_password_prefix=settings().key_password_prefix,
+    )
+    return _shown(answer, location=True)
+
+
+@app.get(
+    "/enrollments",
+    summary="List enrollments, newest first",
+    operation_id="listEnrollments",
+    responses=_responses({200: _with(m.EnrollmentList, "One page.")}, 422, 503),
+)
+def enrollments(
+    status: Annotated[m.Status | None, Query(description="Only those that stand so.")] = None,
+    since: Annotated[
+        AwareDatetime | None, Query(alias="from", description="Accepted at or after, RFC 3339.")
+    ] = None,
+    until: Annotated[
+        AwareDatetime | None, Query(alias="to", description="Accepted at or before, RFC 3339.")
+    ] = None,
+    limit: Annotated[int, Query(ge=1, le=100, description="How many on a page.")] = 50,
+    token: Annotated[
+        str | None, Query(alias="next", description="`next` of the page before.")
+    ] = None,
+) -> Response[Any]:
+    page = api.enrollments(
+        status=status,
+        since=since,
+        until=until,
+        limit=limit,
+        token=token,
+        base=_base(),
+        records=stack.records(),
+    )
+    return Response(HTTPStatus.OK, JSON, page.model_dump_json())
+
+
+@app.get(
+    "/enrollments/<id>",
+    summary="How an enrollment stands",
+    operation_id="getEnrollment",
+    responses=_responses({200: _with(m.Enrollment, "The enrollment.")}, 404, 422, 503),
+)
+def enrollment(id: EnrollmentId) -> Response[Any]:
+    logger.append_keys(enrollment_id=id)
+    shown = api.show(id, base=_base(), records=stack.records())
+    return Response(HTTPStatus.OK, JSON, shown.model_dump_json())
+
+
+@app.get(
+    "/enrollments/<id>/csr",
+    summary="The issued CSR",
+    description=f"PEM, or DER where `{api.DER}` is the first type that Accept names.",
+    operation_id="getCsr",
+    responses=_responses(
+        {
+            200: {
+                "description": "The CSR (PKCS #10).",
+                "content": {
+                    api.PEM: {"schema": {"type": "string"}},
+                    api.DER: {"schema": {"type": "string", "format": "binary"}},
+                },
+            }
+        },
+        404, 406, 409, 422, 503,
+    ),
+)  # fmt: skip
+def csr(id: EnrollmentId) -> Response[Any]:
+    logger.append_keys(enrollment_id=id)
+    accept = app.current_event.headers.get("Accept", "*/*")
+    media_type, content = api.csr(id, accept, records=stack.records())
+    return Response(
+        HTTPStatus.OK, media_type, content if media_type == api.DER else content.decode()
+    )
+
+
+@app.delete(
+    "/enrollments/<id>",
+    summary="Cancel an enrollment",
+    description="At the TSB at once; never issued afterwards. The workflow ends at its next look.",
+    operation_id="cancelEnrollment",
+    responses=_responses(
+        {
+            202: _with(m.Enrollment, "Cancelled; the workflow is about to end."),
+            200: _with(m.Enrollment, "It had ended as CANCELLED."),
+        },
+        404, 409, 422, 503,
+    ),
+)  # fmt: skip
+def cancel(id: EnrollmentId) -> Response[Any]:
+    logger.append_keys(enrollment_id=id)
+    answer = api.cancelled(
+        id,
+        _caller(),
+        base=_base(),
+        records=stack.records(),
+        start=stack.executions().start,
+        tell=stack.cancel_request,
+    )
+    return _shown(answer)
+
+
+@app.get(
+    "/health",
+    summary="Whether the TSB can be reached and used",
+    operation_id="getHealth",
+    responses=_responses({200: _with(m.Health, "It can.")}, 503),
+)
+def health() -> Response[Any]:
+    return Response(HTTPStatus.OK, JSON, api.health(stack.tsb()).model_dump_json())
+
+
+def _bad_parameters(error: RequestValidationError) -> Response[Any]:
+    return _problem(api.invalid_parameters(error.errors()))
+
+
+def _no_route(_: NotFoundError) -> Response[Any]:
+    return _problem(api.no_route(app.current_event.path))
+
+
+def _problem(error: Exception) -> Response[Any]:
+    problem = api.problem(
+        error,
+        instance=app.current_event.request_context.path or app.current_event.path,
+        enrollment_id=app.current_event.path_parameters.get("id"),
+    )
+    unexpected = problem.status >= HTTPStatus.INTERNAL_SERVER_ERROR
+    (logger.error if unexpected else logger.info)(problem.detail, exc_info=unexpected)
+    return Response(problem.status, PROBLEM, problem.model_dump_json(exclude_none=True))
+
+
+app.exception_handler(RequestValidationError)(_bad_parameters)
+app.exception_handler(NotFoundError)(_no_route)
+app.exception_handler(Exception)(_problem)
+
+
+def _shown(answer: api.Answer, *, location: bool = False) -> Response[Any]:
+    headers = {"Location": answer.enrollment.links["self"]} if location else {}
+    return Response(answer.status, JSON, answer.enrollment.model_dump_json(), headers=headers)
+
+
+def _caller() -> api.Caller:
+    identity = app.current_event.request_context.identity
+    return api.Caller(principal=identity.user_arn or "anonymous", account=identity.account_id)
+
+
+def _base() -> str:
+    """The path under which this API was called: the stage, or a custom domain's mapping."""
+    called = app.current_event.request_context.path or ""
+    return called.removesuffix(app.current_event.path)
+
+
+@logger.inject_lambda_context(clear_state=True)
+def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
+    return app.resolve(event, context)

@@ -1,0 +1,20 @@
+"""Tells TSB of a cancellation. No state: the API invokes it, without waiting."""
+
+from typing import Any
+
+from aws_lambda_powertools import Logger
+from aws_lambda_powertools.utilities.typing import LambdaContext
+
+from countersign import cancel
+from countersign.aws import stack
+from countersign.models import CancelRequestInput
+
+logger = Logger()
+
+
+@logger.inject_lambda_context
+def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
+    given = CancelRequestInput.read(event)
+    logger.append_keys(enrollment_id=given.enrollment_id)
+    result = cancel.cancel_request(given, records=stack.records(), tsb=stack.tsb)
+    return result.dump()

@@ -1,0 +1,440 @@
+"""What the HTTP API answers: submitting, looking, listing, cancelling, fetching the CSR.
+
+HTTP itself (routes, parameters) is in functions/api.py; here are the answers and the reasons why
+there is none, as RFC 9457 problem details.
+"""
+
+import base64
+import binascii
+import hashlib
+import json
+import re
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+
+from countersign import cancel, claim, request
+from countersign import models as m
+from countersign.errors import CountersignError, EnrollmentConflictError, InvalidEnrollmentError
+
+if TYPE_CHECKING:
+    from countersign.aws.records import Item, Records
+    from countersign.tsb import TsbClient
+
+MAX_BODY_BYTES = 128 * 1024  # twice that is the limit of an execution's input
+APPROVALS = "TSB_ENGINE"  # the licence's flag without which TSB asks nobody
+EVER = ("0001-01-01T00:00:00Z", "9999-12-31T23:59:59Z")
+JSON = "application/json"
+PEM, DER = "application/x-pem-file", "application/pkcs10"
+STATUS_OF = {
+    InvalidEnrollmentError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    EnrollmentConflictError: HTTPStatus.CONFLICT,
+}
+
+type Start = Callable[[str, dict[str, Any]], None]  # the execution with this name and input
+
+
+class ProblemError(Exception):
+    """There is no such answer as was asked for; `functions/api.py` shows it as problem details."""
+
+    def __init__(
+        self,
+        status: HTTPStatus,
+        detail: str,
+        action: str,
+        *,
+        findings: tuple[tuple[str, str], ...] = (),
+    ) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.detail = detail
+        self.action = action
+        self.findings = findings
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Who signed the call, as API Gateway found out. `principal` is an ARN of IAM."""
+
+    principal: str
+    account: str | None
+
+    @property
+    def lasting(self) -> str:
+        """The principal without a role session's name, which is another in every retried job."""
+        session = re.fullmatch(r"(arn:[^:]+:sts::\d+:assumed-role/[^/]+)/.*", self.principal)
+        return session[1] if session else self.principal
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A status and the enrollment as it is."""
+
+    status: HTTPStatus
+    enrollment: m.Enrollment
+
+
+# Submitting ------------------------------------------------------------------------------------
+
+
+def body(content_type: str | None, text: str | None) -> Any:
+    """The JSON value of a body.
+
+    Raises:
+        ProblemError: 415 something else than JSON, 413 too large, 400 not parseable.
+    """
+    media_type = (content_type or JSON).partition(";")[0].strip().lower()
+    if media_type != JSON:
+        raise ProblemError(
+            HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+            f"the body must be {JSON}",
+            f"Send the header Content-Type: {JSON}.",
+        )
+    size = len((text or "").encode("utf-8", "surrogatepass"))
+    if size > MAX_BODY_BYTES:
+        raise ProblemError(
+            HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+            f"the body has {size} bytes; {MAX_BODY_BYTES} are the limit",
+            "Send a smaller request.",
+        )
+    try:
+        return json.loads(text or "", parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        raise ProblemError(
+            HTTPStatus.BAD_REQUEST,
+            f"the body cannot be parsed as JSON: {getattr(error, 'msg', type(error).__name__)}",
+            "Send one JSON object, encoded as UTF-8.",
+        ) from None
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(name)  # NaN and Infinity are Python's, not JSON's
+
+
+def submit(
+    raw: Any,
+    idempotency_key: str | None,
+    caller: Caller,
+    *,
+    base: str,
+    records: "Records",
+    start: Start,
+    key_password_prefix: str,
+) -> Answer:
+    """Claim the enrollment, then start its execution.
+
+    Idempotent for the same id, which is the body's `enrollmentId`, else that of caller and
+    `Idempotency-Key`. Repeated, it starts again while no execution is on record.
+
+    Returns:
+        202 while the enrollment is open, 200 when it has ended.
+
+    Raises:
+        InvalidEnrollmentError: nothing was created.
+        EnrollmentConflictError: the id belongs to another request.
+        AwsCallError: claimed perhaps, but not started; the same call again starts it.
+    """
+    checked = request.read(raw, key_password_prefix=key_password_prefix)
+    origin = m.Origin(
+        door="api",
+        id=_api_id(idempotency_key, caller),
+        principal=caller.principal,
+        account=caller.account,
+        time=m.timestamp(m.now()),
+    )
+    enrollment_id = checked.enrollment_id or str(origin.id)
+    record = claim.initial_record(enrollment_id, raw, checked, origin)
+    try:
+        record, own = claim.claim(record, records)
+        if own:
+            _start(record, start)
+    except CountersignError as error:
+        error.enrollment_id = enrollment_id
+        raise
+    return _answer(record, base)
+
+
+def _api_id(idempotency_key: str | None, caller: Caller) -> str:
+    if idempotency_key is None:
+        return f"api-{uuid.uuid4().hex}"
+    told_apart = json.dumps([caller.account, caller.lasting, idempotency_key])
+    return f"api-{hashlib.sha256(told_apart.encode()).hexdigest()[:40]}"
+
+
+def _start(record: "Item", start: Start) -> None:
+    start(claim.execution_name(record), {"request": record["request"], "origin": record["origin"]})
+
+
+# Looking ---------------------------------------------------------------------------------------
+
+
+def show(enrollment_id: str, *, base: str, records: "Records") -> m.Enrollment:
+    """One enrollment.
+
+    Raises:
+        ProblemError: 404.
+    """
+    return enrollment(_get(enrollment_id, records), base)
+
+
+def enrollment(record: "Item", base: str) -> m.Enrollment:
+    """A record as people see it."""
+    asked = record.get("request")
+    stored = record.get("csr") if record.get("outcome") == m.Outcome.ISSUED else None
+    return m.Enrollment.read(
+        {
+            **summary(record, base).dump(),
+            "schemaVersion": record["schemaVersion"],
+            "executionArn": record.get("executionArn"),
+            "request": {k: v for k, v in asked.items() if k != "enrollmentId"} if asked else None,
+            "reason": asked.get("reason") if asked else None,
+            "policy": record.get("policy"),
+            "approvals": record.get("approvers", []),
+            "csr": {k: v for k, v in stored.items() if k != "pem"} if stored else None,
+        }
+    )
+
+
+def summary(record: "Item", base: str) -> m.EnrollmentSummary:
+    """A record, or what an index holds of it, as one line."""
+    at = f"{base}/enrollments/{record['id']}"
+    links = {"self": at, "csr": f"{at}/csr"} if record["status"] == "ISSUED" else {"self": at}
+    return m.EnrollmentSummary(
+        enrollment_id=record["id"],
+        status=record["status"],
+        stage=record["stage"],
+        outcome=record.get("outcome"),
+        attempt=record["attempt"],
+        key_label=record.get("keyLabel"),
+        origin=record["origin"],
+        times=record["times"],
+        cancel=record.get("cancel"),
+        error=record.get("error"),
+        links=links,
+    )
+
+
+def enrollments(
+    *,
+    status: m.Status | None,
+    since: datetime | None,
+    until: datetime | None,
+    limit: int,
+    token: str | None,
+    base: str,
+    records: "Records",
+) -> m.EnrollmentList:
+    """A page of the list, newest first.
+
+    Raises:
+        ProblemError: 422, a moment or a token that means nothing.
+    """
+    first = _moment("query.from", since) if since else EVER[0]
+    last = _moment("query.to", until) if until else EVER[1]
+    if first > last:
+        return m.EnrollmentList(enrollments=(), next=None)
+    found, ended = records.newest(
+        "ByStatus" if status else "ByTime",
+        {"status": status} if status else {"kind": claim.KIND},
+        since=first,
+        until=last,
+        limit=limit,
+        after=_place(token, first, last) if token else None,
+    )
+    return m.EnrollmentList(
+        enrollments=tuple(summary(record, base) for record in found),
+        next=_token(ended) if ended else None,
+    )
+
+
+def _moment(field: str, moment: datetime) -> str:
+    try:
+        return f"{moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec='seconds')}Z"
+    except (OverflowError, ValueError):
+        raise _invalid(field, "is outside of the years 1 to 9999 in UTC") from None
+
+
+def _token(place: "Item") -> str:
+    text = f"{place['acceptedAt']} {place['id']}"
+    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
+
+
+def _place(token: str, first: str, last: str) -> "Item":
+    try:
+        text = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
+        accepted_at, _, enrollment_id = text.decode().partition(" ")
+    except (binascii.Error, UnicodeDecodeError):
+        accepted_at, enrollment_id = "", ""
+    # DynamoDB refuses a place outside of what is asked for.
+    if not (request.ENROLLMENT_ID.fullmatch(enrollment_id) and first <= accepted_at <= last):
+        raise _invalid("query.next", "is no token of a list with these filters")
+    return {"id": enrollment_id, "acceptedAt": accepted_at}
+
+
+def csr(enrollment_id: str, accept: str, *, records: "Records") -> tuple[str, bytes]:
+    """The issued CSR: its media type, and its PEM or DER.
+
+    Args:
+        enrollment_id: whose.
+        accept: the `Accept` header. Its first type decides, as for API Gateway, which hands out
+            binary answers by it.
+        records: the table.
+
+    Raises:
+        ProblemError: 404 unknown, 409 pending or ended without one, 406.
+    """
+    types = [one.partition(";")[0].strip().lower() for one in accept.split(",")]
+    wants_der = types[0] == DER
+    if not wants_der and not {PEM, "*/*", "application/*", ""} & set(types):
+        raise ProblemError(
+            HTTPStatus.NOT_ACCEPTABLE,
+            "a CSR is handed out as PEM or DER only",
+            f"Accept {PEM} or {DER}.",
+        )
+    record = _get(enrollment_id, records)
+    if record.get("outcome") != m.Outcome.ISSUED:
+        ended = "outcome" in record
+        raise ProblemError(
+            HTTPStatus.CONFLICT,
+            f"enrollment {enrollment_id} "
+            + (f"ended as {record['outcome']}: there is no CSR" if ended else "is not yet issued"),
+            "See the enrollment for the reason." if ended else "Ask again when it is ISSUED.",
+        )
+    pem: str = record["csr"]["pem"]
+    if not wants_der:
+        return PEM, pem.encode()
+    return DER, base64.b64decode("".join(pem.split("-----")[2].split()))
+
+
+def _get(enrollment_id: str, records: "Records") -> "Item":
+    record = records.get(enrollment_id)
+    if record is None:
+        raise ProblemError(
+            HTTPStatus.NOT_FOUND,
+            f"there is no enrollment {enrollment_id}",
+            "Compare the id with the one that POST /enrollments answered.",
+        )
+    return record
+
+
+# Cancelling, health ----------------------------------------------------------------------------
+
+
+def cancelled(
+    enrollment_id: str,
+    caller: Caller,
+    *,
+    base: str,
+    records: "Records",
+    start: Start,
+    tell: cancel.Tell,
+) -> Answer:
+    """Cancel an enrollment; see `cancel.cancel`.
+
+    Returns:
+        202 while the workflow has not ended it, 200 when it is CANCELLED.
+
+    Raises:
+        EnrollmentConflictError: too late.
+        ProblemError: 404.
+        AwsCallError: cancelled perhaps; the same call again is harmless.
+    """
+    record = cancel.cancel(enrollment_id, by=caller.principal, records=records, tell=tell)
+    if record is None:
+        record = _get(enrollment_id, records)
+    elif "executionArn" not in record and "outcome" not in record:
+        # Claimed, and its execution is not known to run: only an execution ends it and says so.
+        _start(record, start)
+    return _answer(record, base)
+
+
+def health(tsb: "TsbClient") -> m.Health:
+    """Whether the TSB can be reached and may ask approvers. Reads only.
+
+    Raises:
+        ProblemError: 503, with what is wrong.
+    """
+    try:
+        found = m.TsbHealth(version=tsb.version(), licence=tuple(tsb.licence_flags()))
+    except CountersignError as error:
+        raise ProblemError(
+            HTTPStatus.SERVICE_UNAVAILABLE, f"{type(error).__name__}: {error.message}", error.action
+        ) from error
+    if APPROVALS not in found.licence:
+        raise ProblemError(
+            HTTPStatus.SERVICE_UNAVAILABLE,
+            f"TSB's licence lacks {APPROVALS}: it asks no approvers",
+            "Have the TSB licensed for approvals.",
+        )
+    return m.Health(tsb=found)
+
+
+def _answer(record: "Item", base: str) -> Answer:
+    status = HTTPStatus.OK if "outcome" in record else HTTPStatus.ACCEPTED
+    return Answer(status, enrollment(record, base))
+
+
+# Problems --------------------------------------------------------------------------------------
+
+
+def problem(error: Exception, *, instance: str, enrollment_id: str | None) -> m.Problem:
+    """What any error says to a caller; of those that are not ours, nothing.
+
+    Args:
+        error: what was raised.
+        instance: path of the call.
+        enrollment_id: the enrollment that the call was about.
+    """
+    status = HTTPStatus.INTERNAL_SERVER_ERROR
+    detail, action = "the call failed", "Try again; search the log for the request id."
+    findings: tuple[tuple[str, str], ...] = ()
+    name = None
+    if isinstance(error, ProblemError):
+        status, detail, action = error.status, error.detail, error.action
+        findings = error.findings
+    elif isinstance(error, CountersignError):
+        status = STATUS_OF.get(type(error), HTTPStatus.SERVICE_UNAVAILABLE)
+        detail, action, name = error.message, error.action, type(error).__name__
+        enrollment_id = error.enrollment_id or enrollment_id
+        if isinstance(error, InvalidEnrollmentError):
+            findings = error.findings or ((error.field or "request", error.message),)
+    return m.Problem(
+        title=status.phrase,
+        status=status,
+        detail=detail,
+        instance=instance,
+        error=name,
+        action=action,
+        enrollment_id=enrollment_id,
+        errors=tuple(m.Finding(field=field, detail=text) for field, text in findings),
+    )
+
+
+def invalid_parameters(details: Sequence[Mapping[str, Any]]) -> ProblemError:
+    """What Powertools found wrong with parameters, without the values."""
+    findings = tuple(
+        (".".join(str(part) for part in detail["loc"]), str(detail.get("msg", "is not valid")))
+        for detail in details
+    )
+    return ProblemError(
+        HTTPStatus.UNPROCESSABLE_ENTITY,
+        "; ".join(f"{field}: {text}" for field, text in findings),
+        "Correct the named parameters.",
+        findings=findings,
+    )
+
+
+def no_route(path: str) -> ProblemError:
+    """A path or method that this API does not have."""
+    return ProblemError(
+        HTTPStatus.NOT_FOUND,
+        f"there is nothing at {path}",
+        "See docs/openapi.json for what there is.",
+    )
+
+
+def _invalid(field: str, text: str) -> ProblemError:
+    return invalid_parameters([{"loc": field.split("."), "msg": text}])
