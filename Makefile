@@ -73,6 +73,7 @@ state-machine: | $(UV)
 
 pictures: .venv/.synced
 	@$(RUN) python -m local.draw_workflow --check
+	@$(RUN) python -m local.draw_openapi --check
 
 .PHONY: test unit
 test: .venv/.synced  ## every test, against the deployed stack too
@@ -90,8 +91,9 @@ lock: | $(UV)  ## refresh uv.lock and the layer's requirements from it
 	@$(UV) lock
 	@$(EXPORT) > $(REQUIREMENTS)
 
-draw: .venv/.synced  ## draw the README's picture and tables anew
+draw: .venv/.synced  ## draw anew what is generated: the README's picture and tables, docs/openapi.json
 	@$(RUN) python -m local.draw_workflow
+	@$(RUN) python -m local.draw_openapi
 
 deploy: | $(UV)  ## build and deploy to AWS, as samconfig.toml says
 	@$(SAM) build

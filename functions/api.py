@@ -9,11 +9,11 @@ from aws_lambda_powertools.event_handler.exceptions import NotFoundError
 from aws_lambda_powertools.event_handler.openapi.exceptions import RequestValidationError
 from aws_lambda_powertools.event_handler.openapi.params import Header, Path, Query
 from aws_lambda_powertools.utilities.typing import LambdaContext
-from pydantic import AwareDatetime
 
 from countersign import api
 from countersign import models as m
 from countersign.aws import stack
+from countersign.errors import AwsCallError
 from countersign.settings import settings
 
 JSON, PROBLEM = "application/json", "application/problem+json"
@@ -49,6 +49,10 @@ def _responses(answers: dict[int, Any], *problems: int) -> dict[int, Any]:
 
 def _with(model: type[m.Model], description: str) -> dict[str, Any]:
     return {"description": description, "content": {JSON: {"model": model}}}
+
+
+def _moment(name: str, description: str) -> Query:
+    return Query(alias=name, description=description, json_schema_extra={"format": "date-time"})
 
 
 @app.post(
@@ -99,12 +103,8 @@ def submit(
 )
 def enrollments(
     status: Annotated[m.Status | None, Query(description="Only those that stand so.")] = None,
-    since: Annotated[
-        AwareDatetime | None, Query(alias="from", description="Accepted at or after, RFC 3339.")
-    ] = None,
-    until: Annotated[
-        AwareDatetime | None, Query(alias="to", description="Accepted at or before, RFC 3339.")
-    ] = None,
+    since: Annotated[str | None, _moment("from", "Accepted at this moment or after.")] = None,
+    until: Annotated[str | None, _moment("to", "Accepted at this moment or before.")] = None,
     limit: Annotated[int, Query(ge=1, le=100, description="How many on a page.")] = 50,
     token: Annotated[
         str | None, Query(alias="next", description="`next` of the page before.")
@@ -182,7 +182,7 @@ def cancel(id: EnrollmentId) -> Response[Any]:
         base=_base(),
         records=stack.records(),
         start=stack.executions().start,
-        tell=stack.cancel_request,
+        tell=_tell,
     )
     return _shown(answer)
 
@@ -211,9 +211,10 @@ def _problem(error: Exception) -> Response[Any]:
         instance=app.current_event.request_context.path or app.current_event.path,
         enrollment_id=app.current_event.path_parameters.get("id"),
     )
-    unexpected = problem.status >= HTTPStatus.INTERNAL_SERVER_ERROR
+    status = problem.status or HTTPStatus.INTERNAL_SERVER_ERROR
+    unexpected = status >= HTTPStatus.INTERNAL_SERVER_ERROR
     (logger.error if unexpected else logger.info)(problem.detail, exc_info=unexpected)
-    return Response(problem.status, PROBLEM, problem.model_dump_json(exclude_none=True))
+    return Response(status, PROBLEM, problem.model_dump_json(exclude_none=True))
 
 
 app.exception_handler(RequestValidationError)(_bad_parameters)
@@ -224,6 +225,13 @@ app.exception_handler(Exception)(_problem)
 def _shown(answer: api.Answer, *, location: bool = False) -> Response[Any]:
     headers = {"Location": answer.enrollment.links["self"]} if location else {}
     return Response(answer.status, JSON, answer.enrollment.model_dump_json(), headers=headers)
+
+
+def _tell(enrollment_id: str) -> None:
+    try:
+        stack.cancel_request(enrollment_id)
+    except AwsCallError:  # cancelled it is, on record: PollRequest tells TSB at its next look
+        logger.exception("CancelRequest was not invoked")
 
 
 def _caller() -> api.Caller:

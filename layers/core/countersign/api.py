@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 MAX_BODY_BYTES = 128 * 1024  # twice that is the limit of an execution's input
 APPROVALS = "TSB_ENGINE"  # the licence's flag without which TSB asks nobody
+RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
 EVER = ("0001-01-01T00:00:00Z", "9999-12-31T23:59:59Z")
 JSON = "application/json"
 PEM, DER = "application/x-pem-file", "application/pkcs10"
@@ -138,14 +139,14 @@ def submit(
         AwsCallError: claimed perhaps, but not started; the same call again starts it.
     """
     checked = request.read(raw, key_password_prefix=key_password_prefix)
+    enrollment_id = checked.enrollment_id or _id(idempotency_key, caller)
     origin = m.Origin(
         door="api",
-        id=_api_id(idempotency_key, caller),
+        id=enrollment_id,
         principal=caller.principal,
         account=caller.account,
         time=m.timestamp(m.now()),
     )
-    enrollment_id = checked.enrollment_id or str(origin.id)
     record = claim.initial_record(enrollment_id, raw, checked, origin)
     try:
         record, own = claim.claim(record, records)
@@ -157,7 +158,7 @@ def submit(
     return _answer(record, base)
 
 
-def _api_id(idempotency_key: str | None, caller: Caller) -> str:
+def _id(idempotency_key: str | None, caller: Caller) -> str:
     if idempotency_key is None:
         return f"api-{uuid.uuid4().hex}"
     told_apart = json.dumps([caller.account, caller.lasting, idempotency_key])
@@ -220,8 +221,8 @@ def summary(record: "Item", base: str) -> m.EnrollmentSummary:
 def enrollments(
     *,
     status: m.Status | None,
-    since: datetime | None,
-    until: datetime | None,
+    since: str | None,
+    until: str | None,
     limit: int,
     token: str | None,
     base: str,
@@ -250,11 +251,15 @@ def enrollments(
     )
 
 
-def _moment(field: str, moment: datetime) -> str:
+def _moment(field: str, text: str) -> str:
     try:
-        return f"{moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec='seconds')}Z"
+        if not RFC_3339.fullmatch(text):
+            raise ValueError(text)
+        moment = datetime.fromisoformat(text).astimezone(UTC)
     except (OverflowError, ValueError):
-        raise _invalid(field, "is outside of the years 1 to 9999 in UTC") from None
+        raise _invalid(field, "is no moment like 2026-11-24T09:00:00Z") from None
+    # Not strftime, which writes the year 1 without zeros.
+    return f"{moment.replace(tzinfo=None).isoformat(timespec='seconds')}Z"
 
 
 def _token(place: "Item") -> str:

@@ -87,6 +87,7 @@ def timestamp(moment: datetime) -> str:
 
 EnrollmentId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 Seconds = Annotated[int, Field(ge=0, strict=True)]
+Moment = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
 
 
 # What a caller asks for ------------------------------------------------------------------------
@@ -355,19 +356,19 @@ class Cancellation(Model):
     """Who cancelled and when; `told`: when TSB confirmed it."""
 
     by: str
-    at: str
-    told: str | None = None
+    at: Moment
+    told: Moment | None = None
 
 
 class Times(Model):
     """When what happened, UTC. `window_ends` is None without a limit; `next_look` is planned."""
 
-    accepted: str | None = None
-    key_created: str | None = None
-    requested: str | None = None
-    window_ends: str | None = None
-    next_look: str | None = None
-    ended: str | None = None
+    accepted: Moment | None = None
+    key_created: Moment | None = None
+    requested: Moment | None = None
+    window_ends: Moment | None = None
+    next_look: Moment | None = None
+    ended: Moment | None = None
 
 
 class EnrollmentSummary(Model):
@@ -424,8 +425,8 @@ class Problem(Model):
 
     type: str = "about:blank"
     title: str
-    status: int
-    detail: str
+    status: int | None = None
+    detail: str | None = None
     instance: str | None = None
     error: str | None = None
     action: str | None = None
