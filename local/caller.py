@@ -55,20 +55,17 @@ class Caller:
         path: str,
         body: Any = None,
         *,
+        headers: dict[str, str] | None = None,
         auth: requests.auth.AuthBase | None = None,
-        **headers: str,
     ) -> requests.Response:
-        """Call the API: `body` as JSON, text as it is; signed by this user unless `auth` is given.
-
-        Header names are written with underscores.
-        """
+        """Call the API: `body` as JSON, text as it is; signed by this user unless `auth` is given."""
         text = body if body is None or isinstance(body, str) else json.dumps(body)
-        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        kind = {} if text is None else {"Content-Type": "application/json"}
         return requests.request(
             method,
             f"{self._url}{path}",
             data=None if text is None else text.encode(),
-            headers={**({} if text is None else {"Content-Type": "application/json"}), **named},
+            headers={**kind, **(headers or {})},
             auth=auth or self.signature,
             timeout=TIMEOUT_SECONDS,
         )

@@ -248,25 +248,6 @@ def test_a_request_cancelled_at_the_tsb_is_cancelled(ran: Ran) -> None:
 
 
 @act
-def cancelled_on_record(case: Case) -> Run:
-    (one,) = people(1)
-    arn = case.start(case.request(token(group(one))))
-    case.await_calls("/v1/request/{id}", 1)
-    case.write(cancel={"by": "tester", "at": "now"})
-    case.approve(one)
-    return case.end(arn)
-
-
-def test_what_is_cancelled_on_record_is_never_issued_even_if_tsb_executes(ran: Ran) -> None:
-    run = ran(cancelled_on_record)
-
-    assert run.requests[0]["status"] == "EXECUTED"
-    assert run.document["outcome"] == "CANCELLED"
-    assert run.event_types == ["Enrollment Cancelled"]
-    assert "request.pem" not in run.objects
-
-
-@act
 def elliptic_key_and_certificates(case: Case) -> Run:
     one = Approver.generate("Grace", "ed25519")
     request = case.request(token(group(one)))

@@ -1,5 +1,6 @@
 """What the emulator accepts without effect, read from the template instead."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +96,8 @@ def test_no_function_may_do_anything_to_everything(name: str) -> None:
         ("StoreCsrFunction", ["KeyManagementSecret"], ["KeyOperationSecret", "ServiceSecret"]),
         ("DiscardKeyFunction", ["KeyManagementSecret"], ["KeyOperationSecret", "ServiceSecret"]),
         ("CloseEnrollmentFunction", [], ["Secret"]),
+        ("ApiFunction", ["ServiceSecret"], ["KeyManagementSecret", "KeyOperationSecret"]),
+        ("CancelRequestFunction", ["KeyOperationSecret"], ["KeyManagement", "ServiceSecret"]),
     ],
 )
 def test_a_function_reads_the_secrets_of_its_roles_only(
@@ -156,6 +159,64 @@ def test_bucket_and_queues_refuse_plain_http() -> None:
         assert denied[0]["Condition"] == {"Bool": {"aws:SecureTransport": False}}
 
 
+API = of("AWS::Serverless::Api")["EnrollmentsApi"]
+
+
+def test_the_api_takes_signed_calls_only() -> None:
+    assert API["Auth"]["DefaultAuthorizer"] == "AWS_IAM"
+    assert not any(
+        "Auth" in event["Properties"] for event in FUNCTIONS["ApiFunction"]["Events"].values()
+    )
+
+
+def test_the_api_can_be_private_and_then_refuses_every_other_way_in() -> None:
+    endpoint = API["EndpointConfiguration"]
+    private = [one["Fn::If"] for one in API["Auth"]["ResourcePolicy"]["CustomStatements"][1:]][-1]
+
+    assert endpoint["Type"] == {"Fn::If": ["ApiIsPrivate", "PRIVATE", "REGIONAL"]}
+    assert private[0] == "ApiIsPrivate"
+    assert private[1]["Effect"] == "Deny"
+    assert private[1]["Condition"] == {
+        "StringNotEquals": {"aws:SourceVpce": {"Ref": "ApiVpcEndpointIds"}}
+    }
+
+
+def test_other_accounts_may_call_the_api_where_a_parameter_names_them() -> None:
+    others = API["Auth"]["ResourcePolicy"]["CustomStatements"][1]["Fn::If"]
+
+    assert others[0] == "ApiHasOtherCallers"
+    assert others[1]["Principal"] == {"AWS": {"Ref": "ApiCallerAccounts"}}
+
+
+def test_the_api_is_throttled_and_logs_who_called_but_not_what() -> None:
+    (methods,) = API["MethodSettings"]
+
+    assert methods["ThrottlingRateLimit"] == {"Ref": "ApiRateLimit"}
+    assert methods["LoggingLevel"] == "OFF"
+    assert "$context.identity.userArn" in API["AccessLogSetting"]["Format"]
+    assert json.loads(API["AccessLogSetting"]["Format"])
+
+
+def test_what_the_gateway_refuses_by_itself_is_problem_details_too() -> None:
+    for kind in ("DEFAULT_4XX", "DEFAULT_5XX"):
+        answer = API["GatewayResponses"][kind]
+        text = answer["ResponseTemplates"]["application/json"]
+        filled = text.replace("$context.error.messageString", '"Forbidden"')
+        assert json.loads(filled)["type"] == "about:blank"
+        assert answer["ResponseParameters"]["Headers"] == {
+            "Content-Type": "'application/problem+json'"
+        }
+
+
+def test_the_openapi_file_names_the_routes_of_the_template() -> None:
+    drawn = json.loads((ROOT / "docs/openapi.json").read_text())["paths"]
+    events = FUNCTIONS["ApiFunction"]["Events"].values()
+
+    assert {(path, method.upper()) for path, one in drawn.items() for method in one} == {
+        (event["Properties"]["Path"], event["Properties"]["Method"]) for event in events
+    }
+
+
 def test_the_bus_is_archived() -> None:
     archive = of("AWS::Events::Archive")["BusArchive"]
 
@@ -187,7 +248,7 @@ def test_layers_are_built_for_the_chosen_architecture() -> None:
 
 def test_the_outputs_name_what_a_caller_needs() -> None:
     assert {
-        "EnrollmentStateMachineArn", "EnrollmentsTableName", "CsrBucketName", "BusName", "BusArn",
+        "ApiUrl", "EnrollmentStateMachineArn", "EnrollmentsTableName", "CsrBucketName", "BusName", "BusArn",
         "KeyManagementSecretArn", "KeyOperationSecretArn", "ServiceSecretArn", "ClientTlsSecretArn",
         "KeyPasswordPrefix", "BackstopDeadLetterQueueUrl", "StackKeyArn",
     } <= set(TEMPLATE["Outputs"])  # fmt: skip
