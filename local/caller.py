@@ -25,6 +25,7 @@ class Signature(requests.auth.AuthBase):
         self._signer = SigV4Auth(Credentials(access_key, secret_key), SERVICE, REGION)
 
     def __call__(self, call: requests.PreparedRequest) -> requests.PreparedRequest:
+        """Sign a call that is about to be sent."""
         # Only what is in the request for certain: requests adds more headers on the way.
         headers = {k: v for k, v in call.headers.items() if k.lower() == "content-type"}
         signed = AWSRequest(str(call.method), str(call.url), headers, call.body)
@@ -58,7 +59,7 @@ class Caller:
         headers: dict[str, str] | None = None,
         auth: requests.auth.AuthBase | None = None,
     ) -> requests.Response:
-        """Call the API: `body` as JSON, text as it is; signed by this user unless `auth` is given."""
+        """Call the API: `body` as JSON, text as it is; signed by this user unless by `auth`."""
         text = body if body is None or isinstance(body, str) else json.dumps(body)
         kind = {} if text is None else {"Content-Type": "application/json"}
         return requests.request(

@@ -248,7 +248,8 @@ def test_layers_are_built_for_the_chosen_architecture() -> None:
 
 def test_the_outputs_name_what_a_caller_needs() -> None:
     assert {
-        "ApiUrl", "EnrollmentStateMachineArn", "EnrollmentsTableName", "CsrBucketName", "BusName", "BusArn",
+        "ApiUrl",
+        "EnrollmentStateMachineArn", "EnrollmentsTableName", "CsrBucketName", "BusName", "BusArn",
         "KeyManagementSecretArn", "KeyOperationSecretArn", "ServiceSecretArn", "ClientTlsSecretArn",
         "KeyPasswordPrefix", "BackstopDeadLetterQueueUrl", "StackKeyArn",
     } <= set(TEMPLATE["Outputs"])  # fmt: skip

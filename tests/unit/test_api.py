@@ -1,0 +1,382 @@
+"""The API in process: its function, its decisions, on tables that moto holds."""
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+from moto import mock_aws
+
+from countersign import api, cancel, claim, outcome
+from countersign import models as m
+from countersign.aws.records import Records
+from countersign.errors import AwsCallError, EnrollmentConflictError, TsbUnavailableError
+from tests.unit.test_template import RESOURCES
+
+ROOT = Path(__file__).parents[2]
+SAMPLES = ROOT / "events/api"
+TABLE = "enrollments"
+REGION = "eu-central-1"
+JOHN = api.Caller("arn:aws:sts::123456789012:assumed-role/release/job-1", "123456789012")
+ARN = "arn:aws:states:eu-central-1:123456789012:execution:machine:"
+
+type Json = dict[str, Any]
+
+
+def sample(name: str) -> Json:
+    return dict(json.loads((SAMPLES / f"{name}.json").read_text()))
+
+
+def body() -> Json:
+    return dict(json.loads(sample("submit")["body"]))
+
+
+@pytest.fixture
+def records(monkeypatch: pytest.MonkeyPatch) -> Iterator[Records]:
+    """The table as the template has it."""
+    from countersign.aws.clients import client
+
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "test")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", REGION)
+    definition = RESOURCES["EnrollmentsTable"]["Properties"]
+    wanted = ("BillingMode", "AttributeDefinitions", "KeySchema", "GlobalSecondaryIndexes")
+    with mock_aws():
+        client.cache_clear()
+        boto3.client("dynamodb").create_table(
+            TableName=TABLE, **{name: definition[name] for name in wanted}
+        )
+        yield Records(TABLE)
+    client.cache_clear()
+
+
+class Machine:
+    """Notes what is started; refuses while told to."""
+
+    def __init__(self) -> None:
+        self.refuses = False
+        self.started: list[tuple[str, Json]] = []
+
+    def start(self, name: str, given: Json) -> None:
+        if self.refuses:
+            raise AwsCallError("starting: AWS answered ThrottlingException", action="Try again.")
+        self.started.append((name, given))
+
+
+@pytest.fixture
+def machine() -> Machine:
+    return Machine()
+
+
+type Submit = Callable[..., api.Answer]
+
+
+@pytest.fixture
+def submit(records: Records, machine: Machine) -> Submit:
+    def submitted(
+        request: Json | None = None, key: str | None = None, caller: api.Caller = JOHN
+    ) -> api.Answer:
+        return api.submit(
+            request or body(),
+            key,
+            caller,
+            base="/v1",
+            records=records,
+            start=machine.start,
+            key_password_prefix="",
+        )
+
+    return submitted
+
+
+def nameless() -> Json:
+    return {name: value for name, value in body().items() if name != "enrollmentId"}
+
+
+# Claiming and starting ----------------------------------------------------------------------
+
+
+def test_the_execution_is_named_by_id_and_attempt_and_told_who_asked(
+    submit: Submit, machine: Machine
+) -> None:
+    submit()
+
+    ((name, given),) = machine.started
+    assert name == "web-2026-11-1"
+    assert given["request"] == body()
+    assert given["origin"]["door"] == "api"
+    assert given["origin"]["principal"] == JOHN.principal
+
+
+def test_a_start_that_failed_is_made_up_for_by_the_same_call_again(
+    submit: Submit, machine: Machine
+) -> None:
+    machine.refuses = True
+    with pytest.raises(AwsCallError) as refused:
+        submit()
+    machine.refuses = False
+    answer = submit()
+
+    assert refused.value.enrollment_id == "web-2026-11"
+    assert answer.status == 202
+    assert [name for name, _ in machine.started] == ["web-2026-11-1"]
+
+
+def test_a_start_repeated_is_letter_by_letter_the_same(submit: Submit, machine: Machine) -> None:
+    # Step Functions compares the inputs of two starts under one name.
+    submit()
+    submit()
+
+    first, second = (json.dumps(given, sort_keys=True) for _, given in machine.started)
+    assert first == second
+
+
+def test_an_execution_on_record_is_not_started_again(
+    submit: Submit, machine: Machine, records: Records
+) -> None:
+    submit()
+    records.update("web-2026-11", {"executionArn": f"{ARN}web-2026-11-1"})
+    submit()
+
+    assert len(machine.started) == 1
+
+
+def test_one_idempotency_key_is_one_enrollment_for_one_caller(submit: Submit) -> None:
+    later = api.Caller("arn:aws:sts::123456789012:assumed-role/release/job-2", "123456789012")
+    stranger = api.Caller("arn:aws:iam::123456789012:user/ada", "123456789012")
+
+    first, again, other = (
+        submit(nameless(), "k", one).enrollment.enrollment_id for one in (JOHN, later, stranger)
+    )
+
+    assert first == again
+    assert first != other
+    assert first.startswith("api-")
+
+
+def test_without_a_key_every_call_is_an_enrollment_of_its_own(submit: Submit) -> None:
+    assert submit(nameless()).enrollment.enrollment_id != (
+        submit(nameless()).enrollment.enrollment_id
+    )
+
+
+def test_what_failed_before_anybody_was_asked_may_be_tried_again(
+    submit: Submit, machine: Machine, records: Records
+) -> None:
+    submit()
+    records.update("web-2026-11", {"executionArn": f"{ARN}web-2026-11-1", "outcome": "FAILED"})
+    answer = submit()
+
+    assert answer.status == 202
+    assert answer.enrollment.attempt == 2
+    assert [name for name, _ in machine.started] == ["web-2026-11-1", "web-2026-11-2"]
+
+
+def test_what_failed_after_the_approvers_were_asked_is_not_tried_again(
+    submit: Submit, machine: Machine, records: Records
+) -> None:
+    submit()
+    records.update("web-2026-11", {"outcome": "FAILED", "requestId": "r"})
+
+    assert submit().status == 200
+    assert len(machine.started) == 1
+
+
+def test_an_execution_takes_over_what_the_api_has_claimed_and_who_asked(
+    submit: Submit, records: Records
+) -> None:
+    submit()
+    request = m.EnrollmentRequest.read(body())
+    taking = claim.initial_record(
+        "web-2026-11", body(), request, m.Origin(), execution_arn=f"{ARN}web-2026-11-1"
+    )
+
+    record, own = claim.claim(taking, records)
+
+    assert own
+    assert record["executionArn"] == f"{ARN}web-2026-11-1"
+    assert (records.get("web-2026-11") or {})["origin"]["principal"] == JOHN.principal
+
+
+class Told:
+    """Notes the events."""
+
+    def __init__(self) -> None:
+        self.events: list[str] = []
+
+    def put(self, detail_type: str, *_: Any) -> None:
+        self.events.append(detail_type)
+
+
+def test_an_attempt_that_ends_late_does_not_close_the_next_one(
+    submit: Submit, records: Records
+) -> None:
+    submit()
+    records.update("web-2026-11", {"outcome": "FAILED"})
+    submit()
+    late = m.CloseEnrollmentInput(
+        execution=m.Execution(
+            arn=f"{ARN}web-2026-11-1", name="web-2026-11-1", input={"request": body()}
+        ),
+        failure=m.CaughtError(state="", error="ExecutionAborted", cause="by hand"),
+    )
+
+    outcome.close_enrollment(late, records=records, bus=Told())  # type: ignore[arg-type]
+
+    assert (records.get("web-2026-11") or {})["status"] == "PENDING"
+
+
+# Cancelling ---------------------------------------------------------------------------------
+
+
+def test_what_is_being_issued_cannot_be_cancelled(submit: Submit, records: Records) -> None:
+    submit()
+    records.update("web-2026-11", {"verifiedSha256": "00"})
+
+    with pytest.raises(EnrollmentConflictError, match="just being issued"):
+        cancel.cancel("web-2026-11", by="ada", records=records, tell=lambda _: None)
+
+
+def test_what_was_never_started_is_started_to_be_ended(
+    submit: Submit, machine: Machine, records: Records
+) -> None:
+    machine.refuses = True
+    with pytest.raises(AwsCallError):
+        submit()
+    machine.refuses = False
+
+    answer = api.cancelled(
+        "web-2026-11",
+        JOHN,
+        base="/v1",
+        records=records,
+        start=machine.start,
+        tell=lambda _: None,
+    )
+
+    assert answer.status == 202
+    assert answer.enrollment.status == "CANCELLING"
+    assert [name for name, _ in machine.started] == ["web-2026-11-1"]
+
+
+class Tsb:
+    """Notes the requests that are cancelled."""
+
+    def __init__(self) -> None:
+        self.cancelled: list[str] = []
+        self.silent = False
+
+    def cancel_request(self, request_id: str) -> None:
+        if self.silent:
+            raise TsbUnavailableError("no connection", action="Wait.")
+        self.cancelled.append(request_id)
+
+
+def test_the_tsb_is_told_until_it_is_on_record_that_it_knows(
+    submit: Submit, records: Records
+) -> None:
+    submit()
+    records.update("web-2026-11", {"requestId": "r"})
+    cancel.cancel("web-2026-11", by="ada", records=records, tell=lambda _: None)
+    given, tsb = m.CancelRequestInput(enrollment_id="web-2026-11"), Tsb()
+    tsb.silent = True
+    with pytest.raises(TsbUnavailableError):
+        cancel.cancel_request(given, records=records, tsb=lambda: tsb)  # type: ignore[arg-type,return-value]
+    tsb.silent = False
+
+    told = [
+        cancel.cancel_request(given, records=records, tsb=lambda: tsb).told  # type: ignore[arg-type,return-value]
+        for _ in range(2)
+    ]
+
+    assert told == [True, True]
+    assert tsb.cancelled == ["r"]
+
+
+def test_nothing_is_cancelled_at_the_tsb_that_was_not_cancelled_on_record(
+    submit: Submit, records: Records
+) -> None:
+    submit()
+    records.update("web-2026-11", {"requestId": "r"})
+    tsb = Tsb()
+
+    given = m.CancelRequestInput(enrollment_id="web-2026-11")
+    cancel.cancel_request(given, records=records, tsb=lambda: tsb)  # type: ignore[arg-type,return-value]
+
+    assert tsb.cancelled == []
+
+
+# The function, by its samples ---------------------------------------------------------------
+
+
+class Context:
+    function_name = "api"
+    memory_limit_in_mb = 1024
+    invoked_function_arn = "arn:aws:lambda:eu-central-1:123456789012:function:api"
+    aws_request_id = "3f6f1b0e"
+
+
+@pytest.fixture
+def handle(
+    records: Records,  # noqa: ARG001  the table must be there
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[Callable[[str], tuple[int, dict[str, list[str]], str]]]:
+    """Hands a sample to the function. Lambda knows no CancelRequest here: the invoke fails."""
+    from countersign.aws import stack
+    from countersign.settings import settings
+
+    machine = boto3.client("stepfunctions").create_state_machine(
+        name="machine",
+        definition=json.dumps({"StartAt": "A", "States": {"A": {"Type": "Succeed"}}}),
+        roleArn="arn:aws:iam::123456789012:role/machine",
+    )
+    monkeypatch.setenv("POWERTOOLS_SERVICE_NAME", "countersign")
+    monkeypatch.setenv("TABLE_NAME", TABLE)
+    monkeypatch.setenv("STATE_MACHINE_ARN", machine["stateMachineArn"])
+    monkeypatch.setenv("CANCEL_REQUEST_FUNCTION", "cancel-request")
+    kept = (settings, stack.records, stack.executions)
+    for one in kept:
+        one.cache_clear()
+    from functions.api import handler
+
+    def handled(name: str) -> tuple[int, dict[str, list[str]], str]:
+        answer = handler(sample(name), Context())  # type: ignore[arg-type]
+        return answer["statusCode"], answer["multiValueHeaders"], answer["body"]
+
+    yield handled
+    for one in kept:
+        one.cache_clear()
+
+
+def test_the_samples_are_answered(
+    handle: Callable[[str], tuple[int, dict[str, list[str]], str]], records: Records
+) -> None:
+    status, headers, submitted = handle("submit")
+    assert (status, headers["Location"]) == (202, ["/v1/enrollments/web-2026-11"])
+
+    assert handle("submit")[0] == 202
+    assert handle("get")[2] == submitted
+    assert [one["enrollmentId"] for one in json.loads(handle("list")[2])["enrollments"]] == [
+        "web-2026-11"
+    ]
+    assert handle("csr")[0] == 409
+
+    # CancelRequest cannot be invoked, and yet the enrollment is cancelled.
+    status, _, cancelled = handle("cancel")
+    assert (status, json.loads(cancelled)["status"]) == (202, "CANCELLING")
+    assert json.loads(cancelled)["cancel"]["by"].endswith("release-1274")
+
+    records.update("web-2026-11", {"outcome": "CANCELLED", "status": "CANCELLED"})
+    assert handle("cancel")[0] == 200
+    assert handle("submit")[0] == 200
+
+
+def test_every_sample_is_one_of_a_route() -> None:
+    drawn = json.loads((ROOT / "docs/openapi.json").read_text())["paths"]
+
+    assert {
+        (one["resource"], one["httpMethod"].lower())
+        for one in (json.loads(file.read_text()) for file in SAMPLES.glob("*.json"))
+    } == {(path, method) for path, methods in drawn.items() for method in methods}
