@@ -143,6 +143,16 @@ class Stack:
         api_id = str(url.hostname).partition(".")[0]
         return f"{self.endpoint}/_aws/execute-api/{api_id}{url.path}"
 
+    def serve_api_page(self) -> str:
+        """Serve the API's page to a browser; its URL."""
+        command = [sys.executable, "-m", "local.api_page", self.api_url]
+        process = self._spawn("api-page", command, dict(os.environ), stdout=subprocess.PIPE)
+        assert process.stdout is not None  # noqa: S101  for the type checker
+        line = process.stdout.readline()
+        if not line:
+            raise self._failed("the API's page", "api-page")
+        return str(json.loads(line)["url"])
+
     def control(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
         """Call the simulator's control side, for example `("POST", "/clock", {…})`."""
         return _http(method, f"{self.control_url}{path}", body)
@@ -415,6 +425,12 @@ def _up() -> None:
     stack = Stack()
     with steps() as step:
         stack.start(step)
+        try:
+            with step("the API's page"):
+                page = stack.serve_api_page()
+        except BaseException:
+            stack.stop()
+            raise
     stack.save()
     table(
         "the embedded stack",
@@ -424,6 +440,7 @@ def _up() -> None:
             "TSB's control side": stack.control_url,
             **stack.outputs,
             "ApiUrl": stack.api_url,
+            "API, to read and to try": page,
             "try": f"AWS_ENDPOINT_URL={stack.endpoint} AWS_ACCESS_KEY_ID=test"
             f" AWS_SECRET_ACCESS_KEY=test AWS_DEFAULT_REGION={REGION} aws stepfunctions …",
             "stop": "make down",

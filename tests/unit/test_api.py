@@ -1,5 +1,6 @@
 """The API in process: its function, its decisions, on tables that moto holds."""
 
+import base64
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -371,6 +372,20 @@ def test_the_samples_are_answered(
     records.update("web-2026-11", {"outcome": "CANCELLED", "status": "CANCELLED"})
     assert handle("cancel")[0] == 200
     assert handle("submit")[0] == 200
+
+
+def test_der_is_handed_out_as_bytes(
+    handle: Callable[[str], tuple[int, dict[str, list[str]], str]], records: Records
+) -> None:
+    der = b"\x30\x82\x00\xff"
+    pem = f"-----BEGIN CERTIFICATE REQUEST-----\n{base64.b64encode(der).decode()}\n-----END …"
+    handle("submit")
+    records.update("web-2026-11", {"outcome": "ISSUED", "status": "ISSUED", "csr": {"pem": pem}})
+
+    status, headers, text = handle("csr")
+
+    assert (status, headers["Content-Type"]) == (200, ["application/pkcs10"])
+    assert base64.b64decode(text) == der
 
 
 def test_every_sample_is_one_of_a_route() -> None:
