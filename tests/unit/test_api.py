@@ -388,6 +388,10 @@ def test_der_is_handed_out_as_bytes(
     assert base64.b64decode(text) == der
 
 
+def test_the_readme_s_request_is_the_sample_s() -> None:
+    assert json.loads((ROOT / "events/request.json").read_text()) == body()
+
+
 def test_every_sample_is_one_of_a_route() -> None:
     drawn = json.loads((ROOT / "docs/openapi.json").read_text())["paths"]
 
