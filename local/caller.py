@@ -47,6 +47,10 @@ class Caller:
         self.arn: str = iam.get_user(UserName=name)["User"]["Arn"]
         key = iam.create_access_key(UserName=name)["AccessKey"]
         self.access_key: str = key["AccessKeyId"]
+        self.environment = {
+            "AWS_ACCESS_KEY_ID": key["AccessKeyId"],
+            "AWS_SECRET_ACCESS_KEY": key["SecretAccessKey"],
+        }
         self.signature = Signature(key["AccessKeyId"], key["SecretAccessKey"])
         self._url = stack.api_url
 

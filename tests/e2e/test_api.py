@@ -1,8 +1,12 @@
 """The HTTP API on the deployed stack: who may call it, what it answers, and cancelling."""
 
 import base64
+import json
+import os
+import subprocess
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +18,7 @@ from schemathesis.config import SchemathesisConfig
 from countersign import csr
 from local.caller import Caller, Signature
 from local.draw_openapi import FILE as OPENAPI
-from local.stack import Stack
+from local.stack import REGION, ROOT, Stack
 from tests.e2e.case import (
     Act,
     Case,
@@ -32,6 +36,7 @@ from tests.e2e.case import (
 
 pytestmark = pytest.mark.e2e
 
+README = ROOT / "README.md"
 KEY = "/v1/key"
 ATTRIBUTES = "/v1/key/attributes"
 CSR = "/v1/certificate/request"
@@ -509,6 +514,34 @@ def test_health_says_what_the_tsb_is_or_what_is_wrong(stack: Stack, user: Caller
     assert ill.status_code == 503
     assert "TsbUnavailableError" in ill.json()["detail"]
     assert ill.headers["Content-Type"] == "application/problem+json"
+
+
+# What the README shows ---------------------------------------------------------------------------
+
+
+def test_the_commands_of_the_readme_work(stack: Stack, user: Caller, tmp_path: Path) -> None:
+    section = README.read_text().partition("\n## The HTTP API\n")[2]
+    commands = section.partition("```sh\n")[2].partition("```")[0]
+    commands = commands.replace("<ApiUrl>", stack.api_url).replace("<region>", REGION)
+    commands = commands.replace("--output web.der", f"--output {tmp_path / 'web.der'}")
+
+    ran = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", commands],
+        cwd=README.parent,
+        env={**os.environ, **user.environment},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+
+    answers = [json.loads(text) for text in ran.stdout.replace("}{", "}\n{").splitlines()]
+    posted, listed, shown, cancelled, healthy = answers
+    assert posted["enrollmentId"] == shown["enrollmentId"] == "web-2026-11"
+    assert "web-2026-11" in [one["enrollmentId"] for one in listed["enrollments"]]
+    assert json.loads((tmp_path / "web.der").read_text())["status"] == 409  # not yet issued
+    assert cancelled["status"] == "CANCELLING"
+    assert healthy["status"] == "ok"
 
 
 # The whole of docs/openapi.json ------------------------------------------------------------------
