@@ -63,6 +63,7 @@ def _moment(name: str, description: str) -> Query:
         " caller, with the same body is the same enrollment."
     ),
     operation_id="submitEnrollment",
+    tags=["Enrollments"],
     openapi_extensions={"requestBody": REQUEST_BODY},
     responses=_responses(
         {
@@ -99,6 +100,7 @@ def submit(
     "/enrollments",
     summary="List enrollments, newest first",
     operation_id="listEnrollments",
+    tags=["Enrollments"],
     responses=_responses({200: _with(m.EnrollmentList, "One page.")}, 422, 503),
 )
 def enrollments(
@@ -126,6 +128,7 @@ def enrollments(
     "/enrollments/<id>",
     summary="How an enrollment stands",
     operation_id="getEnrollment",
+    tags=["Enrollments"],
     responses=_responses({200: _with(m.Enrollment, "The enrollment.")}, 404, 422, 503),
 )
 def enrollment(id: EnrollmentId) -> Response[Any]:
@@ -139,6 +142,7 @@ def enrollment(id: EnrollmentId) -> Response[Any]:
     summary="The issued CSR",
     description=f"PEM, or DER where `{api.DER}` is the first type that Accept names.",
     operation_id="getCsr",
+    tags=["Enrollments"],
     responses=_responses(
         {
             200: {
@@ -166,6 +170,7 @@ def csr(id: EnrollmentId):  # type: ignore[no-untyped-def]  # Powertools would r
     summary="Cancel an enrollment",
     description="At the TSB at once; never issued afterwards. The workflow ends at its next look.",
     operation_id="cancelEnrollment",
+    tags=["Enrollments"],
     responses=_responses(
         {
             202: _with(m.Enrollment, "Cancelled; the workflow is about to end."),
@@ -191,6 +196,7 @@ def cancel(id: EnrollmentId) -> Response[Any]:
     "/health",
     summary="Whether the TSB can be reached and used",
     operation_id="getHealth",
+    tags=["Health"],
     responses=_responses({200: _with(m.Health, "It can.")}, 503),
 )
 def health() -> Response[Any]:

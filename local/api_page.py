@@ -23,19 +23,25 @@ HANDED_BACK = ("Content-Type", "Location")
 TIMEOUT_SECONDS = 30
 
 
-def page() -> bytes:
-    """Swagger UI, all of it in one file: nothing is fetched from elsewhere."""
+def shown() -> str:
+    """docs/openapi.json, of this stack and without the signature, which is put on here."""
     spec = json.loads(OPENAPI.read_text())
     spec["servers"] = [{"url": "/v1", "description": "this stack; calls are signed on the way"}]
     del spec["security"], spec["components"]["securitySchemes"]
+    return json.dumps(spec)
+
+
+def page() -> bytes:
+    """Swagger UI, all of it in one file: nothing is fetched from elsewhere."""
     assets = resources.files(swagger_ui)
-    return generate_swagger_html(
-        spec=json.dumps(spec).replace("</", "<\\/"),
+    html = generate_swagger_html(
+        spec=shown().replace("</", "<\\/"),
         swagger_js=(assets / "swagger-ui-bundle.min.js").read_text(),
         swagger_css=(assets / "swagger-ui.min.css").read_text(),
         swagger_base_url="",
         oauth2_config=None,
-    ).encode()
+    )
+    return html.replace("<title>Swagger UI</title>", "<title>Countersign API</title>").encode()
 
 
 class Server(ThreadingHTTPServer):
@@ -57,7 +63,9 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         """The page or a call of the API."""
-        if self.path.partition("?")[0] == "/":
+        if self.path == "/?format=json":  # the page's own link
+            self._answer(200, {"Content-Type": "application/json"}, shown().encode())
+        elif self.path.partition("?")[0] == "/":
             self._answer(200, {"Content-Type": "text/html; charset=utf-8"}, self.server.page)
         else:
             self._pass_on()

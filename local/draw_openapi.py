@@ -13,6 +13,7 @@ from functions.api import PROBLEM, app
 
 ROOT = Path(__file__).parents[1]
 FILE = ROOT / "docs/openapi.json"
+EXAMPLE = ROOT / "events/request.json"
 SERVER = {
     "url": "https://{apiId}.execute-api.{region}.amazonaws.com/v1",
     "description": "The stack's output ApiUrl.",
@@ -43,6 +44,7 @@ def openapi() -> dict[str, Any]:
             description=project["description"],
         )
     )
+    example = json.loads(EXAMPLE.read_text())
     drawn["servers"] = [SERVER]
     drawn["security"] = [{"sigv4": []}]
     drawn["components"]["securitySchemes"] = {"sigv4": SIGNED}
@@ -57,7 +59,11 @@ def openapi() -> dict[str, Any]:
             }
             for parameter in operation.get("parameters", []):
                 _drop_null(parameter["schema"])
+                if parameter["in"] == "path":
+                    parameter["example"] = example["enrollmentId"]
             operation["responses"] = dict(sorted(operation["responses"].items()))
+    asked = drawn["paths"]["/enrollments"]["post"]["requestBody"]["content"]["application/json"]
+    asked["example"] = example
     drawn["paths"] = dict(sorted(drawn["paths"].items()))
     _drop_powertools_own(drawn)
     _drop_titles(drawn["paths"])
