@@ -18,7 +18,9 @@ FUNCTIONS = sorted((ROOT / "functions").glob("*.py"))
 ROUTER = ROOT / "functions/api.py"
 
 # What each module may know of its siblings: data flows from the edge to the vocabulary.
-LOWER_FIRST = ["errors", "settings", "models", "polling", "csr", "tsb", "policy", "request"]
+LOWER_FIRST = [
+    "errors", "settings", "models", "polling", "csr", "tsb", "policy", "request", "claim", "cancel",
+]  # fmt: skip
 
 
 def imports(file: Path) -> set[str]:
@@ -67,7 +69,12 @@ def test_only_settings_reads_the_environment() -> None:
 
 @pytest.mark.parametrize("module", LOWER_FIRST)
 def test_imports_run_one_way(module: str) -> None:
-    above = set(LOWER_FIRST[LOWER_FIRST.index(module) + 1 :]) | {"enrollment", "outcome", "aws"}
+    above = set(LOWER_FIRST[LOWER_FIRST.index(module) + 1 :]) | {
+        "enrollment",
+        "outcome",
+        "api",
+        "aws",
+    }
     names = imports(CORE / f"{module}.py")
 
     assert not {f"countersign.{name}" for name in above} & names

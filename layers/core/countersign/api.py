@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from countersign.tsb import TsbClient
 
 MAX_BODY_BYTES = 128 * 1024  # twice that is the limit of an execution's input
+MAX_FINDINGS = 100  # of one refusal; more say nothing new, and an answer has its limit too
 APPROVALS = "TSB_ENGINE"  # the licence's flag without which TSB asks nobody
 RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
 EVER = ("0001-01-01T00:00:00Z", "9999-12-31T23:59:59Z")
@@ -414,7 +415,9 @@ def problem(error: Exception, *, instance: str, enrollment_id: str | None) -> m.
         error=name,
         action=action,
         enrollment_id=enrollment_id,
-        errors=tuple(m.Finding(field=field, detail=text) for field, text in findings),
+        errors=tuple(
+            m.Finding(field=field, detail=text) for field, text in findings[:MAX_FINDINGS]
+        ),
     )
 
 
