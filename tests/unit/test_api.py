@@ -189,6 +189,7 @@ def test_an_execution_takes_over_what_the_api_has_claimed_and_who_asked(
     submit: Submit, records: Records
 ) -> None:
     submit()
+    records.update("web-2026-11", {"attempt": 2})
     request = m.EnrollmentRequest.read(body())
     taking = claim.initial_record(
         "web-2026-11", body(), request, m.Origin(), execution_arn=f"{ARN}web-2026-11-1"
@@ -197,6 +198,7 @@ def test_an_execution_takes_over_what_the_api_has_claimed_and_who_asked(
     record, own = claim.claim(taking, records)
 
     assert own
+    assert record["attempt"] == 2
     assert record["executionArn"] == f"{ARN}web-2026-11-1"
     assert (records.get("web-2026-11") or {})["origin"]["principal"] == JOHN.principal
 
