@@ -2,6 +2,7 @@
 
 import json
 from typing import Any
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
 import requests
 from botocore.auth import SigV4Auth
@@ -26,6 +27,10 @@ class Signature(requests.auth.AuthBase):
 
     def __call__(self, call: requests.PreparedRequest) -> requests.PreparedRequest:
         """Sign a call that is about to be sent."""
+        # Encoded as the signature has it, not as browsers do: `:` and `!` too.
+        parts = urlsplit(str(call.url))
+        query = urlencode(parse_qsl(parts.query, keep_blank_values=True), quote_via=quote)
+        call.url = urlunsplit(parts._replace(query=query))
         # Only what is in the request for certain: requests adds more headers on the way.
         headers = {k: v for k, v in call.headers.items() if k.lower() == "content-type"}
         signed = AWSRequest(str(call.method), str(call.url), headers, call.body)

@@ -38,7 +38,7 @@ os.environ.setdefault("MINISTACK_REGION", os.environ.get("AWS_DEFAULT_REGION", "
 
 from ministack import app  # noqa: E402
 from ministack.core import iam_evaluator, lambda_runtime  # noqa: E402
-from ministack.services import eventbridge, lambda_svc, stepfunctions  # noqa: E402
+from ministack.services import apigateway_v1, eventbridge, lambda_svc, stepfunctions  # noqa: E402
 
 
 def class_names() -> None:
@@ -181,6 +181,26 @@ def archives() -> None:
     )
 
 
+def api_extensions() -> None:
+    """AWS reads binary media types and gateway responses from an API's OpenAPI body.
+
+    MiniStack knows both, from calls of their own, and leaves them out where it reads the body.
+    """
+    read = apigateway_v1._import_rest_api
+    assert "binary-media" not in inspect.getsource(apigateway_v1), "MiniStack changed: review"
+
+    def read_all(spec, base_data=None):
+        api_id = read(spec, base_data)
+        types = spec.get("x-amazon-apigateway-binary-media-types", [])
+        apigateway_v1._rest_apis[api_id]["binaryMediaTypes"] = types
+        for kind, answer in spec.get("x-amazon-apigateway-gateway-responses", {}).items():
+            status, _, body = apigateway_v1._put_gateway_response(api_id, kind, answer)
+            assert status == 201, body
+        return api_id
+
+    apigateway_v1._import_rest_api = read_all
+
+
 def secure_loopback() -> None:
     """AWS's endpoints speak https; MiniStack speaks http on loopback, where nobody listens in.
 
@@ -246,6 +266,7 @@ SHIMS = (
     idempotent_start,
     universal_schedule,
     archives,
+    api_extensions,
     secure_loopback,
     bounded_workers,
     clean_interpreter,

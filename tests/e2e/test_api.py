@@ -42,7 +42,7 @@ ATTRIBUTES = "/v1/key/attributes"
 CSR = "/v1/certificate/request"
 REQUEST = "/v1/request/{id}"
 DELETE_KEY = "/v1/key/deleteKey"
-MEANWHILE_SECONDS = 8  # that TSB takes for an answer, so that somebody can cancel meanwhile
+MEANWHILE_SECONDS = 15  # that TSB takes for an answer, so that somebody can cancel meanwhile
 DAY_SECONDS = 86_400
 
 
@@ -298,7 +298,7 @@ def test_cancelled_during_a_state(ran: Ran, state: str) -> None:
 
     assert_cancelled(run)
     assert run.count("POST", CSR) == (0 if state == "CreateKey" else 1)
-    assert run.count("DELETE", REQUEST) <= 1
+    assert run.count("DELETE", REQUEST) <= 2  # one of CancelRequest, one of PollRequest
 
 
 def test_what_is_cancelled_is_never_issued_even_where_the_tsb_has_executed(ran: Ran) -> None:
@@ -439,7 +439,7 @@ def test_unsigned_and_wrongly_signed_calls_are_refused(stack: Stack, user: Calle
         ("[]", {}, 422, "request"),
         ('{"csr": {}, "surprise": 1}', {}, 422, "request.key"),
         ('{"enrollmentId": "label#mine"}', {}, 422, "request.enrollmentId"),
-        ("{}", {"Idempotency-Key": "x" * 300}, 422, "header.Idempotency-Key"),
+        ("{}", {"Idempotency-Key": "x" * 300}, 422, "header.idempotency-key"),
     ],
     ids=lambda value: str(value)[:20],
 )
@@ -546,8 +546,11 @@ def test_the_commands_of_the_readme_work(stack: Stack, user: Caller, tmp_path: P
 
 # The whole of docs/openapi.json ------------------------------------------------------------------
 
-SCHEMA = schemathesis.openapi.from_path(
-    OPENAPI,
+DRAWN = json.loads(OPENAPI.read_text())
+# Every call is signed on its way out; what unsigned calls get has its own test above.
+del DRAWN["security"]
+SCHEMA = schemathesis.openapi.from_dict(
+    DRAWN,
     config=SchemathesisConfig.from_dict(
         {
             # JSON Schema cannot say all that a request must be (a quorum that can be reached, a key

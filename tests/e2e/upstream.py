@@ -10,7 +10,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "local"))
 
 import emulator
 from ministack.core import iam_evaluator, lambda_runtime
-from ministack.services import eventbridge, iam, lambda_svc, stepfunctions
+from ministack.services import apigateway_v1, eventbridge, iam, lambda_svc, stepfunctions
 from ministack.services.cloudformation import provisioners
 
 WAITING = {"StartAt": "Wait", "States": {"Wait": {"Type": "Wait", "Seconds": 60, "End": True}}}
@@ -47,6 +47,12 @@ def universal_schedule() -> bool:
 
 def archives() -> bool:
     return "AWS::Events::Archive" not in provisioners._RESOURCE_HANDLERS
+
+
+def api_extensions() -> bool:
+    spec = {"openapi": "3.0.1", "x-amazon-apigateway-binary-media-types": ["application/pkcs10"]}
+    made = apigateway_v1._import_rest_api(spec)
+    return not apigateway_v1._rest_apis[made].get("binaryMediaTypes")
 
 
 def secure_loopback() -> bool:

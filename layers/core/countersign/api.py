@@ -234,8 +234,8 @@ def enrollments(
     Raises:
         ProblemError: 422, a moment or a token that means nothing.
     """
-    first = _moment("query.from", since) if since else EVER[0]
-    last = _moment("query.to", until) if until else EVER[1]
+    first = _moment("query.from", since) if since is not None else EVER[0]
+    last = _moment("query.to", until) if until is not None else EVER[1]
     if first > last:
         return m.EnrollmentList(enrollments=(), next=None)
     found, ended = records.newest(
@@ -244,7 +244,7 @@ def enrollments(
         since=first,
         until=last,
         limit=limit,
-        after=_place(token, first, last) if token else None,
+        after=_place(token, first, last) if token is not None else None,
     )
     return m.EnrollmentList(
         enrollments=tuple(summary(record, base) for record in found),
