@@ -177,7 +177,7 @@ def test_the_api_can_be_private_and_then_refuses_every_other_way_in() -> None:
     assert private[0] == "ApiIsPrivate"
     assert private[1]["Effect"] == "Deny"
     assert private[1]["Condition"] == {
-        "StringNotEquals": {"aws:SourceVpce": {"Ref": "ApiVpcEndpointIds"}}
+        "StringNotEquals": {"aws:SourceVpce": {"Fn::Split": [",", {"Ref": "ApiVpcEndpointIds"}]}}
     }
 
 
@@ -185,7 +185,7 @@ def test_other_accounts_may_call_the_api_where_a_parameter_names_them() -> None:
     others = API["Auth"]["ResourcePolicy"]["CustomStatements"][1]["Fn::If"]
 
     assert others[0] == "ApiHasOtherCallers"
-    assert others[1]["Principal"] == {"AWS": {"Ref": "ApiCallerAccounts"}}
+    assert others[1]["Principal"] == {"AWS": {"Fn::Split": [",", {"Ref": "ApiCallerAccounts"}]}}
 
 
 def test_the_api_is_throttled_and_logs_who_called_but_not_what() -> None:
@@ -195,6 +195,7 @@ def test_the_api_is_throttled_and_logs_who_called_but_not_what() -> None:
     assert methods["LoggingLevel"] == "OFF"
     assert "$context.identity.userArn" in API["AccessLogSetting"]["Format"]
     assert json.loads(API["AccessLogSetting"]["Format"])
+    assert RESOURCES["EnrollmentsApi"]["DependsOn"] == "ApiGatewayAccount"
 
 
 def test_what_the_gateway_refuses_by_itself_is_problem_details_too() -> None:
