@@ -59,6 +59,8 @@ def openapi() -> dict[str, Any]:
             }
             for parameter in operation.get("parameters", []):
                 _drop_null(parameter["schema"])
+                if parameter["in"] == "header":  # Powertools writes it small
+                    parameter["name"] = parameter["name"].title()
                 if parameter["in"] == "path":
                     parameter["example"] = example["enrollmentId"]
             operation["responses"] = dict(sorted(operation["responses"].items()))
