@@ -17,6 +17,7 @@ from countersign.errors import AwsCallError
 from countersign.settings import settings
 
 JSON, PROBLEM = "application/json", "application/problem+json"
+TSB_TIMEOUT_SECONDS = 8  # twice, with connecting, below the 29 s that API Gateway waits
 REASONS = {
     400: "The body is no JSON.",
     404: "There is no such enrollment.",
@@ -200,7 +201,9 @@ def cancel(id: EnrollmentId) -> Response[Any]:
     responses=_responses({200: _with(m.Health, "It can.")}, 503),
 )
 def health() -> Response[Any]:
-    return Response(HTTPStatus.OK, JSON, api.health(stack.tsb()).model_dump_json())
+    return Response(
+        HTTPStatus.OK, JSON, api.health(stack.tsb(TSB_TIMEOUT_SECONDS)).model_dump_json()
+    )
 
 
 def _bad_parameters(error: RequestValidationError) -> Response[Any]:

@@ -52,17 +52,22 @@ def cancel_request(enrollment_id: str) -> None:
 
 
 @cache
-def tsb() -> "TsbClient":
-    """The TSB; a role's secret is read when a call needs the role, so only if it is allowed."""
+def tsb(read_timeout_seconds: int | None = None) -> "TsbClient":
+    """The TSB; a role's secret is read when a call needs the role, so only if it is allowed.
+
+    Args:
+        read_timeout_seconds: where somebody waits who will not wait for the client's own.
+    """
     # Here, because most calls of the API need no TSB, and a person waits for them.
     from countersign.aws import secrets  # noqa: PLC0415
-    from countersign.tsb import Role, TsbClient  # noqa: PLC0415
+    from countersign.tsb import READ_TIMEOUT_SECONDS, Role, TsbClient  # noqa: PLC0415
 
     return TsbClient(
         settings().tsb_url,
         credentials=lambda role: secrets.credentials(settings().secret_arns[role]),
         tls=secrets.tls(settings().secret_arns["clientTls"]),
         certificate_role=Role(settings().certificate_role),
+        read_timeout_seconds=read_timeout_seconds or READ_TIMEOUT_SECONDS,
     )
 
 
