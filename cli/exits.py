@@ -1,0 +1,70 @@
+"""How a command ends: its exit code, and what a person reads when it did not go well."""
+
+from enum import IntEnum
+from typing import Any
+
+
+class Exit(IntEnum):
+    """The exit codes, the same for every command. A script's contract: never renumbered."""
+
+    OK = 0
+    DEFECT = 1
+    USAGE = 2
+    REJECTED = 3
+    EXPIRED = 4
+    CANCELLED = 5
+    FAILED = 6
+    PENDING = 7
+    REFUSED = 8
+    ACCESS = 9
+    NETWORK = 10
+    INTERRUPTED = 130
+
+
+MEANINGS = {
+    Exit.OK: "issued, or the command did what it says",
+    Exit.DEFECT: "a defect in countersign itself",
+    Exit.USAGE: "the command or its file cannot be read",
+    Exit.REJECTED: "too many approvers declined",
+    Exit.EXPIRED: "the window closed before enough had approved",
+    Exit.CANCELLED: "cancelled",
+    Exit.FAILED: "a fault; somebody must look",
+    Exit.PENDING: "not ended yet",
+    Exit.REFUSED: "the request was refused: invalid, a conflict, or an unknown id",
+    Exit.ACCESS: "no credentials, not allowed, or no such stack",
+    Exit.NETWORK: "the API cannot be reached, or answers with a fault of its own",
+    Exit.INTERRUPTED: "interrupted with Ctrl-C; the enrollment goes on",
+}
+
+
+def of_status(status: str) -> Exit:
+    """The exit code that says how an enrollment stands. A status nobody knows is not an end."""
+    if status == "ISSUED":
+        return Exit.OK
+    ends = (Exit.REJECTED, Exit.EXPIRED, Exit.CANCELLED, Exit.FAILED)
+    return next((code for code in ends if code.name == status), Exit.PENDING)
+
+
+class CommandError(Exception):
+    """A command cannot do what it was asked.
+
+    Args:
+        message: what is the matter, on one line; never a secret.
+        action: what the reader should do next.
+        code: the exit code.
+        problem: the API's problem document (RFC 9457), where it sent one.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        action: str,
+        code: Exit,
+        problem: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.action = action
+        self.code = code
+        self.problem = problem

@@ -1,0 +1,154 @@
+"""`countersign`, the people's command line. Installed with the project, never deployed.
+
+Each command is a function of the module that its concern has; this one only gathers them, and
+turns what went wrong into two lines and an exit code.
+"""
+
+import json
+import os
+import sys
+from importlib.metadata import version
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from cli import enrollments, view
+from cli.exits import MEANINGS, CommandError, Exit
+from countersign.errors import CountersignError
+
+ENROLLMENTS = "Enrollments"
+DEBUG = "COUNTERSIGN_DEBUG"  # set to 1 it shows the traceback of a defect
+
+
+def examples(*commands: str) -> str:
+    """The end of a command's help: what to paste."""
+    lines = "\n".join(commands)
+    return f"**Examples**\n\n```sh\n{lines}\n```"
+
+
+EXIT_CODES = "**Exit codes**\n\n" + "\n".join(
+    f"- {code.value}: {meaning}" for code, meaning in MEANINGS.items()
+)
+
+
+class Commands(TyperGroup):
+    """All commands: none of them ends in a traceback."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command; what it raises becomes two lines and an exit code."""
+        try:
+            return super().invoke(ctx)
+        except CommandError as error:
+            _tell(error)
+            raise typer.Exit(error.code) from None
+        except CountersignError as error:
+            refused = CommandError(error.message, action=error.action, code=Exit.REFUSED)
+            _tell(refused, field=error.field)
+            raise typer.Exit(refused.code) from None
+
+
+def _tell(error: CommandError, **more: Any) -> None:
+    if "--json" in sys.argv:
+        told = {"message": error.message, "action": error.action, "exitCode": int(error.code)}
+        print(json.dumps({**(error.problem or {}), **told, **more}, indent=2), file=sys.stderr)
+    else:
+        view.console(error=True).print(view.trouble(error.message, error.action), soft_wrap=True)
+
+
+app = typer.Typer(
+    name="countersign",
+    cls=Commands,
+    help="Certificate signing requests for keys in an HSM, signed after a quorum of people agreed.",
+    epilog="\n\n".join(
+        [
+            examples(
+                "countersign submit request.json --watch",
+                "countersign status web-2026-11 --watch",
+                "countersign csr web-2026-11 > web.csr",
+                "countersign list --status pending",
+            ),
+            "Credentials, profile and region are those of the aws command line.",
+            EXIT_CODES,
+        ]
+    ),
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command(
+    rich_help_panel=ENROLLMENTS,
+    epilog=examples(
+        "countersign submit request.json --watch --timeout 12h",
+        "countersign submit create-key.json csr-request.json --id web-2026-11 --reason OPS-42",
+        "jq '.reason = \"OPS-42\"' request.json | countersign submit - --json",
+    ),
+)(enrollments.submit)
+app.command(
+    rich_help_panel=ENROLLMENTS,
+    epilog=examples(
+        "countersign status web-2026-11",
+        "countersign status web-2026-11 --watch --timeout 12h && countersign csr web-2026-11",
+        "countersign status web-2026-11 --json | jq -r '.approvals[] | .name, .decision'",
+    ),
+)(enrollments.status)
+app.command(
+    rich_help_panel=ENROLLMENTS,
+    epilog=examples(
+        "countersign csr web-2026-11 > web.csr",
+        "countersign csr web-2026-11 | openssl req -noout -subject -verify",
+        "countersign csr web-2026-11 --der --out web.der",
+    ),
+)(enrollments.csr)
+app.command(
+    rich_help_panel=ENROLLMENTS,
+    epilog=examples(
+        "countersign cancel web-2026-11",
+        "countersign cancel web-2026-11 --yes && countersign status web-2026-11 --watch",
+    ),
+)(enrollments.cancel)
+app.command(
+    "list",
+    rich_help_panel=ENROLLMENTS,
+    epilog=examples(
+        "countersign list",
+        "countersign list --status pending",
+        "countersign list --status failed --since 7d --json | jq -r '.enrollments[].enrollmentId'",
+    ),
+)(enrollments.list_)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(version("countersign"))
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    _: Annotated[
+        bool,
+        typer.Option("--version", callback=_version, is_eager=True, help="Print the version."),
+    ] = False,
+) -> None:
+    """Certificate signing requests for keys in an HSM, signed after a quorum of people agreed."""
+
+
+def run() -> None:
+    """The console script."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="replace")  # type: ignore[union-attr]  # a ? beats a traceback
+    try:
+        app()
+    except Exception as error:
+        if os.environ.get(DEBUG):
+            raise
+        _tell(
+            CommandError(
+                f"a defect in countersign: {type(error).__name__}: {error}",
+                action=f"Report it, with what the same command prints under {DEBUG}=1.",
+                code=Exit.DEFECT,
+            )
+        )
+        sys.exit(Exit.DEFECT)

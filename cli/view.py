@@ -1,0 +1,325 @@
+"""What people see: an enrollment, a list of them, one line about one, an error.
+
+Pure: documents of the API in, things that rich can print out. Text from elsewhere (names, labels,
+reasons) is never read as markup, and what would steer a terminal is replaced.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from rich.console import Console, Group, RenderableType
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+type Json = dict[str, Any]
+
+PIPE_WIDTH = 200  # where nobody looks, nothing is folded
+BAR_WIDTH = 24
+UNPRINTABLE = "\N{REPLACEMENT CHARACTER}"
+
+STATUS_STYLES = {
+    "ISSUED": "bold green",
+    "REJECTED": "bold red",
+    "FAILED": "bold red",
+    "EXPIRED": "bold yellow",
+    "CANCELLED": "bold yellow",
+    "CANCELLING": "yellow",
+    "PENDING": "bold cyan",
+}
+STAGES = {
+    "AcceptEnrollment": "accepted",
+    "CreateKey": "creating the key",
+    "RequestCsr": "asking for the CSR",
+    "PollRequest": "waiting for the approvers",
+    "StoreCsr": "verifying and storing the CSR",
+    "DiscardKey": "discarding the key",
+    "CloseEnrollment": "closing",
+}
+UNDECIDED = ("outstanding", "none")
+DECISIONS = {  # sign, style
+    "approved": ("✓", "green"),
+    "declined": ("✗", "red"),
+    "outstanding": ("·", "cyan"),
+    "none": (" ", "dim"),
+}
+
+
+def console(*, error: bool = False) -> Console:
+    """Standard output, or standard error, of this moment."""
+    made = Console(stderr=error, highlight=False, emoji=False, markup=False)
+    if not made.is_terminal:
+        made.width = PIPE_WIDTH
+    return made
+
+
+def clean(value: object) -> str:
+    """One printable line: no control, escape or direction-changing characters."""
+    return "".join(letter if letter.isprintable() else UNPRINTABLE for letter in str(value))
+
+
+def trouble(message: str, action: str) -> Text:
+    """An error in two lines: what, and what to do."""
+    return Text.assemble(
+        ("error  ", "bold red"), clean(message), "\n", ("       ", ""), (clean(action), "dim")
+    )
+
+
+# One enrollment --------------------------------------------------------------------------------
+
+
+def enrollment(document: Json, now: datetime) -> Group:
+    """All that a person wants to know about one enrollment, approvers by name."""
+    facts = Table.grid(padding=(0, 2))
+    facts.add_column(style="dim", no_wrap=True)
+    facts.add_column(overflow="fold")
+    for name, value in _facts(document, now):
+        facts.add_row(name, value)
+    return Group(_headline(document), facts)
+
+
+def line(document: Json) -> str:
+    """The same in one line, for logs; two are equal when nothing happened in between."""
+    ended = bool(document.get("outcome"))
+    closes = (document.get("times") or {}).get("windowEnds")
+    said = [
+        f"{decision}: {_names(document, decision)}"
+        for decision in ("approved", "declined", "outstanding")
+        if any(one["decision"] == decision for one in _people(document))
+    ]
+    parts = [document["enrollmentId"], document["status"], ending(document), *said]
+    return clean("  ".join([*parts, *([f"closes {closes}"] if closes and not ended else [])]))
+
+
+def ending(document: Json) -> str:
+    """How it ended and why, as a sentence; how it goes on where it has not."""
+    return ENDINGS.get(document["status"], _doing)(document)
+
+
+def _rejected(document: Json) -> str:
+    return f"declined by {_names(document, 'declined')}{_missing(document)}"
+
+
+def _expired(document: Json) -> str:
+    silent = [one["name"] for one in _people(document) if one["decision"] in UNDECIDED]
+    return f"no answer in time from {', '.join(silent) or 'nobody on record'}{_missing(document)}"
+
+
+def _cancelled(document: Json) -> str:
+    by = (document.get("cancel") or {}).get("by")
+    return f"cancelled by {by}" if by else "cancelled at the TSB"
+
+
+def _failed(document: Json) -> str:
+    error = document.get("error") or {}
+    return f"{error.get('name', 'failed')}: {error.get('message', 'no cause on record')}"
+
+
+ENDINGS: dict[str, Callable[[Json], str]] = {
+    "ISSUED": lambda _: "the CSR is approved, verified and stored",
+    "REJECTED": _rejected,
+    "EXPIRED": _expired,
+    "CANCELLED": _cancelled,
+    "FAILED": _failed,
+    "CANCELLING": lambda _: "cancelled at the TSB; the workflow ends at its next look",
+}
+
+
+def _headline(document: Json) -> Text:
+    status = document["status"]
+    return Text.assemble(
+        (clean(document["enrollmentId"]), "bold"),
+        "  ",
+        (clean(status), STATUS_STYLES.get(status, "bold")),
+        "  ",
+        clean(ending(document)),
+    )
+
+
+def _facts(document: Json, now: datetime) -> Iterator[tuple[str, RenderableType]]:
+    times = document.get("times") or {}
+    error = document.get("error") or {}
+    csr = document.get("csr")
+    yield "key", Text(clean(document.get("keyLabel") or "not created yet"))
+    if document.get("reason"):
+        yield "reason", Text(clean(document["reason"]))
+    yield "asked by", Text(clean(_origin(document.get("origin") or {})))
+    if times.get("accepted"):
+        yield "accepted", _moment(times["accepted"], now)
+    yield from _approvals(document)
+    if times.get("windowEnds") and not document.get("outcome"):
+        yield "window", _window(times, now)
+    elif not document.get("outcome") and times.get("requested"):
+        yield "window", Text("without an end")
+    if times.get("nextLook") and not document.get("outcome"):
+        yield "next look", _due(times["nextLook"], now)
+    if times.get("ended"):
+        yield "ended", _moment(times["ended"], now)
+    if csr:
+        yield "CSR", Text(clean(f"s3://{csr['bucket']}/{csr['key']}"))
+        yield "SHA-256", Text(clean(csr["sha256"]))
+        yield "get it", Text(clean(f"countersign csr {document['enrollmentId']}"), style="bold")
+    if error.get("field"):
+        yield "field", Text(clean(error["field"]))
+    if error.get("errorCode") is not None:
+        yield "TSB says", Text(clean(f"{error['errorCode']} {error.get('reason') or ''}"))
+    if error.get("action"):
+        yield "what to do", Text(clean(error["action"]), style="bold")
+
+
+def _doing(document: Json) -> str:
+    if document.get("outcome"):
+        return ""
+    stage = document.get("stage") or "AcceptEnrollment"
+    if stage == "RequestCsr" and (document.get("times") or {}).get("requested"):
+        stage = "PollRequest"  # asked already, and nobody has decided yet
+    return STAGES.get(stage, stage)
+
+
+def _origin(origin: Json) -> str:
+    who = origin.get("principal") or origin.get("account") or origin.get("id") or ""
+    return " ".join(part for part in (f"door {origin.get('door', '?')}", who) if part)
+
+
+def _approvals(document: Json) -> Iterator[tuple[str, RenderableType]]:
+    """The policy's groups with their people, and what each has said."""
+    people = {one["name"]: one for one in _people(document)}
+    tokens = (document.get("policy") or {}).get("tokens") or ()
+    shown: set[str] = set()
+    heading = "approvals"
+    for index, token in enumerate(tokens):
+        for group in token.get("groups") or ():
+            names = list(group["approvers"])
+            shown |= set(names)
+            have = sum((people.get(name) or {}).get("decision") == "approved" for name in names)
+            alternative = "or " if index else ""
+            yield (
+                heading,
+                Text.assemble(
+                    f"{alternative}{clean(group['name'])} needs {group['quorum']} of {len(names)}, has ",
+                    (str(have), "green" if have >= group["quorum"] else "bold"),
+                ),
+            )
+            heading = ""
+            for name in names:
+                yield "", _person(people.get(name) or {"name": name, "decision": "none"})
+    for name in people.keys() - shown if tokens else ():
+        yield heading, Text.assemble(_person(people[name]), ("  not in the policy", "bold red"))
+    if not tokens:
+        for one in people.values():
+            yield heading, _person(one)
+            heading = ""
+
+
+def _person(one: Json) -> Text:
+    sign, style = DECISIONS.get(one["decision"], ("?", "bold"))
+    word = "" if one["decision"] == "none" else one["decision"]
+    return Text.assemble(
+        (f"{sign} ", style), clean(one["name"]), ("  " + clean(word) if word else "", style)
+    )
+
+
+def _window(times: Json, now: datetime) -> RenderableType:
+    ends = _read(times["windowEnds"])
+    began = _read(times.get("requested") or times["accepted"])
+    left = ends - now
+    if left <= timedelta(0):
+        return Text.assemble(("closed", "yellow"), f" at {_clock(ends, now)}")
+    style = "yellow" if left < (ends - began) / 5 else "cyan"
+    bar = ProgressBar(
+        total=(ends - began).total_seconds(),
+        completed=max(0.0, (now - began).total_seconds()),
+        width=BAR_WIDTH,
+        complete_style=style,
+        finished_style=style,
+    )
+    row = Table.grid(padding=(0, 1))
+    row.add_row(
+        bar, Text.assemble("closes in ", (_span(left), f"bold {style}"), f" ({_clock(ends, now)})")
+    )
+    return row
+
+
+def _due(moment: str, now: datetime) -> Text:
+    left = _read(moment) - now
+    return Text("due" if left <= timedelta(0) else f"in {_span(left)}")
+
+
+def _moment(moment: str, now: datetime) -> Text:
+    then = _read(moment)
+    return Text.assemble(_clock(then, now), (f"  {_span(now - then)} ago", "dim"))
+
+
+def _missing(document: Json) -> str:
+    """What the quorum still lacked, of the groups that could not be reached."""
+    people = {one["name"]: one["decision"] for one in _people(document)}
+    lacking = []
+    for token in (document.get("policy") or {}).get("tokens") or ():
+        for group in token.get("groups") or ():
+            have = sum(people.get(name) == "approved" for name in group["approvers"])
+            if have < group["quorum"]:
+                lacking.append(f"{group['name']} has {have} of the {group['quorum']} it needs")
+    return f"; {', '.join(lacking)}" if lacking else ""
+
+
+def _people(document: Json) -> list[Json]:
+    return list(document.get("approvals") or ())
+
+
+def _names(document: Json, decision: str) -> str:
+    names = [one["name"] for one in _people(document) if one["decision"] == decision]
+    return ", ".join(names) or "nobody on record"
+
+
+# Many ------------------------------------------------------------------------------------------
+
+
+def listing(documents: Iterable[Json], now: datetime) -> Table:
+    """One row each."""
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for heading in ("id", "status", "", "key", "accepted", "closes / ended", "asked by"):
+        table.add_column(heading, overflow="fold", no_wrap=heading in ("id", "status"))
+    for one in documents:
+        times = one.get("times") or {}
+        end = times.get("ended") or (None if one.get("outcome") else times.get("windowEnds"))
+        table.add_row(
+            Text(clean(one["enrollmentId"]), style="bold"),
+            Text(clean(one["status"]), style=STATUS_STYLES.get(one["status"], "")),
+            Text(clean((one.get("error") or {}).get("name") or _doing(one))),
+            Text(clean(one.get("keyLabel") or "")),
+            Text(_clock(_read(times["accepted"]), now) if times.get("accepted") else ""),
+            Text(_relative(end, now) if end else ""),
+            Text(clean(_origin(one.get("origin") or {}))),
+        )
+    return table
+
+
+# Time ------------------------------------------------------------------------------------------
+
+
+def _read(moment: str) -> datetime:
+    return datetime.fromisoformat(moment).astimezone(UTC)
+
+
+def _relative(moment: str, now: datetime) -> str:
+    left = _read(moment) - now
+    return f"in {_span(left)}" if left > timedelta(0) else f"{_span(-left)} ago"
+
+
+def _clock(moment: datetime, now: datetime) -> str:
+    """The reader's own wall clock; the date only where it is another day."""
+    local, today = moment.astimezone(), now.astimezone()
+    day = "" if local.date() == today.date() else f"{local:%Y-%m-%d} "
+    return f"{day}{local:%H:%M:%S %Z}"
+
+
+def _span(span: timedelta) -> str:
+    """Two units at most: `6 d 3 h`, `41 min 12 s`."""
+    seconds = max(0, round(span.total_seconds()))
+    units = (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1))
+    for (name, size), (small, less) in zip(units, (*units[1:], ("", 0)), strict=True):
+        if seconds >= size and less:
+            rest = seconds % size // less
+            return f"{seconds // size} {name}" + (f" {rest} {small}" if rest else "")
+    return f"{seconds} s"

@@ -1,0 +1,131 @@
+"""Looking at an enrollment until it has ended: live on a terminal, a line or document elsewhere."""
+
+import json
+import time
+from collections.abc import Callable
+from typing import Any, Protocol, Self
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.text import Text
+
+from cli import view
+from cli.exits import CommandError, Exit
+from countersign.models import now
+
+type Json = dict[str, Any]
+
+FIRST_PAUSE_SECONDS = 2  # keys are made in seconds
+LAST_PAUSE_SECONDS = 30  # people decide in minutes
+GROWTH = 0.05  # the next pause as a share of the time watched so far
+FRAMES_PER_SECOND = 4
+
+
+class Display(Protocol):
+    """Where a watch shows what it sees."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def show(self, document: Json, trouble: str | None) -> None:
+        """Show how it stands; `trouble` is why the newest look failed, None when it did not."""
+
+
+class LiveDisplay:
+    """A view that counts down by itself between two looks."""
+
+    def __init__(self, console: Console) -> None:
+        self._document: Json | None = None
+        self._trouble: str | None = None
+        self._live = Live(
+            get_renderable=self._frame, console=console, refresh_per_second=FRAMES_PER_SECOND
+        )
+
+    def __enter__(self) -> Self:
+        self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._live.stop()
+
+    def show(self, document: Json, trouble: str | None) -> None:
+        """See Display."""
+        self._document, self._trouble = document, trouble
+        self._live.refresh()
+
+    def _frame(self) -> RenderableType:
+        if self._document is None:
+            return Text("looking …", style="dim")
+        parts: list[RenderableType] = [view.enrollment(self._document, now())]
+        if self._trouble:
+            parts.append(Text(f"looking again: {view.clean(self._trouble)}", style="yellow"))
+        elif not self._document.get("outcome"):
+            parts.append(Text("Ctrl-C stops watching; the enrollment goes on.", style="dim"))
+        return Group(*parts)
+
+
+class LineDisplay:
+    """One line per change: text, or the whole document as JSON."""
+
+    def __init__(self, console: Console, *, as_json: bool) -> None:
+        self._console = console
+        self._json = as_json
+        self._last = ""
+        self._trouble: str | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Nothing to put away."""
+
+    def show(self, document: Json, trouble: str | None) -> None:
+        """See Display."""
+        if trouble and trouble != self._trouble:
+            view.console(error=True).print(f"looking again: {view.clean(trouble)}")
+        self._trouble = trouble
+        text = json.dumps(document) if self._json else view.line(document)
+        if text == self._last:
+            return
+        self._last = text
+        when = "" if self._json else f"{now():%Y-%m-%dT%H:%M:%SZ}  "
+        self._console.file.write(f"{when}{text}\n")
+        self._console.file.flush()
+
+
+def until_ended(
+    look: Callable[[], Json], display: Display, *, timeout_seconds: float | None
+) -> Json:
+    """Look until there is an outcome, or no more time; the newest document.
+
+    A network that fails for a while is waited out; so is an API that has a fault of its own.
+
+    Args:
+        look: reads the document; the first failure, and every refusal, is raised.
+        timeout_seconds: None watches for as long as it takes.
+
+    Raises:
+        CommandError: what `look` raised.
+    """
+    began = time.monotonic()
+    document = look()
+    with display:
+        display.show(document, None)
+        while not document.get("outcome"):
+            watched = time.monotonic() - began
+            pause = min(max(GROWTH * watched, FIRST_PAUSE_SECONDS), LAST_PAUSE_SECONDS)
+            if timeout_seconds is not None:
+                if watched >= timeout_seconds:
+                    break
+                pause = min(pause, timeout_seconds - watched)
+            time.sleep(pause)
+            trouble = None
+            try:
+                document = look()
+            except CommandError as error:
+                if error.code != Exit.NETWORK:
+                    raise
+                trouble = error.message
+            display.show(document, trouble)
+    return document
