@@ -112,10 +112,10 @@ class Api:
         """How an enrollment stands."""
         return self._json("GET", self._path(enrollment_id))
 
-    def csr(self, enrollment_id: str, media_type: str) -> bytes:
+    def csr(self, enrollment_id: str, *, der: bool) -> bytes:
         """The CSR of an issued enrollment, as PEM or DER."""
-        path = f"{self._path(enrollment_id)}/csr"
-        return self._call("GET", path, headers={"Accept": media_type}).content
+        path, accept = f"{self._path(enrollment_id)}/csr", {"Accept": DER if der else PEM}
+        return self._call("GET", path, headers=accept).content
 
     def cancel(self, enrollment_id: str) -> Json:
         """Cancel an enrollment that has no outcome yet; again is no error."""

@@ -24,6 +24,8 @@ type Json = dict[str, Any]
 
 SPANS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
+JSON = "countersign.json"  # key of the context's `meta`: whether --json is on
+
 WHERE = "Where"
 Stack = Annotated[
     str,
@@ -52,9 +54,20 @@ Region = Annotated[
         rich_help_panel=WHERE,
     ),
 ]
+
+
+def _remember(context: typer.Context, value: bool) -> bool:
+    context.meta[JSON] = value  # for what goes wrong later on, see main.py
+    return value
+
+
 AsJson = Annotated[
     bool,
-    typer.Option("--json", help="Print the API's document, for scripts; errors are JSON too."),
+    typer.Option(
+        "--json",
+        callback=_remember,
+        help="Print the API's document, for scripts; errors are JSON too, on standard error.",
+    ),
 ]
 EnrollmentId = Annotated[
     str, typer.Argument(metavar="ID", help="The enrollment id.", show_default=False)
@@ -198,8 +211,6 @@ def csr(
 
     Exit code 7 while it has not ended, and the outcome's where there will never be one.
     """
-    from cli.api import DER, PEM  # noqa: PLC0415  see _api
-
     if as_json and (der or out):
         raise CommandError(
             "--json prints the PEM within its document", action="Leave out --der and --out.",
@@ -211,7 +222,7 @@ def csr(
         )
     api = _api(stack, url, profile, region)
     try:
-        content = api.csr(enrollment_id, DER if der else PEM)
+        content = api.csr(enrollment_id, der=der)
     except CommandError as error:
         raise _without_csr(api, enrollment_id, error) from None
     if as_json:

@@ -40,18 +40,23 @@ class Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except CommandError as error:
-            _tell(error)
+            _tell(error, as_json=ctx.meta.get(enrollments.JSON, False))
             raise typer.Exit(error.code) from None
         except CountersignError as error:
-            refused = CommandError(error.message, action=error.action, code=Exit.REFUSED)
-            _tell(refused, field=error.field)
+            refused = CommandError(
+                error.message,
+                action=error.action,
+                code=Exit.REFUSED,
+                problem={"error": type(error).__name__, "field": error.field},
+            )
+            _tell(refused, as_json=ctx.meta.get(enrollments.JSON, False))
             raise typer.Exit(refused.code) from None
 
 
-def _tell(error: CommandError, **more: Any) -> None:
-    if "--json" in sys.argv:
+def _tell(error: CommandError, *, as_json: bool) -> None:
+    if as_json:
         told = {"message": error.message, "action": error.action, "exitCode": int(error.code)}
-        print(json.dumps({**(error.problem or {}), **told, **more}, indent=2), file=sys.stderr)
+        typer.echo(json.dumps({**(error.problem or {}), **told}, indent=2), err=True)
     else:
         view.console(error=True).print(view.trouble(error.message, error.action), soft_wrap=True)
 
@@ -149,6 +154,7 @@ def run() -> None:
                 f"a defect in countersign: {type(error).__name__}: {error}",
                 action=f"Report it, with what the same command prints under {DEBUG}=1.",
                 code=Exit.DEFECT,
-            )
+            ),
+            as_json=False,
         )
         sys.exit(Exit.DEFECT)

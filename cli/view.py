@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from rich.cells import cell_len, set_cell_size
 from rich.console import Console, Group, RenderableType
 from rich.progress_bar import ProgressBar
 from rich.table import Table
@@ -148,12 +149,8 @@ def _facts(document: Json, now: datetime) -> Iterator[tuple[str, RenderableType]
     if times.get("accepted"):
         yield "accepted", _moment(times["accepted"], now)
     yield from _approvals(document)
-    if times.get("windowEnds") and not document.get("outcome"):
-        yield "window", _window(times, now)
-    elif not document.get("outcome") and times.get("requested"):
-        yield "window", Text("without an end")
-    if times.get("nextLook") and not document.get("outcome"):
-        yield "next look", _due(times["nextLook"], now)
+    if not document.get("outcome") and times.get("requested"):
+        yield from _deadlines(document, times, now)
     if times.get("ended"):
         yield "ended", _moment(times["ended"], now)
     if csr:
@@ -179,50 +176,66 @@ def _doing(document: Json) -> str:
 
 def _origin(origin: Json) -> str:
     who = origin.get("principal") or origin.get("account") or origin.get("id") or ""
-    return " ".join(part for part in (f"door {origin.get('door', '?')}", who) if part)
+    return " ".join(part for part in (origin.get("door", "?"), who) if part)
 
 
 def _approvals(document: Json) -> Iterator[tuple[str, RenderableType]]:
     """The policy's groups with their people, and what each has said."""
     people = {one["name"]: one for one in _people(document)}
-    tokens = (document.get("policy") or {}).get("tokens") or ()
-    shown: set[str] = set()
+    groups = [
+        ("or " if index and not number else "", group)
+        for index, token in enumerate((document.get("policy") or {}).get("tokens") or ())
+        for number, group in enumerate(token["groups"])
+    ]
+    named = dict.fromkeys(name for _, group in groups for name in group["approvers"])
+    width = max((cell_len(clean(name)) for name in [*people, *named]), default=0)
     heading = "approvals"
-    for index, token in enumerate(tokens):
-        for group in token.get("groups") or ():
-            names = list(group["approvers"])
-            shown |= set(names)
-            have = sum((people.get(name) or {}).get("decision") == "approved" for name in names)
-            alternative = "or " if index else ""
-            yield (
-                heading,
-                Text.assemble(
-                    f"{alternative}{clean(group['name'])} needs {group['quorum']} of {len(names)}, has ",
-                    (str(have), "green" if have >= group["quorum"] else "bold"),
-                ),
-            )
-            heading = ""
-            for name in names:
-                yield "", _person(people.get(name) or {"name": name, "decision": "none"})
-    for name in people.keys() - shown if tokens else ():
-        yield heading, Text.assemble(_person(people[name]), ("  not in the policy", "bold red"))
-    if not tokens:
-        for one in people.values():
-            yield heading, _person(one)
+    for alternative, group in groups:
+        names, quorum = group["approvers"], group["quorum"]
+        have = sum(people.get(name, {}).get("decision") == "approved" for name in names)
+        yield (
+            heading,
+            Text.assemble(
+                f"{alternative}{clean(group['name'])} needs {quorum} of {len(names)}, has ",
+                (str(have), "green" if have >= quorum else "bold"),
+            ),
+        )
+        heading = ""
+        for name in names:
+            yield "", _person(people.get(name, {"name": name, "decision": "none"}), width)
+    for name, one in people.items():
+        if name not in named:
+            stranger = ("  not in the policy", "bold red") if groups else ""
+            yield heading, Text.assemble(_person(one, width), stranger)
             heading = ""
 
 
-def _person(one: Json) -> Text:
+def _person(one: Json, width: int) -> Text:
     sign, style = DECISIONS.get(one["decision"], ("?", "bold"))
-    word = "" if one["decision"] == "none" else one["decision"]
+    word = "" if one["decision"] == "none" else clean(one["decision"])
     return Text.assemble(
-        (f"{sign} ", style), clean(one["name"]), ("  " + clean(word) if word else "", style)
+        (f"{sign} ", style), set_cell_size(clean(one["name"]), width + 2), (word, style)
     )
+
+
+def _deadlines(document: Json, times: Json, now: datetime) -> Iterator[tuple[str, RenderableType]]:
+    tokens = (document.get("policy") or {}).get("tokens") or ()
+    timelock = min((token["timelock"] for token in tokens), default=0)
+    opens = _read(times["requested"]) + timedelta(seconds=timelock)
+    if opens > now:
+        yield "timelock", Text(f"not executed before {_clock(opens, now)}, in {_span(opens - now)}")
+    if times.get("windowEnds"):
+        yield "window", _window(times, now)
+    else:
+        yield "window", Text("without an end")
+    if times.get("nextLook"):
+        left = _read(times["nextLook"]) - now
+        yield "next look", Text(f"in {_span(left)}" if left > timedelta(0) else "due")
 
 
 def _window(times: Json, now: datetime) -> RenderableType:
     ends = _read(times["windowEnds"])
-    began = _read(times.get("requested") or times["accepted"])
+    began = _read(times["requested"])
     left = ends - now
     if left <= timedelta(0):
         return Text.assemble(("closed", "yellow"), f" at {_clock(ends, now)}")
@@ -239,11 +252,6 @@ def _window(times: Json, now: datetime) -> RenderableType:
         bar, Text.assemble("closes in ", (_span(left), f"bold {style}"), f" ({_clock(ends, now)})")
     )
     return row
-
-
-def _due(moment: str, now: datetime) -> Text:
-    left = _read(moment) - now
-    return Text("due" if left <= timedelta(0) else f"in {_span(left)}")
 
 
 def _moment(moment: str, now: datetime) -> Text:
@@ -290,7 +298,7 @@ def listing(documents: Iterable[Json], now: datetime) -> Table:
             Text(clean(one.get("keyLabel") or "")),
             Text(_clock(_read(times["accepted"]), now) if times.get("accepted") else ""),
             Text(_relative(end, now) if end else ""),
-            Text(clean(_origin(one.get("origin") or {}))),
+            Text(clean(_origin(one.get("origin") or {}).rpartition(":")[2])),
         )
     return table
 
