@@ -15,13 +15,14 @@ import typer
 from cli import request as requests
 from cli import view, watch
 from cli.exits import CommandError, Exit, of_status
-from countersign.models import now, timestamp
+from countersign.models import Status, now, timestamp
 
 if TYPE_CHECKING:
     from cli.api import Api
 
 type Json = dict[str, Any]
 
+PAGE = 100  # the API's own limit
 SPANS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 JSON = "countersign.json"  # key of the context's `meta`: whether --json is on
@@ -266,11 +267,9 @@ def cancel(
 
 def list_(
     *,
-    outcome: Annotated[
-        str | None,
-        typer.Option(
-            "--status", "-s", help="Only these: pending, issued, rejected, expired, cancelled, …"
-        ),
+    standing: Annotated[
+        Status | None,
+        typer.Option("--status", "-s", case_sensitive=False, help="Only those that stand so."),
     ] = None,
     since: Annotated[
         str | None,
@@ -286,10 +285,10 @@ def list_(
 ) -> None:
     """List enrollments, newest first."""
     filters = {
-        "status": outcome.upper() if outcome else None,
+        "status": standing,
         "from": _moment("--since", since),
         "to": _moment("--until", until),
-        "limit": str(min(limit, 100)),
+        "limit": str(min(limit, PAGE)),
     }
     api = _api(stack, url, profile, region)
     found = api.enrollments({name: value for name, value in filters.items() if value})

@@ -19,6 +19,7 @@ Environment: GATEWAY_PORT; LAMBDA_PYTHON (an interpreter with boto3 only); LAMBD
 import inspect
 import json
 import os
+import re
 import threading
 import uuid
 from pathlib import Path
@@ -239,6 +240,16 @@ def clean_interpreter() -> None:
     lambda_runtime._detect_runtime_binary = detect_clean
 
 
+def api_hosts() -> None:
+    """AWS serves a REST API at a host name of its own; MiniStack knows those below its own only."""
+    ours = re.escape(".execute-api.") + r"(?:[a-z0-9-]+\.amazonaws\.com|"
+    pattern = app._EXECUTE_API_RE.pattern
+    assert pattern.count(r"\.execute-api\.") == 1, "MiniStack changed: review"
+    assert pattern.endswith(r"(?::\d+)?$"), "MiniStack changed: review"
+    start, _, host = pattern.removesuffix(r"(?::\d+)?$").partition(r"\.execute-api\.")
+    app._EXECUTE_API_RE = re.compile(f"{start}{ours}{host})" + r"(?::\d+)?$")
+
+
 def mortal_workers(folder: Path) -> None:
     """The tests' side: a worker dies having done its work, before it can say so.
 
@@ -270,6 +281,7 @@ SHIMS = (
     secure_loopback,
     bounded_workers,
     clean_interpreter,
+    api_hosts,
 )
 
 if __name__ == "__main__":

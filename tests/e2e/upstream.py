@@ -9,6 +9,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[2] / "local"))
 
 import emulator
+from ministack import app
 from ministack.core import iam_evaluator, lambda_runtime
 from ministack.services import apigateway_v1, eventbridge, iam, lambda_svc, stepfunctions
 from ministack.services.cloudformation import provisioners
@@ -66,6 +67,11 @@ def bounded_workers() -> bool:
 
 def clean_interpreter() -> bool:
     return lambda_runtime._detect_runtime_binary("python3.13")[0] == sys.executable
+
+
+def api_hosts() -> bool:
+    host = "0123abcd.execute-api.eu-central-1.amazonaws.com"
+    return app._parse_execute_api_url(host, "/v1/enrollments") is None
 
 
 print(json.dumps({shim.__name__: globals()[shim.__name__]() for shim in emulator.SHIMS}))

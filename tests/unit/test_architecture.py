@@ -150,6 +150,22 @@ def test_no_boto3_in_the_dependencies_layer() -> None:
     assert "--hash=sha256:" in pinned
 
 
+def test_the_command_line_is_installed_and_never_deployed() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    extra = {
+        re.split(r"[<>=]", one)[0] for one in project["project"]["optional-dependencies"]["cli"]
+    }
+    layer = (ROOT / "layers/dependencies/requirements.txt").read_text()
+    uris = re.findall(r"(?:CodeUri|ContentUri): (\S+)", (ROOT / "template.yaml").read_text())
+
+    assert project["project"]["scripts"] == {"countersign": "cli.main:run"}
+    assert "cli" in project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
+    assert extra
+    assert not [name for name in extra if re.search(rf"^{name}==", layer, re.MULTILINE)]
+    assert uris
+    assert all(uri.split("/")[0] in {"functions", "layers"} for uri in uris)
+
+
 def test_pre_commit_hooks_are_local() -> None:
     hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())
 

@@ -15,6 +15,7 @@ from cli import api, request, view
 from cli.account import Account
 from cli.exits import MEANINGS, CommandError, Exit, of_status
 from cli.main import app
+from countersign.models import Enrollment
 
 ROOT = Path(__file__).parents[2]
 SEED = ROOT / "events/seed"
@@ -37,7 +38,7 @@ def document(status: str = "PENDING", **more: Any) -> Json:
         {"name": "Security", "quorum": 2, "approvers": ["Ada", "Berta", "Carl"]},
         {"name": "Release", "quorum": 1, "approvers": ["Dora"]},
     ]
-    return {
+    said = {
         "schemaVersion": "1",
         "enrollmentId": "web-2026-11",
         "status": status,
@@ -72,6 +73,7 @@ def document(status: str = "PENDING", **more: Any) -> Json:
         "links": {},
         **more,
     }
+    return Enrollment.read(said).dump()  # as the API says it
 
 
 def shown(thing: Any, width: int = 100) -> str:

@@ -1,0 +1,283 @@
+"""The installed command line against the deployed API, as a real IAM user would use it."""
+
+import json
+import os
+import pty
+import re
+import subprocess
+import sys
+import tempfile
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cli.exits import Exit
+from countersign import csr
+from local.stack import REGION, STACK_NAME, Stack
+from tests.e2e.case import (
+    ROOT,
+    Case,
+    Ran,
+    Run,
+    act,
+    assert_issued,
+    decisions,
+    group,
+    people,
+    token,
+)
+
+pytestmark = pytest.mark.e2e
+
+BINARY = Path(sys.executable).with_name("countersign")
+SECONDS = 140
+README_ID = "web-2026-11"
+
+type Json = dict[str, Any]
+
+
+class User:
+    """An IAM user with an access key and these permissions, at a command line."""
+
+    def __init__(self, stack: Stack, name: str, *actions: str) -> None:
+        iam = stack.client("iam")
+        iam.create_user(UserName=name)
+        if actions:
+            statement = {"Effect": "Allow", "Action": actions, "Resource": "*"}
+            iam.put_user_policy(
+                UserName=name,
+                PolicyName="countersign",
+                PolicyDocument=json.dumps({"Version": "2012-10-17", "Statement": [statement]}),
+            )
+        key = iam.create_access_key(UserName=name)["AccessKey"]
+        self.secret = key["SecretAccessKey"]
+        self.environment = {
+            "PATH": f"{BINARY.parent}:{os.environ['PATH']}",
+            "HOME": "/nonexistent",
+            "AWS_ACCESS_KEY_ID": key["AccessKeyId"],
+            "AWS_SECRET_ACCESS_KEY": self.secret,
+            "AWS_REGION": REGION,
+            "AWS_ENDPOINT_URL": stack.endpoint,
+            "COLUMNS": "120",
+        }
+
+    def run(
+        self, *command: str, folder: Path = ROOT, **environment: str
+    ) -> "subprocess.CompletedProcess[str]":
+        done = subprocess.run(
+            command,
+            check=False,
+            cwd=folder,
+            env={**self.environment, **environment},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=SECONDS,
+        )
+        assert self.secret not in done.stdout + done.stderr
+        assert "Traceback" not in done.stderr
+        return done
+
+    def countersign(self, *arguments: str, **more: Any) -> "subprocess.CompletedProcess[str]":
+        return self.run("countersign", *arguments, **more)
+
+
+@cache
+def caller(stack: Stack) -> User:
+    return User(stack, "release", "execute-api:Invoke", "cloudformation:DescribeStacks")
+
+
+def written(request: Json) -> Path:
+    """A folder with the request in request.json, without an id of its own."""
+    folder = Path(tempfile.mkdtemp(prefix="countersign-"))
+    without_id = {name: value for name, value in request.items() if name != "enrollmentId"}
+    (folder / "request.json").write_text(json.dumps(without_id))
+    return folder
+
+
+def readme_commands() -> str:
+    section = (ROOT / "README.md").read_text().split("\n## Command line\n")[1]
+    return section.split("```sh\n")[1].split("```")[0]
+
+
+@act
+def readme_at_the_shell(case: Case) -> Run:
+    one, two = people(2)
+    folder = written(case.request(token(group(one, two, quorum=2))))
+    script = "set -eu\n" + readme_commands().replace(README_ID, case.id)
+    user = caller(case.stack)
+    shell = subprocess.Popen(
+        ["bash", "-c", script],
+        cwd=folder,
+        env=user.environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    case.approve(one, two)
+    told, said = shell.communicate(timeout=SECONDS)
+    run = case.end(case.record()["executionArn"])
+    run.more.update(code=shell.returncode, stdout=told, stderr=said, folder=folder)
+    return run
+
+
+def test_the_readme_s_commands_bring_a_csr_to_the_reader(ran: Ran) -> None:
+    run = ran(readme_at_the_shell)
+    lines = run.more["stdout"].splitlines()
+
+    assert run.more["code"] == 0, run.more["stderr"]
+    assert_issued(run)
+    assert lines[0] == run.record["id"]
+    assert "PENDING" in lines[1]
+    assert any("ISSUED" in line and "approved: person 1, person 2" in line for line in lines)
+    stored = (run.more["folder"] / f"{run.record['id']}.csr").read_text()
+    assert stored == run.document["csr"]["pem"]
+    assert csr.read_csr(stored).public_key_sha256 == run.record["publicKeySha256"]
+    assert run.record["id"] in lines[-1]
+    assert run.record["request"]["reason"] == "ticket OPS-42"
+
+
+def test_who_asked_is_on_record(ran: Ran) -> None:
+    origin = ran(readme_at_the_shell).record["origin"]
+
+    assert origin["door"] == "api"
+    assert origin["principal"].endswith(":user/release")
+
+
+@act
+def watched_on_a_terminal(case: Case) -> Run:
+    one, two = people(2)
+    folder = written(case.request(token(group(one, two, quorum=2))))
+    terminal, its_end = pty.openpty()
+    watching = subprocess.Popen(
+        ["countersign", "submit", "request.json", "--id", case.id, "--watch"],
+        cwd=folder,
+        env={**caller(case.stack).environment, "TERM": "xterm", "LINES": "40"},
+        stdin=its_end,
+        stdout=its_end,
+        stderr=its_end,
+    )
+    os.close(its_end)
+    seen = bytearray()
+    case.approve(one)
+    case.until(lambda: record_says(case, "person 1", "approved"), "approval on record")
+    case.decline(two)
+    try:
+        while part := os.read(terminal, 65_536):
+            seen += part
+    except OSError:  # EIO: the other end is closed
+        pass
+    os.close(terminal)
+    run = case.end(case.record()["executionArn"])
+    run.more.update(code=watching.wait(SECONDS), screen=seen.decode())
+    return run
+
+
+def record_says(case: Case, name: str, decision: str) -> bool:
+    approvers = case.record().get("approvers", [])
+    return any((one["name"], one["decision"]) == (name, decision) for one in approvers)
+
+
+def test_a_terminal_shows_the_approvals_as_they_come(ran: Ran) -> None:
+    run = ran(watched_on_a_terminal)
+    screen = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", run.more["screen"])
+
+    assert run.more["code"] == Exit.REJECTED
+    assert run.document["outcome"] == "REJECTED"
+    assert decisions(run) == {"person 1": "approved", "person 2": "declined"}
+    in_order = ["· person 1  outstanding", "✓ person 1  approved", "✗ person 2  declined"]
+    places = [screen.find(words) for words in in_order]
+    assert -1 not in places
+    assert places == sorted(places)
+    assert "closes in" in screen
+    assert "declined by person 2; group has 1 of the 2 it needs" in screen
+
+
+@act
+def cancelled_at_the_shell(case: Case) -> Run:
+    user, (one,) = caller(case.stack), people(1)
+    folder = written(case.request(token(group(one))))
+    submit = ("submit", "request.json", "--id", case.id, "--json")
+    first = user.countersign(*submit, folder=folder)
+    second = user.countersign(*submit, folder=folder)
+    case.await_request()
+    pending = user.countersign("status", case.id, "--json")
+    early = user.countersign("csr", case.id)
+    cancel = user.countersign("cancel", case.id)
+    watch = user.countersign("status", case.id, "--watch", "--json", "--timeout", "2m")
+    run = case.end(case.record()["executionArn"])
+    late = user.countersign("csr", case.id)
+    run.more.update(
+        first=first, second=second, pending=pending, early=early, cancel=cancel, watch=watch,
+        late=late, again=user.countersign("cancel", case.id),
+    )  # fmt: skip
+    return run
+
+
+def test_a_cancelled_enrollment_says_so_in_every_command(ran: Ran) -> None:
+    run = ran(cancelled_at_the_shell)
+    codes = {name: done.returncode for name, done in run.more.items()}
+
+    assert codes == {
+        "first": Exit.OK,
+        "second": Exit.OK,
+        "pending": Exit.PENDING,
+        "early": Exit.PENDING,
+        "cancel": Exit.OK,
+        "watch": Exit.CANCELLED,
+        "late": Exit.CANCELLED,
+        "again": Exit.OK,
+    }
+    assert json.loads(run.more["first"].stdout)["enrollmentId"] == run.record["id"]
+    assert json.loads(run.more["second"].stdout)["enrollmentId"] == run.record["id"]
+    shown = json.loads(run.more["watch"].stdout.splitlines()[-1])
+    assert shown["status"] == run.document["outcome"] == "CANCELLED"
+    assert shown["cancel"]["by"].endswith(":user/release")
+    assert len(run.requests) == 1
+
+
+def test_what_the_api_refuses_is_explained(stack: Stack, tmp_path: Path) -> None:
+    case = Case(stack)
+    request = case.request(token(group(*people(1), quorum=2)))
+    (tmp_path / "request.json").write_text(json.dumps(request))
+    user, stranger = caller(stack), User(stack, "stranger", "cloudformation:DescribeStacks")
+    nobody = User(stack, "nobody")
+    by_url = ("--url", stack.api_url)
+
+    told = {
+        "invalid": user.countersign("submit", str(tmp_path / "request.json")),
+        "unknown": user.countersign("status", "nobody-knows-it"),
+        "by url": user.countersign("status", "nobody-knows-it", *by_url),
+        "elsewhere": user.countersign("list", "--region", "eu-west-3"),
+        "other stack": user.countersign("list", "--stack", "other"),
+        "not allowed": stranger.countersign("list"),
+        "no stack": nobody.countersign("list"),
+        "bad secret": user.countersign("list", *by_url, AWS_SECRET_ACCESS_KEY="wrong"),
+        "no stage": user.countersign("list", "--url", by_url[1].rpartition("/")[0]),
+        "gone": user.countersign("list", "--url", "http://127.0.0.1:9"),
+    }
+
+    assert {name: done.returncode for name, done in told.items()} == {
+        "invalid": Exit.REFUSED,
+        "unknown": Exit.REFUSED,
+        "by url": Exit.REFUSED,
+        "elsewhere": Exit.ACCESS,
+        "other stack": Exit.ACCESS,
+        "not allowed": Exit.ACCESS,
+        "no stack": Exit.ACCESS,
+        "bad secret": Exit.ACCESS,
+        "no stage": Exit.ACCESS,
+        "gone": Exit.NETWORK,
+    }
+    assert all(len(done.stderr.splitlines()) == 2 for done in told.values())
+    words = {name: done.stderr for name, done in told.items()}
+    assert "key.policy.ruleUse.tokens.0.groups.0.quorum" in words["invalid"]
+    assert "there is no stack countersign in eu-west-3" in words["elsewhere"]
+    assert "there is no stack other" in words["other stack"]
+    assert "not allowed: " in words["not allowed"]
+    assert "execute-api:Invoke" in words["not allowed"]
+    assert f"may not read stack {STACK_NAME}" in words["no stack"]
+    assert "does not accept the credentials" in words["bad secret"]
