@@ -13,10 +13,7 @@ from cli.exits import CommandError, Exit
 OUTPUT = "ApiUrl"
 CONFIG = Config(connect_timeout=5, read_timeout=20, retries={"total_max_attempts": 3})
 
-SIGN_IN = (
-    "Sign in as for the aws command line (aws sso login, AWS_PROFILE, AWS_ACCESS_KEY_ID …), or"
-    " choose another --profile."
-)
+SIGN_IN = "Sign in as for the aws command line (aws sso login, …), or give another --profile."
 # AWS's words for credentials that it does not know, no longer knows, or cannot check.
 CREDENTIALS_CODES = {
     "ExpiredToken",

@@ -256,8 +256,12 @@ def cancel(
     """
     api = _api(stack, url, profile, region)
     if not yes and sys.stdin.isatty():
-        view.console(error=True).print(view.enrollment(api.status(enrollment_id), now()))
-        typer.confirm("Cancel it? Approvals given so far are lost.", abort=True, err=True)
+        before = api.status(enrollment_id)
+        if not before[
+            "outcome"
+        ]:  # else there is nothing to lose, and the API says what is the case
+            view.console(error=True).print(view.enrollment(before, now()))
+            typer.confirm("Cancel it? Approvals given so far are lost.", abort=True, err=True)
     document = api.cancel(enrollment_id)
     if as_json:
         typer.echo(json.dumps(document, indent=2))
@@ -339,7 +343,21 @@ def _watch(api: "Api", enrollment_id: str, seconds: float | None, *, as_json: bo
     console = view.console()
     live = console.is_terminal and not as_json
     display = watch.LiveDisplay(console) if live else watch.LineDisplay(console, as_json=as_json)
-    return watch.until_ended(lambda: api.status(enrollment_id), display, timeout_seconds=seconds)
+    try:
+        document = watch.until_ended(
+            lambda: api.status(enrollment_id), display, timeout_seconds=seconds
+        )
+    except KeyboardInterrupt:
+        _goes_on(enrollment_id)
+        raise
+    if not document.get("outcome"):
+        _goes_on(enrollment_id)
+    return document
+
+
+def _goes_on(enrollment_id: str) -> None:
+    again = f"not ended yet, and it goes on; see: countersign status {enrollment_id} --watch"
+    view.console(error=True).print(again)
 
 
 def _without_csr(api: "Api", enrollment_id: str, error: CommandError) -> CommandError:

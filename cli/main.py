@@ -58,7 +58,7 @@ def _tell(error: CommandError, *, as_json: bool) -> None:
         told = {"message": error.message, "action": error.action, "exitCode": int(error.code)}
         typer.echo(json.dumps({**(error.problem or {}), **told}, indent=2), err=True)
     else:
-        view.console(error=True).print(view.trouble(error.message, error.action), soft_wrap=True)
+        view.console(error=True).print(view.trouble(error.message, error.action))
 
 
 app = typer.Typer(

@@ -16,8 +16,9 @@ from rich.text import Text
 
 type Json = dict[str, Any]
 
-PIPE_WIDTH = 200  # where nobody looks, nothing is folded
+PIPE_WIDTH = 10_000  # where nobody looks, nothing is folded
 BAR_WIDTH = 24
+LATE = timedelta(minutes=1)  # a look may be as late as this before it is another look
 UNPRINTABLE = "\N{REPLACEMENT CHARACTER}"
 
 STATUS_STYLES = {
@@ -62,9 +63,7 @@ def clean(value: object) -> str:
 
 def trouble(message: str, action: str) -> Text:
     """An error in two lines: what, and what to do."""
-    return Text.assemble(
-        ("error  ", "bold red"), clean(message), "\n", ("       ", ""), (clean(action), "dim")
-    )
+    return Text.assemble(("error  ", "bold red"), clean(message), f"\n       {clean(action)}")
 
 
 # One enrollment --------------------------------------------------------------------------------
@@ -229,8 +228,14 @@ def _deadlines(document: Json, times: Json, now: datetime) -> Iterator[tuple[str
     else:
         yield "window", Text("without an end")
     if times.get("nextLook"):
-        left = _read(times["nextLook"]) - now
-        yield "next look", Text(f"in {_span(left)}" if left > timedelta(0) else "due")
+        yield "next look", _next_look(_read(times["nextLook"]) - now)
+
+
+def _next_look(left: timedelta) -> Text:
+    if left > timedelta(0):
+        return Text(f"in {_span(left)}")
+    # Only changes are recorded: later looks have been and will be, at times that nobody wrote down.
+    return Text("due" if -left < LATE else "soon; nothing has changed lately")
 
 
 def _window(times: Json, now: datetime) -> RenderableType:

@@ -38,6 +38,7 @@ class LiveDisplay:
     def __init__(self, console: Console) -> None:
         self._document: Json | None = None
         self._trouble: str | None = None
+        self._watching = True
         self._live = Live(
             get_renderable=self._frame, console=console, refresh_per_second=FRAMES_PER_SECOND
         )
@@ -47,6 +48,7 @@ class LiveDisplay:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._watching = False
         self._live.stop()
 
     def show(self, document: Json, trouble: str | None) -> None:
@@ -60,7 +62,7 @@ class LiveDisplay:
         parts: list[RenderableType] = [view.enrollment(self._document, now())]
         if self._trouble:
             parts.append(Text(f"looking again: {view.clean(self._trouble)}", style="yellow"))
-        elif not self._document.get("outcome"):
+        elif self._watching and not self._document.get("outcome"):
             parts.append(Text("Ctrl-C stops watching; the enrollment goes on.", style="dim"))
         return Group(*parts)
 

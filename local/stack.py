@@ -442,7 +442,7 @@ def _up() -> None:
             "ApiUrl": stack.api_url,
             "API, to read and to try": page,
             "try": f"AWS_ENDPOINT_URL={stack.endpoint} AWS_ACCESS_KEY_ID=test"
-            f" AWS_SECRET_ACCESS_KEY=test AWS_DEFAULT_REGION={REGION} aws stepfunctions …",
+            f" AWS_SECRET_ACCESS_KEY=test AWS_REGION={REGION} .venv/bin/countersign list",
             "stop": "make down",
         },
     )

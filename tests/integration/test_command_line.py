@@ -437,6 +437,7 @@ def test_a_watch_gives_up_in_time() -> None:
 
     assert told.exit_code == Exit.PENDING
     assert len(told.stdout.splitlines()) == 1
+    assert "it goes on; see: countersign status web --watch" in told.stderr
 
 
 # The other commands ------------------------------------------------------------------------------

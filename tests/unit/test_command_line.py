@@ -113,10 +113,12 @@ def test_a_pending_enrollment_counts_down() -> None:
 
 
 def test_a_look_that_is_due_and_a_window_that_has_closed_say_so() -> None:
-    text = shown(view.enrollment(document(), NOW + timedelta(hours=2)))
+    text = shown(view.enrollment(document(), NOW + timedelta(seconds=50)))
+    later = shown(view.enrollment(document(), NOW + timedelta(hours=2)))
 
-    assert "closed at" in row(text, "window")
-    assert "due" in row(text, "next look")
+    assert row(text, "next look").split() == ["next", "look", "due"]
+    assert "soon" in row(later, "next look")
+    assert "closed at" in row(later, "window")
 
 
 def test_a_timelock_is_shown_until_it_is_over() -> None:
