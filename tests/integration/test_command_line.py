@@ -225,6 +225,12 @@ PROBLEM = {
     ("act", "code", "what", "action"),
     [
         (problem(422, **PROBLEM), Exit.REFUSED, "key.keySize: an RSA key", "Use one of 2048"),
+        (
+            problem(422, detail="two fields", errors=[{"field": "limit", "detail": "too big"}]),
+            Exit.REFUSED,
+            "two fields; limit: too big",
+            "Correct it",
+        ),
         (problem(409, detail="id belongs to another", action="Choose"), 8, "belongs to", "Choose"),
         (problem(404, detail="there is no enrollment web"), 8, "no enrollment web", "Correct it"),
         (problem(500, detail="the call failed"), Exit.NETWORK, "the call failed", "Run it again"),
@@ -417,7 +423,7 @@ def test_a_watch_outlives_a_network_that_fails_for_a_while() -> None:
 def test_a_watch_ends_at_once_where_it_is_refused() -> None:
     refused = gateway(403, "ExpiredTokenException", "The security token … is expired")
     with Server([answer(document()), refused]) as server:
-        told = run("status", "web", "--watch", url=server.url)
+        told = run("status", "web", "--watch", "--timeout", "5s", url=server.url)
 
     assert told.exit_code == Exit.ACCESS
 
