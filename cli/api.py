@@ -26,6 +26,22 @@ LOOPBACK = ("127.0.0.1", "::1", "localhost")
 TIMEOUT_SECONDS = (5, 35)  # connect; read: above API Gateway's own 29 s
 PEM, DER = "application/x-pem-file", "application/pkcs10"
 NOT_SIGNED = ("user-agent", "accept", "accept-encoding", "connection", "content-length")
+# What API Gateway calls credentials that it does not accept: error types and response types.
+NOT_ACCEPTED = (
+    "InvalidSignatureException",
+    "ExpiredTokenException",
+    "UnrecognizedClientException",
+    "IncompleteSignatureException",
+    "INVALID_SIGNATURE",
+    "EXPIRED_TOKEN",
+)
+AGAIN_LATER = (
+    HTTPStatus.TOO_MANY_REQUESTS,
+    HTTPStatus.INTERNAL_SERVER_ERROR,
+    HTTPStatus.BAD_GATEWAY,
+    HTTPStatus.SERVICE_UNAVAILABLE,
+    HTTPStatus.GATEWAY_TIMEOUT,
+)
 
 type Json = dict[str, Any]
 
@@ -199,32 +215,30 @@ class Api:
             told = None
         if not isinstance(told, dict):
             told = {}
-        if "problem" in answer.headers.get("Content-Type", ""):
-            return _problem(answer.status_code, told)
-        message = str(told.get("message") or told.get("Message") or answer.reason)
+        if "problem" in answer.headers.get("Content-Type", "") and "status" in told:
+            return _problem(told)
+        # What follows is API Gateway's own word, as problem details (template.yaml) or as AWS has it.
+        message = str(told.get("detail") or told.get("message") or answer.reason)
         if answer.status_code in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
-            return self._forbidden(answer.headers.get("x-amzn-ErrorType", ""), message)
-        if (
-            answer.status_code == HTTPStatus.TOO_MANY_REQUESTS
-            or answer.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR
-        ):
-            return CommandError(
-                f"the API answers {answer.status_code}: {message}",
-                action="Run it again in a minute; if it stays, look at the function's log.",
-                code=Exit.NETWORK,
-            )
+            name = answer.headers.get("x-amzn-ErrorType", "").partition(":")[0]
+            return self._forbidden(name or str(told.get("title")), message)
         if answer.status_code == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
             return CommandError(
                 "the request is larger than the API takes",
-                action="Make it smaller: certificates and names fill most of it.",
+                action="Make it smaller: name approvers by public key, not by certificate.",
                 code=Exit.REFUSED,
+            )
+        if answer.status_code in AGAIN_LATER:
+            return CommandError(
+                f"the API answers {answer.status_code}: {message}",
+                action="Run it again in a minute; if it stays, look at the API function's log.",
+                code=Exit.NETWORK,
             )
         return self._not_ours(answer)
 
-    def _forbidden(self, error_type: str, message: str) -> CommandError:
-        """API Gateway's own refusals. Source: AWS, troubleshooting 403 errors of API Gateway."""
-        name = error_type.split(":", maxsplit=1)[0]
-        if name == "MissingAuthenticationTokenException":
+    def _forbidden(self, name: str, message: str) -> CommandError:
+        """Source: AWS, "How do I troubleshoot HTTP 403 errors from API Gateway?"."""
+        if name in ("MissingAuthenticationTokenException", "MISSING_AUTHENTICATION_TOKEN"):
             # We always sign: so it is the path that API Gateway does not know.
             return CommandError(
                 f"there is no such path at {self._endpoint.url}",
@@ -243,12 +257,7 @@ class Api:
                 action="Give --region with the region of the API.",
                 code=Exit.ACCESS,
             )
-        if name in (
-            "InvalidSignatureException",
-            "ExpiredTokenException",
-            "UnrecognizedClientException",
-            "IncompleteSignatureException",
-        ):
+        if name in NOT_ACCEPTED or "security token" in message:
             return CommandError(
                 f"the API does not accept the credentials: {message}",
                 action=SIGN_IN,
@@ -256,8 +265,8 @@ class Api:
             )
         return CommandError(
             f"not allowed: {message}",
-            action="Have execute-api:Invoke on this API allowed to you, and see its resource"
-            " policy (parameter of the stack) if calls from here are allowed at all.",
+            action="Have execute-api:Invoke on this API allowed to you; its resource policy may"
+            " exclude accounts, and a private API everything outside of its VPC endpoints.",
             code=Exit.ACCESS,
         )
 
@@ -271,12 +280,13 @@ class Api:
         )
 
 
-def _problem(status: int, told: Json) -> CommandError:
-    message = str(told.get("detail") or told.get("title") or f"the API answers {status}")
+def _problem(told: Json) -> CommandError:
+    """The API's own words."""
+    message = str(told.get("detail") or told.get("title"))
     for one in told.get("errors") or ():
         if one["detail"] not in message:
             message += f"; {one['field']}: {one['detail']}"
-    ours = status >= HTTPStatus.INTERNAL_SERVER_ERROR
+    ours = told["status"] >= HTTPStatus.INTERNAL_SERVER_ERROR
     fallback = "Run it again in a minute." if ours else "Correct it and run it again."
     return CommandError(
         message,

@@ -91,11 +91,12 @@ def caller(stack: Stack) -> User:
     return User(stack, "release", "execute-api:Invoke", "cloudformation:DescribeStacks")
 
 
-def written(request: Json) -> Path:
-    """A folder with the request in request.json, without an id of its own."""
+def written(case: Case, request: Json) -> Path:
+    """A folder with this case's request where the README has its own."""
     folder = Path(tempfile.mkdtemp(prefix="countersign-"))
-    without_id = {name: value for name, value in request.items() if name != "enrollmentId"}
-    (folder / "request.json").write_text(json.dumps(without_id))
+    (folder / "events").mkdir()
+    text = json.dumps({**request, "reason": f"because of {case.id}"})
+    (folder / "events/request.json").write_text(text)
     return folder
 
 
@@ -107,7 +108,7 @@ def readme_commands() -> str:
 @act
 def readme_at_the_shell(case: Case) -> Run:
     one, two = people(2)
-    folder = written(case.request(token(group(one, two, quorum=2))))
+    folder = written(case, case.request(token(group(one, two, quorum=2))))
     script = "set -eu\n" + readme_commands().replace(README_ID, case.id)
     user = caller(case.stack)
     shell = subprocess.Popen(
@@ -139,7 +140,6 @@ def test_the_readme_s_commands_bring_a_csr_to_the_reader(ran: Ran) -> None:
     assert stored == run.document["csr"]["pem"]
     assert csr.read_csr(stored).public_key_sha256 == run.record["publicKeySha256"]
     assert run.record["id"] in lines[-1]
-    assert run.record["request"]["reason"] == "ticket OPS-42"
 
 
 def test_who_asked_is_on_record(ran: Ran) -> None:
@@ -152,10 +152,10 @@ def test_who_asked_is_on_record(ran: Ran) -> None:
 @act
 def watched_on_a_terminal(case: Case) -> Run:
     one, two = people(2)
-    folder = written(case.request(token(group(one, two, quorum=2))))
+    folder = written(case, case.request(token(group(one, two, quorum=2))))
     terminal, its_end = pty.openpty()
     watching = subprocess.Popen(
-        ["countersign", "submit", "request.json", "--id", case.id, "--watch"],
+        ["countersign", "submit", "events/request.json", "--watch"],
         cwd=folder,
         env={**caller(case.stack).environment, "TERM": "xterm", "LINES": "40"},
         stdin=its_end,
@@ -207,8 +207,8 @@ def test_a_terminal_shows_the_approvals_as_they_come(ran: Ran) -> None:
 @act
 def cancelled_at_the_shell(case: Case) -> Run:
     user, (one,) = caller(case.stack), people(1)
-    folder = written(case.request(token(group(one))))
-    submit = ("submit", "request.json", "--id", case.id, "--json")
+    folder = written(case, case.request(token(group(one))))
+    submit = ("submit", "events/request.json", "--json")
     first = user.countersign(*submit, folder=folder)
     second = user.countersign(*submit, folder=folder)
     case.await_request()

@@ -86,6 +86,12 @@ def gateway(status: int, error_type: str, message: str) -> Act:
     return say(status, body, Content_Type="application/json", x_amzn_ErrorType=error_type)
 
 
+def gateway_problem(status: int, response_type: str, message: str) -> Act:
+    """As the template has API Gateway say it."""
+    body = json.dumps({"type": "about:blank", "title": response_type, "detail": message})
+    return say(status, body.encode(), Content_Type="application/problem+json")
+
+
 def headers(request: bytes) -> dict[str, str]:
     lines = request.partition(b"\r\n\r\n")[0].decode().split("\r\n")[1:]
     return {name.lower(): value for name, _, value in (one.partition(": ") for one in lines)}
@@ -274,6 +280,17 @@ PROBLEM = {
             f"the API is not in {REGION}",
             "Give --region",
         ),
+        (gateway_problem(403, "ACCESS_DENIED", "User: x"), 9, "not allowed: User: x", "Invoke"),
+        (gateway_problem(403, "INVALID_SIGNATURE", "no match"), 9, "does not accept", "sso"),
+        (gateway_problem(403, "EXPIRED_TOKEN", "expired"), 9, "does not accept", "sso"),
+        (
+            gateway_problem(403, "MISSING_AUTHENTICATION_TOKEN", "Missing"),
+            9,
+            "no such path",
+            "ApiUrl",
+        ),
+        (gateway_problem(429, "THROTTLED", "Too Many Requests"), 10, "Too Many", "in a minute"),
+        (gateway_problem(504, "INTEGRATION_TIMEOUT", "timed out"), 10, "timed out", "in a minute"),
         (gateway(403, "ForbiddenException", "Forbidden"), 9, "not allowed: Forbidden", "policy"),
         (gateway(429, "TooManyRequestsException", "Too Many Requests"), 10, "429", "in a minute"),
         (gateway(504, "", "Endpoint request timed out"), 10, "request timed out", "in a minute"),
