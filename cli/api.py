@@ -217,7 +217,7 @@ class Api:
             told = {}
         if "problem" in answer.headers.get("Content-Type", "") and "status" in told:
             return _problem(told)
-        # What follows is API Gateway's own word, as problem details (template.yaml) or as AWS has it.
+        # From here on it is API Gateway that speaks: in the template's words, or in its own.
         message = str(told.get("detail") or told.get("message") or answer.reason)
         if answer.status_code in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
             name = answer.headers.get("x-amzn-ErrorType", "").partition(":")[0]
