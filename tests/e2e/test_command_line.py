@@ -9,7 +9,6 @@ import sys
 import tempfile
 import threading
 from contextlib import suppress
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ import pytest
 
 from cli.exits import Exit
 from countersign import csr
+from local.caller import Caller
 from local.stack import REGION, STACK_NAME, Stack
 from tests.e2e.case import (
     ROOT,
@@ -36,33 +36,33 @@ pytestmark = pytest.mark.e2e
 BINARY = Path(sys.executable).with_name("countersign")
 SECONDS = 140
 README_ID = "web-2026-11"
+MAY_LOOK = {
+    "Version": "2012-10-17",
+    "Statement": [{"Effect": "Allow", "Action": "cloudformation:DescribeStacks", "Resource": "*"}],
+}
 
 type Json = dict[str, Any]
 
 
 class User:
-    """An IAM user with an access key and these permissions, at a command line."""
+    """An IAM user at a shell, who may call the API and look at the stack, unless told otherwise."""
 
-    def __init__(self, stack: Stack, name: str, *actions: str) -> None:
-        iam = stack.client("iam")
-        iam.create_user(UserName=name)
-        if actions:
-            statement = {"Effect": "Allow", "Action": actions, "Resource": "*"}
-            iam.put_user_policy(
-                UserName=name,
-                PolicyName="countersign",
-                PolicyDocument=json.dumps({"Version": "2012-10-17", "Statement": [statement]}),
+    def __init__(
+        self, stack: Stack, name: str, *, may_call: bool = True, may_look: bool = True
+    ) -> None:
+        caller = Caller(stack, name, may_call=may_call)
+        if may_look:
+            stack.client("iam").put_user_policy(
+                UserName=name, PolicyName="look", PolicyDocument=json.dumps(MAY_LOOK)
             )
-        key = iam.create_access_key(UserName=name)["AccessKey"]
-        self.secret = key["SecretAccessKey"]
+        self.secret = caller.environment["AWS_SECRET_ACCESS_KEY"]
         self.environment = {
             "PATH": f"{BINARY.parent}:{os.environ['PATH']}",
             "HOME": "/nonexistent",
-            "AWS_ACCESS_KEY_ID": key["AccessKeyId"],
-            "AWS_SECRET_ACCESS_KEY": self.secret,
             "AWS_REGION": REGION,
             "AWS_ENDPOINT_URL": stack.endpoint,
             "COLUMNS": "120",
+            **caller.environment,
         }
 
     def run(
@@ -86,11 +86,6 @@ class User:
         return self.run("countersign", *arguments, **more)
 
 
-@cache
-def caller(stack: Stack) -> User:
-    return User(stack, "release", "execute-api:Invoke", "cloudformation:DescribeStacks")
-
-
 def written(case: Case, request: Json) -> Path:
     """A folder with this case's request where the README has its own."""
     folder = Path(tempfile.mkdtemp(prefix="countersign-"))
@@ -110,7 +105,7 @@ def readme_at_the_shell(case: Case) -> Run:
     one, two = people(2)
     folder = written(case, case.request(token(group(one, two, quorum=2))))
     script = "set -eu\n" + readme_commands().replace(README_ID, case.id)
-    user = caller(case.stack)
+    user = User(case.stack, case.id)
     shell = subprocess.Popen(
         ["bash", "-c", script],
         cwd=folder,
@@ -143,10 +138,10 @@ def test_the_readme_s_commands_bring_a_csr_to_the_reader(ran: Ran) -> None:
 
 
 def test_who_asked_is_on_record(ran: Ran) -> None:
-    origin = ran(readme_at_the_shell).record["origin"]
+    record = ran(readme_at_the_shell).record
 
-    assert origin["door"] == "api"
-    assert origin["principal"].endswith(":user/release")
+    assert record["origin"]["door"] == "api"
+    assert record["origin"]["principal"].endswith(f":user/{record['id']}")
 
 
 @act
@@ -157,7 +152,7 @@ def watched_on_a_terminal(case: Case) -> Run:
     watching = subprocess.Popen(
         ["countersign", "submit", "events/request.json", "--watch"],
         cwd=folder,
-        env={**caller(case.stack).environment, "TERM": "xterm", "LINES": "40"},
+        env={**User(case.stack, case.id).environment, "TERM": "xterm", "LINES": "40"},
         stdin=its_end,
         stdout=its_end,
         stderr=its_end,
@@ -206,7 +201,7 @@ def test_a_terminal_shows_the_approvals_as_they_come(ran: Ran) -> None:
 
 @act
 def cancelled_at_the_shell(case: Case) -> Run:
-    user, (one,) = caller(case.stack), people(1)
+    user, (one,) = User(case.stack, case.id), people(1)
     folder = written(case, case.request(token(group(one))))
     submit = ("submit", "events/request.json", "--json")
     first = user.countersign(*submit, folder=folder)
@@ -243,7 +238,7 @@ def test_a_cancelled_enrollment_says_so_in_every_command(ran: Ran) -> None:
     assert json.loads(run.more["second"].stdout)["enrollmentId"] == run.record["id"]
     shown = json.loads(run.more["watch"].stdout.splitlines()[-1])
     assert shown["status"] == run.document["outcome"] == "CANCELLED"
-    assert shown["cancel"]["by"].endswith(":user/release")
+    assert shown["cancel"]["by"].endswith(f":user/{run.record['id']}")
     assert len(run.requests) == 1
 
 
@@ -251,8 +246,9 @@ def test_what_the_api_refuses_is_explained(stack: Stack, tmp_path: Path) -> None
     case = Case(stack)
     request = case.request(token(group(*people(1), quorum=2)))
     (tmp_path / "request.json").write_text(json.dumps(request))
-    user, stranger = caller(stack), User(stack, "stranger", "cloudformation:DescribeStacks")
-    nobody = User(stack, "nobody")
+    user = User(stack, case.id)
+    stranger = User(stack, f"{case.id}-stranger", may_call=False)
+    nobody = User(stack, f"{case.id}-nobody", may_call=False, may_look=False)
     by_url = ("--url", stack.api_url)
 
     told = {
