@@ -56,7 +56,7 @@ def accept_enrollment(
         InvalidEnrollmentError: the request cannot be accepted.
         EnrollmentConflictError: the id belongs to another request.
     """
-    raw, origin = request.split_input(given.execution.input)
+    raw, origin = request.asked(given.execution.input)
     checked = request.read(raw, key_password_prefix=key_password_prefix)
     enrollment_id = request.enrollment_id(given.execution.input, given.execution.name)
     record = claim.initial_record(

@@ -25,6 +25,7 @@ DETAIL_TYPES = {
 }
 REFUSED = "Enrollment Refused"  # the id belongs to another request, whose enrollment goes on
 DECIDED_BY_TSB = ("REJECTED", "EXPIRED", "CANCELLED")
+DELIVERED_AT_LEAST_ONCE = ("event", "schedule")  # each with an id of its own in the origin
 MAX_TEXT = 4_000  # characters of a message; the whole document must fit a Cause of 32 KB
 MAX_APPROVERS_IN_FAILURE = 100
 OUR_ERRORS = {error.__name__ for error in CountersignError.__subclasses__()}
@@ -214,15 +215,27 @@ def _refused_record(
 def _is_own(record: "Item", given: m.CloseEnrollmentInput) -> bool:
     """Whether this execution carries out the record, or is the one that a door claimed it for."""
     if "executionArn" in record:
-        return bool(record["executionArn"] == given.execution.arn)
+        own = record["executionArn"] == given.execution.arn
+        return bool(own or _is_refused_again(record, given))
     # An earlier attempt's execution can be reported late; its name is another.
     if given.execution.name != claim.execution_name(record):
         return False
     try:
-        raw, _ = request.split_input(given.execution.input)
+        raw, _ = request.asked(given.execution.input)
         return bool(request.sha256(raw) == record.get("requestSha256"))
     except (InvalidEnrollmentError, AttributeError):
         return False
+
+
+def _is_refused_again(record: "Item", given: m.CloseEnrollmentInput) -> bool:
+    """Whether a request that was refused before was delivered once more: one refusal, one word."""
+    origin = _origin(given)
+    return (
+        "requestSha256" not in record
+        and origin["door"] in DELIVERED_AT_LEAST_ONCE
+        and "id" in origin
+        and record["origin"] == origin
+    )
 
 
 def _origin(given: m.CloseEnrollmentInput) -> dict[str, Any]:
