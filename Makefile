@@ -64,12 +64,14 @@ lock-check: .venv/.synced
 	@diff -u $(REQUIREMENTS) <($(EXPORT)) || { echo "run make lock" >&2; exit 1; }
 
 template: | $(UV)
-	@AWS_DEFAULT_REGION=eu-central-1 $(SAM) validate --lint
+	@for file in template.yaml docs/schedule.yaml; do \
+	    AWS_DEFAULT_REGION=eu-central-1 $(SAM) validate --lint --template $$file || exit 1; done
 
 # The validator wants the ARN that the partition's placeholder becomes.
 state-machine: | $(UV)
 	@mkdir -p .stack && sed 's/$${Partition}/aws/' statemachine/enrollment.asl.json > .stack/enrollment.asl.json
-	@$(NPX) asl-validator@$(ASL_VALIDATOR_VERSION) --json-path .stack/enrollment.asl.json
+	@for file in .stack/enrollment.asl.json docs/nested.asl.json; do \
+	    $(NPX) asl-validator@$(ASL_VALIDATOR_VERSION) --json-path $$file || exit 1; done
 
 pictures: .venv/.synced
 	@$(RUN) python -m local.draw_workflow --check

@@ -11,8 +11,9 @@ from local.stack import ROOT, Stack
 pytestmark = pytest.mark.e2e
 
 SHIMS = [
-    "class_names", "capped_retries", "idempotent_start", "universal_schedule", "archives",
-    "api_extensions", "secure_loopback", "bounded_workers", "clean_interpreter", "api_hosts",
+    "class_names", "capped_retries", "idempotent_start", "universal_schedule", "nested_failures",
+    "archives", "api_extensions", "bus_policies", "secure_loopback", "bounded_workers",
+    "clean_interpreter", "api_hosts",
 ]  # fmt: skip
 
 

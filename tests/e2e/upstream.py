@@ -46,6 +46,11 @@ def universal_schedule() -> bool:
     return "aws.scheduler." not in inspect.getsource(eventbridge._invoke_target)
 
 
+def nested_failures() -> bool:
+    child = {"executionArn": "arn", "status": "FAILED", "output": '{"Error": "E", "Cause": "why"}'}
+    return bool(stepfunctions._nested_execution_failure(child) == ("E", "why"))
+
+
 def archives() -> bool:
     return "AWS::Events::Archive" not in provisioners._RESOURCE_HANDLERS
 
@@ -54,6 +59,10 @@ def api_extensions() -> bool:
     spec = {"openapi": "3.0.1", "x-amazon-apigateway-binary-media-types": ["application/pkcs10"]}
     made = apigateway_v1._import_rest_api(spec)
     return not apigateway_v1._rest_apis[made].get("binaryMediaTypes")
+
+
+def bus_policies() -> bool:
+    return "AWS::Events::EventBusPolicy" not in provisioners._RESOURCE_HANDLERS
 
 
 def secure_loopback() -> bool:
