@@ -1,6 +1,7 @@
 """What the emulator accepts without effect, read from the template instead."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,14 @@ def _short_form(loader: yaml.SafeLoader, suffix: str, node: yaml.Node) -> dict[s
 
 
 _Loader.add_multi_constructor("!", _short_form)
-TEMPLATE: dict[str, Any] = yaml.load((ROOT / "template.yaml").read_text(), _Loader)  # noqa: S506
+
+
+def yaml_of(path: str) -> dict[str, Any]:
+    found: dict[str, Any] = yaml.load((ROOT / path).read_text(), _Loader)  # noqa: S506
+    return found
+
+
+TEMPLATE = yaml_of("template.yaml")
 RESOURCES: dict[str, dict[str, Any]] = TEMPLATE["Resources"]
 
 
@@ -37,6 +45,7 @@ def of(kind: str) -> dict[str, dict[str, Any]]:
 
 
 FUNCTIONS = of("AWS::Serverless::Function")
+RETRIED_FOR_A_DAY = {"MaximumEventAgeInSeconds": 86_400, "MaximumRetryAttempts": 185}
 GLOBALS = TEMPLATE["Globals"]["Function"]
 
 
@@ -136,6 +145,69 @@ def test_executions_that_end_without_close_reach_it_through_a_queue() -> None:
     assert source["Properties"]["Queue"] == {"Fn::GetAtt": "BackstopQueue.Arn"}
 
 
+def test_a_request_by_event_starts_the_machine_with_its_origin_and_cannot_get_lost() -> None:
+    rule = of("AWS::Events::Rule")["RequestedRule"]
+    (target,) = rule["Targets"]
+
+    assert rule["EventBusName"] == {"Ref": "Bus"}
+    assert rule["EventPattern"]["detail-type"] == ["Enrollment Requested"]
+    assert target["Arn"] == {"Ref": "EnrollmentStateMachine"}
+    assert target["RetryPolicy"] == RETRIED_FOR_A_DAY
+    assert target["DeadLetterConfig"] == {"Arn": {"Fn::GetAtt": "RequestsDeadLetterQueue.Arn"}}
+
+
+def test_no_event_of_ours_can_start_an_enrollment() -> None:
+    pattern = of("AWS::Events::Rule")["RequestedRule"]["EventPattern"]
+
+    assert pattern["source"] == [{"anything-but": ["countersign"]}]
+
+
+def test_other_accounts_may_ask_and_cannot_say_how_an_enrollment_ended() -> None:
+    statement = of("AWS::Events::EventBusPolicy")["BusPolicy"]["Statement"]
+
+    assert TEMPLATE["Parameters"]["RequestingAccounts"]["Default"] == ""
+    assert RESOURCES["BusPolicy"]["Condition"] == "OtherAccountsMayAsk"
+    assert statement["Principal"] == {"AWS": {"Fn::Split": [",", {"Ref": "RequestingAccounts"}]}}
+    assert statement["Action"] == "events:PutEvents"
+    assert statement["Condition"] == {
+        "StringEquals": {"events:detail-type": "Enrollment Requested"},
+        "StringNotEquals": {"events:source": "countersign"},
+    }
+
+
+@pytest.mark.parametrize(
+    ("role", "service"),
+    [("RequestedRuleRole", "events"), ("ScheduleRole", "scheduler")],
+)
+def test_a_door_may_start_the_state_machine_and_nothing_else(role: str, service: str) -> None:
+    properties = of("AWS::IAM::Role")[role]
+    (trust,) = properties["AssumeRolePolicyDocument"]["Statement"]
+    granted = properties["Policies"][0]["PolicyDocument"]["Statement"]
+
+    assert trust["Principal"] == {"Service": f"{service}.amazonaws.com"}
+    assert trust["Condition"]["StringEquals"]["aws:SourceAccount"] == {"Ref": "AWS::AccountId"}
+    assert {"Effect": "Allow", "Action": "states:StartExecution",
+            "Resource": {"Ref": "EnrollmentStateMachine"}} in granted  # fmt: skip
+    assert "*" not in str(granted)
+
+
+def test_a_schedule_is_off_flexible_and_cannot_get_lost_until_somebody_says_otherwise() -> None:
+    template = yaml_of("docs/schedule.yaml")
+    schedule = template["Resources"]["Schedule"]["Properties"]
+    exported = {
+        output["Export"]["Name"]["Fn::Sub"].removeprefix("${AWS::StackName}-")
+        for output in TEMPLATE["Outputs"].values()
+        if "Export" in output
+    }
+
+    assert template["Parameters"]["State"]["Default"] == "DISABLED"
+    assert schedule["State"] == {"Ref": "State"}
+    assert schedule["FlexibleTimeWindow"]["Mode"] == "FLEXIBLE"
+    assert schedule["Target"]["RetryPolicy"] == RETRIED_FOR_A_DAY
+    assert "RequestsDeadLetterQueueArn" in str(schedule["Target"]["DeadLetterConfig"])
+    assert set(re.findall(r"\$\{Countersign\}-(\w+)", str(schedule))) == exported
+
+
 def test_what_is_stored_is_encrypted_versioned_private_and_kept() -> None:
     bucket = of("AWS::S3::Bucket")["CsrBucket"]
     table = of("AWS::DynamoDB::Table")["EnrollmentsTable"]
@@ -154,6 +226,7 @@ def test_bucket_and_queues_refuse_plain_http() -> None:
     for policy in (
         of("AWS::S3::BucketPolicy")["CsrBucketPolicy"],
         of("AWS::SQS::QueuePolicy")["BackstopQueuePolicy"],
+        of("AWS::SQS::QueuePolicy")["RequestsDeadLetterQueuePolicy"],
     ):
         denied = [s for s in policy["PolicyDocument"]["Statement"] if s["Effect"] == "Deny"]
         assert denied[0]["Condition"] == {"Bool": {"aws:SecureTransport": False}}
@@ -252,5 +325,6 @@ def test_the_outputs_name_what_a_caller_needs() -> None:
         "ApiUrl",
         "EnrollmentStateMachineArn", "EnrollmentsTableName", "CsrBucketName", "BusName", "BusArn",
         "KeyManagementSecretArn", "KeyOperationSecretArn", "ServiceSecretArn", "ClientTlsSecretArn",
-        "KeyPasswordPrefix", "BackstopDeadLetterQueueUrl", "StackKeyArn",
+        "KeyPasswordPrefix", "BackstopDeadLetterQueueUrl", "StackKeyArn", "ScheduleGroupName",
+        "ScheduleRoleArn", "RequestsDeadLetterQueueArn", "RequestsDeadLetterQueueUrl",
     } <= set(TEMPLATE["Outputs"])  # fmt: skip

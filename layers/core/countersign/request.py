@@ -126,7 +126,7 @@ def _dated(request: Any, moment: datetime) -> Any:
     for part, field in (("key", "label"), ("csr", "signKeyName")):
         inner = request.get(part) if isinstance(request, Mapping) else None
         text = inner.get(field) if isinstance(inner, Mapping) else None
-        if isinstance(text, str):
+        if isinstance(inner, Mapping) and isinstance(text, str):
             for placeholder, form in DATE_PARTS.items():
                 text = text.replace(placeholder, f"{moment:{form}}")
             request = {**request, part: {**inner, field: text}}
