@@ -64,7 +64,7 @@ lock-check: .venv/.synced
 	@diff -u $(REQUIREMENTS) <($(EXPORT)) || { echo "run make lock" >&2; exit 1; }
 
 template: | $(UV)
-	@for file in template.yaml docs/schedule.yaml; do \
+	@for file in template.yaml docs/nested.yaml docs/schedule.yaml; do \
 	    AWS_DEFAULT_REGION=eu-central-1 $(SAM) validate --lint --template $$file || exit 1; done
 
 # The validator wants the ARN that the partition's placeholder becomes.

@@ -187,6 +187,10 @@ class Case:
             time.sleep(LOOK_SECONDS)
         raise AssertionError(f"no {what} within {DEADLINE_SECONDS} s for {self.id}")
 
+    def execution(self) -> str:
+        """The ARN of the execution that carries out the case, as soon as it is on record."""
+        return str(self.until(lambda: self.record().get("executionArn"), "execution on record"))
+
     # After -----------------------------------------------------------------------------------
 
     def end(self, arn: str, *, event: bool = True) -> Run:

@@ -75,11 +75,6 @@ def parent(case: Case, asked: Json) -> str:
     return str(started["executionArn"])
 
 
-def execution(case: Case) -> str:
-    """The execution that carries out the case, as soon as it is on record."""
-    return str(case.until(lambda: case.record().get("executionArn"), "record"))
-
-
 def again(case: Case, arn: str) -> Json:
     """Deliver once more what started this execution, as EventBridge may; how that ended."""
     machines = case.stack.client("stepfunctions")
@@ -113,7 +108,7 @@ def through_every_door(case: Case) -> Run:
     runs = {}
     for door, one in cases.items():
         one.approve(person)
-        runs[door] = one.end({"start": started, "workflow": nested}.get(door) or execution(one))
+        runs[door] = one.end({"start": started, "workflow": nested}.get(door) or one.execution())
     run = runs["start"]
     run.more = {"runs": runs}
     for door in ("event", "schedule"):
@@ -229,7 +224,7 @@ def refused_at_every_door(case: Case) -> Run:
     cases["text"].id = f"event-{put_event(cases['text'], ['please', 'a CSR'])}"
     nested = parent(cases["workflow"], asked["workflow"])
     runs = {
-        name: one.end(nested if name == "workflow" else execution(one))
+        name: one.end(nested if name == "workflow" else one.execution())
         for name, one in cases.items()
     }
     for name in ("event", "schedule"):

@@ -194,18 +194,42 @@ def test_a_door_may_start_the_state_machine_and_nothing_else(role: str, service:
 def test_a_schedule_is_off_flexible_and_cannot_get_lost_until_somebody_says_otherwise() -> None:
     template = yaml_of("docs/schedule.yaml")
     schedule = template["Resources"]["Schedule"]["Properties"]
-    exported = {
-        output["Export"]["Name"]["Fn::Sub"].removeprefix("${AWS::StackName}-")
-        for output in TEMPLATE["Outputs"].values()
-        if "Export" in output
-    }
 
     assert template["Parameters"]["State"]["Default"] == "DISABLED"
     assert schedule["State"] == {"Ref": "State"}
     assert schedule["FlexibleTimeWindow"]["Mode"] == "FLEXIBLE"
     assert schedule["Target"]["RetryPolicy"] == RETRIED_FOR_A_DAY
     assert "RequestsDeadLetterQueueArn" in str(schedule["Target"]["DeadLetterConfig"])
-    assert set(re.findall(r"\$\{Countersign\}-(\w+)", str(schedule))) == exported
+
+
+def test_a_parent_may_start_look_and_stop_and_nothing_else() -> None:
+    machine = yaml_of("docs/nested.yaml")["Resources"]["DeliveryStateMachine"]["Properties"]
+    (document,) = machine["Policies"]
+    start, look, rule = document["Statement"]
+
+    assert start["Action"] == "states:StartExecution"
+    assert look["Action"] == ["states:DescribeExecution", "states:StopExecution"]
+    assert ":execution:${Name}:*" in look["Resource"]["Fn::Sub"][0]
+    # Source: Step Functions, IAM policies for nested executions, run a job (.sync).
+    assert rule["Action"] == ["events:PutTargets", "events:PutRule", "events:DescribeRule"]
+    assert rule["Resource"]["Fn::Sub"].endswith(
+        ":rule/StepFunctionsGetEventsForStepFunctionsExecutionRule"
+    )
+
+
+def test_what_other_stacks_import_is_exported_under_the_stack_s_name() -> None:
+    imported = {
+        name
+        for path in ("docs/nested.yaml", "docs/schedule.yaml")
+        for name in re.findall(r"\$\{Countersign\}-(\w+)", (ROOT / path).read_text())
+    }
+    exported = {
+        output["Export"]["Name"]["Fn::Sub"].removeprefix("${AWS::StackName}-")
+        for output in TEMPLATE["Outputs"].values()
+        if "Export" in output
+    }
+
+    assert imported == exported
 
 
 def test_what_is_stored_is_encrypted_versioned_private_and_kept() -> None:
