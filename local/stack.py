@@ -443,6 +443,8 @@ def _up() -> None:
             "API, to read and to try": page,
             "try": f"AWS_ENDPOINT_URL={stack.endpoint} AWS_ACCESS_KEY_ID=test"
             f" AWS_SECRET_ACCESS_KEY=test AWS_REGION={REGION} .venv/bin/countersign list",
+            "for aws and sam": f"export AWS_ENDPOINT_URL={stack.endpoint} AWS_ACCESS_KEY_ID=test"
+            f" AWS_SECRET_ACCESS_KEY=test AWS_DEFAULT_REGION={REGION}",
             "stop": "make down",
         },
     )

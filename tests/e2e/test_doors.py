@@ -113,7 +113,8 @@ def through_every_door(case: Case) -> Run:
     run.more = {"runs": runs}
     for door in ("event", "schedule"):
         runs[door].more["again"] = again(cases[door], runs[door].arn)
-        runs[door].more["events"] = len(case.stack.events(cases[door].id))
+        events = case.stack.events(cases[door].id)
+        runs[door].more["events"] = [event["detail-type"] for event in events]
     other = {**asked["event"], "enrollmentId": cases["start"].id, "reason": "another request"}
     run.more["other event"] = put_event(cases["start"], other)
     run.more["refused"] = cases["start"].await_event("Enrollment Refused")
@@ -185,7 +186,8 @@ def test_a_repeated_delivery_is_the_same_enrollment(ran: Ran, door: str) -> None
 
     assert second["status"] == "SUCCEEDED"
     assert json.loads(second["output"]) == {**run.document, "duplicate": True}
-    assert run.more["events"] == 1
+    assert run.more["events"].count("Enrollment Issued") == 1
+    assert not {"Enrollment Refused", "Enrollment Failed"} & set(run.more["events"])
 
 
 def test_an_event_with_the_id_of_another_request_is_refused_and_told_so(ran: Ran) -> None:
@@ -217,8 +219,7 @@ def refused_at_every_door(case: Case) -> Run:
     for name, one in cases.items():
         asked[name] = one.request(token(group(person), timeout=601))
         del asked[name]["enrollmentId"]
-    forged = {**case.request(token(group(person))), "note": "as if it were ours"}
-    put_event(case, forged, source="countersign")
+    put_event(case, case.request(token(group(person))), source="countersign")
     schedule(cases["schedule"], asked["schedule"])
     cases["event"].id = f"event-{put_event(cases['event'], asked['event'])}"
     cases["text"].id = f"event-{put_event(cases['text'], ['please', 'a CSR'])}"
