@@ -104,13 +104,15 @@ def through_every_door(case: Case) -> Run:
     started = cases["start"].start({**asked["start"], "enrollmentId": cases["start"].id})
     cases["event"].id = f"event-{put_event(cases['event'], asked['event'])}"
     nested = parent(cases["workflow"], asked["workflow"])
+    cases["start"].execution()
+    second = parent(cases["start"], asked["start"])  # asks for the enrollment that is under way
 
     runs = {}
     for door, one in cases.items():
         one.approve(person)
         runs[door] = one.end({"start": started, "workflow": nested}.get(door) or one.execution())
     run = runs["start"]
-    run.more = {"runs": runs}
+    run.more = {"runs": runs, "second": cases["start"].end(second)}
     for door in ("event", "schedule"):
         runs[door].more["again"] = again(cases[door], runs[door].arn)
         events = case.stack.events(cases[door].id)
@@ -206,6 +208,15 @@ def test_the_parent_gets_the_outcome_document(ran: Ran) -> None:
     assert run.entered == ["EnrollCsr", "ChooseByOutcome", "UseCsr"]
     assert run.document["enrollmentId"] == run.record["id"]
     assert run.document["csr"]["pem"].startswith("-----BEGIN CERTIFICATE REQUEST-----")
+
+
+def test_a_parent_that_asks_for_an_enrollment_under_way_waits_for_its_outcome(ran: Ran) -> None:
+    run = ran(through_every_door)
+    second = run.more["second"]
+
+    assert second.entered[:3] == ["EnrollCsr", "ChooseByOutcome", "WaitForTheOther"]
+    assert second.entered[-1] == "UseCsr"
+    assert second.document == {**run.document, "duplicate": True}
 
 
 # What no door lets in -----------------------------------------------------------------------------

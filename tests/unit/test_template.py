@@ -156,10 +156,11 @@ def test_a_request_by_event_starts_the_machine_with_its_origin_and_cannot_get_lo
     assert target["DeadLetterConfig"] == {"Arn": {"Fn::GetAtt": "RequestsDeadLetterQueue.Arn"}}
 
 
-def test_no_event_of_ours_can_start_an_enrollment() -> None:
+def test_no_event_of_ours_and_no_replay_can_start_an_enrollment() -> None:
     pattern = of("AWS::Events::Rule")["RequestedRule"]["EventPattern"]
 
     assert pattern["source"] == [{"anything-but": ["countersign"]}]
+    assert pattern["replay-name"] == [{"exists": False}]
 
 
 def test_other_accounts_may_ask_and_cannot_say_how_an_enrollment_ended() -> None:
