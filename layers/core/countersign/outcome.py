@@ -234,7 +234,7 @@ def _is_refused_again(record: "Item", given: m.CloseEnrollmentInput) -> bool:
         "requestSha256" not in record
         and origin["door"] in DELIVERED_AT_LEAST_ONCE
         and "id" in origin
-        and record["origin"] == origin
+        and record.get("origin") == origin
     )
 
 
