@@ -10,11 +10,12 @@ import pytest
 
 from countersign import request
 from local.approver import Approver
+from local.caller import Caller
 from tests.e2e.case import ROOT, Case, Json, Ran, Run, act, assert_issued, group, people, token
 
 pytestmark = pytest.mark.e2e
 
-DOORS = ("start", "event", "schedule", "workflow")
+DOORS = ("start", "api", "event", "schedule", "workflow")
 REQUESTED = "Enrollment Requested"
 
 
@@ -102,6 +103,8 @@ def through_every_door(case: Case) -> Run:
 
     schedule(cases["schedule"], asked["schedule"])
     started = cases["start"].start({**asked["start"], "enrollmentId": cases["start"].id})
+    posted = {**asked["api"], "enrollmentId": cases["api"].id}
+    Caller(case.stack, case.id).call("POST", "/enrollments", posted).raise_for_status()
     cases["event"].id = f"event-{put_event(cases['event'], asked['event'])}"
     nested = parent(cases["workflow"], asked["workflow"])
     cases["start"].execution()
@@ -133,6 +136,7 @@ def test_the_same_request_makes_the_same_record_through_every_door(ran: Ran) -> 
     runs = ran(through_every_door).more["runs"]
     records = {door: comparable(run) for door, run in runs.items()}
 
+    assert records["api"] == records["start"]
     assert records["event"] == records["start"]
     assert records["schedule"] == records["start"]
     assert records["workflow"] == records["start"]
