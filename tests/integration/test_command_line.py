@@ -536,8 +536,8 @@ def test_the_list_turns_pages_only_as_far_as_it_is_read() -> None:
         "1-0",
     ]
     assert paths == [
-        "/v1/enrollments?status=PENDING&limit=3",
-        "/v1/enrollments?status=PENDING&limit=3&next=t0",
+        "/v1/enrollments?status=PENDING&limit=4",
+        "/v1/enrollments?status=PENDING&limit=4&next=t0",
     ]
 
 
