@@ -57,6 +57,8 @@ class LiveDisplay:
         self._live.refresh()
 
     def _frame(self) -> RenderableType:
+        if not self._document:  # Live asks for a frame when it is made
+            return Text()
         parts: list[RenderableType] = [view.enrollment(self._document, now())]
         if self._trouble:
             parts.append(Text(f"looking again: {view.clean(self._trouble)}", style="yellow"))
