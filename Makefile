@@ -64,7 +64,7 @@ lock-check: .venv/.synced
 	@diff -u $(REQUIREMENTS) <($(EXPORT)) || { echo "run make lock" >&2; exit 1; }
 
 template: | $(UV)
-	@for file in template.yaml docs/nested.yaml docs/schedule.yaml; do \
+	@for file in template.yaml docs/nested.yaml docs/schedule.yaml events/registry.template.json; do \
 	    AWS_DEFAULT_REGION=eu-central-1 $(SAM) validate --lint --template $$file || exit 1; done
 
 # The validator wants the ARN that the partition's placeholder becomes.
@@ -76,6 +76,7 @@ state-machine: | $(UV)
 pictures: .venv/.synced
 	@$(RUN) python -m local.draw_workflow --check
 	@$(RUN) python -m local.draw_openapi --check
+	@$(RUN) python -m local.draw_events --check
 
 .PHONY: test unit
 test: .venv/.synced  ## every test, against the deployed stack too
@@ -96,6 +97,7 @@ lock: | $(UV)  ## refresh uv.lock and the layer's requirements from it
 draw: .venv/.synced  ## draw anew what is generated: the README's picture and tables, docs/openapi.json
 	@$(RUN) python -m local.draw_workflow
 	@$(RUN) python -m local.draw_openapi
+	@$(RUN) python -m local.draw_events
 
 deploy: | $(UV)  ## build and deploy to AWS, as samconfig.toml says
 	@$(SAM) build

@@ -41,7 +41,13 @@ os.environ.setdefault("MINISTACK_REGION", os.environ.get("AWS_DEFAULT_REGION", "
 
 from ministack import app  # noqa: E402
 from ministack.core import iam_evaluator, lambda_runtime  # noqa: E402
-from ministack.services import apigateway_v1, eventbridge, lambda_svc, stepfunctions  # noqa: E402
+from ministack.services import (  # noqa: E402
+    apigateway_v1,
+    eventbridge,
+    lambda_svc,
+    sqs,
+    stepfunctions,
+)
 
 
 def class_names() -> None:
@@ -270,6 +276,22 @@ def bus_policies() -> None:
     )
 
 
+def moved_messages() -> None:
+    """SQS moves a dead-letter queue's messages where they are told; MiniStack lacks the action."""
+    assert "StartMessageMoveTask" not in sqs._HANDLERS, "MiniStack changed: review"
+
+    def move(data, _url):
+        queues = [sqs._queue_by_arn(data[name]) for name in ("SourceArn", "DestinationArn")]
+        source, destination = queues
+        for message in source["messages"]:
+            destination["messages"].append({**message, "receive_count": 0, "visible_at": 0})
+        source["messages"] = []
+        sqs.esm_wake.set()
+        return {"TaskHandle": uuid.uuid4().hex}
+
+    sqs._HANDLERS["StartMessageMoveTask"] = move
+
+
 def secure_loopback() -> None:
     """AWS's endpoints speak https; MiniStack speaks http on loopback, where nobody listens in.
 
@@ -348,6 +370,7 @@ SHIMS = (
     archives,
     api_extensions,
     bus_policies,
+    moved_messages,
     secure_loopback,
     bounded_workers,
     clean_interpreter,

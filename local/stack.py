@@ -60,10 +60,12 @@ class Stack:
 
     Args:
         folder: where it keeps logs, temporary files and its state; wiped by `stop`.
+        parameters: of the template, beside those that every embedded stack needs.
     """
 
-    def __init__(self, folder: Path = FOLDER) -> None:
+    def __init__(self, folder: Path = FOLDER, **parameters: str) -> None:
         self._folder = folder
+        self._parameters = [f"{name}={value}" for name, value in parameters.items()]
         self._processes: list[subprocess.Popen[str]] = []
         self.endpoint = ""
         self.emulator_python = ""
@@ -169,9 +171,13 @@ class Stack:
         """Let the state's function die once, having done this enrollment's work, unheard."""
         (self._folder / "tmp/doomed" / f"{state}--{enrollment_id}").touch()
 
-    def events(self, enrollment_id: str) -> list[dict[str, Any]]:
-        """What the bus has delivered about an enrollment so far, oldest first."""
-        return [event for event in self._events if event["detail"]["enrollmentId"] == enrollment_id]
+    def events(self, enrollment_id: str | None = None) -> list[dict[str, Any]]:
+        """What the bus has delivered (about an enrollment) so far, oldest first."""
+        return [
+            event
+            for event in self._events
+            if enrollment_id in (None, event["detail"]["enrollmentId"])
+        ]
 
     # Parts -----------------------------------------------------------------------------------
 
@@ -246,7 +252,7 @@ class Stack:
 
     def _deploy(self, step: Step) -> None:
         with step("sam deploy"):
-            overrides = [ARCHITECTURE, f"TsbUrl={self.tsb_url}", SHORT_SILENCE]
+            overrides = [ARCHITECTURE, f"TsbUrl={self.tsb_url}", SHORT_SILENCE, *self._parameters]
             command = [
                 *sam("deploy", "--config-env", "local", "--no-progressbar"),
                 *("--parameter-overrides", *overrides),

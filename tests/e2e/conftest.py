@@ -6,9 +6,8 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 import pytest
 
 from local.stack import ROOT, Stack
-from tests.e2e.case import ACTS, Act, Case, Ran, Run
+from tests.e2e.case import ACTS, WAIT_SCALE, Act, Case, Ran, Run
 
-WAIT_SCALE = 0.05  # a wait of 10 s lasts 0.5 s; TSB's own clock is advanced where it matters
 ACTS_AT_ONCE = 16  # each execution under way keeps one of two cores busy now and then
 
 FEW_TESTS = 10
@@ -38,6 +37,10 @@ class Acts:
             self._futures[one] = self._pool.submit(one, Case(self._stack))
         return self._futures[one]
 
+    def wait(self) -> None:
+        """Until every act that was started has ended."""
+        wait(self._futures.values())
+
     def stop(self) -> None:
         for future in self._futures.values():
             future.cancel()
@@ -62,9 +65,18 @@ def ran(acts: Acts) -> Ran:
 
 
 @pytest.fixture
+def idle_stack(stack: Stack, acts: Acts) -> Stack:
+    """The stack when nothing is under way: what is broken now breaks nobody else's enrollment."""
+    acts.wait()
+    return stack
+
+
+@pytest.fixture
 def quiet_stack(stack: Stack, acts: Acts) -> Stack:
-    """The stack when every act has ended: what is broken now breaks nobody else's enrollment."""
-    wait([acts.start(one) for one in ACTS])
+    """The stack when every act there is has ended."""
+    for one in ACTS:
+        acts.start(one)
+    acts.wait()
     return stack
 
 

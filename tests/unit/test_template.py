@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
+from countersign import events
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -247,7 +249,7 @@ def test_what_is_stored_is_encrypted_versioned_private_and_kept() -> None:
         assert RESOURCES[name]["DeletionPolicy"] == "Retain"
 
 
-def test_bucket_and_queues_refuse_plain_http() -> None:
+def test_bucket_queues_and_topic_refuse_plain_http() -> None:
     for policy in (
         of("AWS::S3::BucketPolicy")["CsrBucketPolicy"],
         of("AWS::SQS::QueuePolicy")["BackstopQueuePolicy"],
@@ -316,6 +318,54 @@ def test_the_openapi_file_names_the_routes_of_the_template() -> None:
     }
 
 
+def test_every_target_of_a_rule_has_a_dead_letter_queue_that_the_rule_may_send_to() -> None:
+    policies = list(of("AWS::SQS::QueuePolicy").values())
+    allowed = [s for p in policies for s in p["PolicyDocument"]["Statement"]]
+
+    for name, rule in of("AWS::Events::Rule").items():
+        for target in rule["Targets"]:
+            queue = target["DeadLetterConfig"]["Arn"]
+            assert any(
+                queue == s["Resource"] or queue in s["Resource"]
+                for s in allowed
+                if s.get("Condition")
+                == {"ArnEquals": {"aws:SourceArn": {"Fn::GetAtt": f"{name}.Arn"}}}
+            )
+
+
+def test_only_who_has_something_to_say_may_put_events_and_on_our_bus_only() -> None:
+    speakers = {"AcceptEnrollmentFunction", "PollRequestFunction", "CloseEnrollmentFunction"}
+
+    for name in FUNCTIONS:
+        granted = [s for s in statements(name) if "events:PutEvents" in s["Action"]]
+        assert [s["Resource"] for s in granted] == (
+            [{"Fn::GetAtt": "Bus.Arn"}] if name in speakers else []
+        )
+        has_bus = "BUS_NAME" in FUNCTIONS[name]["Environment"]["Variables"]
+        assert has_bus is (name in speakers)
+
+
+def test_event_schemas_are_registered_where_wanted() -> None:
+    nested = RESOURCES["EventSchemas"]
+    registry = json.loads((ROOT / nested["Properties"]["TemplateURL"]).read_text())
+    schemas = [
+        one["Properties"]
+        for one in registry["Resources"].values()
+        if one["Type"] == "AWS::EventSchemas::Schema"
+    ]
+
+    assert nested["Condition"] == "RegistersEventSchemas"
+    assert TEMPLATE["Parameters"]["RegisterEventSchemas"]["Default"] == "false"
+    assert set(nested["Properties"]["Parameters"]) == set(registry["Parameters"])
+    assert {json.loads(one["Content"])["title"] for one in schemas} == {
+        one.DETAIL_TYPE for one in events.CATALOGUE
+    }
+    assert {one["Type"] for one in schemas} == {"JSONSchemaDraft4"}
+    assert all(
+        re.fullmatch(r"countersign@Enrollment[A-Za-z]+", one["SchemaName"]) for one in schemas
+    )
+
+
 def test_the_bus_is_archived() -> None:
     archive = of("AWS::Events::Archive")["BusArchive"]
 
@@ -352,4 +402,5 @@ def test_the_outputs_name_what_a_caller_needs() -> None:
         "KeyManagementSecretArn", "KeyOperationSecretArn", "ServiceSecretArn", "ClientTlsSecretArn",
         "KeyPasswordPrefix", "BackstopDeadLetterQueueUrl", "StackKeyArn", "ScheduleGroupName",
         "ScheduleRoleArn", "RequestsDeadLetterQueueArn", "RequestsDeadLetterQueueUrl",
+        "BackstopQueueArn", "BackstopDeadLetterQueueArn",
     } <= set(TEMPLATE["Outputs"])  # fmt: skip
