@@ -308,6 +308,14 @@ class Case:
         }
 
 
+def notify_rule(stack: Stack) -> dict[str, str]:
+    """The rule that has mail sent, as EventBridge's calls name it."""
+    bus = stack.outputs["BusName"]
+    rules = stack.client("events").list_rules(EventBusName=bus)["Rules"]
+    (name,) = [rule["Name"] for rule in rules if "NotifyRule" in rule["Name"]]
+    return {"Name": name, "EventBusName": bus}
+
+
 def is_ending(event: Json, arn: str) -> bool:
     """Whether it is the event of the end of this execution."""
     return event["detail-type"] in ENDINGS and event["detail"]["executionArn"] == arn

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import jsonschema
 import pytest
@@ -18,7 +19,9 @@ from tests.e2e.case import (
     Ran,
     Run,
     act,
+    assert_issued,
     group,
+    notify_rule,
     people,
     token,
 )
@@ -138,6 +141,71 @@ def is_dead_letter(stack: Stack, arn: str) -> bool:
         VisibilityTimeout=0,
     )
     return any(arn in message["Body"] for message in answer.get("Messages", ()))
+
+
+@pytest.mark.usefixtures("idle_stack")
+def test_people_get_readable_mail(case: Case) -> None:
+    stack = case.stack
+    sns, sqs = stack.client("sns"), stack.client("sqs")
+    topic = stack.outputs["NotifyTopicArn"]
+    url, arn_of_mailbox = mailbox(sqs, f"mailbox-{case.id}", topic)
+    all_but_accepted = {"detailType": [{"anything-but": [ACCEPTED]}]}
+    sns.subscribe(
+        TopicArn=topic,
+        Protocol="sqs",
+        Endpoint=arn_of_mailbox,
+        Attributes={"FilterPolicy": json.dumps(all_but_accepted)},
+    )
+    (person,) = people(1)
+
+    stack.client("events").enable_rule(**notify_rule(stack))
+    try:
+        arn = case.start(case.request(token(group(person))))
+        case.await_event(AWAITING)
+        case.approve(person)
+        run = case.end(arn)
+        mails: dict[str, str] = {}
+        case.until(lambda: receive(sqs, url, mails, case.label) == 2, "two mails", 20)
+    finally:
+        stack.client("events").disable_rule(**notify_rule(stack))
+
+    assert_issued(run)
+    assert sorted(mails) == [
+        f"[Countersign] Awaiting Approval: {case.label}",
+        f"[Countersign] Issued: {case.label}",
+    ]
+    awaiting = mails[f"[Countersign] Awaiting Approval: {case.label}"]
+    assert "Still to decide:\n  person 1\n" in awaiting
+    assert run.record["times"]["windowEnds"] in awaiting
+    assert run.document["csr"]["pem"].strip() in mails[f"[Countersign] Issued: {case.label}"]
+
+
+def mailbox(sqs: Any, name: str, topic: str) -> tuple[str, str]:
+    """URL and ARN of a queue that the topic may send to."""
+    url = sqs.create_queue(QueueName=name)["QueueUrl"]
+    answer = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])
+    arn: str = answer["Attributes"]["QueueArn"]
+    statement = {
+        "Effect": "Allow",
+        "Principal": {"Service": "sns.amazonaws.com"},
+        "Action": "sqs:SendMessage",
+        "Resource": arn,
+        "Condition": {"ArnEquals": {"aws:SourceArn": topic}},
+    }
+    policy = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+    sqs.set_queue_attributes(QueueUrl=url, Attributes={"Policy": policy})
+    return str(url), arn
+
+
+def receive(sqs: Any, url: str, mails: dict[str, str], label: str) -> int:
+    """Put what has come about a key into `mails`, by subject; how many there are."""
+    answer = sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10)
+    for message in answer.get("Messages", []):
+        mail = json.loads(message["Body"])
+        if label in mail["Subject"]:
+            mails[mail["Subject"]] = mail["Message"]
+        sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
+    return len(mails)
 
 
 def test_every_event_of_the_catalogue_was_emitted_as_its_schema_and_sample_say(

@@ -109,6 +109,7 @@ def test_no_function_may_do_anything_to_everything(name: str) -> None:
         ("CloseEnrollmentFunction", [], ["Secret"]),
         ("ApiFunction", ["ServiceSecret"], ["KeyManagementSecret", "KeyOperationSecret"]),
         ("CancelRequestFunction", ["KeyOperationSecret"], ["KeyManagement", "ServiceSecret"]),
+        ("NotifyFunction", [], ["Secret"]),
     ],
 )
 def test_a_function_reads_the_secrets_of_its_roles_only(
@@ -254,6 +255,8 @@ def test_bucket_queues_and_topic_refuse_plain_http() -> None:
         of("AWS::S3::BucketPolicy")["CsrBucketPolicy"],
         of("AWS::SQS::QueuePolicy")["BackstopQueuePolicy"],
         of("AWS::SQS::QueuePolicy")["RequestsDeadLetterQueuePolicy"],
+        of("AWS::SQS::QueuePolicy")["NotifyQueuePolicy"],
+        of("AWS::SNS::TopicPolicy")["NotifyTopicPolicy"],
     ):
         denied = [s for s in policy["PolicyDocument"]["Statement"] if s["Effect"] == "Deny"]
         assert denied[0]["Condition"] == {"Bool": {"aws:SecureTransport": False}}
@@ -345,6 +348,32 @@ def test_only_who_has_something_to_say_may_put_events_and_on_our_bus_only() -> N
         assert has_bus is (name in speakers)
 
 
+def test_mail_is_off_until_an_address_is_given() -> None:
+    assert TEMPLATE["Parameters"]["NotifyEmail"]["Default"] == ""
+    assert TEMPLATE["Conditions"]["Notifies"] == {
+        "Fn::Not": [{"Fn::Equals": [{"Ref": "NotifyEmail"}, ""]}]
+    }
+    ours = {name: one for name, one in RESOURCES.items() if name.startswith("Notify")}
+    assert len(ours) == 9
+    assert {one["Condition"] for one in ours.values()} == {"Notifies"}
+
+
+def test_mail_is_about_every_event_of_the_catalogue_and_encrypted() -> None:
+    rule = of("AWS::Events::Rule")["NotifyRule"]
+    topic = of("AWS::SNS::Topic")["NotifyTopic"]
+    function = FUNCTIONS["NotifyFunction"]
+
+    assert rule["EventBusName"] == {"Ref": "Bus"}
+    assert rule["EventPattern"]["source"] == ["countersign"]
+    assert rule["EventPattern"]["detail-type"] == [one.DETAIL_TYPE for one in events.CATALOGUE]
+    assert topic["KmsMasterKeyId"] == {"Ref": "StackKey"}
+    assert function["DeadLetterQueue"]["TargetArn"] == rule["Targets"][0]["DeadLetterConfig"]["Arn"]
+    assert [s["Action"] for s in statements("NotifyFunction")] == [
+        "sns:Publish",
+        ["kms:GenerateDataKey", "kms:Decrypt"],
+    ]
+
+
 def test_event_schemas_are_registered_where_wanted() -> None:
     nested = RESOURCES["EventSchemas"]
     registry = json.loads((ROOT / nested["Properties"]["TemplateURL"]).read_text())
@@ -403,4 +432,5 @@ def test_the_outputs_name_what_a_caller_needs() -> None:
         "KeyPasswordPrefix", "BackstopDeadLetterQueueUrl", "StackKeyArn", "ScheduleGroupName",
         "ScheduleRoleArn", "RequestsDeadLetterQueueArn", "RequestsDeadLetterQueueUrl",
         "BackstopQueueArn", "BackstopDeadLetterQueueArn",
+        "NotifyTopicArn", "NotifyDeadLetterQueueUrl",
     } <= set(TEMPLATE["Outputs"])  # fmt: skip

@@ -12,6 +12,7 @@ class Settings:
     table_name: str
     bucket_name: str
     bus_name: str
+    topic_arn: str
     tsb_url: str
     certificate_role: str
     secret_arns: dict[str, str]  # by role: keyManagement, keyOperation, service, clientTls
@@ -33,6 +34,7 @@ def settings() -> Settings:
         table_name=env.get("TABLE_NAME", ""),
         bucket_name=env.get("BUCKET_NAME", ""),
         bus_name=env.get("BUS_NAME", ""),
+        topic_arn=env.get("TOPIC_ARN", ""),
         tsb_url=env.get("TSB_URL", ""),
         certificate_role=env.get("CERTIFICATE_ROLE", "keyOperation"),
         secret_arns={
