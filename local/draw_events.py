@@ -117,7 +117,7 @@ def registry() -> Json:
 
 def page() -> str:
     """docs/events.md with every event's fields and a sample."""
-    sections = "\n".join(_section(event) for event in events.CATALOGUE)
+    sections = "\n".join(_section(event) for event in events.CATALOGUE) + "\n" + _types()
     return CATALOGUE.sub(lambda _: sections, PAGE.read_text())
 
 
@@ -167,6 +167,25 @@ def _section(event: type[events.Event]) -> str:
             "",
         ]
     )
+
+
+def _types() -> str:
+    """What the fields' types are, each once."""
+    shared: Json = {}
+    for event in events.CATALOGUE:
+        shared |= {
+            name: definition
+            for name, definition in schema(event)["definitions"].items()
+            if name != event.__name__ and "properties" in definition
+        }
+    rows = []
+    for name, definition in sorted(shared.items()):
+        fields = ", ".join(
+            f"`{field}` ({_type(what)})" for field, what in definition["properties"].items()
+        )
+        about = definition["description"].replace("\n", " ")
+        rows.append(f"| `{name}` | {about} | {fields} |")
+    return "\n".join(["## Types", "", "| Type | Meaning | Fields |", "|---|---|---|", *rows, ""])
 
 
 def _type(field: Json) -> str:
