@@ -165,7 +165,7 @@ def test_every_record_and_event_says_the_door(ran: Ran) -> None:
     runs = ran(through_every_door).more["runs"]
     origins = {door: run.record["origin"] for door, run in runs.items()}
 
-    assert {door: run.events[0]["detail"]["origin"] for door, run in runs.items()} == origins
+    assert {door: run.ending["detail"]["origin"] for door, run in runs.items()} == origins
     assert {door: origin["door"] for door, origin in origins.items()} == {
         door: door for door in DOORS
     }
