@@ -231,6 +231,51 @@ def test_an_attempt_that_ends_late_does_not_close_the_next_one(
     assert (records.get("web-2026-11") or {})["status"] == "PENDING"
 
 
+# Listing ------------------------------------------------------------------------------------
+
+LIST: Json = {"status": None, "since": None, "until": None, "limit": 1, "token": None, "base": ""}
+
+
+def test_a_page_goes_on_where_the_one_before_ended(submit: Submit, records: Records) -> None:
+    for _ in range(3):
+        submit(nameless())
+
+    seen, token = [], None
+    for _ in range(3):
+        page = api.enrollments(**{**LIST, "token": token}, records=records)
+        seen += [one.enrollment_id for one in page.enrollments]
+        token = page.next
+
+    assert len(set(seen)) == 3
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"token": ""},
+        {"token": "\x80"},
+        {"token": "bGFiZWwjeCB5"},
+        {"token": base64.urlsafe_b64encode(b"2026-11-24T09:00:00Z label#x").decode()},
+        {
+            "token": base64.urlsafe_b64encode(b"2026-11-24T09:00:00Z web").decode(),
+            "until": "2026-11-23T00:00:00Z",
+        },
+        {"since": ""},
+        {"since": "1764000000"},
+        {"since": "2026-11-24T09:00:00"},
+        {"since": "0001-01-01T00:00:00+01:00"},
+        {"until": "2026-02-30T00:00:00Z"},
+    ],
+    ids=str,
+)
+def test_a_place_or_a_moment_that_means_nothing_is_refused(records: Records, wrong: Json) -> None:
+    with pytest.raises(api.ProblemError) as refused:
+        api.enrollments(**{**LIST, **wrong}, records=records)
+
+    assert refused.value.status == 422
+    assert refused.value.findings[0][0] in ("query.next", "query.from", "query.to")
+
+
 # Cancelling ---------------------------------------------------------------------------------
 
 
