@@ -10,7 +10,7 @@ import boto3
 import pytest
 from moto import mock_aws
 
-from countersign import api, cancel, claim, outcome
+from countersign import api, cancel, claim, enrollment, outcome
 from countersign import models as m
 from countersign.aws.records import Records
 from countersign.errors import AwsCallError, EnrollmentConflictError, TsbUnavailableError
@@ -341,6 +341,42 @@ def test_the_tsb_is_told_until_it_is_on_record_that_it_knows(
 
     assert told == [True, True]
     assert tsb.cancelled == ["r"]
+
+
+@pytest.mark.parametrize("silent", [False, True])
+def test_a_look_at_what_was_cancelled_ends_it_whether_or_not_the_tsb_can_be_told(
+    submit: Submit, records: Records, silent: bool
+) -> None:
+    submit()
+    records.update("web-2026-11", {"requestId": "r", "executionArn": ARN})
+    cancel.cancel("web-2026-11", by="ada", records=records, tell=lambda _: None)
+    tsb = Tsb()
+    tsb.silent = silent
+    schedule = m.Schedule(
+        window_seconds=600,
+        timelock_seconds=0,
+        deadline_seconds=600,
+        silence_seconds=600,
+        growth=0.2,
+        floor_seconds=10,
+        cap_seconds=900,
+        slowest_seconds=900,
+        last_age_seconds=1200,
+    )
+    look = m.PollRequestInput(
+        execution_arn=ARN,
+        enrollment_id="web-2026-11",
+        request_id="r",
+        age_seconds=10,
+        seen="nothing",
+        schedule=schedule,
+    )
+
+    # This TSB knows no other call: its status is not even asked for.
+    polled = enrollment.poll_request(look, records=records, objects=None, tsb=tsb)  # type: ignore[arg-type]
+
+    assert polled.status == "CANCELLED"
+    assert tsb.cancelled == ([] if silent else ["r"])
 
 
 def test_nothing_is_cancelled_at_the_tsb_that_was_not_cancelled_on_record(
