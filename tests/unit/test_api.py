@@ -14,6 +14,7 @@ from countersign import api, cancel, claim, enrollment, outcome
 from countersign import models as m
 from countersign.aws.records import Records
 from countersign.errors import AwsCallError, EnrollmentConflictError, TsbUnavailableError
+from local import api_page
 from tests.unit.test_template import RESOURCES
 
 ROOT = Path(__file__).parents[2]
@@ -482,3 +483,13 @@ def test_every_sample_is_one_of_a_route() -> None:
         (one["resource"], one["httpMethod"].lower())
         for one in (json.loads(file.read_text()) for file in SAMPLES.glob("*.json"))
     } == {(path, method) for path, methods in drawn.items() for method in methods}
+
+
+def test_the_api_s_page_is_whole_and_fetches_nothing_from_elsewhere() -> None:
+    html = api_page.page().decode()
+
+    assert "<title>Countersign API</title>" in html
+    assert "submitEnrollment" in html
+    assert "SwaggerUIBundle(" in html
+    assert "<script src" not in html
+    assert "<link rel" not in html
