@@ -374,7 +374,7 @@ def test_a_look_at_what_was_cancelled_ends_it_whether_or_not_the_tsb_can_be_told
     )
 
     # This TSB knows no other call: its status is not even asked for.
-    polled = enrollment.poll_request(look, records=records, objects=None, tsb=tsb)  # type: ignore[arg-type]
+    polled = enrollment.poll_request(look, records=records, objects=None, tsb=tsb, bus=None)  # type: ignore[arg-type]
 
     assert polled.status == "CANCELLED"
     assert tsb.cancelled == ([] if silent else ["r"])
