@@ -99,8 +99,9 @@ draw: .venv/.synced  ## draw anew what is generated: the README's picture and ta
 	@$(RUN) python -m local.draw_openapi
 	@$(RUN) python -m local.draw_events
 
-deploy: | $(UV)  ## build and deploy to AWS, as samconfig.toml says
+deploy: .venv/.synced  ## build and deploy to AWS, as samconfig.toml says
 	@$(SAM) build
+	@$(RUN) python -m local.bytecode
 	@$(SAM) deploy
 
 clean:  ## remove everything that make has made

@@ -250,6 +250,8 @@ class Stack:
             # The layers' wheels are the architecture's.
             command = sam("build", "--config-env", "local", "--parameter-overrides", ARCHITECTURE)
             self._run("sam-build", command, "sam build")
+            compile_ = [sys.executable, "-m", "local.bytecode"]
+            self._run("sam-build", compile_, "compiling what was built")
 
     def _deploy(self, step: Step) -> None:
         with step("sam deploy"):
