@@ -46,7 +46,7 @@ def approvers(policy: Policy) -> tuple[Approver, ...]:
     """Everybody whom `ruleUse` asks, once each, in the order of the policy."""
     known: dict[str, Approver] = {}
     for _, _, approval in _approvals(policy.rule_use, ""):
-        known.setdefault(_identity(approval), _approver(approval))
+        known.setdefault(_identity(approval), approver(approval))
     return tuple(known.values())
 
 
@@ -88,8 +88,8 @@ def decided(
     ):
         said.update({spki_sha256(key): decision for key in keys})
     result = [
-        approver.model_copy(update={"decision": said.pop(approver.spki_sha256 or "", "none")})
-        for approver in asked
+        one.model_copy(update={"decision": said.pop(one.spki_sha256 or "", "none")})
+        for one in asked
     ]
     strangers = (
         Approver(name=f"key sha256:{digest[:16]}", spki_sha256=digest, decision=decision)
@@ -239,7 +239,7 @@ def _check_names(policy: Policy) -> None:
         rule: Rule | None = getattr(policy, attribute)
         for path, _, approval in _approvals(rule, f"key.policy.{name}") if rule else ():
             identity = _identity(approval)
-            known = _approver(approval).name
+            known = approver(approval).name
             if named.setdefault(known, identity) != identity:
                 raise _invalid(
                     f"{path}.name",
@@ -262,7 +262,8 @@ def _identity(approval: Approval) -> str:
     return spki_sha256(approver_public_key(approval.type, approval.value or ""))
 
 
-def _approver(approval: Approval) -> Approver:
+def approver(approval: Approval) -> Approver:
+    """The approver whom an approval of a policy names, outstanding."""
     if approval.type == "onboarded_approver_certificate":
         return Approver(name=approval.name or "", spki_sha256=None)
     digest = _identity(approval)
