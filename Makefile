@@ -77,6 +77,7 @@ pictures: .venv/.synced
 	@$(RUN) python -m local.draw_workflow --check
 	@$(RUN) python -m local.draw_openapi --check
 	@$(RUN) python -m local.draw_events --check
+	@$(RUN) python -m local.draw_profiles --check
 
 .PHONY: test unit
 test: .venv/.synced  ## every test, against the deployed stack too
@@ -94,10 +95,11 @@ lock: | $(UV)  ## refresh uv.lock and the layer's requirements from it
 	@$(UV) lock
 	@$(EXPORT) > $(REQUIREMENTS)
 
-draw: .venv/.synced  ## draw anew what is generated: the README's picture and tables, docs/openapi.json
+draw: .venv/.synced  ## draw anew what is generated: pictures, tables, schemas; release new profiles
 	@$(RUN) python -m local.draw_workflow
 	@$(RUN) python -m local.draw_openapi
 	@$(RUN) python -m local.draw_events
+	@$(RUN) python -m local.draw_profiles
 
 deploy: | $(UV)  ## build and deploy to AWS, as samconfig.toml says
 	@$(SAM) build

@@ -22,5 +22,6 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
         tsb=stack.tsb(),
         password=stack.password,
         pace=stack.pace(),
+        names=stack.profiles().directory.names,
     )
     return result.dump()

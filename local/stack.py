@@ -25,10 +25,15 @@ from urllib.parse import urlsplit
 import boto3
 from botocore.config import Config
 
+from countersign.profiles import Profiles
+from countersign.tsb import Credentials, Tls, TsbClient
+from local.approver import Approver
+
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / ".stack"
 UV = ROOT / ".tools/bin/uv"
 EMULATOR = ROOT / "local/emulator.py"
+DIRECTORY = ROOT / ".aws-sam/build/ProfilesLayer/python/profiles/directory.json"
 LAMBDA_ENVIRONMENT = ROOT / ".tools/lambda"
 SAM_VERSION = "1.170.0"
 REGION = "eu-central-1"
@@ -40,6 +45,8 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 STOPS = (signal.SIGINT, signal.SIGTERM)
 ARM = ("aarch64", "arm64")
 ARCHITECTURE = f"Architecture={'arm64' if platform.machine() in ARM else 'x86_64'}"
+RAW_POLICY = "AllowRawPolicy=true"  # the vendor's own sample bodies hold a policy
+CA_PROFILE, CA_APPROVERS = "code-signing", 3
 SHORT_SILENCE = "SilenceLimitMinutes=10"  # the least; nobody wants to see a day's silence through
 
 type Step = Callable[[str], AbstractContextManager[None]]
@@ -74,6 +81,7 @@ class Stack:
         self.api_keys: dict[str, list[str]] = {}
         self.ca_certificate = Path()
         self.outputs: dict[str, str] = {}
+        self.people: dict[str, Approver] = {}
         self._events: list[dict[str, Any]] = []
         self._listening = threading.Event()
 
@@ -99,6 +107,8 @@ class Stack:
             self._deploy(step)
             with step("put the simulator's credentials into the secrets"):
                 self._put_secrets()
+            with step("the CA key that profile code-signing names"):
+                self._make_ca_key()
             self._listen()
         except BaseException:
             self.stop()
@@ -249,10 +259,31 @@ class Stack:
             # The layers' wheels are the architecture's.
             command = sam("build", "--config-env", "local", "--parameter-overrides", ARCHITECTURE)
             self._run("sam-build", command, "sam build")
+            self._move_in()
+
+    def _move_in(self) -> None:
+        """Give the directory's people keys of this stack: nobody holds those of the shipped one.
+
+        Of the first person the directory has a certificate, of the others a public key.
+        """
+        directory = json.loads(DIRECTORY.read_text())
+        for person in directory["people"]:
+            approver = Approver.generate(person["name"], "ec")
+            key = (
+                {"publicKey": approver.spki}
+                if self.people
+                else {"certificate": approver.certificate()}
+            )
+            person["keys"] = [{**key, "validFrom": "2026-01-01"}]
+            self.people[approver.name] = approver
+        DIRECTORY.write_text(json.dumps(directory))
 
     def _deploy(self, step: Step) -> None:
         with step("sam deploy"):
-            overrides = [ARCHITECTURE, f"TsbUrl={self.tsb_url}", SHORT_SILENCE, *self._parameters]
+            overrides = [
+                *(ARCHITECTURE, f"TsbUrl={self.tsb_url}", SHORT_SILENCE, RAW_POLICY),
+                *self._parameters,
+            ]
             command = [
                 *sam("deploy", "--config-env", "local", "--no-progressbar"),
                 *("--parameter-overrides", *overrides),
@@ -277,6 +308,37 @@ class Stack:
         }
         for output, value in values.items():
             secrets.put_secret_value(SecretId=self.outputs[output], SecretString=json.dumps(value))
+
+    def _make_ca_key(self) -> None:
+        """A CA key with approvers of its own: the last of the directory's people, all of them."""
+        tsb = TsbClient(
+            self.tsb_url,
+            credentials=lambda role: Credentials(api_keys=tuple(self.api_keys[role])),
+            tls=Tls(ca_bundle=self.ca_certificate.read_text()),
+        )
+        approvals = [
+            {"type": "public_key", "name": name, "value": self.people[name].spki}
+            for name in list(self.people)[-CA_APPROVERS:]
+        ]
+        group = {"name": "Group1", "quorum": len(approvals), "approvals": approvals}
+        token = {"name": "Token1", "timelock": 0, "timeout": 86_400, "groups": [group]}
+        frozen: dict[str, Any] = {"tokens": []}
+        with tsb:
+            tsb.create_key(
+                {
+                    "label": Profiles(ROOT / "profiles").get(CA_PROFILE).ca_key_label,
+                    "algorithm": "EC",
+                    "curveOid": "1.3.132.0.34",
+                    "attributes": {"decrypt": False, "sign": True, "unwrap": False},
+                    "policy": {
+                        "ruleUse": {"tokens": [token]},
+                        "ruleBlock": frozen,
+                        "ruleUnblock": frozen,
+                        "ruleModify": frozen,
+                        "keyStatus": {"blocked": False},
+                    },
+                }
+            )
 
     def _listen(self) -> None:
         """Receive all events of the bus, as a target of the user's own would."""

@@ -113,6 +113,64 @@ def test_the_vendor_s_own_bodies_go_through_verbatim(ran: Ran) -> None:
 
 
 @act
+def by_profile(case: Case) -> Run:
+    case.label = f"SUB.{case.id}"
+    request = {
+        "enrollmentId": case.id,
+        "profile": "code-signing",
+        "key": {"label": case.label},
+        "csr": {"standardCertificateAttributes": {"commonName": "Release 1"}},
+        "reason": "OPS-42",
+    }
+    arn = case.start(request)
+    case.approve(case.stack.people["Ada Lovelace"], case.stack.people["Alan Turing"])
+    return case.end(arn)
+
+
+def test_a_request_by_profile_is_carried_out_and_its_approvers_are_people(ran: Ran) -> None:
+    run = ran(by_profile)
+
+    assert_issued(run)
+    assert decisions(run) == {
+        "Ada Lovelace": "approved",
+        "Grace Hopper": "none",
+        "Alan Turing": "approved",
+    }
+    found = csr.read_csr(run.document["csr"]["pem"])
+    assert "CN=Release 1" in found.subject
+    assert "O=Example AG" in found.subject
+    whole = json.loads(run.objects["request.json"])
+    assert whole == run.record["request"]
+    assert (whole["profile"], whole["unusedKey"]) == ("code-signing@1", "delete")
+    # The first approver's key stands in a certificate, and he is known by its public key.
+    group = whole["key"]["policy"]["ruleUse"]["tokens"][0]["groups"][0]
+    assert [one["type"] for one in group["approvals"]] == [
+        "certificate",
+        "public_key",
+        "public_key",
+    ]
+    assert len(run.record["profileSha256"]) == 64
+    assert run.record["findings"] == run.record["caFindings"] == []
+
+
+@act
+def by_profile_with_more(case: Case) -> Run:
+    case.label = f"trial.{case.id}"
+    key = {"label": case.label, "policy": seed()["key"]["policy"]}
+    request = {"enrollmentId": case.id, "profile": "trial@1", "key": key}
+    return case.end(case.start(request))
+
+
+def test_what_a_profile_decides_is_refused_before_any_call(ran: Ran) -> None:
+    run = ran(by_profile_with_more)
+
+    assert run.status == "FAILED"
+    assert run.error == "InvalidEnrollmentError"
+    assert run.document["error"]["field"] == "request.key.policy"
+    assert run.calls == run.keys == []
+
+
+@act
 def two_of_three(case: Case) -> Run:
     one, two, three = people(3)
     arn = case.start(case.request(token(group(one, two, three, quorum=2))))

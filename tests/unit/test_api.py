@@ -10,10 +10,11 @@ import boto3
 import pytest
 from moto import mock_aws
 
-from countersign import api, cancel, claim, outcome
+from countersign import api, cancel, claim, outcome, request
 from countersign import models as m
 from countersign.aws.records import Records
 from countersign.errors import AwsCallError, EnrollmentConflictError, TsbUnavailableError
+from countersign.profiles import Profiles
 from tests.unit.test_template import RESOURCES
 
 ROOT = Path(__file__).parents[2]
@@ -22,6 +23,10 @@ TABLE = "enrollments"
 REGION = "eu-central-1"
 JOHN = api.Caller("arn:aws:sts::123456789012:assumed-role/release/job-1", "123456789012")
 ARN = "arn:aws:states:eu-central-1:123456789012:execution:machine:"
+
+RULES = request.Rules(
+    profiles=Profiles(ROOT / "profiles"), key_password_prefix="", allow_raw_policy=True
+)
 
 type Json = dict[str, Any]
 
@@ -86,7 +91,7 @@ def submit(records: Records, machine: Machine) -> Submit:
             base="/v1",
             records=records,
             start=machine.start,
-            key_password_prefix="",
+            rules=RULES,
         )
 
     return submitted
@@ -190,9 +195,14 @@ def test_an_execution_takes_over_what_the_api_has_claimed_and_who_asked(
 ) -> None:
     submit()
     records.update("web-2026-11", {"attempt": 2})
-    request = m.EnrollmentRequest.read(body())
+    reading = request.read(body(), rules=RULES, requester=None, moment=m.now())
     taking = claim.initial_record(
-        "web-2026-11", body(), request, m.Origin(), execution_arn=f"{ARN}web-2026-11-1"
+        "web-2026-11",
+        body(),
+        reading,
+        m.Origin(),
+        names={},
+        execution_arn=f"{ARN}web-2026-11-1",
     )
 
     record, own = claim.claim(taking, records)
@@ -337,6 +347,7 @@ def handle(
     )
     monkeypatch.setenv("POWERTOOLS_SERVICE_NAME", "countersign")
     monkeypatch.setenv("TABLE_NAME", TABLE)
+    monkeypatch.setenv("ALLOW_RAW_POLICY", "true")
     monkeypatch.setenv("STATE_MACHINE_ARN", machine["stateMachineArn"])
     monkeypatch.setenv("CANCEL_REQUEST_FUNCTION", "cancel-request")
     kept = (settings, stack.records, stack.executions)

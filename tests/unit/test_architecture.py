@@ -19,8 +19,8 @@ ROUTER = ROOT / "functions/api.py"
 
 # What each module may know of its siblings: data flows from the edge to the vocabulary.
 LOWER_FIRST = [
-    "errors", "settings", "models", "polling", "csr", "tsb", "policy", "summary",
-    "request", "claim", "cancel", "events", "mails",
+    "errors", "settings", "models", "polling", "csr", "tsb", "findings", "policy", "summary",
+    "profiles", "lint", "request", "claim", "cancel", "events", "mails",
 ]  # fmt: skip
 
 
@@ -164,7 +164,7 @@ def test_the_command_line_is_installed_and_never_deployed() -> None:
     assert extra
     assert not [name for name in extra if re.search(rf"^{name}==", layer, re.MULTILINE)]
     assert uris
-    assert all(uri.split("/")[0] in {"functions", "layers"} for uri in uris)
+    assert all(uri.split("/")[0] in {"functions", "layers", "profiles"} for uri in uris)
 
 
 def test_pre_commit_hooks_are_local() -> None:

@@ -13,6 +13,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from countersign import policy, request
 from countersign.errors import InvalidEnrollmentError
+from countersign.models import EnrollmentRequest, now
+from countersign.profiles import Profiles
 
 SEED = Path(__file__).parents[2] / "events/seed"
 PREFIX = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:countersign/key-password/"
@@ -24,6 +26,15 @@ OTHER_KEY = base64.b64encode(
 ).decode()
 
 
+def rules(prefix: str = PREFIX) -> request.Rules:
+    """A stack that takes raw policies, and knows nobody."""
+    return request.Rules(profiles=Profiles(SEED), key_password_prefix=prefix, allow_raw_policy=True)
+
+
+def read(raw: Any) -> EnrollmentRequest:
+    return request.read(raw, rules=rules(), requester=None, moment=now()).request
+
+
 def seed() -> dict[str, Any]:
     return {
         "key": json.loads((SEED / "create-key.json").read_text()),
@@ -33,7 +44,7 @@ def seed() -> dict[str, Any]:
 
 def refused(raw: Any) -> InvalidEnrollmentError:
     with pytest.raises(InvalidEnrollmentError) as caught:
-        request.read(raw, key_password_prefix=PREFIX)
+        read(raw)
     return caught.value
 
 
@@ -42,7 +53,7 @@ def token(raw: dict[str, Any], rule: str = "ruleUse") -> Any:
 
 
 def test_the_seed_s_own_bodies_are_accepted_verbatim() -> None:
-    accepted = request.read(seed(), key_password_prefix=PREFIX)
+    accepted = read(seed())
 
     assert request.tsb_key(accepted, None) == seed()["key"]
     assert request.tsb_csr(accepted, None, "bWV0YQ==") == {
@@ -172,7 +183,7 @@ def test_other_rules_may_be_frozen_or_absent() -> None:
     raw["key"]["policy"]["ruleBlock"] = None
     del raw["key"]["policy"]["ruleUnblock"]
 
-    accepted = request.read(raw, key_password_prefix=PREFIX)
+    accepted = read(raw)
 
     assert accepted.key.policy.rule_modify is not None
     assert request.tsb_key(accepted, None) == raw["key"]
@@ -198,7 +209,7 @@ def test_a_password_by_reference_goes_out_letter_by_letter() -> None:
     raw = seed()
     raw["key"]["password"] = SECRET
 
-    accepted = request.read(raw, key_password_prefix=PREFIX)
+    accepted = read(raw)
 
     assert request.tsb_key(accepted, "pw")["password"] == ["p", "w"]
     assert request.tsb_csr(accepted, "pw", "")["keyPassword"] == ["p", "w"]
@@ -209,7 +220,7 @@ def test_without_a_prefix_no_secret_can_be_named() -> None:
     raw["key"]["password"] = SECRET
 
     with pytest.raises(InvalidEnrollmentError):
-        request.read(raw, key_password_prefix="")
+        request.read(raw, rules=rules(""), requester=None, moment=now())
 
 
 @pytest.mark.parametrize(
@@ -260,7 +271,7 @@ def test_a_schedule_s_label_gets_the_date_of_its_occurrence() -> None:
     raw, origin = request.asked(scheduled())
 
     assert raw["key"]["label"] == raw["csr"]["signKeyName"] == "release-2026-12-01T06"
-    assert request.read(raw, key_password_prefix=PREFIX).key.label == "release-2026-12-01T06"
+    assert read(raw).key.label == "release-2026-12-01T06"
     assert origin.time == "2026-12-01T06:00:00Z"
 
 
@@ -379,11 +390,11 @@ def test_window_timelock_and_names_come_from_the_use_rule() -> None:
     other["groups"][0]["approvals"] = [{"type": "public_key", "value": OTHER_KEY}]
     raw["key"]["policy"]["ruleUse"]["tokens"].append(other)
 
-    asked = request.read(raw, key_password_prefix=PREFIX).key.policy
+    asked = read(raw).key.policy
 
     assert policy.window_seconds(asked) == 7200
     assert policy.timelock_seconds(asked) == 0
-    names = [approver.name for approver in policy.approvers(asked)]
+    names = [approver.name for approver in policy.approvers(asked, {})]
     assert names[0] == "ApproverKey1"
     assert names[1].startswith("key sha256:")
 
@@ -394,27 +405,27 @@ def test_one_token_without_timeout_makes_the_window_endless() -> None:
     endless["timeout"] = 0
     raw["key"]["policy"]["ruleUse"]["tokens"].append(endless)
 
-    asked = request.read(raw, key_password_prefix=PREFIX).key.policy
+    asked = read(raw).key.policy
 
     assert policy.window_seconds(asked) == 0
 
 
 def test_policies_are_equal_in_effect_whatever_names_and_order_say() -> None:
     raw = seed()
-    one = request.read(raw, key_password_prefix=PREFIX).key.policy
+    one = read(raw).key.policy
     token(raw)["name"] = "renamed"
-    two = request.read(raw, key_password_prefix=PREFIX).key.policy
+    two = read(raw).key.policy
     token(raw)["timeout"] = 660
-    three = request.read(raw, key_password_prefix=PREFIX).key.policy
+    three = read(raw).key.policy
 
     assert policy.effective(one) == policy.effective(two)
     assert policy.effective(one) != policy.effective(three)
 
 
 def test_a_stranger_s_approval_is_not_hidden() -> None:
-    asked = policy.approvers(request.read(seed(), key_password_prefix=PREFIX).key.policy)
+    asked = policy.approvers(read(seed()).key.policy, {})
 
-    seen = policy.decided(asked, approved=[OTHER_KEY], declined=[], outstanding=[])
+    seen = policy.decided(asked, approved=[OTHER_KEY], declined=[], outstanding=[], names={})
 
     assert [(one.name[:10], one.decision) for one in seen] == [
         ("ApproverKe", "none"),

@@ -395,6 +395,19 @@ def test_event_schemas_are_registered_where_wanted() -> None:
     )
 
 
+def test_a_caller_s_own_policy_is_refused_unless_the_stack_says_otherwise() -> None:
+    parameter = TEMPLATE["Parameters"]["AllowRawPolicy"]
+    readers = {
+        name
+        for name, function in FUNCTIONS.items()
+        if "ALLOW_RAW_POLICY" in function.get("Environment", {}).get("Variables", {})
+    }
+
+    assert parameter["Default"] == "false"
+    assert parameter["AllowedValues"] == ["true", "false"]
+    assert readers == {"AcceptEnrollmentFunction", "ApiFunction"}
+
+
 def test_the_bus_is_archived() -> None:
     archive = of("AWS::Events::Archive")["BusArchive"]
 
@@ -408,19 +421,21 @@ def test_secrets_have_no_value_in_the_template_and_the_stack_s_key() -> None:
         assert secret["KmsKeyId"] == {"Fn::GetAtt": "StackKey.Arn"}
 
 
-def test_only_the_three_folders_can_be_deployed() -> None:
+def test_only_functions_layers_and_profiles_can_be_deployed() -> None:
+    # Profiles are data in a layer of their own: a new one changes no line of code.
     layers = of("AWS::Serverless::LayerVersion")
 
     assert GLOBALS["CodeUri"] == "functions/"
     assert {layer["ContentUri"] for layer in layers.values()} == {
         "layers/core",
         "layers/dependencies",
+        "profiles",
     }
     assert not any("CodeUri" in function for function in FUNCTIONS.values())
 
 
 def test_layers_are_built_for_the_chosen_architecture() -> None:
-    for layer in of("AWS::Serverless::LayerVersion"):
+    for layer in of("AWS::Serverless::LayerVersion").keys() - {"ProfilesLayer"}:  # only JSON
         assert RESOURCES[layer]["Metadata"]["BuildArchitecture"] == {"Ref": "Architecture"}
 
 

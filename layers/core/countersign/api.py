@@ -124,7 +124,7 @@ def submit(
     base: str,
     records: "Records",
     start: Start,
-    key_password_prefix: str,
+    rules: request.Rules,
 ) -> Answer:
     """Claim the enrollment, then start its execution.
 
@@ -139,8 +139,8 @@ def submit(
         EnrollmentConflictError: the id belongs to another request.
         AwsCallError: claimed perhaps, but not started; the same call again starts it.
     """
-    checked = request.read(raw, key_password_prefix=key_password_prefix)
-    enrollment_id = checked.enrollment_id or _id(idempotency_key, caller)
+    reading = request.read(raw, rules=rules, requester=caller.principal, moment=m.now())
+    enrollment_id = request.own_id(raw) or _id(idempotency_key, caller)
     origin = m.Origin(
         door="api",
         id=enrollment_id,
@@ -148,7 +148,9 @@ def submit(
         account=caller.account,
         time=m.timestamp(m.now()),
     )
-    record = claim.initial_record(enrollment_id, raw, checked, origin)
+    record = claim.initial_record(
+        enrollment_id, raw, reading, origin, names=rules.profiles.directory.names
+    )
     try:
         record, own = claim.claim(record, records)
         if own:

@@ -10,6 +10,7 @@ import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -170,6 +171,16 @@ def certificate_common_name(value: str) -> str | None:
     """
     names = _certificate(_approver_der(value)).subject.get_attributes_for_oid(NameOID.COMMON_NAME)
     return str(names[0].value) if names else None
+
+
+def certificate_validity(value: str) -> tuple[datetime, datetime]:
+    """From when until when an approver's certificate is valid, UTC.
+
+    Raises:
+        ValueError: the value is no certificate.
+    """
+    certificate = _certificate(_approver_der(value))
+    return certificate.not_valid_before_utc, certificate.not_valid_after_utc
 
 
 def _certificate(der: bytes) -> x509.Certificate:

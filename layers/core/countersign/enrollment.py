@@ -24,6 +24,8 @@ from countersign.errors import (
     TsbRefusedError,
     TsbUnavailableError,
 )
+from countersign.lint import dump, lint_ca_key, refuse
+from countersign.profiles import Profiles
 from countersign.tsb import KEY_ALREADY_EXISTING, KEY_NOT_EXISTENT, Key, TsbClient
 
 if TYPE_CHECKING:
@@ -45,11 +47,12 @@ def accept_enrollment(
     records: "Records",
     objects: "Objects",
     bus: "Bus",
-    key_password_prefix: str,
+    rules: request.Rules,
 ) -> m.Accepted | m.OutcomeDocument:
     """Validate the request, claim its enrollment id and say so, before anything else exists.
 
-    Idempotent: an execution finds its own claim again, and says again that it was accepted.
+    Idempotent: an execution finds its own claim again, and the request as it was accepted then (a
+    profile without version may mean a newer one by now), and says again that it was accepted.
 
     Returns:
         The claimed enrollment, or, for a request that another execution carries out already, that
@@ -61,27 +64,30 @@ def accept_enrollment(
         AwsCallError: a store or the bus refused; the state machine retries.
     """
     raw, origin = request.asked(given.execution.input)
-    checked = request.read(raw, key_password_prefix=key_password_prefix)
+    moment = m.now()
+    reading = request.read(raw, rules=rules, requester=origin.principal, moment=moment)
     enrollment_id = request.enrollment_id(given.execution.input, given.execution.name)
     record = claim.initial_record(
         enrollment_id,
         raw,
-        checked,
+        reading,
         # Whoever may start executions can write anything here. The API, which knows its callers,
         # has claimed before, and what it wrote stays.
         origin.model_copy(update={"principal": None}),
+        names=rules.profiles.directory.names,
         execution_arn=given.execution.arn,
     )
     record, own = claim.claim(record, records)
     if not own:
         return outcome.document(record).model_copy(update={"duplicate": True})
-    _put_once(objects, f"enrollments/{enrollment_id}/request.json", request.canonical(raw))
-    bus.put(events.accepted(record))
-    return m.Accepted(
-        enrollment_id=enrollment_id,
-        attempt=record["attempt"],
-        request={name: value for name, value in raw.items() if name != "enrollmentId"},
+    attempt = record["attempt"]
+    # Each attempt keeps what it asked: a profile without version may mean another one each time.
+    name = "request.json" if attempt == 1 else f"request-{attempt}.json"
+    accepted = objects.keep_first(
+        f"enrollments/{enrollment_id}/{name}", request.canonical(reading.raw), "application/json"
     )
+    bus.put(events.accepted(record))
+    return m.Accepted(enrollment_id=enrollment_id, attempt=attempt, request=json.loads(accepted))
 
 
 def create_key(
@@ -91,13 +97,17 @@ def create_key(
     objects: "Objects",
     tsb: TsbClient,
     password: Password,
+    profiles: Profiles,
 ) -> m.CreatedKey:
     """Create the key under its policy, or adopt the one that a lost answer left behind.
 
     Idempotent: the label is claimed first; a key found under it (608) is adopted only if the claim
-    is ours, it is not older than the claim, and it is what was asked.
+    is ours, it is not older than the claim, and it is what was asked. Before anything is created
+    the approvers are held against those of the CA key, where the profile names one: this function
+    has the role that may read its policy, and AcceptEnrollment has none.
 
     Raises:
+        InvalidEnrollmentError: the CA key's approvers would approve here too; the execution fails.
         KeyConflictError: the label belongs to another enrollment, or a key under it is not ours.
         TsbUnavailableError, TsbNoAnswerError: the state machine retries.
         TsbRefusedError, TsbCredentialsError: the execution fails.
@@ -107,6 +117,7 @@ def create_key(
     there = _progress(given, records, {"stage": "CreateKey", "keyLabel": key.label})
     if there is not None:
         return m.CreatedKey(label=key.label, public_key=None, public_key_sha256=None)
+    _check_ca_key(given, records, tsb, profiles)
     claimed_at = _claim_label(given, records)
     secret = password(key.password.secret_arn) if key.password else None
     try:
@@ -136,6 +147,33 @@ def create_key(
     return m.CreatedKey(
         label=key.label, public_key=answer.key.public_key, public_key_sha256=fingerprint
     )
+
+
+def _check_ca_key(
+    given: m.CreateKeyInput, records: "Records", tsb: TsbClient, profiles: Profiles
+) -> None:
+    profile = profiles.get(given.request.profile) if given.request.profile else None
+    if profile is None or profile.ca_key_label is None:
+        return
+    unread, ca_policy = None, None
+    try:
+        reported = tsb.key_attributes(profile.ca_key_label).key.policy
+        if reported and reported.get("ruleUse") is not None:
+            ca_policy = m.Policy.model_validate(reported)
+    except TsbRefusedError as error:
+        unread = f"TSB answers {error.error_code}, {error.reason}"
+    except ValueError:
+        unread = "its policy has a form that this product does not know"
+    findings = lint_ca_key(
+        given.request.key.policy,
+        ca_policy,
+        directory=profiles.directory,
+        profile=profile,
+        unread=unread,
+    )
+    values = {"caFindings": dump(findings)}
+    _require_own(given, records.update(given.enrollment_id, values, when=_own(given)))
+    refuse(findings)
 
 
 def _claim_label(given: m.CreateKeyInput, records: "Records") -> datetime:
@@ -193,6 +231,7 @@ def request_csr(
     tsb: TsbClient,
     password: Password,
     pace: polling.Schedule,
+    names: policy.Names,
 ) -> m.RequestedCsr:
     """Ask TSB for the CSR: from here on the approvers are asked, so it happens once.
 
@@ -201,6 +240,7 @@ def request_csr(
 
     Args:
         pace: how to wait, as the stack is configured; window and timelock are put in here.
+        names: the directory's, by the fingerprint of people's keys.
 
     Raises:
         TsbNoAnswerError: nobody knows whether TSB holds a request; the key is discarded.
@@ -225,7 +265,7 @@ def request_csr(
         )
     )
     if there is None:
-        request_id = _ask(given, records, tsb, password, schedule)
+        request_id = _ask(given, records, tsb, password, schedule=schedule, names=names)
         return _requested(request_id, "PENDING", schedule)
     if "cancel" in there:
         return _requested(None, m.Outcome.CANCELLED, schedule)
@@ -242,7 +282,9 @@ def _ask(
     records: "Records",
     tsb: TsbClient,
     password: Password,
+    *,
     schedule: polling.Schedule,
+    names: policy.Names,
 ) -> str:
     key = given.request.key
     meta_data = json.dumps(
@@ -277,7 +319,7 @@ def _ask(
             {
                 "requestId": answer.sign_request_id,
                 "tsbStatus": "PENDING",
-                "approvers": [one.dump() for one in policy.approvers(key.policy)],
+                "approvers": [one.dump() for one in policy.approvers(key.policy, names)],
                 "times.requested": m.timestamp(moment),
                 "times.windowEnds": ends or None,
                 "times.nextLook": m.timestamp(
@@ -310,6 +352,7 @@ def poll_request(
     objects: "Objects",
     bus: "Bus",
     tsb: TsbClient,
+    names: policy.Names,
 ) -> m.PolledRequest:
     """Read TSB's request and decide how long to wait before the next look.
 
@@ -354,6 +397,7 @@ def poll_request(
             approved=answer.approved_by,
             outstanding=answer.not_yet_approved_by,
             declined=answer.rejected_by,
+            names=names,
         )
         _require_own(
             given,

@@ -179,7 +179,7 @@ def waiting(
     """Of a look at TSB that found the request open (PENDING or APPROVED).
 
     Args:
-        record: the enrollment's, with its request.
+        record: the enrollment's, with its policy's summary.
         approvers: what the look found.
         tsb_status: TSB's.
         first: whether it is the first such look.
@@ -282,7 +282,8 @@ def _names(approvers: tuple[m.Approver, ...], *decisions: str) -> tuple[str, ...
 
 
 def _open_groups(record: "Item", approvers: tuple[m.Approver, ...]) -> tuple[m.OpenGroup, ...]:
-    rules = m.Policy.read(record["request"]["key"]["policy"])
+    # The summary: what was sent may name a profile only.
+    rules = m.PolicySummary.read(record["policy"])
     return tuple(
         one.model_copy(
             update={"token": _cut(one.token, MAX_NAME), "group": _cut(one.group, MAX_NAME)}

@@ -222,15 +222,36 @@ class CsrRequest(Model):
     extended_key_usage: tuple[ExtendedKeyUsage, ...] | None = None
 
 
+Reason = Annotated[str, StringConstraints(max_length=1000)]
+UnusedKey = Literal["keep", "delete", "block"]
+
+
 class EnrollmentRequest(Model):
-    """What every door hands in: which key, which CSR, and why."""
+    """Which key, which CSR, and why: as a raw caller sends it, or as a profile expands it.
+
+    The last two are a profile's to set, never a caller's: `profile` is its name and version,
+    `unused_key` says what becomes of a key whose CSR was not issued.
+    """
 
     NAME = "request"
 
     enrollment_id: EnrollmentId | None = None
     key: KeyRequest
     csr: CsrRequest
-    reason: Annotated[str, StringConstraints(max_length=1000)] | None = None
+    reason: Reason | None = None
+    profile: str | None = None
+    unused_key: UnusedKey | None = None
+
+
+class LintFinding(Model):
+    """What the linter has to say about a policy. `waiver`: the reason why it is let pass."""
+
+    code: str
+    level: Literal["error", "warning", "info"]
+    path: str
+    sentence: str
+    action: str
+    waiver: str | None = None
 
 
 class Origin(Model):

@@ -3,14 +3,16 @@
 import hashlib
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 import rfc8785
 
-from countersign import policy
 from countersign.errors import InvalidEnrollmentError
-from countersign.models import EnrollmentRequest, KeyRequest, Origin, SecretReference
+from countersign.lint import lint, refuse
+from countersign.models import EnrollmentRequest, KeyRequest, LintFinding, Origin, SecretReference
+from countersign.profiles import Profile, Profiles, expand
 
 NESTED_STARTER = "AWS_STEP_FUNCTIONS_STARTED_BY_EXECUTION_ID"  # added by nested workflow calls
 ENROLLMENT_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -93,8 +95,8 @@ def enrollment_id(raw: object, execution_name: str) -> str:
         request, origin = split_input(raw)
     except InvalidEnrollmentError:
         request, origin = None, Origin()
-    own = request.get("enrollmentId") if isinstance(request, Mapping) else None
-    if isinstance(own, str) and ENROLLMENT_ID.fullmatch(own) and origin.door != "schedule":
+    own = own_id(request)
+    if own is not None and origin.door != "schedule":
         return own
     name = _name_of_door(origin) or execution_name
     return name if ENROLLMENT_ID.fullmatch(name) else hashlib.sha256(name.encode()).hexdigest()
@@ -133,6 +135,12 @@ def _dated(request: Any, moment: datetime) -> Any:
     return request
 
 
+def own_id(request: object) -> str | None:
+    """The id that a request itself gives its enrollment."""
+    own = request.get("enrollmentId") if isinstance(request, Mapping) else None
+    return own if isinstance(own, str) and ENROLLMENT_ID.fullmatch(own) else None
+
+
 def sha256(request: Mapping[str, Any]) -> str:
     """The hash by which two requests are the same: of the RFC 8785 form, without the id.
 
@@ -149,9 +157,8 @@ def canonical(request: Mapping[str, Any]) -> bytes:
     Raises:
         InvalidEnrollmentError: it has none.
     """
-    content = {name: value for name, value in request.items() if name != "enrollmentId"}
     try:
-        return rfc8785.dumps(content)
+        return rfc8785.dumps(without_id(request))
     except (rfc8785.CanonicalizationError, UnicodeEncodeError):
         raise InvalidEnrollmentError(
             "the request has no canonical JSON form: a number or a text that JSON cannot carry",
@@ -160,30 +167,92 @@ def canonical(request: Mapping[str, Any]) -> bytes:
         ) from None
 
 
-def read(raw: object, *, key_password_prefix: str) -> EnrollmentRequest:
-    """Validate a request completely, before anything is created.
+@dataclass(frozen=True)
+class Rules:
+    """What a stack accepts.
+
+    Args:
+        profiles: the reviewed files, with the directory of approvers.
+        key_password_prefix: ARN prefix below which this stack's key passwords lie.
+        allow_raw_policy: whether a caller may bring a policy of his own instead of a profile:
+            whoever chooses the approvers can approve his own key.
+    """
+
+    profiles: Profiles
+    key_password_prefix: str
+    allow_raw_policy: bool
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A request that can be carried out.
+
+    Args:
+        request: the whole of it, a profile expanded.
+        raw: the same as JSON value without the id, as it travels and is kept.
+        findings: what the linter has to say, none of it a reason to refuse.
+        profile_sha256: of the profile's file, where the request named one.
+    """
+
+    request: EnrollmentRequest
+    raw: dict[str, Any]
+    findings: tuple[LintFinding, ...]
+    profile_sha256: str | None
+
+
+def read(raw: object, *, rules: Rules, requester: str | None, moment: datetime) -> Reading:
+    """Validate a request completely, before anything is created: the one validator of every door.
 
     Args:
         raw: the request as JSON value.
-        key_password_prefix: ARN prefix below which this stack's key passwords lie.
+        rules: what this stack accepts.
+        requester: the AWS principal who asks, as far as the door knows him.
+        moment: now.
 
     Raises:
         InvalidEnrollmentError: names the field's path, the reason and the way out.
     """
-    request = EnrollmentRequest.read(raw)
+    whole, profile = _expanded(raw, rules, moment)
+    request = EnrollmentRequest.read(whole)
     _check_key(request.key)
-    policy.check(request.key.policy)
+    findings = lint(
+        request.key.policy,
+        directory=rules.profiles.directory,
+        profile=profile,
+        requester=requester,
+        now=moment,
+    )
+    refuse(findings)
     _check_csr(request)
     for field, secret in (
         ("key.password", request.key.password),
         ("csr.keyPassword", request.csr.key_password),
     ):
-        _check_secret(field, secret, key_password_prefix)
+        _check_secret(field, secret, rules.key_password_prefix)
     if request.csr.key_password not in (None, request.key.password):
         raise _invalid(
             "csr.keyPassword", "differs from key.password", "Leave it out: key.password is used."
         )
-    return request
+    digest = rules.profiles.sha256(profile) if profile else None
+    return Reading(request, without_id(whole), findings, digest)
+
+
+def _expanded(raw: object, rules: Rules, moment: datetime) -> tuple[Any, Profile | None]:
+    if not isinstance(raw, Mapping):
+        return raw, None
+    wanted = raw.get("profile")
+    if isinstance(wanted, str):
+        profile = rules.profiles.get(wanted)
+        return expand(raw, profile, rules.profiles.directory, moment), profile
+    if not rules.allow_raw_policy:
+        raise _invalid(
+            "profile",
+            "this stack accepts requests by profile only",
+            f"Name one of: {', '.join(rules.profiles.ids) or 'none is deployed'}.",
+        )
+    if "unusedKey" in raw:
+        raise _invalid("unusedKey", "is a profile's to say", "Remove it, or name a profile.")
+    return raw, None
 
 
 def tsb_key(request: EnrollmentRequest, password: str | None) -> dict[str, Any]:
@@ -203,6 +272,11 @@ def tsb_csr(request: EnrollmentRequest, password: str | None, meta_data: str) ->
         "keyPassword": list(password) if password is not None else None,
         "metaData": meta_data,
     }
+
+
+def without_id(request: Mapping[str, Any]) -> dict[str, Any]:
+    """The request as it travels: its id is the enrollment's."""
+    return {name: value for name, value in request.items() if name != "enrollmentId"}
 
 
 def _check_key(key: KeyRequest) -> None:

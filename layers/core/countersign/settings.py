@@ -17,6 +17,7 @@ class Settings:
     certificate_role: str
     secret_arns: dict[str, str]  # by role: keyManagement, keyOperation, service, clientTls
     key_password_prefix: str
+    allow_raw_policy: bool
     state_machine_arn: str
     cancel_request_function: str
     poll_growth: float
@@ -44,6 +45,7 @@ def settings() -> Settings:
             "clientTls": env.get("CLIENT_TLS_SECRET_ARN", ""),
         },
         key_password_prefix=env.get("KEY_PASSWORD_PREFIX", ""),
+        allow_raw_policy=env.get("ALLOW_RAW_POLICY") == "true",
         state_machine_arn=env.get("STATE_MACHINE_ARN", ""),
         cancel_request_function=env.get("CANCEL_REQUEST_FUNCTION", ""),
         poll_growth=float(env.get("POLL_GROWTH", "0.2")),

@@ -4,6 +4,7 @@ Made when first asked for, and kept for the warm invocations.
 """
 
 from functools import cache
+from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 from countersign.aws import functions
@@ -12,6 +13,8 @@ from countersign.aws.executions import Executions
 from countersign.aws.objects import Objects
 from countersign.aws.records import Records
 from countersign.polling import Schedule
+from countersign.profiles import Profiles
+from countersign.request import Rules
 from countersign.settings import settings
 
 if TYPE_CHECKING:
@@ -32,6 +35,21 @@ def records() -> Records:
 def objects() -> Objects:
     """The bucket."""
     return Objects(settings().bucket_name)
+
+
+@cache
+def profiles() -> Profiles:
+    """The reviewed files, from the layer that is built from the folder of the same name."""
+    return Profiles(resources.files("profiles"))
+
+
+def rules() -> Rules:
+    """What this stack accepts."""
+    return Rules(
+        profiles=profiles(),
+        key_password_prefix=settings().key_password_prefix,
+        allow_raw_policy=settings().allow_raw_policy,
+    )
 
 
 @cache
