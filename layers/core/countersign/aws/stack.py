@@ -13,12 +13,12 @@ from countersign.aws.executions import Executions
 from countersign.aws.objects import Objects
 from countersign.aws.records import Records
 from countersign.polling import Schedule
-from countersign.profiles import Profiles
 from countersign.request import Rules
 from countersign.settings import settings
 
 if TYPE_CHECKING:
     from countersign.aws.topic import Topic
+    from countersign.profiles import Profiles
     from countersign.tsb import TsbClient
 
 SECONDS_PER_MINUTE = 60
@@ -38,8 +38,10 @@ def objects() -> Objects:
 
 
 @cache
-def profiles() -> Profiles:
+def profiles() -> "Profiles":
     """The reviewed files, from the layer that is built from the folder of the same name."""
+    from countersign.profiles import Profiles  # noqa: PLC0415  CloseEnrollment has no use for it
+
     return Profiles(resources.files("profiles"))
 
 
