@@ -13,11 +13,12 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from cli import enrollments, options, view
+from cli import enrollments, lint, options, plan, view
 from cli.exits import MEANINGS, CommandError, Exit
 from countersign.errors import CountersignError
 
 ENROLLMENTS = "Enrollments"
+BEFOREHAND = "Beforehand, without calling anybody"
 DEBUG = "COUNTERSIGN_DEBUG"  # set to 1 it shows the traceback of a defect
 
 
@@ -122,6 +123,21 @@ app.command(
         "countersign list --status failed --since 7d --json | jq .enrollments",
     ),
 )(enrollments.list_)
+app.command(
+    rich_help_panel=BEFOREHAND,
+    epilog=examples(
+        "countersign plan request.json",
+        "countersign plan request.json --as arn:aws:iam::123456789012:user/ada",
+        "countersign plan request.json --json | jq .schedule",
+    ),
+)(plan.plan)
+app.command(
+    rich_help_panel=BEFOREHAND,
+    epilog=examples(
+        "countersign lint",
+        "countersign lint request.json --json | jq -r '.[].findings[].code'",
+    ),
+)(lint.lint)
 
 
 def _version(asked: bool) -> None:

@@ -332,7 +332,8 @@ def _lint_group(linter: _Linter, group: Group, path: str) -> None:
         identity, who = policy.identity(approval), linter.who(approval)
         at = f"{path}.approvals.{index}"
         if identity in keys:
-            linter.add("key-twice", at, f"the key of {policy.approver(approval).name!r} is there")
+            name = policy.approver(approval).name
+            linter.add("key-twice", at, f"the key of {name!r} is in the group already")
         elif who in people:
             linter.add("person-twice", at, f"{who} is in the group already, under another key")
         keys.add(identity)

@@ -51,7 +51,7 @@ def approvers(policy: Policy, names: Names) -> tuple[Approver, ...]:
     """
     known: dict[str, Approver] = {}
     for _, approval in approvals_of(policy.rule_use, ""):
-        known.setdefault(identity(approval), _named(approval, names))
+        known.setdefault(identity(approval), named(approval, names))
     return tuple(known.values())
 
 
@@ -68,7 +68,7 @@ def summary(policy: Policy, names: Names) -> PolicySummary:
                         name=group.name,
                         quorum=group.quorum,
                         approvers=tuple(
-                            _named(approval, names).name for approval in group.approvals
+                            named(approval, names).name for approval in group.approvals
                         ),
                     )
                     for group in token.groups or ()
@@ -193,7 +193,8 @@ def approver(approval: Approval) -> Approver:
     return Approver(name=name or unnamed(digest), spki_sha256=digest)
 
 
-def _named(approval: Approval, names: Names) -> Approver:
+def named(approval: Approval, names: Names) -> Approver:
+    """As `approver`, under the directory's name where it knows one."""
     one = approver(approval)
     return one.model_copy(update={"name": names.get(one.spki_sha256 or "", one.name)})
 

@@ -365,7 +365,7 @@ def expand(
     key = {
         **profile.key.model_dump(mode="json", exclude_unset=True, exclude={"label"}),
         **_given(asked.key, "key", profile),
-        "policy": _policy(profile, directory, moment),
+        "policy": whole_policy(profile, directory, moment),
     }
     _check_text("key.label", asked.key.label, profile.key.label, profile)
     certificate = {
@@ -431,7 +431,12 @@ def _check_text(field: str, text: str, rule: TextRule, profile: Profile) -> None
         )
 
 
-def _policy(profile: Profile, directory: Directory, moment: datetime) -> dict[str, Any]:
+def whole_policy(profile: Profile, directory: Directory, moment: datetime) -> dict[str, Any]:
+    """The profile's policy as TSB wants it: people replaced by the keys that they have now.
+
+    Raises:
+        InvalidEnrollmentError: it names somebody who is not in the directory.
+    """
     rules = {
         "ruleUse": profile.policy.rule_use,
         "ruleBlock": profile.policy.rule_block,

@@ -191,7 +191,7 @@ class Reading:
     Args:
         request: the whole of it, a profile expanded.
         raw: the same as JSON value without the id, as it travels and is kept.
-        findings: what the linter has to say, none of it a reason to refuse.
+        findings: what the linter has to say.
         profile_sha256: of the profile's file, where the request named one.
     """
 
@@ -215,19 +215,24 @@ def read(raw: object, *, rules: Rules, requester: str | None, moment: datetime) 
     """
     # Only who validates pays for the cryptography that reads approvers' keys: CloseEnrollment,
     # which asks here for ids and hashes, does not.
-    from countersign.lint import lint, refuse  # noqa: PLC0415
+    from countersign.lint import refuse  # noqa: PLC0415
+
+    reading = examine(raw, rules=rules, requester=requester, moment=moment)
+    refuse(reading.findings)
+    return reading
+
+
+def examine(raw: object, *, rules: Rules, requester: str | None, moment: datetime) -> Reading:
+    """As `read`, without refusing what the linter calls an error: for those who only look.
+
+    Raises:
+        InvalidEnrollmentError: it is no request that could be carried out, whatever its policy.
+    """
+    from countersign.lint import lint  # noqa: PLC0415
 
     whole, profile = _expanded(raw, rules, moment)
     request = EnrollmentRequest.read(whole)
     _check_key(request.key)
-    findings = lint(
-        request.key.policy,
-        directory=rules.profiles.directory,
-        profile=profile,
-        requester=requester,
-        now=moment,
-    )
-    refuse(findings)
     _check_csr(request)
     for field, secret in (
         ("key.password", request.key.password),
@@ -238,6 +243,13 @@ def read(raw: object, *, rules: Rules, requester: str | None, moment: datetime) 
         raise _invalid(
             "csr.keyPassword", "differs from key.password", "Leave it out: key.password is used."
         )
+    findings = lint(
+        request.key.policy,
+        directory=rules.profiles.directory,
+        profile=profile,
+        requester=requester,
+        now=moment,
+    )
     digest = rules.profiles.sha256(profile) if profile else None
     return Reading(request, without_id(whole), findings, digest)
 

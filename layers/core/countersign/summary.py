@@ -9,6 +9,12 @@ from countersign import policy
 from countersign.models import EnrollmentRequest, Token
 
 HIDDEN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}  # control, bidi, line and paragraph separators
+CURVES = {  # what people call those that a CA takes; any other is shown by its OID
+    "1.2.840.10045.3.1.7": "P-256",
+    "1.3.132.0.34": "P-384",
+    "1.3.132.0.35": "P-521",
+    "1.3.101.112": "Ed25519",
+}
 SECONDS_PER = {"day": 86_400, "hour": 3_600, "minute": 60}
 
 
@@ -43,7 +49,8 @@ def summary(request: EnrollmentRequest, *, enrollment_id: str, requester: str | 
 def key(request: EnrollmentRequest) -> str:
     """The key's kind and size."""
     asked = request.key
-    size = asked.key_size or asked.curve_oid or asked.algorithm_oid
+    curve = CURVES.get(asked.curve_oid or "", asked.curve_oid)
+    size = asked.key_size or curve or asked.algorithm_oid
     return f"{asked.algorithm} {size}" if size else asked.algorithm
 
 
