@@ -29,7 +29,16 @@ REASONS = {
 }
 REQUEST_BODY = {
     "required": True,
-    "content": {JSON: {"schema": {"$ref": "#/components/schemas/EnrollmentRequest"}}},
+    "content": {
+        JSON: {
+            "schema": {
+                "anyOf": [
+                    {"$ref": "#/components/schemas/ProfileRequest"},
+                    {"$ref": "#/components/schemas/RawRequest"},
+                ]
+            }
+        }
+    },
 }
 
 logger = Logger()

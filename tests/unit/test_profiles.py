@@ -79,7 +79,7 @@ def test_a_profile_makes_a_whole_request_of_a_label_and_a_name() -> None:
     assert whole.key.label == "SUB.release"
     assert (whole.key.algorithm, whole.key.curve_oid) == ("EC", "1.3.132.0.34")
     assert whole.csr.standard_certificate_attributes.dump() == {
-        **dict.fromkeys(get_args(profiles.SubjectName)),
+        **dict.fromkeys(get_args(models.SubjectName)),
         "commonName": "Release 1",
         "organizationName": "Example AG",
         "country": "CH",
@@ -347,7 +347,7 @@ def test_no_pattern_holds_up_a_function() -> None:
 def test_a_subject_field_of_a_profile_is_one_of_tsb_s() -> None:
     names = {field.alias for field in models.Subject.model_fields.values()}
 
-    assert set(get_args(profiles.SubjectName)) == names
+    assert set(get_args(models.SubjectName)) == names
 
 
 @pytest.mark.parametrize("file", sorted(SHELF.glob("*@*.json")), ids=lambda file: file.stem)

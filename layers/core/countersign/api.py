@@ -195,6 +195,8 @@ def enrollment(record: "Item", base: str) -> m.Enrollment:
             "executionArn": record.get("executionArn"),
             "request": {k: v for k, v in asked.items() if k != "enrollmentId"} if asked else None,
             "reason": asked.get("reason") if asked else None,
+            "profile": record.get("profile"),
+            "findings": [*record.get("findings", ()), *record.get("caFindings", ())],
             "policy": record.get("policy"),
             "approvals": record.get("approvers", []),
             "csr": {k: v for k, v in stored.items() if k != "pem"} if stored else None,

@@ -15,6 +15,7 @@ from pydantic import (
     Field,
     GetJsonSchemaHandler,
     StringConstraints,
+    TypeAdapter,
     ValidationError,
 )
 from pydantic.alias_generators import to_camel
@@ -226,12 +227,8 @@ Reason = Annotated[str, StringConstraints(max_length=1000)]
 UnusedKey = Literal["keep", "delete", "block"]
 
 
-class EnrollmentRequest(Model):
-    """Which key, which CSR, and why: as a raw caller sends it, or as a profile expands it.
-
-    The last two are a profile's to set, never a caller's: `profile` is its name and version,
-    `unused_key` says what becomes of a key whose CSR was not issued.
-    """
+class RawRequest(Model):
+    """A whole request, its policy the caller's own: for stacks that take such (AllowRawPolicy)."""
 
     NAME = "request"
 
@@ -239,8 +236,58 @@ class EnrollmentRequest(Model):
     key: KeyRequest
     csr: CsrRequest
     reason: Reason | None = None
+
+
+class EnrollmentRequest(RawRequest):
+    """A request as it is carried out: a raw one, or what a profile made of one.
+
+    `profile` is the profile's name and version; `unused_key` says what becomes of a key whose CSR
+    was not issued. Both are a profile's to set, never a caller's.
+    """
+
     profile: str | None = None
     unused_key: UnusedKey | None = None
+
+
+SubjectName = Literal[
+    "commonName", "country", "stateOrProvinceName", "locality", "organizationName",
+    "organizationIdentifier", "organizationUnitName", "email", "title", "surname", "givenName",
+    "initials", "pseudonym", "generationQualifier",
+]  # fmt: skip
+
+
+class AskedKey(Model):
+    """The key's label, and what the profile lets a caller override."""
+
+    label: Annotated[str, StringConstraints(min_length=1, max_length=255)]
+    password: SecretReference | None = None
+    key_size: Annotated[int, Field(strict=True)] | None = None
+    curve_oid: str | None = None
+
+
+class AskedCsr(Model):
+    """The subject's open fields, and what the profile lets a caller override."""
+
+    key_password: SecretReference | None = None
+    signature_algorithm: str | None = None
+    validity: Annotated[int, Field(strict=True)] | None = None
+    standard_certificate_attributes: dict[SubjectName, str] = {}
+    key_usage: tuple[KeyUsage, ...] | None = None
+    extended_key_usage: tuple[ExtendedKeyUsage, ...] | None = None
+
+
+class ProfileRequest(Model):
+    """A request by profile: what the profile leaves open, and why."""
+
+    NAME = "request"
+
+    enrollment_id: EnrollmentId | None = None
+    profile: Annotated[
+        str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,39}(@[1-9][0-9]{0,3})?$")
+    ]
+    key: AskedKey
+    csr: AskedCsr = AskedCsr()
+    reason: Reason | None = None
 
 
 class LintFinding(Model):
@@ -423,7 +470,7 @@ class _AsSent:
     """Documents a request that is shown as it was sent, also by an older release."""
 
     def __get_pydantic_json_schema__(self, _: Any, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        return handler(EnrollmentRequest.__pydantic_core_schema__)
+        return handler(TypeAdapter(ProfileRequest | RawRequest).core_schema)
 
 
 class Enrollment(EnrollmentSummary):
@@ -433,6 +480,8 @@ class Enrollment(EnrollmentSummary):
     execution_arn: str | None
     request: Annotated[dict[str, Any], _AsSent()] | None
     reason: str | None
+    profile: str | None = None
+    findings: tuple[LintFinding, ...] = ()
     policy: PolicySummary | None
     approvals: tuple[Approver, ...]
     csr: CsrLocation | None

@@ -27,11 +27,6 @@ MAX_PATTERN = 200  # characters; a longer one nobody reviews
 MAX_VALUE = 128  # characters of a value that a pattern is held against, unless the field says less
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,39}$")]
-SubjectName = Literal[
-    "commonName", "country", "stateOrProvinceName", "locality", "organizationName",
-    "organizationIdentifier", "organizationUnitName", "email", "title", "surname", "givenName",
-    "initials", "pseudonym", "generationQualifier",
-]  # fmt: skip
 Override = Literal[
     "key.keySize", "key.curveOid", "csr.signatureAlgorithm", "csr.validity", "csr.keyUsage",
     "csr.extendedKeyUsage",
@@ -238,7 +233,7 @@ class ProfileCsr(Model):
 
     signature_algorithm: str
     validity: Annotated[int, Field(strict=True)] | None = None
-    subject: dict[SubjectName, TextRule]
+    subject: dict[m.SubjectName, TextRule]
     key_usage: tuple[m.KeyUsage, ...] | None = None
     extended_key_usage: tuple[m.ExtendedKeyUsage, ...] | None = None
 
@@ -307,41 +302,7 @@ class Profile(Model):
         return f"{self.name}@{self.version}"
 
 
-# What a caller sends ---------------------------------------------------------------------------
-
-
-class AskedKey(Model):
-    """The key's label, and what the profile lets a caller override."""
-
-    label: Annotated[str, StringConstraints(min_length=1, max_length=255)]
-    password: m.SecretReference | None = None
-    key_size: Annotated[int, Field(strict=True)] | None = None
-    curve_oid: str | None = None
-
-
-class AskedCsr(Model):
-    """The subject's open fields, and what the profile lets a caller override."""
-
-    key_password: m.SecretReference | None = None
-    signature_algorithm: str | None = None
-    validity: Annotated[int, Field(strict=True)] | None = None
-    standard_certificate_attributes: dict[SubjectName, str] = {}
-    key_usage: tuple[m.KeyUsage, ...] | None = None
-    extended_key_usage: tuple[m.ExtendedKeyUsage, ...] | None = None
-
-
-class ProfileRequest(Model):
-    """A request by profile: what the profile leaves open, and why."""
-
-    NAME: ClassVar[str] = "request"
-
-    enrollment_id: m.EnrollmentId | None = None
-    profile: Annotated[
-        str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,39}(@[1-9][0-9]{0,3})?$")
-    ]
-    key: AskedKey
-    csr: AskedCsr = AskedCsr()
-    reason: m.Reason | None = None
+# What a profile makes of a request -------------------------------------------------------------
 
 
 def expand(
@@ -361,7 +322,7 @@ def expand(
             directory.
     """
     _refuse_what_profiles_decide(raw, profile)
-    asked = ProfileRequest.read(raw)
+    asked = m.ProfileRequest.read(raw)
     key = {
         **profile.key.model_dump(mode="json", exclude_unset=True, exclude={"label"}),
         **_given(asked.key, "key", profile),
@@ -391,7 +352,7 @@ def _refuse_what_profiles_decide(raw: Mapping[str, Any], profile: Profile) -> No
             raise _forbidden(f"{place}.{name}" if place else name, profile)
 
 
-def _given(asked: AskedKey | AskedCsr, place: str, profile: Profile) -> dict[str, Any]:
+def _given(asked: m.AskedKey | m.AskedCsr, place: str, profile: Profile) -> dict[str, Any]:
     """What the caller gave, as far as the profile leaves it open."""
     always = {"label", "password", "keyPassword", "standardCertificateAttributes"}
     given: dict[str, Any] = asked.model_dump(mode="json", exclude_unset=True)
@@ -401,7 +362,7 @@ def _given(asked: AskedKey | AskedCsr, place: str, profile: Profile) -> dict[str
     return given
 
 
-def _subject(given: Mapping[SubjectName, str], profile: Profile) -> dict[str, str]:
+def _subject(given: Mapping[m.SubjectName, str], profile: Profile) -> dict[str, str]:
     at = "csr.standardCertificateAttributes"
     for name in given:
         if name not in profile.csr.subject or profile.csr.subject[name].value is not None:
