@@ -423,6 +423,24 @@ def test_satisfiable_is_what_some_subset_of_the_approvers_can_do(asked: Rule) ->
 
 
 @given(rules)
+@settings(max_examples=400, deadline=None)
+def test_a_token_is_called_hopeless_when_no_subset_of_the_approvers_fulfils_it(asked: Rule) -> None:
+    hopeless = {
+        index
+        for index, one in enumerate(asked.tokens)
+        if all(fulfilled_after(Rule(tokens=(one,)), agreed) == float("inf") for agreed in SUBSETS)
+    }
+
+    said = {
+        int(one.path.removeprefix(f"{USE}.").split(".")[0])
+        for one in found(policy(asked.model_dump(by_alias=True)))
+        if one.code in ("quorum-unreachable", "timelock-after-timeout")
+    }
+
+    assert said == hopeless
+
+
+@given(rules)
 @settings(max_examples=200, deadline=None)
 def test_a_policy_without_errors_can_be_fulfilled_and_not_by_nobody(asked: Rule) -> None:
     errors = [one for one in found(policy(asked.model_dump(by_alias=True))) if one.level == "error"]
