@@ -18,7 +18,7 @@ from countersign import models as m
 from countersign.aws.clients import client
 from countersign.aws.objects import Objects
 from countersign.aws.records import Records
-from countersign.errors import InvalidEnrollmentError, TsbUnavailableError
+from countersign.errors import EnrollmentConflictError, InvalidEnrollmentError, TsbUnavailableError
 from countersign.profiles import Profiles
 from countersign.tsb import Credentials, TsbClient
 from local.approver import Approver
@@ -203,6 +203,7 @@ def test_what_travels_is_whole_and_what_is_on_record_is_as_sent(stack: Stack) ->
     assert stack.kept()["request.json"] == accepted.request
     assert stack.record()["request"] == asked()
     assert stack.record()["requestSha256"] == request.sha256(asked())
+    assert stack.record()["acceptedSha256"] == request.sha256(accepted.request)
     assert stack.record()["profile"] == "code-signing@1"
     assert stack.record()["findings"] == []
     group = stack.record()["policy"]["tokens"][0]["groups"][0]
@@ -214,6 +215,15 @@ def test_an_execution_that_accepts_again_carries_out_what_it_accepted(stack: Sta
     stack.release(2)
 
     assert stack.accept() == first
+
+
+def test_a_request_that_somebody_put_there_is_not_carried_out(stack: Stack) -> None:
+    theirs = {"key": {"label": "SUB.release", "policy": {}}}
+    key = "enrollments/release-1/request.json"
+    boto3.client("s3").put_object(Bucket=NAME, Key=key, Body=json.dumps(theirs).encode())
+
+    with pytest.raises(EnrollmentConflictError, match="who wrote it"):
+        stack.accept()
 
 
 def test_a_later_attempt_means_the_newest_version_and_keeps_its_own_request(stack: Stack) -> None:

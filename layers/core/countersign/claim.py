@@ -11,7 +11,9 @@ if TYPE_CHECKING:
 
 ASKED = {"intent", "requestId"}  # approvers were asked, or may have been
 KIND = "enrollment"  # one partition of the index by time; see docs/decisions.md
-READ_BY_EXECUTION = ("executionArn", "findings", "profile", "profileSha256", "policy")
+READ_BY_EXECUTION = (
+    "executionArn", "acceptedSha256", "findings", "profile", "profileSha256", "policy",
+)  # fmt: skip
 ROUNDS = 3  # a claim can be lost to a rival at most once per rule of `claim`
 
 
@@ -58,6 +60,7 @@ def _read(reading: request.Reading) -> "Item":
     """What the validator found: of a profile without version, which one it was."""
     profile = {"profile": reading.request.profile, "profileSha256": reading.profile_sha256}
     return {
+        "acceptedSha256": request.sha256(reading.raw),
         "findings": lint.dump(reading.findings),
         **({} if reading.profile_sha256 is None else profile),
     }

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, replace
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from countersign import cancel, claim, csr, events, outcome, policy, polling, request
 from countersign import models as m
@@ -80,14 +80,26 @@ def accept_enrollment(
     record, own = claim.claim(record, records)
     if not own:
         return outcome.document(record).model_copy(update={"duplicate": True})
-    attempt = record["attempt"]
+    accepted = _accepted(record, reading, objects)
+    bus.put(events.accepted(record))
+    return m.Accepted(enrollment_id=enrollment_id, attempt=record["attempt"], request=accepted)
+
+
+def _accepted(record: "Item", reading: request.Reading, objects: "Objects") -> dict[str, Any]:
+    """The request that this attempt carries out: what it accepted first, as the record knows it."""
+    attempt, ours = record["attempt"], request.canonical(reading.raw)
     # Each attempt keeps what it asked: a profile without version may mean another one each time.
     name = "request.json" if attempt == 1 else f"request-{attempt}.json"
-    accepted = objects.keep_first(
-        f"enrollments/{enrollment_id}/{name}", request.canonical(reading.raw), "application/json"
-    )
-    bus.put(events.accepted(record))
-    return m.Accepted(enrollment_id=enrollment_id, attempt=attempt, request=json.loads(accepted))
+    kept = objects.keep_first(f"enrollments/{record['id']}/{name}", ours, "application/json")
+    digest = hashlib.sha256(kept).hexdigest()
+    if digest != record.get("acceptedSha256", hashlib.sha256(ours).hexdigest()):
+        raise EnrollmentConflictError(
+            f"what lies at {name} is not what the record says was accepted; it was left as it is",
+            action="Find out who wrote it; only this workflow may. Or, where a profile was released"
+            " or the directory changed at this moment, start again with the same id.",
+        )
+    accepted: dict[str, Any] = json.loads(kept)
+    return accepted
 
 
 def create_key(
