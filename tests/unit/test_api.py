@@ -13,7 +13,12 @@ from moto import mock_aws
 from countersign import api, cancel, claim, outcome, request
 from countersign import models as m
 from countersign.aws.records import Records
-from countersign.errors import AwsCallError, EnrollmentConflictError, TsbUnavailableError
+from countersign.errors import (
+    AwsCallError,
+    EnrollmentConflictError,
+    InvalidEnrollmentError,
+    TsbUnavailableError,
+)
 from countersign.profiles import Profiles
 from tests.unit.test_template import RESOURCES
 
@@ -211,6 +216,26 @@ def test_an_execution_takes_over_what_the_api_has_claimed_and_who_asked(
     assert record["attempt"] == 2
     assert record["executionArn"] == f"{ARN}web-2026-11-1"
     assert (records.get("web-2026-11") or {})["origin"]["principal"] == JOHN.principal
+
+
+def test_a_request_by_profile_is_started_as_it_was_sent_and_checked_for_who_asks(
+    submit: Submit, machine: Machine, records: Records
+) -> None:
+    sent = json.loads((ROOT / "events/request-by-profile.json").read_text())
+    ada = api.Caller("arn:aws:iam::123456789012:user/ada.lovelace", "123456789012")
+
+    with pytest.raises(InvalidEnrollmentError) as caught:
+        submit(sent, caller=ada)
+    submit(sent)
+
+    assert [path for path, _ in caught.value.findings] == ["request.key.policy.ruleUse"]
+    assert "Ada Lovelace asks for this" in caught.value.message
+    assert [given["request"] for _, given in machine.started] == [sent]
+    record = records.get("release-2027-01") or {}
+    assert (record["profile"], record["keyLabel"]) == ("code-signing@1", "SUB.release-2027")
+    shown = api.show("release-2027-01", base="/v1", records=records)
+    assert (shown.profile, shown.findings) == ("code-signing@1", ())
+    assert shown.request == request.without_id(sent)
 
 
 class Told:

@@ -4,6 +4,7 @@ import base64
 import copy
 import hashlib
 import json
+import re
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -91,6 +92,16 @@ def test_a_profile_makes_a_whole_request_of_a_label_and_a_name() -> None:
     ]  # fmt: skip
     assert "enrollmentId" not in reading.raw
     assert models.EnrollmentRequest.read(reading.raw) == whole
+
+
+@pytest.mark.parametrize("file", ["README.md", "docs/profiles.md"])
+def test_the_request_that_people_read_about_is_the_sample_and_is_accepted(file: str) -> None:
+    sample = json.loads((ROOT / "events/request-by-profile.json").read_text())
+    blocks = re.findall(r"```json\n(.*?)```", (ROOT / file).read_text(), re.DOTALL)
+    shown = [json.loads(block) for block in blocks if '"profile": "code-signing@1"' in block]
+
+    assert shown == [{"request": sample}]
+    assert read(sample).findings == ()
 
 
 def test_tsb_gets_nothing_that_is_ours_alone() -> None:

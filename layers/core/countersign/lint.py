@@ -156,13 +156,16 @@ def refuse(findings: Iterable[LintFinding]) -> None:
     errors = [one for one in findings if one.level == "error" and one.waiver is None]
     if not errors:
         return
-    shown = "; ".join(f"{one.path}: {one.sentence} ({one.code})" for one in errors[:NAMED_FINDINGS])
+    said = [(f"request.{one.path}", f"{one.sentence} ({one.code})") for one in errors]
+    shown = "; ".join(f"{path}: {text}" for path, text in said[:NAMED_FINDINGS])
     more = len(errors) - NAMED_FINDINGS
-    raise InvalidEnrollmentError(
+    refusal = InvalidEnrollmentError(
         shown + (f"; and {more} more" if more > 0 else ""),
-        field=f"request.{errors[0].path}",
+        field=said[0][0],
         action=errors[0].action,
     )
+    refusal.findings = tuple(said)
+    raise refusal
 
 
 # What a rule means -----------------------------------------------------------------------------
