@@ -39,6 +39,7 @@ def summary(request: EnrollmentRequest, *, enrollment_id: str, requester: str | 
         "Usages": ", ".join(usages) or "none",
         "Agreement": agreement(request.key.policy.rule_use.tokens),
         "Window": window(request),
+        **({"Profile": request.profile} if request.profile else {}),
         "Requested by": requester or "unknown",
         "Reason": request.reason or "none given",
         "Enrollment": enrollment_id,
