@@ -65,6 +65,7 @@ def accept_enrollment(
     """
     raw, origin = request.asked(given.execution.input)
     moment = m.now()
+    # A principal that anybody may write here can only speak against him who wrote it.
     reading = request.read(raw, rules=rules, requester=origin.principal, moment=moment)
     enrollment_id = request.enrollment_id(given.execution.input, given.execution.name)
     record = claim.initial_record(
