@@ -60,7 +60,7 @@ def lint(
     files: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[FILE]...",
+            metavar="FILE...",
             help="A request as for submit. Without one, every profile is looked at.",
             show_default=False,
         ),
