@@ -104,6 +104,15 @@ def test_the_request_that_people_read_about_is_the_sample_and_is_accepted(file: 
     assert read(sample).findings == ()
 
 
+def test_a_schedule_dates_the_label_before_the_profile_looks_at_it() -> None:
+    origin = {"door": "schedule", "id": "monthly", "time": "2027-02-01T06:00:00Z"}
+    dated, _ = request.asked(
+        {"request": asked(key={"label": "SUB.release-{yyyy}-{mm}"}), "origin": origin}
+    )
+
+    assert read(dated).request.key.label == "SUB.release-2027-02"
+
+
 def test_tsb_gets_nothing_that_is_ours_alone() -> None:
     whole = read(asked()).request
 
