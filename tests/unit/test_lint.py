@@ -240,6 +240,7 @@ def test_the_stricter_levels_are_production_s() -> None:
     with pytest.raises(InvalidEnrollmentError) as caught:
         lint.refuse(production)
     assert caught.value.field == f"request.{USE}.0.timeout"
+    assert caught.value.message.startswith(f"{USE}.0.timeout: ")
     assert "window-endless" in caught.value.message
 
 

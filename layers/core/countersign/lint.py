@@ -156,15 +156,15 @@ def refuse(findings: Iterable[LintFinding]) -> None:
     errors = [one for one in findings if one.level == "error" and one.waiver is None]
     if not errors:
         return
-    said = [(f"request.{one.path}", f"{one.sentence} ({one.code})") for one in errors]
+    said = [(one.path, f"{one.sentence} ({one.code})") for one in errors]
     shown = "; ".join(f"{path}: {text}" for path, text in said[:NAMED_FINDINGS])
     more = len(errors) - NAMED_FINDINGS
     refusal = InvalidEnrollmentError(
         shown + (f"; and {more} more" if more > 0 else ""),
-        field=said[0][0],
+        field=f"request.{said[0][0]}",
         action=errors[0].action,
     )
-    refusal.findings = tuple(said)
+    refusal.findings = tuple((f"request.{path}", text) for path, text in said)
     raise refusal
 
 
