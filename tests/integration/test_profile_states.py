@@ -15,6 +15,7 @@ from requests.adapters import BaseAdapter
 
 from countersign import enrollment, polling, request
 from countersign import models as m
+from countersign.aws.bus import Bus
 from countersign.aws.clients import client
 from countersign.aws.objects import Objects
 from countersign.aws.records import Records
@@ -108,6 +109,7 @@ class Stack:
             m.AcceptEnrollmentInput(execution=execution),
             records=self.records,
             objects=self.objects,
+            bus=Bus(NAME),
             rules=request.Rules(self.profiles, "", allow_raw_policy=False),
         )
         assert isinstance(accepted, m.Accepted)
@@ -182,6 +184,7 @@ def stack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stack]:
             TableName=NAME, **{name: table[name] for name in wanted if name in table}
         )
         boto3.client("s3").create_bucket(Bucket=NAME)
+        boto3.client("events").create_event_bus(Name=NAME)
         yield Stack(tmp_path, people)
     client.cache_clear()
 
