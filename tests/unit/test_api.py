@@ -238,6 +238,16 @@ def test_a_request_by_profile_is_started_as_it_was_sent_and_checked_for_who_asks
     assert shown.request == request.without_id(sent)
 
 
+@pytest.mark.parametrize("token", ["\x80", "a", "====", "gICA", "eHl6"])
+def test_a_token_of_no_list_is_refused_whatever_it_is(token: str, records: Records) -> None:
+    with pytest.raises(api.ProblemError) as caught:
+        api.enrollments(
+            status=None, since=None, until=None, limit=1, token=token, base="/v1", records=records
+        )
+
+    assert caught.value.status == 422
+
+
 class Told:
     """Notes the events."""
 
