@@ -23,5 +23,6 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
         tsb=stack.tsb(),
         password=stack.password,
         profiles=stack.profiles(),
+        trust=stack.trust(),
     )
     return result.dump()

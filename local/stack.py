@@ -4,12 +4,14 @@
 of their own. Whatever is started here belongs to a process group that `stop` ends.
 """
 
+import hashlib
 import json
 import os
 import platform
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -24,6 +26,11 @@ from urllib.parse import urlsplit
 
 import boto3
 from botocore.config import Config
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    PublicFormat,
+    load_der_public_key,
+)
 
 from countersign.profiles import Profiles
 from countersign.tsb import Credentials, Tls, TsbClient
@@ -47,6 +54,7 @@ ARM = ("aarch64", "arm64")
 ARCHITECTURE = f"Architecture={'arm64' if platform.machine() in ARM else 'x86_64'}"
 RAW_POLICY = "AllowRawPolicy=true"  # the vendor's own sample bodies hold a policy
 CA_PROFILE, CA_APPROVERS = "code-signing", 3
+NO_LOCK = "EvidenceRetentionDays=0"  # what is wiped with the emulator needs no lock
 SHORT_SILENCE = "SilenceLimitMinutes=10"  # the least; nobody wants to see a day's silence through
 
 type Step = Callable[[str], AbstractContextManager[None]]
@@ -80,6 +88,7 @@ class Stack:
         self.control_url = ""
         self.api_keys: dict[str, list[str]] = {}
         self.ca_certificate = Path()
+        self.attestation_chain: list[str] = []
         self.outputs: dict[str, str] = {}
         self.people: dict[str, Approver] = {}
         self._events: list[dict[str, Any]] = []
@@ -189,6 +198,24 @@ class Stack:
             if enrollment_id in (None, event["detail"]["enrollmentId"])
         ]
 
+    def signing_key(self) -> bytes:
+        """The public key (PEM) of the stack, as KMS hands it to anybody who may ask."""
+        key = self.outputs["SigningKeyArn"]
+        public = load_der_public_key(self.client("kms").get_public_key(KeyId=key)["PublicKey"])
+        return public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+
+    def evidence(self, enrollment_id: str, execution_arn: str) -> dict[str, bytes]:
+        """The folder of an ended enrollment as it lies there now: complete once it is signed."""
+        s3, bucket = self.client("s3"), self.outputs["EvidenceBucketName"]
+        prefix = f"{enrollment_id}/{execution_arn.rpartition(':')[2]}/"
+        listed = s3.list_objects_v2(Bucket=bucket, Prefix=prefix).get("Contents", [])
+        return {
+            one["Key"].removeprefix(prefix): s3.get_object(Bucket=bucket, Key=one["Key"])[
+                "Body"
+            ].read()
+            for one in listed
+        }
+
     # Parts -----------------------------------------------------------------------------------
 
     def _start_simulator(self, step: Step) -> None:
@@ -280,8 +307,11 @@ class Stack:
 
     def _deploy(self, step: Step) -> None:
         with step("sam deploy"):
+            self.attestation_chain = self.control("GET", "/attestation")["chain"]
+            root = ssl.PEM_cert_to_DER_cert(self.attestation_chain[-1])
             overrides = [
-                *(ARCHITECTURE, f"TsbUrl={self.tsb_url}", SHORT_SILENCE, RAW_POLICY),
+                *(ARCHITECTURE, f"TsbUrl={self.tsb_url}", SHORT_SILENCE, RAW_POLICY, NO_LOCK),
+                f"AttestationRoot={hashlib.sha256(root).hexdigest()}",
                 *self._parameters,
             ]
             command = [
@@ -305,6 +335,7 @@ class Stack:
             "caBundle": self.ca_certificate.read_text(),
             "certificate": None,
             "privateKey": None,
+            "attestationChain": "".join(self.attestation_chain),
         }
         for output, value in values.items():
             secrets.put_secret_value(SecretId=self.outputs[output], SecretString=json.dumps(value))

@@ -3,18 +3,16 @@
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import boto3
 import pytest
-import requests
 from moto import mock_aws
-from requests.adapters import BaseAdapter
 
 from countersign import enrollment, polling, request
 from countersign import models as m
+from countersign.attestation import Trust
 from countersign.aws.bus import Bus
 from countersign.aws.clients import client
 from countersign.aws.objects import Objects
@@ -25,6 +23,7 @@ from countersign.tsb import Credentials, TsbClient
 from local.approver import Approver
 from local.tsb_simulator.faults import FaultRule
 from local.tsb_simulator.simulator import Simulator
+from tests.integration.house import InProcess
 from tests.unit.test_template import RESOURCES
 
 ROOT = Path(__file__).parents[2]
@@ -33,26 +32,6 @@ CA_LABEL = "CA.code-signing"
 PEOPLE = ("Ada Lovelace", "Grace Hopper", "Alan Turing", "Edsger Dijkstra")
 
 type Json = dict[str, Any]
-
-
-class InProcess(BaseAdapter):
-    """Carries a call to the simulator without a network."""
-
-    def __init__(self, simulator: Simulator) -> None:
-        super().__init__()
-        self._simulator = simulator
-
-    def send(self, request: Any, *_: Any, **__: Any) -> requests.Response:
-        headers = {name.lower(): value for name, value in request.headers.items()}
-        body = (request.body or b"") if isinstance(request.body, bytes | None) else request.body
-        content = body.encode() if isinstance(body, str) else body
-        reply = self._simulator.handle(request.method, request.path_url, headers, content)
-        response = requests.Response()
-        response.status_code, response.raw = reply.status, BytesIO(reply.body)
-        return response
-
-    def close(self) -> None:
-        pass
 
 
 @dataclass
@@ -123,6 +102,7 @@ class Stack:
             tsb=self.tsb,
             password=str,
             profiles=self.profiles,
+            trust=Trust(),
         )
 
     def step(self, accepted: m.Accepted, arn: str) -> Json:
@@ -319,8 +299,10 @@ def test_approvers_are_on_record_by_their_names_in_the_directory(stack: Stack) -
     enrollment.request_csr(
         m.RequestCsrInput.read({**stack.step(accepted, "arn:1"), "key": key.dump()}),
         records=stack.records,
+        objects=stack.objects,
         tsb=stack.tsb,
         password=str,
+        sign=lambda _: b"signed",
         pace=polling.Schedule(window_seconds=0, timelock_seconds=0),
         names=stack.profiles.directory.names,
     )

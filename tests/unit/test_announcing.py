@@ -85,6 +85,7 @@ def close(bus: str = "bus", request: Any = None, **how: Any) -> m.OutcomeDocumen
         m.CloseEnrollmentInput(execution=execution, **how),
         records=Records("enrollments"),
         bus=Bus(bus),
+        code_version="layer:7",
     )
 
 

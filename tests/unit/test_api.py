@@ -271,7 +271,7 @@ def test_an_attempt_that_ends_late_does_not_close_the_next_one(
         failure=m.CaughtError(state="", error="ExecutionAborted", cause="by hand"),
     )
 
-    outcome.close_enrollment(late, records=records, bus=Told())  # type: ignore[arg-type]
+    outcome.close_enrollment(late, records=records, bus=Told(), code_version="")  # type: ignore[arg-type]
 
     assert (records.get("web-2026-11") or {})["status"] == "PENDING"
 

@@ -119,9 +119,10 @@ def test_tsb_gets_nothing_that_is_ours_alone() -> None:
     assert set(request.tsb_key(whole, None)) == {
         "label", "algorithm", "curveOid", "attributes", "policy",
     }  # fmt: skip
-    assert set(request.tsb_csr(whole, None, "")) == {
+    assert set(request.tsb_csr(whole, None, shown=b"", signature=b"")) == {
         "signKeyName", "keyPassword", "signatureAlgorithm", "validity", "keyUsage",
         "standardCertificateAttributes", "extendedKeyUsage", "metaData",
+        "metaDataSignature",
     }  # fmt: skip
 
 

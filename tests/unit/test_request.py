@@ -2,12 +2,14 @@
 
 import base64
 import copy
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import rfc8785
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
@@ -56,10 +58,11 @@ def test_the_seed_s_own_bodies_are_accepted_verbatim() -> None:
     accepted = read(seed())
 
     assert request.tsb_key(accepted, None) == seed()["key"]
-    assert request.tsb_csr(accepted, None, "bWV0YQ==") == {
+    assert request.tsb_csr(accepted, None, shown=b"meta", signature=b"signed") == {
         **seed()["csr"],
         "signKeyName": "SUB.approver.securosys.com",
         "metaData": "bWV0YQ==",
+        "metaDataSignature": "c2lnbmVk",
     }
 
 
@@ -212,7 +215,7 @@ def test_a_password_by_reference_goes_out_letter_by_letter() -> None:
     accepted = read(raw)
 
     assert request.tsb_key(accepted, "pw")["password"] == ["p", "w"]
-    assert request.tsb_csr(accepted, "pw", "")["keyPassword"] == ["p", "w"]
+    assert request.tsb_csr(accepted, "pw", shown=b"", signature=b"")["keyPassword"] == ["p", "w"]
 
 
 def test_without_a_prefix_no_secret_can_be_named() -> None:
@@ -431,3 +434,50 @@ def test_a_stranger_s_approval_is_not_hidden() -> None:
         ("ApproverKe", "none"),
         ("key sha256", "approved"),
     ]
+
+
+# What approvers are shown -------------------------------------------------------------------------
+
+
+def shown(raw: dict[str, Any], **more: Any) -> bytes:
+    return request.meta_data(read(raw), enrollment_id="web-1", **more)
+
+
+def test_approvers_are_shown_the_whole_request_its_hash_and_a_text() -> None:
+    raw = {**seed(), "enrollmentId": "web-1", "reason": "OPS-42"}
+
+    content = json.loads(shown(raw, requester="arn:aws:iam::1:user/ada"))
+
+    own = {name: value for name, value in raw.items() if name != "enrollmentId"}
+    assert content["request"] == own
+    assert content["requestSha256"] == hashlib.sha256(request.canonical(own)).hexdigest()
+    assert content["requestSha256"] == request.sha256(raw)
+    assert content["enrollmentId"] == "web-1"
+    assert content["reason"] == "OPS-42"
+    assert "arn:aws:iam::1:user/ada" in content["summary"]
+
+
+def test_what_approvers_are_shown_is_the_same_bytes_each_time() -> None:
+    backwards = dict(reversed(seed().items()))
+
+    assert shown(seed()) == shown(backwards) == rfc8785.dumps(json.loads(shown(seed())))
+
+
+def test_a_request_too_long_to_be_shown_is_shown_by_its_hash() -> None:
+    raw = seed()
+    raw["key"]["id"] = "x" * request.MAX_META_DATA_BYTES
+
+    content = json.loads(shown(raw))
+
+    assert len(shown(raw)) < request.MAX_META_DATA_BYTES
+    assert content["request"] is None
+    assert content["requestSha256"] == request.sha256(raw)
+
+
+@pytest.mark.parametrize("value", ["true", "yes", 1, 1.0])
+def test_what_looks_like_a_boolean_is_none(value: Any) -> None:
+    # It would be accepted as another text than the one whose hash the approvers are shown.
+    raw = seed()
+    raw["key"]["attributes"]["destroyable"] = value
+
+    assert refused(raw).field == "request.key.attributes.destroyable"

@@ -91,6 +91,8 @@ Seconds = Annotated[int, Field(ge=0, strict=True)]
 Moment = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
 # It travels in every event, so it must fit one; an ARN of AWS is shorter.
 OriginText = Annotated[str, StringConstraints(max_length=1024)]
+# Strict, so that what was accepted is, byte for byte, what was asked: "yes" is no boolean.
+Flag = Annotated[bool, Field(strict=True)]
 
 
 # What a caller asks for ------------------------------------------------------------------------
@@ -130,7 +132,7 @@ class Rule(Model):
 class KeyStatus(Model):
     """Whether the key starts out blocked."""
 
-    blocked: bool
+    blocked: Flag
 
 
 class Policy(Model):
@@ -152,20 +154,20 @@ class SecretReference(Model):
 class KeyAttributes(Model):
     """Capabilities of the key, as in `POST /v1/key`; what is left out has TSB's default."""
 
-    decrypt: bool
-    sign: bool
-    unwrap: bool
-    encrypt: bool | None = None
-    verify: bool | None = None
-    wrap: bool | None = None
-    derive: bool | None = False
-    bip32: bool | None = False
-    slip10: bool | None = False
-    extractable: bool | None = False
-    modifiable: bool | None = True
-    destroyable: bool | None = False
-    sensitive: bool | None = None
-    copyable: bool | None = False
+    decrypt: Flag
+    sign: Flag
+    unwrap: Flag
+    encrypt: Flag | None = None
+    verify: Flag | None = None
+    wrap: Flag | None = None
+    derive: Flag | None = False
+    bip32: Flag | None = False
+    slip10: Flag | None = False
+    extractable: Flag | None = False
+    modifiable: Flag | None = True
+    destroyable: Flag | None = False
+    sensitive: Flag | None = None
+    copyable: Flag | None = False
 
 
 class KeyRequest(Model):
@@ -341,6 +343,19 @@ class OpenGroup(Model):
     group: str
     quorum: int
     approved: int
+
+
+class Check(Model):
+    """One comparison of what came back with what was approved.
+
+    `code` is stable, `field` is what differs, `finding` says how, in a sentence. A check is skipped
+    where another failure leaves nothing to compare, or where it is not configured.
+    """
+
+    code: str
+    result: Literal["passed", "failed", "skipped"] = "passed"
+    field: str | None = None
+    finding: str | None = None
 
 
 class CsrLocation(Model):

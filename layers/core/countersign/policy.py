@@ -20,6 +20,7 @@ from countersign.models import (
     TokenSummary,
 )
 
+ONBOARDED = "onboarded "  # begins the identity of an approver whose key only TSB knows
 RULES = {
     "ruleUse": "rule_use",
     "ruleBlock": "rule_block",
@@ -178,7 +179,7 @@ def identity(approval: Approval) -> str:
         ValueError: the approval's value is neither a public key nor a certificate.
     """
     if approval.type == "onboarded_approver_certificate":
-        return f"onboarded {approval.name}"
+        return f"{ONBOARDED}{approval.name}"
     return spki_sha256(approver_public_key(approval.type, approval.value or ""))
 
 

@@ -1,5 +1,6 @@
 """The request of a door: whose it is, which enrollment it means, and whether it can be done."""
 
+import base64
 import hashlib
 import re
 from collections.abc import Mapping
@@ -10,7 +11,14 @@ from typing import TYPE_CHECKING, Any
 import rfc8785
 
 from countersign.errors import InvalidEnrollmentError
-from countersign.models import EnrollmentRequest, KeyRequest, LintFinding, Origin, SecretReference
+from countersign.models import (
+    SCHEMA_VERSION,
+    EnrollmentRequest,
+    KeyRequest,
+    LintFinding,
+    Origin,
+    SecretReference,
+)
 
 if TYPE_CHECKING:
     from countersign.profiles import Profile, Profiles
@@ -19,6 +27,9 @@ NESTED_STARTER = "AWS_STEP_FUNCTIONS_STARTED_BY_EXECUTION_ID"  # added by nested
 ENROLLMENT_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 DATE_PARTS = {"{yyyy}": "%Y", "{mm}": "%m", "{dd}": "%d", "{hh}": "%H"}  # in a schedule's key label
 RSA_SIZES = (2048, 3072, 4096, 8192)
+# TSB hands the meta data to every approver in every listing of his tasks. A request of ordinary
+# size (some forty approvers by key) is shown in full, of a longer one its SHA-256.
+MAX_META_DATA_BYTES = 32 * 1024
 ED25519 = "1.3.101.112"
 ALGORITHM_SUFFIXES = {"RSA": ("_WITH_RSA", "_WITH_RSA_PSS"), "EC": ("_WITH_ECDSA",), "ED": ()}
 EDDSA = "EDDSA"
@@ -168,6 +179,14 @@ def canonical(request: Mapping[str, Any]) -> bytes:
         ) from None
 
 
+def accepted(request: EnrollmentRequest) -> dict[str, Any]:
+    """The accepted request as JSON value: what was asked and nothing added.
+
+    Its canonical form is what approvers are shown and what a CSR is compared with.
+    """
+    return request.model_dump(mode="json", exclude_unset=True, exclude={"enrollment_id"})
+
+
 @dataclass(frozen=True)
 class Rules:
     """What a stack accepts.
@@ -282,14 +301,56 @@ def tsb_key(request: EnrollmentRequest, password: str | None) -> dict[str, Any]:
     return body
 
 
-def tsb_csr(request: EnrollmentRequest, password: str | None, meta_data: str) -> dict[str, Any]:
-    """The `csrSignRequest`: what was asked, the label exactly as the key was created."""
+def meta_data(
+    request: EnrollmentRequest, *, enrollment_id: str, requester: str | None = None
+) -> bytes:
+    """What the approvers are shown: a summary, the accepted request, and its SHA-256.
+
+    RFC 8785 form, the same bytes whenever it is made; at most `MAX_META_DATA_BYTES`, for the sake
+    of which the request itself is left out, never its hash.
+    """
+    from countersign.summary import summary  # noqa: PLC0415  RequestCsr alone shows it
+
+    asked = accepted(request)
+    content = {
+        "app": "countersign",
+        "type": "CertificateSigningRequest",
+        "schemaVersion": SCHEMA_VERSION,
+        "enrollmentId": enrollment_id,
+        "reason": request.reason,
+        "summary": summary(request, enrollment_id=enrollment_id, requester=requester),
+        "requestSha256": sha256(asked),
+        "request": asked,
+    }
+    whole: bytes = rfc8785.dumps(content)
+    if len(whole) <= MAX_META_DATA_BYTES:
+        return whole
+    short: bytes = rfc8785.dumps({**content, "request": None})
+    return short
+
+
+def tsb_csr(
+    request: EnrollmentRequest,
+    password: str | None,
+    *,
+    shown: bytes,
+    signature: bytes,
+) -> dict[str, Any]:
+    """The `csrSignRequest`: what was asked, the label exactly as the key was created.
+
+    Args:
+        request: the accepted request.
+        password: of the key.
+        shown: the meta data.
+        signature: over it, by the stack's signing key.
+    """
     body = request.csr.model_dump(mode="json", exclude_unset=True)
     return {
         **body,
         "signKeyName": request.key.label,
         "keyPassword": list(password) if password is not None else None,
-        "metaData": meta_data,
+        "metaData": base64.b64encode(shown).decode(),
+        "metaDataSignature": base64.b64encode(signature).decode(),
     }
 
 

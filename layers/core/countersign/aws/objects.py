@@ -10,7 +10,7 @@ MAX_ANSWERS = 20  # kept for one state; more is a loop, and the first ones tell 
 
 
 class Objects:
-    """Objects below `enrollments/<id>/`, written once and never over another."""
+    """Objects of a bucket, never written over another."""
 
     def __init__(self, bucket: str) -> None:
         self.bucket = bucket
@@ -52,11 +52,22 @@ class Objects:
 
         Idempotent: an answer that is there already is not written again.
         """
+        body = raw.encode()
         for number in range(1, MAX_ANSWERS + 1):
             key = f"enrollments/{enrollment_id}/tsb/{state}-{number}.json"
-            _, there = self._put(key, raw.encode(), "application/json")
-            if there == raw.encode():
+            if self._put(key, body, "application/json")[1] == body:
                 return
+
+    def below(self, prefix: str) -> dict[str, bytes]:
+        """All objects below a prefix, by the rest of their key."""
+        with named_errors(f"reading {prefix}"):
+            pages = client("s3").get_paginator("list_objects_v2")
+            keys = [
+                one["Key"]
+                for page in pages.paginate(Bucket=self.bucket, Prefix=prefix)
+                for one in page.get("Contents", ())
+            ]
+            return {key.removeprefix(prefix): self._get(key) for key in keys}
 
     def _put(self, key: str, body: bytes, content_type: str) -> tuple[str | None, bytes]:
         """The version and content of what lies there now."""
@@ -76,3 +87,7 @@ class Objects:
                 answer = client("s3").get_object(Bucket=self.bucket, Key=key)
                 return answer.get("VersionId"), answer["Body"].read()
         return answer.get("VersionId"), body
+
+    def _get(self, key: str) -> bytes:
+        content: bytes = client("s3").get_object(Bucket=self.bucket, Key=key)["Body"].read()
+        return content

@@ -17,6 +17,7 @@ from countersign.request import Rules
 from countersign.settings import settings
 
 if TYPE_CHECKING:
+    from countersign.attestation import Trust
     from countersign.aws.topic import Topic
     from countersign.profiles import Profiles
     from countersign.tsb import TsbClient
@@ -52,6 +53,12 @@ def rules() -> Rules:
         key_password_prefix=settings().key_password_prefix,
         allow_raw_policy=settings().allow_raw_policy,
     )
+
+
+@cache
+def evidence() -> Objects:
+    """The bucket of the evidence."""
+    return Objects(settings().evidence_bucket_name)
 
 
 @cache
@@ -98,6 +105,23 @@ def tsb(read_timeout_seconds: int | None = None) -> "TsbClient":
         certificate_role=Role(settings().certificate_role),
         read_timeout_seconds=read_timeout_seconds or READ_TIMEOUT_SECONDS,
     )
+
+
+def sign(content: bytes) -> bytes:
+    """A signature by the stack's signing key."""
+    from countersign.aws.signing import SigningKey  # noqa: PLC0415
+
+    return SigningKey(settings().signing_key_arn).sign(content)
+
+
+def trust() -> "Trust":
+    """Whose attestations are believed, as the stack is configured."""
+    from countersign.attestation import Trust  # noqa: PLC0415  two functions need it
+    from countersign.aws import secrets  # noqa: PLC0415
+
+    root = settings().attestation_root
+    chain = secrets.attestation_chain(settings().secret_arns["clientTls"]) if root else ""
+    return Trust(root_sha256=root, chain=chain)
 
 
 def password(secret_arn: str) -> str:
