@@ -1,15 +1,18 @@
 """How enrollments end when people decide: issued, rejected, expired, cancelled."""
 
+import hashlib
 import json
 from pathlib import Path
 
 import pytest
+import rfc8785
 
-from countersign import csr
-from local.approver import Approver
+from countersign import csr, evidence
+from local.approver import Approver, shown
 from local.run import explain
 from local.stack import Stack
 from tests.e2e.case import (
+    Act,
     Case,
     Ran,
     Run,
@@ -17,6 +20,7 @@ from tests.e2e.case import (
     assert_ended,
     assert_issued,
     decisions,
+    evidence_of,
     fresh,
     group,
     people,
@@ -36,8 +40,11 @@ WAY_OF_AN_ISSUED_CSR = [
 def one_of_one(case: Case) -> Run:
     person = Approver.generate("Ada", "rsa")
     arn = case.start(case.request(token(group(person))))
-    case.approve(person)
-    return case.end(arn)
+    task = person.await_task(case.desk, case.label, 100)
+    person.approve(case.desk, task)
+    run = case.end(arn)
+    run.more["task"] = task
+    return run
 
 
 def test_one_real_signature_issues_the_csr(ran: Ran) -> None:
@@ -51,6 +58,19 @@ def test_one_real_signature_issues_the_csr(ran: Ran) -> None:
         for name in WAY_OF_AN_ISSUED_CSR
         if name not in ("WaitForApproval", "PollRequest", "ChooseNext")
     ]
+
+
+def test_the_approver_is_shown_the_accepted_request_signed_by_the_stack(
+    ran: Ran, stack: Stack
+) -> None:
+    run = ran(one_of_one)
+
+    content = shown(run.more["task"], stack.signing_key())
+
+    assert rfc8785.dumps(content["request"]) == run.objects["request.json"]
+    digest = hashlib.sha256(run.objects["request.json"]).hexdigest()
+    assert content["requestSha256"] == run.record["acceptedSha256"] == digest
+    assert run.label in content["summary"]
 
 
 def test_an_enrollment_makes_no_call_twice(ran: Ran) -> None:
@@ -89,6 +109,13 @@ def test_the_record_tells_the_whole_story(ran: Ran) -> None:
         "accepted", "keyCreated", "requested", "windowEnds", "nextLook", "ended",
     }  # fmt: skip
     assert run.record["approvers"][0]["spkiSha256"]
+
+
+def test_every_check_passed_and_the_attestation_was_verified(ran: Ran) -> None:
+    run = ran(one_of_one)
+
+    assert {one["result"] for one in run.record["checks"]} == {"passed"}
+    assert run.record["attestation"] == "verified"
 
 
 @act
@@ -477,3 +504,18 @@ def nested_and_bare(case: Case) -> Run:
 
 def test_a_bare_request_from_a_nested_call_is_accepted(ran: Ran) -> None:
     assert_issued(ran(nested_and_bare))
+
+
+# Evidence -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", [one_of_one, declined, expired, cancelled_at_tsb, refused])
+def test_every_outcome_has_evidence_that_proves_itself(how: Act, ran: Ran, stack: Stack) -> None:
+    run = ran(how)
+
+    facts = evidence.verify(evidence_of(stack, run), stack.signing_key()).facts
+
+    assert facts["outcome"] == run.document["outcome"]
+    if facts["outcome"] == "ISSUED":
+        assert facts["checks"].endswith("all passed, made again")
+        assert facts["attestation"].startswith("verified, root sha256:")
