@@ -8,7 +8,6 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from countersign import enrollment
 from countersign.aws import stack
 from countersign.models import AcceptEnrollmentInput
-from countersign.settings import settings
 
 logger = Logger()
 
@@ -22,6 +21,6 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
         records=stack.records(),
         objects=stack.objects(),
         bus=stack.bus(),
-        key_password_prefix=settings().key_password_prefix,
+        rules=stack.rules(),
     )
     return result.dump()

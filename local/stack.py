@@ -4,12 +4,14 @@
 of their own. Whatever is started here belongs to a process group that `stop` ends.
 """
 
+import hashlib
 import json
 import os
 import platform
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -24,11 +26,21 @@ from urllib.parse import urlsplit
 
 import boto3
 from botocore.config import Config
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    PublicFormat,
+    load_der_public_key,
+)
+
+from countersign.profiles import Profiles
+from countersign.tsb import Credentials, Tls, TsbClient
+from local.approver import Approver
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / ".stack"
 UV = ROOT / ".tools/bin/uv"
 EMULATOR = ROOT / "local/emulator.py"
+DIRECTORY = ROOT / ".aws-sam/build/ProfilesLayer/python/profiles/directory.json"
 LAMBDA_ENVIRONMENT = ROOT / ".tools/lambda"
 SAM_VERSION = "1.170.0"
 REGION = "eu-central-1"
@@ -41,6 +53,9 @@ STOPS = (signal.SIGINT, signal.SIGTERM)
 ARM = ("aarch64", "arm64")
 ARCHITECTURE = f"Architecture={'arm64' if platform.machine() in ARM else 'x86_64'}"
 UNTHROTTLED = ["ApiRateLimit=1000", "ApiBurstLimit=1000"]  # tests call as fast as they can
+RAW_POLICY = "AllowRawPolicy=true"  # the vendor's own sample bodies hold a policy
+CA_PROFILE, CA_APPROVERS = "code-signing", 3
+NO_LOCK = "EvidenceRetentionDays=0"  # what is wiped with the emulator needs no lock
 SHORT_SILENCE = "SilenceLimitMinutes=10"  # the least; nobody wants to see a day's silence through
 
 type Step = Callable[[str], AbstractContextManager[None]]
@@ -74,7 +89,9 @@ class Stack:
         self.control_url = ""
         self.api_keys: dict[str, list[str]] = {}
         self.ca_certificate = Path()
+        self.attestation_chain: list[str] = []
         self.outputs: dict[str, str] = {}
+        self.people: dict[str, Approver] = {}
         self._events: list[dict[str, Any]] = []
         self._listening = threading.Event()
 
@@ -100,6 +117,8 @@ class Stack:
             self._deploy(step)
             with step("put the simulator's credentials into the secrets"):
                 self._put_secrets()
+            with step("the CA key that profile code-signing names"):
+                self._make_ca_key()
             self._listen()
         except BaseException:
             self.stop()
@@ -185,6 +204,24 @@ class Stack:
             if enrollment_id in (None, event["detail"]["enrollmentId"])
         ]
 
+    def signing_key(self) -> bytes:
+        """The public key (PEM) of the stack, as KMS hands it to anybody who may ask."""
+        key = self.outputs["SigningKeyArn"]
+        public = load_der_public_key(self.client("kms").get_public_key(KeyId=key)["PublicKey"])
+        return public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+
+    def evidence(self, enrollment_id: str, execution_arn: str) -> dict[str, bytes]:
+        """The folder of an ended enrollment as it lies there now: complete once it is signed."""
+        s3, bucket = self.client("s3"), self.outputs["EvidenceBucketName"]
+        prefix = f"{enrollment_id}/{execution_arn.rpartition(':')[2]}/"
+        listed = s3.list_objects_v2(Bucket=bucket, Prefix=prefix).get("Contents", [])
+        return {
+            one["Key"].removeprefix(prefix): s3.get_object(Bucket=bucket, Key=one["Key"])[
+                "Body"
+            ].read()
+            for one in listed
+        }
+
     # Parts -----------------------------------------------------------------------------------
 
     def _start_simulator(self, step: Step) -> None:
@@ -257,11 +294,35 @@ class Stack:
             self._run("sam-build", command, "sam build")
             compile_ = [sys.executable, "-m", "local.bytecode"]
             self._run("sam-build", compile_, "compiling what was built")
+            self._move_in()
+
+    def _move_in(self) -> None:
+        """Give the directory's people keys of this stack: nobody holds those of the shipped one.
+
+        Of the first person the directory has a certificate, of the others a public key.
+        """
+        directory = json.loads(DIRECTORY.read_text())
+        for person in directory["people"]:
+            approver = Approver.generate(person["name"], "ec")
+            key = (
+                {"publicKey": approver.spki}
+                if self.people
+                else {"certificate": approver.certificate()}
+            )
+            person["keys"] = [{**key, "validFrom": "2026-01-01"}]
+            self.people[approver.name] = approver
+        DIRECTORY.write_text(json.dumps(directory))
 
     def _deploy(self, step: Step) -> None:
         with step("sam deploy"):
-            overrides = [ARCHITECTURE, f"TsbUrl={self.tsb_url}", SHORT_SILENCE, *UNTHROTTLED]
-            overrides += self._parameters
+            self.attestation_chain = self.control("GET", "/attestation")["chain"]
+            root = ssl.PEM_cert_to_DER_cert(self.attestation_chain[-1])
+            overrides = [
+                *(ARCHITECTURE, f"TsbUrl={self.tsb_url}", SHORT_SILENCE, RAW_POLICY, NO_LOCK),
+                *UNTHROTTLED,
+                f"AttestationRoot={hashlib.sha256(root).hexdigest()}",
+                *self._parameters,
+            ]
             command = [
                 *sam("deploy", "--config-env", "local", "--no-progressbar"),
                 *("--parameter-overrides", *overrides),
@@ -283,9 +344,41 @@ class Stack:
             "caBundle": self.ca_certificate.read_text(),
             "certificate": None,
             "privateKey": None,
+            "attestationChain": "".join(self.attestation_chain),
         }
         for output, value in values.items():
             secrets.put_secret_value(SecretId=self.outputs[output], SecretString=json.dumps(value))
+
+    def _make_ca_key(self) -> None:
+        """A CA key with approvers of its own: the last of the directory's people, all of them."""
+        tsb = TsbClient(
+            self.tsb_url,
+            credentials=lambda role: Credentials(api_keys=tuple(self.api_keys[role])),
+            tls=Tls(ca_bundle=self.ca_certificate.read_text()),
+        )
+        approvals = [
+            {"type": "public_key", "name": name, "value": self.people[name].spki}
+            for name in list(self.people)[-CA_APPROVERS:]
+        ]
+        group = {"name": "Group1", "quorum": len(approvals), "approvals": approvals}
+        token = {"name": "Token1", "timelock": 0, "timeout": 86_400, "groups": [group]}
+        frozen: dict[str, Any] = {"tokens": []}
+        with tsb:
+            tsb.create_key(
+                {
+                    "label": Profiles(ROOT / "profiles").get(CA_PROFILE).ca_key_label,
+                    "algorithm": "EC",
+                    "curveOid": "1.3.132.0.34",
+                    "attributes": {"decrypt": False, "sign": True, "unwrap": False},
+                    "policy": {
+                        "ruleUse": {"tokens": [token]},
+                        "ruleBlock": frozen,
+                        "ruleUnblock": frozen,
+                        "ruleModify": frozen,
+                        "keyStatus": {"blocked": False},
+                    },
+                }
+            )
 
     def _listen(self) -> None:
         """Receive all events of the bus, as a target of the user's own would."""

@@ -80,13 +80,16 @@ def test_retries_back_off_with_jitter_and_are_bounded() -> None:
 def test_a_request_for_a_csr_is_retried_only_where_nothing_was_executed() -> None:
     retried = {name for retry in TASKS["RequestCsr"]["Retry"] for name in retry["ErrorEquals"]}
 
-    assert retried == {"TsbUnavailableError", "Lambda.TooManyRequestsException"}
+    assert retried == {
+        "TsbUnavailableError", "NotAskedError", "Lambda.TooManyRequestsException"
+    }  # fmt: skip
 
 
 def test_whatever_leaves_the_answer_unknown_discards_the_key() -> None:
     closed, discarded = TASKS["RequestCsr"]["Catch"]
 
     assert closed["Next"] == "CloseEnrollment"
+    assert "NotAskedError" in closed["ErrorEquals"]
     assert not {"TsbNoAnswerError", "AwsCallError", "States.Timeout"} & set(closed["ErrorEquals"])
     assert discarded["Next"] == "DiscardKey"
 

@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from countersign import events
+from countersign.models import Outcome
 
 ROOT = Path(__file__).parents[2]
 
@@ -110,6 +111,7 @@ def test_no_function_may_do_anything_to_everything(name: str) -> None:
         ("ApiFunction", ["ServiceSecret"], ["KeyManagementSecret", "KeyOperationSecret"]),
         ("CancelRequestFunction", ["KeyOperationSecret"], ["KeyManagement", "ServiceSecret"]),
         ("NotifyFunction", [], ["Secret"]),
+        ("KeepEvidenceFunction", [], ["Secret"]),
     ],
 )
 def test_a_function_reads_the_secrets_of_its_roles_only(
@@ -132,7 +134,9 @@ def test_the_certificate_role_switches_environment_and_permission_together() -> 
             {"Fn::GetAtt": "KeyManagementSecret.Id"},
             {"Fn::GetAtt": "KeyOperationSecret.Id"},
         ]
-    } in statements("RequestCsrFunction")[1]["Resource"]
+    } in next(
+        one["Resource"] for one in statements("RequestCsrFunction") if "secrets" in one["Action"]
+    )
 
 
 def test_executions_that_end_without_close_reach_it_through_a_queue() -> None:
@@ -246,16 +250,14 @@ def test_what_is_stored_is_encrypted_versioned_private_and_kept() -> None:
     assert table["BillingMode"] == "PAY_PER_REQUEST"
     assert table["PointInTimeRecoverySpecification"] == {"PointInTimeRecoveryEnabled": True}
     assert table["SSESpecification"]["SSEType"] == "KMS"
-    for name in ("CsrBucket", "EnrollmentsTable", "StackKey"):
+    for name in ("CsrBucket", "EvidenceBucket", "EnrollmentsTable", "StackKey"):
         assert RESOURCES[name]["DeletionPolicy"] == "Retain"
 
 
 def test_bucket_queues_and_topic_refuse_plain_http() -> None:
     for policy in (
-        of("AWS::S3::BucketPolicy")["CsrBucketPolicy"],
-        of("AWS::SQS::QueuePolicy")["BackstopQueuePolicy"],
-        of("AWS::SQS::QueuePolicy")["RequestsDeadLetterQueuePolicy"],
-        of("AWS::SQS::QueuePolicy")["NotifyQueuePolicy"],
+        *of("AWS::S3::BucketPolicy").values(),
+        *of("AWS::SQS::QueuePolicy").values(),
         of("AWS::SNS::TopicPolicy")["NotifyTopicPolicy"],
     ):
         denied = [s for s in policy["PolicyDocument"]["Statement"] if s["Effect"] == "Deny"]
@@ -395,6 +397,19 @@ def test_event_schemas_are_registered_where_wanted() -> None:
     )
 
 
+def test_a_caller_s_own_policy_is_refused_unless_the_stack_says_otherwise() -> None:
+    parameter = TEMPLATE["Parameters"]["AllowRawPolicy"]
+    readers = {
+        name
+        for name, function in FUNCTIONS.items()
+        if "ALLOW_RAW_POLICY" in function.get("Environment", {}).get("Variables", {})
+    }
+
+    assert parameter["Default"] == "false"
+    assert parameter["AllowedValues"] == ["true", "false"]
+    assert readers == {"AcceptEnrollmentFunction", "ApiFunction"}
+
+
 def test_the_bus_is_archived() -> None:
     archive = of("AWS::Events::Archive")["BusArchive"]
 
@@ -408,19 +423,67 @@ def test_secrets_have_no_value_in_the_template_and_the_stack_s_key() -> None:
         assert secret["KmsKeyId"] == {"Fn::GetAtt": "StackKey.Arn"}
 
 
-def test_only_the_three_folders_can_be_deployed() -> None:
+def test_what_approvers_and_auditors_see_is_signed_with_a_key_that_is_kept() -> None:
+    key = of("AWS::KMS::Key")["SigningKey"]
+    signers = {name for name in FUNCTIONS if "kms:Sign" in str(statements(name))}
+
+    assert (key["KeySpec"], key["KeyUsage"]) == ("ECC_NIST_P256", "SIGN_VERIFY")
+    assert RESOURCES["SigningKey"]["DeletionPolicy"] == "Retain"
+    assert signers == {"RequestCsrFunction", "KeepEvidenceFunction"}
+
+
+def test_every_outcome_leads_to_its_evidence_through_a_queue() -> None:
+    rule = of("AWS::Events::Rule")["EvidenceRule"]
+    queue = of("AWS::SQS::Queue")["EvidenceQueue"]
+    source = FUNCTIONS["KeepEvidenceFunction"]["Events"]["Ended"]
+
+    assert rule["EventPattern"]["source"] == ["countersign"]
+    assert set(rule["EventPattern"]["detail-type"]) == {
+        f"Enrollment {one.title()}" for one in Outcome
+    }
+    assert rule["Targets"][0]["DeadLetterConfig"]
+    assert queue["RedrivePolicy"]["maxReceiveCount"] == 5
+    assert queue["VisibilityTimeout"] >= 6 * GLOBALS["Timeout"]
+    assert source["Properties"]["Queue"] == {"Fn::GetAtt": "EvidenceQueue.Arn"}
+
+
+def test_evidence_is_locked_by_default_and_written_by_one_function() -> None:
+    bucket = of("AWS::S3::Bucket")["EvidenceBucket"]
+    writers = {name for name in FUNCTIONS if "EvidenceBucket.Arn}/*" in str(statements(name))}
+
+    assert bucket["ObjectLockEnabled"] is True
+    assert TEMPLATE["Parameters"]["EvidenceRetentionDays"]["Default"] >= 3650
+    assert bucket["ObjectLockConfiguration"]["Rule"]["Fn::If"][0] == "EvidenceIsLocked"
+    assert bucket["VersioningConfiguration"] == {"Status": "Enabled"}
+    assert writers == {"KeepEvidenceFunction"}
+    assert "s3:Delete" not in str(FUNCTIONS)
+
+
+def test_no_function_but_the_verifier_writes_issued_csrs_or_the_quarantine() -> None:
+    for target in ("/request.pem", "/quarantine/"):
+        assert {
+            name
+            for name in FUNCTIONS
+            for one in statements(name)
+            if target in str(one["Resource"]) and "PutObject" in str(one["Action"])
+        } == {"StoreCsrFunction"}
+
+
+def test_only_functions_layers_and_profiles_can_be_deployed() -> None:
+    # Profiles are data in a layer of their own: a new one changes no line of code.
     layers = of("AWS::Serverless::LayerVersion")
 
     assert GLOBALS["CodeUri"] == "functions/"
     assert {layer["ContentUri"] for layer in layers.values()} == {
         "layers/core",
         "layers/dependencies",
+        "profiles",
     }
     assert not any("CodeUri" in function for function in FUNCTIONS.values())
 
 
 def test_layers_are_built_for_the_chosen_architecture() -> None:
-    for layer in of("AWS::Serverless::LayerVersion"):
+    for layer in of("AWS::Serverless::LayerVersion").keys() - {"ProfilesLayer"}:  # only JSON
         assert RESOURCES[layer]["Metadata"]["BuildArchitecture"] == {"Ref": "Architecture"}
 
 
@@ -429,7 +492,8 @@ def test_the_outputs_name_what_a_caller_needs() -> None:
         "ApiUrl",
         "EnrollmentStateMachineArn", "EnrollmentsTableName", "CsrBucketName", "BusName", "BusArn",
         "KeyManagementSecretArn", "KeyOperationSecretArn", "ServiceSecretArn", "ClientTlsSecretArn",
-        "KeyPasswordPrefix", "BackstopDeadLetterQueueUrl", "StackKeyArn", "ScheduleGroupName",
+        "SigningKeyArn", "KeyPasswordPrefix",
+        "BackstopDeadLetterQueueUrl", "StackKeyArn", "ScheduleGroupName",
         "ScheduleRoleArn", "RequestsDeadLetterQueueArn", "RequestsDeadLetterQueueUrl",
         "BackstopQueueArn", "BackstopDeadLetterQueueArn",
         "NotifyTopicArn", "NotifyDeadLetterQueueUrl",
