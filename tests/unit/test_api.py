@@ -419,7 +419,14 @@ def test_a_look_at_what_was_cancelled_ends_it_whether_or_not_the_tsb_can_be_told
     )
 
     # This TSB knows no other call: its status is not even asked for.
-    polled = enrollment.poll_request(look, records=records, objects=None, tsb=tsb, bus=None)  # type: ignore[arg-type]
+    polled = enrollment.poll_request(
+        look,
+        records=records,
+        objects=None,  # type: ignore[arg-type]
+        tsb=tsb,  # type: ignore[arg-type]
+        bus=None,  # type: ignore[arg-type]
+        names={},
+    )
 
     assert polled.status == "CANCELLED"
     assert tsb.cancelled == ([] if silent else ["r"])
