@@ -91,7 +91,9 @@ def test_imports_run_one_way(module: str) -> None:
 
 def test_no_module_of_the_core_imports_what_is_never_deployed() -> None:
     for file in [*MODULES, *FUNCTIONS]:
-        assert not any(name.split(".")[0] in {"local", "cli", "tests", "benchmarks"} for name in imports(file))
+        assert not any(
+            name.split(".")[0] in {"local", "cli", "tests", "benchmarks"} for name in imports(file)
+        )
 
 
 @pytest.mark.parametrize(
