@@ -142,7 +142,7 @@ def enrollments(
 )
 def enrollment(id: EnrollmentId) -> Response[Any]:
     logger.append_keys(enrollment_id=id)
-    shown = api.show(id, base=_base(), records=stack.records())
+    shown = api.show(id, base=_base(), records=stack.records(), pace=stack.pace())
     return Response(HTTPStatus.OK, JSON, shown.model_dump_json())
 
 

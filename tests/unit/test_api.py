@@ -3,6 +3,7 @@
 import base64
 import json
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import boto3
 import pytest
 from moto import mock_aws
 
-from countersign import api, cancel, claim, enrollment, outcome, request
+from countersign import api, cancel, claim, enrollment, outcome, polling, request
 from countersign import models as m
 from countersign.aws.records import Records
 from countersign.errors import (
@@ -28,6 +29,7 @@ SAMPLES = ROOT / "events/api"
 TABLE = "enrollments"
 REGION = "eu-central-1"
 JOHN = api.Caller("arn:aws:sts::123456789012:assumed-role/release/job-1", "123456789012")
+PACE = polling.Schedule(window_seconds=0, timelock_seconds=0)
 ARN = "arn:aws:states:eu-central-1:123456789012:execution:machine:"
 
 RULES = request.Rules(
@@ -234,9 +236,28 @@ def test_a_request_by_profile_is_started_as_it_was_sent_and_checked_for_who_asks
     assert [given["request"] for _, given in machine.started] == [sent]
     record = records.get("release-2027-01") or {}
     assert (record["profile"], record["keyLabel"]) == ("code-signing@1", "SUB.release-2027")
-    shown = api.show("release-2027-01", base="/v1", records=records)
+    shown = api.show("release-2027-01", base="/v1", records=records, pace=PACE)
     assert (shown.profile, shown.findings) == ("code-signing@1", ())
     assert shown.request == request.without_id(sent)
+
+
+def test_the_next_look_is_ahead_also_when_the_last_ones_changed_nothing(
+    submit: Submit, records: Records
+) -> None:
+    submit()
+    now = m.now()
+    asked = now - timedelta(seconds=105)
+    policy = {"tokens": [{"name": "t", "timelock": 0, "timeout": 600, "groups": []}]}
+    written = {"requested": m.timestamp(asked), "nextLook": m.timestamp(asked)}
+    records.update("web-2026-11", {"times": written, "tsbStatus": "PENDING", "policy": policy})
+
+    looks = api.show("web-2026-11", base="", records=records, pace=PACE).times.next_look
+    records.update("web-2026-11", {"outcome": "EXPIRED", "status": "EXPIRED"})
+    ended = api.show("web-2026-11", base="", records=records, pace=PACE).times.next_look
+
+    # At 10, 20, 30, 40, 50, 60, 72, 87, 105, 126 … seconds of age.
+    assert looks == m.timestamp(asked.replace(microsecond=0) + timedelta(seconds=126))
+    assert ended is None
 
 
 @pytest.mark.parametrize("token", ["\x80", "a", "====", "gICA", "eHl6"])

@@ -49,6 +49,14 @@ def silent_looks(schedule: Schedule) -> Iterator[int]:
         wait = slower(wait, schedule)
 
 
+@given(schedules, st.integers(0, 400 * DAY_SECONDS))
+def test_what_is_said_of_the_next_look_is_when_it_comes(schedule: Schedule, age: int) -> None:
+    coming = next((look for look, _ in looks(schedule) if look > age), None)
+
+    if coming is not None:
+        assert polling.next_look(schedule, age, "PENDING") == coming
+
+
 @given(schedules)
 def test_no_window_outgrows_the_execution_history(schedule: Schedule) -> None:
     for number in (len(list(looks(schedule))), len(list(silent_looks(schedule)))):

@@ -10,12 +10,12 @@ import json
 import re
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
-from countersign import cancel, claim, request
+from countersign import cancel, claim, polling, request
 from countersign import models as m
 from countersign.errors import CountersignError, EnrollmentConflictError, InvalidEnrollmentError
 
@@ -174,13 +174,41 @@ def _start(record: "Item", start: Start) -> None:
 # Looking ---------------------------------------------------------------------------------------
 
 
-def show(enrollment_id: str, *, base: str, records: "Records") -> m.Enrollment:
-    """One enrollment.
+def show(
+    enrollment_id: str, *, base: str, records: "Records", pace: polling.Schedule
+) -> m.Enrollment:
+    """One enrollment, with the moment at which the workflow looks next.
+
+    Args:
+        enrollment_id: of the enrollment.
+        base: the path under which this API was called.
+        records: the table.
+        pace: how the stack waits.
 
     Raises:
         ProblemError: 404.
     """
-    return enrollment(_get(enrollment_id, records), base)
+    record = _get(enrollment_id, records)
+    shown = enrollment(record, base)
+    due = _next_look(record, pace)
+    return shown.model_copy(update={"times": shown.times.model_copy(update={"next_look": due})})
+
+
+def _next_look(record: "Item", pace: polling.Schedule) -> str | None:
+    """When TSB is asked next, to some seconds; None before it is asked and after the end."""
+    asked_at, tokens = record["times"].get("requested"), record.get("policy", {}).get("tokens")
+    if not (asked_at and tokens) or "outcome" in record:
+        return None
+    timeouts = [token["timeout"] for token in tokens]
+    schedule = replace(
+        pace,
+        window_seconds=0 if 0 in timeouts else max(timeouts),
+        timelock_seconds=min(token["timelock"] for token in tokens),
+    )
+    began = datetime.fromisoformat(asked_at)
+    age = int((m.now() - began).total_seconds())
+    look = polling.next_look(schedule, age, record.get("tsbStatus", "PENDING"))
+    return m.timestamp(began + timedelta(seconds=look))
 
 
 def enrollment(record: "Item", base: str) -> m.Enrollment:

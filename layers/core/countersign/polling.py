@@ -81,6 +81,17 @@ def next_wait(schedule: Schedule, age_seconds: int, status: str) -> int:
     return _paced(schedule, age_seconds - schedule.end)
 
 
+def next_look(schedule: Schedule, age_seconds: int, status: str) -> int:
+    """The age at which a request of this age and status is looked at next, as things stand.
+
+    Recounted, because a look that finds nothing new writes nothing.
+    """
+    look = first_wait(schedule)
+    while look <= age_seconds:
+        look += next_wait(schedule, look, status)
+    return look
+
+
 def slower(wait_seconds: int, schedule: Schedule) -> int:
     """The wait after a look that TSB did not answer; the state machine does this arithmetic.
 
