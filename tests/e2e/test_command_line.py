@@ -134,7 +134,8 @@ def test_the_readme_s_commands_bring_a_csr_to_the_reader(ran: Ran) -> None:
     stored = (run.more["folder"] / f"{run.record['id']}.csr").read_text()
     assert stored == run.document["csr"]["pem"]
     assert csr.read_csr(stored).public_key_sha256 == run.record["publicKeySha256"]
-    assert run.record["id"] in lines[-1]
+    listed = [line for line in lines if line.startswith(run.record["id"]) and run.label in line]
+    assert ["ISSUED" in line for line in listed] == [True]
 
 
 def test_who_asked_is_on_record(ran: Ran) -> None:

@@ -148,7 +148,8 @@ def comparable(run: Run) -> Json:
     """A record without what is each enrollment's own: ids, times, keys; its label in one word."""
     own = {
         "id", "executionArn", "origin", "requestSha256", "publicKeySha256", "requestId", "csr",
-        "acceptedAt", "announced", "intent", "verifiedSha256",
+        "acceptedAt", "announced", "intent", "verifiedSha256", "acceptedSha256", "metaDataSha256",
+        "metaDataSignature",
     }  # fmt: skip
     record = {name: value for name, value in plain(run.record).items() if name not in own}
     record["request"].pop("enrollmentId", None)

@@ -213,6 +213,8 @@ def test_every_event_of_the_catalogue_was_emitted_as_its_schema_and_sample_say(
 ) -> None:
     emitted: dict[str, list[Json]] = {}
     for event in quiet_stack.events():
+        if event["detail-type"] == "Enrollment Requested":
+            continue  # a forgery in our name, put by a test
         emitted.setdefault(event["detail-type"], []).append(event)
 
     assert set(emitted) == {one.DETAIL_TYPE for one in events.CATALOGUE}
