@@ -92,7 +92,6 @@ def test_no_function_may_do_anything_to_everything(name: str) -> None:
     [
         ("AcceptEnrollmentFunction", [], ["Secret"]),
         ("CreateKeyFunction", ["KeyManagementSecret"], ["KeyOperationSecret", "ServiceSecret"]),
-        ("PollRequestFunction", ["KeyOperationSecret"], ["KeyManagementSecret", "ServiceSecret"]),
         ("StoreCsrFunction", ["KeyManagementSecret"], ["KeyOperationSecret", "ServiceSecret"]),
         ("DiscardKeyFunction", ["KeyManagementSecret"], ["KeyOperationSecret", "ServiceSecret"]),
         ("CloseEnrollmentFunction", [], ["Secret"]),
@@ -109,18 +108,48 @@ def test_a_function_reads_the_secrets_of_its_roles_only(
     assert not any(secret in granted for secret in may_not_read)
 
 
-def test_the_certificate_role_switches_environment_and_permission_together() -> None:
-    variables = FUNCTIONS["RequestCsrFunction"]["Environment"]["Variables"]
-    condition = "CertificatesByManagement"
+@pytest.mark.parametrize(
+    ("function", "variable", "condition"),
+    [
+        ("RequestCsrFunction", "CERTIFICATE_ROLE", "CertificatesByManagement"),
+        ("PollRequestFunction", "REQUEST_ROLE", "RequestsByManagement"),
+    ],
+)
+def test_the_role_of_a_path_switches_environment_and_permission_together(
+    function: str, variable: str, condition: str
+) -> None:
+    variables = FUNCTIONS[function]["Environment"]["Variables"]
+    management = {"Fn::GetAtt": "KeyManagementSecret.Id"}
+    operation = {"Fn::GetAtt": "KeyOperationSecret.Id"}
+    either = {"Fn::If": [condition, management, operation]}
+    (granted,) = (s for s in statements(function) if "secretsmanager" in str(s["Action"]))
 
-    assert variables["CERTIFICATE_ROLE"] == {"Fn::If": [condition, "keyManagement", "keyOperation"]}
-    assert {
-        "Fn::If": [
-            condition,
-            {"Fn::GetAtt": "KeyManagementSecret.Id"},
-            {"Fn::GetAtt": "KeyOperationSecret.Id"},
-        ]
-    } in statements("RequestCsrFunction")[1]["Resource"]
+    assert variables[variable] == {"Fn::If": [condition, "keyManagement", "keyOperation"]}
+    assert variables["KEY_MANAGEMENT_SECRET_ARN"] == {"Fn::If": [condition, management, ""]}
+    assert variables["KEY_OPERATION_SECRET_ARN"] == {"Fn::If": [condition, "", operation]}
+    assert either in granted["Resource"]
+    assert management not in granted["Resource"]
+    assert operation not in granted["Resource"]
+
+
+def test_every_function_that_calls_the_tsb_can_go_through_a_vpc_and_a_proxy() -> None:
+    callers = {
+        name for name, one in FUNCTIONS.items() if "TSB_URL" in one["Environment"]["Variables"]
+    }
+    network = {
+        "SubnetIds": {"Ref": "SubnetIds"},
+        "SecurityGroupIds": {"Ref": "SecurityGroupIds"},
+    }
+
+    assert callers
+    for name, one in FUNCTIONS.items():
+        if name in callers:
+            assert one["VpcConfig"] == {"Fn::If": ["InVpc", network, {"Ref": "AWS::NoValue"}]}
+            assert one["Environment"]["Variables"]["TSB_PROXY_URL"] == {"Ref": "TsbProxyUrl"}
+        else:
+            assert "VpcConfig" not in one
+    for parameter in ("SubnetIds", "SecurityGroupIds", "TsbProxyUrl"):
+        assert TEMPLATE["Parameters"][parameter]["Default"] == ""
 
 
 def test_executions_that_end_without_close_reach_it_through_a_queue() -> None:

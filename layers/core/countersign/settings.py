@@ -12,8 +12,11 @@ class Settings:
     table_name: str
     bucket_name: str
     bus_name: str
+    stack_name: str
     tsb_url: str
+    tsb_proxy_url: str
     certificate_role: str
+    request_role: str
     secret_arns: dict[str, str]  # by role: keyManagement, keyOperation, service, clientTls
     key_password_prefix: str
     state_machine_arn: str
@@ -33,8 +36,11 @@ def settings() -> Settings:
         table_name=env.get("TABLE_NAME", ""),
         bucket_name=env.get("BUCKET_NAME", ""),
         bus_name=env.get("BUS_NAME", ""),
+        stack_name=env.get("STACK_NAME", ""),
         tsb_url=env.get("TSB_URL", ""),
+        tsb_proxy_url=env.get("TSB_PROXY_URL", ""),
         certificate_role=env.get("CERTIFICATE_ROLE", "keyOperation"),
+        request_role=env.get("REQUEST_ROLE", "keyOperation"),
         secret_arns={
             "keyManagement": env.get("KEY_MANAGEMENT_SECRET_ARN", ""),
             "keyOperation": env.get("KEY_OPERATION_SECRET_ARN", ""),
