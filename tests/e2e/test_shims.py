@@ -12,7 +12,8 @@ pytestmark = pytest.mark.e2e
 
 SHIMS = [
     "class_names", "capped_retries", "idempotent_start", "universal_schedule", "archives",
-    "api_extensions", "secure_loopback", "bounded_workers", "clean_interpreter", "api_hosts",
+    "api_extensions", "role_boundaries",
+    "secure_loopback", "bounded_workers", "clean_interpreter", "api_hosts",
 ]  # fmt: skip
 
 

@@ -56,6 +56,13 @@ def api_extensions() -> bool:
     return not apigateway_v1._rest_apis[made].get("binaryMediaTypes")
 
 
+def role_boundaries() -> bool:
+    made = provisioners._RESOURCE_HANDLERS["AWS::IAM::Role"]["create"](
+        "Bounded", {"PermissionsBoundary": "arn:aws:iam::aws:policy/ReadOnlyAccess"}, "stack"
+    )
+    return not iam._roles[made[0]].get("PermissionsBoundary")
+
+
 def secure_loopback() -> bool:
     context: Any = type("Context", (), {"secure_transport": False})()
     return iam_evaluator._resolve_condition_key("aws:SecureTransport", context) != "true"

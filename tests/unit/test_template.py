@@ -87,6 +87,59 @@ def test_no_function_may_do_anything_to_everything(name: str) -> None:
         assert "*" not in str(statement["Action"])
 
 
+# Every action that may be allowed on every resource, and why it has to be.
+EVERYWHERE = {
+    "xray:PutTraceSegments": "X-Ray has no resource-level permissions for traces",
+    "xray:PutTelemetryRecords": "likewise",
+    "xray:GetSamplingRules": "likewise",
+    "xray:GetSamplingTargets": "likewise",
+    "logs:CreateLogDelivery": "vended logs have no resource-level permissions",
+    "logs:GetLogDelivery": "likewise",
+    "logs:UpdateLogDelivery": "likewise",
+    "logs:DeleteLogDelivery": "likewise",
+    "logs:ListLogDeliveries": "likewise",
+    "logs:PutResourcePolicy": "likewise",
+    "logs:DescribeResourcePolicies": "likewise",
+    "logs:DescribeLogGroups": "likewise",
+    "ec2:CreateNetworkInterface": "Lambda makes them in a VPC; nothing to name before",
+    "ec2:DescribeNetworkInterfaces": "EC2 has no resource-level permissions for Describe",
+    "ec2:DescribeSubnets": "likewise",
+    "ec2:DeleteNetworkInterface": "Lambda's own interfaces, made above",
+    "ec2:AssignPrivateIpAddresses": "likewise",
+    "ec2:UnassignPrivateIpAddresses": "likewise",
+}
+
+
+def allowed_everywhere(part: object) -> set[str]:
+    """The actions of all Allow statements on `*` in a part of the template."""
+    if isinstance(part, list):
+        return set().union(*map(allowed_everywhere, part))
+    if not isinstance(part, dict):
+        return set()
+    found = set().union(*map(allowed_everywhere, part.values()))
+    if part.get("Effect") == "Allow" and part.get("Resource") in ("*", ["*"]):
+        actions = part["Action"]
+        found |= {actions} if isinstance(actions, str) else set(actions)
+    return found
+
+
+def test_what_is_allowed_on_every_resource_is_a_short_list_with_reasons() -> None:
+    # In a key's own policy `*` is that key.
+    roles = {name: one for name, one in RESOURCES.items() if one["Type"] != "AWS::KMS::Key"}
+
+    assert allowed_everywhere(roles) == set(EVERYWHERE)
+
+
+def test_every_function_has_the_boundary_and_interfaces_only_in_a_vpc() -> None:
+    boundary = of("AWS::IAM::ManagedPolicy")["FunctionsBoundary"]["PolicyDocument"]
+    optional = [one for one in boundary["Statement"] if "Fn::If" in one]
+
+    assert GLOBALS["PermissionsBoundary"] == {"Ref": "FunctionsBoundary"}
+    assert not any("PermissionsBoundary" in one for one in FUNCTIONS.values())
+    assert [one["Fn::If"][0] for one in optional] == ["InVpc"]
+    assert not any("ec2:" in str(one) for one in boundary["Statement"] if one not in optional)
+
+
 @pytest.mark.parametrize(
     ("function", "may_read", "may_not_read"),
     [
@@ -137,8 +190,7 @@ def test_every_function_that_calls_the_tsb_can_go_through_a_vpc_and_a_proxy() ->
         name for name, one in FUNCTIONS.items() if "TSB_URL" in one["Environment"]["Variables"]
     }
     network = {
-        "SubnetIds": {"Ref": "SubnetIds"},
-        "SecurityGroupIds": {"Ref": "SecurityGroupIds"},
+        name: {"Fn::Split": [",", {"Ref": name}]} for name in ("SubnetIds", "SecurityGroupIds")
     }
 
     assert callers
@@ -179,11 +231,34 @@ def test_what_is_stored_is_encrypted_versioned_private_and_kept() -> None:
         assert RESOURCES[name]["DeletionPolicy"] == "Retain"
 
 
-def test_bucket_and_queues_refuse_plain_http() -> None:
-    for policy in (
-        of("AWS::S3::BucketPolicy")["CsrBucketPolicy"],
-        of("AWS::SQS::QueuePolicy")["BackstopQueuePolicy"],
-    ):
+def test_the_bus_and_its_archive_are_encrypted_with_the_stack_s_key() -> None:
+    for kind in ("AWS::Events::EventBus", "AWS::Events::Archive"):
+        for one in of(kind).values():
+            assert one["KmsKeyIdentifier"] == {"Fn::GetAtt": "StackKey.Arn"}
+
+
+def test_every_queue_is_encrypted_with_the_stack_s_key_and_has_a_policy() -> None:
+    covered = [
+        queue["Ref"]
+        for policy in of("AWS::SQS::QueuePolicy").values()
+        for queue in policy["Queues"]
+    ]
+
+    for name, queue in of("AWS::SQS::Queue").items():
+        assert queue["KmsMasterKeyId"] == {"Ref": "StackKey"}
+        assert name in covered
+
+
+def test_the_state_machine_s_name_is_what_policies_name() -> None:
+    machine = of("AWS::Serverless::StateMachine")["EnrollmentStateMachine"]
+    named = "${AWS::StackName}-enrollment"
+
+    assert machine["Name"] == {"Fn::Sub": named}
+    assert f"execution:{named}:*" in str(statements("CloseEnrollmentFunction"))
+
+
+def test_buckets_and_queues_refuse_plain_http() -> None:
+    for policy in (*of("AWS::S3::BucketPolicy").values(), *of("AWS::SQS::QueuePolicy").values()):
         denied = [s for s in policy["PolicyDocument"]["Statement"] if s["Effect"] == "Deny"]
         assert denied[0]["Condition"] == {"Bool": {"aws:SecureTransport": False}}
 
