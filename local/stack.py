@@ -63,7 +63,7 @@ class Stack:
     """
 
     def __init__(self, folder: Path = FOLDER) -> None:
-        self._folder = folder
+        self.folder = folder
         self._processes: list[subprocess.Popen[str]] = []
         self.endpoint = ""
         self.emulator_python = ""
@@ -84,8 +84,8 @@ class Stack:
             StackError: a part did not start or the deploy failed.
         """
         try:
-            self._folder.mkdir(exist_ok=True, parents=True)
-            (self._folder / "tmp").mkdir(exist_ok=True)
+            self.folder.mkdir(exist_ok=True, parents=True)
+            (self.folder / "tmp").mkdir(exist_ok=True)
             with ThreadPoolExecutor(3) as pool:
                 parts = [
                     pool.submit(self._start_simulator, step),
@@ -107,7 +107,7 @@ class Stack:
         self._listening.clear()
         end([process.pid for process in self._processes])
         self._processes.clear()
-        shutil.rmtree(self._folder / "tmp", ignore_errors=True)
+        shutil.rmtree(self.folder / "tmp", ignore_errors=True)
 
     def save(self) -> None:
         """Write down what runs, so that another process can find and stop it."""
@@ -120,7 +120,7 @@ class Stack:
             "caCertificate": str(self.ca_certificate),
             "outputs": self.outputs,
         }
-        (self._folder / "stack.json").write_text(json.dumps(state, indent=2))
+        (self.folder / "stack.json").write_text(json.dumps(state, indent=2))
 
     # Use -------------------------------------------------------------------------------------
 
@@ -167,11 +167,15 @@ class Stack:
 
     def doom(self, state: str, enrollment_id: str) -> None:
         """Let the state's function die once, having done this enrollment's work, unheard."""
-        (self._folder / "tmp/doomed" / f"{state}--{enrollment_id}").touch()
+        (self.folder / "tmp/doomed" / f"{state}--{enrollment_id}").touch()
 
     def events(self, enrollment_id: str) -> list[dict[str, Any]]:
         """What the bus has delivered about an enrollment so far, oldest first."""
         return [event for event in self._events if event["detail"]["enrollmentId"] == enrollment_id]
+
+    def all_events(self) -> list[dict[str, Any]]:
+        """What the bus has delivered so far, oldest first."""
+        return list(self._events)
 
     # Parts -----------------------------------------------------------------------------------
 
@@ -201,7 +205,7 @@ class Stack:
             environment = {
                 "PATH": os.environ["PATH"],
                 "HOME": os.environ["HOME"],
-                "TMPDIR": str(self._folder / "tmp"),
+                "TMPDIR": str(self.folder / "tmp"),
                 "GATEWAY_PORT": str(port),
                 "AWS_DEFAULT_REGION": REGION,
                 "LAMBDA_PYTHON": str(LAMBDA_ENVIRONMENT / "bin/python"),
@@ -310,7 +314,7 @@ class Stack:
         *,
         stdout: int | None = None,
     ) -> "subprocess.Popen[str]":
-        with (self._folder / f"{name}.log").open("w") as log:
+        with (self.folder / f"{name}.log").open("w") as log:
             process = subprocess.Popen(
                 command,
                 cwd=ROOT,
@@ -342,7 +346,7 @@ class Stack:
             raise self._failed(doing, name)
 
     def _failed(self, doing: str, name: str) -> StackError:
-        log = self._folder / f"{name}.log"
+        log = self.folder / f"{name}.log"
         tail = "\n".join(log.read_text().splitlines()[-15:])
         return StackError(f"{doing} failed; {log.relative_to(ROOT)} ends with:\n{tail}")
 

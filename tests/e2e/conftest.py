@@ -6,6 +6,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 import pytest
 
 from local.stack import ROOT, Stack
+from tests.e2e import canary
 from tests.e2e.case import ACTS, Act, Case, Ran, Run
 
 WAIT_SCALE = 0.05  # a wait of 10 s lasts 0.5 s; TSB's own clock is advanced where it matters
@@ -20,7 +21,10 @@ def stack() -> Iterator[Stack]:
     embedded.start()
     try:
         embedded.scale_waits(WAIT_SCALE)
+        canary.plant(embedded)
         yield embedded
+        # Whatever the tests did: no secret got out.
+        assert canary.leaks(embedded) == []
     finally:
         embedded.stop()
 

@@ -335,6 +335,15 @@ def test_secrets_have_no_value_in_the_template_and_the_stack_s_key() -> None:
         assert secret["KmsKeyId"] == {"Fn::GetAtt": "StackKey.Arn"}
 
 
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_environment_variables_hold_names_and_numbers_but_no_secret(name: str) -> None:
+    variables = FUNCTIONS[name]["Environment"]["Variables"] | GLOBALS["Environment"]["Variables"]
+
+    assert "resolve:secretsmanager" not in str(variables)
+    assert not [one for one in TEMPLATE["Parameters"].values() if "NoEcho" in one]
+    assert all(one.endswith("_SECRET_ARN") for one in variables if "SECRET" in one)
+
+
 def test_only_the_three_folders_can_be_deployed() -> None:
     layers = of("AWS::Serverless::LayerVersion")
 
