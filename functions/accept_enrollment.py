@@ -23,4 +23,5 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
         objects=stack.objects(),
         key_password_prefix=settings().key_password_prefix,
     )
+    logger.info("accepted", enrollment_id=result.enrollment_id)
     return result.dump()

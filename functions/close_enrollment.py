@@ -6,7 +6,7 @@ from aws_lambda_powertools import Logger
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from countersign import outcome
-from countersign.aws import executions, stack
+from countersign.aws import executions, metrics, stack
 
 logger = Logger()
 
@@ -15,5 +15,8 @@ logger = Logger()
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     given = outcome.closing(event, executions.describe_input)
     logger.append_keys(execution_arn=given.execution.arn)
-    result = outcome.close_enrollment(given, records=stack.records(), bus=stack.bus())
+    result = outcome.close_enrollment(
+        given, records=stack.records(), bus=stack.bus(), report=metrics.closed
+    )
+    logger.info("closed", enrollment_id=result.enrollment_id, outcome=result.outcome)
     return result.dump()

@@ -71,6 +71,7 @@ MAY: dict[str, set[str]] = {
         *TLS_AND_PASSWORDS,
     },
     "CloseEnrollment": {*RECORDS, "emit event", "take from the backstop's queue"},
+    "WatchEnrollments": {"list records", "get record", "secret TLS"},
 }
 
 
@@ -90,6 +91,13 @@ def probes(stack: Stack, clients: Clients) -> dict[str, Callable[[], Any]]:
             **table, Key=key, UpdateExpression="REMOVE x", **never
         ),
         "delete record": lambda: clients("dynamodb").delete_item(**table, Key=key, **never),
+        "list records": lambda: clients("dynamodb").query(
+            **table,
+            IndexName="ByStatus",
+            KeyConditionExpression="#s = :s",
+            ExpressionAttributeNames={"#s": "status"},
+            ExpressionAttributeValues={":s": {"S": "none"}},
+        ),
         "scan records": lambda: clients("dynamodb").scan(**table),
         "delete table": lambda: clients("dynamodb").delete_table(TableName="elsewhere"),
         "list objects": lambda: clients("s3").list_objects_v2(**bucket),

@@ -10,6 +10,7 @@ import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -170,6 +171,21 @@ def certificate_common_name(value: str) -> str | None:
     """
     names = _certificate(_approver_der(value)).subject.get_attributes_for_oid(NameOID.COMMON_NAME)
     return str(names[0].value) if names else None
+
+
+def expiries(certificates: str) -> list[datetime]:
+    """When each certificate ends: of a PEM text, or of an approver's value as a policy has it.
+
+    What cannot be read is left out: this serves a warning, and who uses the certificate says more.
+    """
+    try:
+        if "-----BEGIN" in certificates:
+            found = x509.load_pem_x509_certificates(certificates.encode())
+        else:
+            found = [_certificate(_approver_der(certificates))] if certificates else []
+    except ValueError:
+        found = []
+    return [one.not_valid_after_utc for one in found]
 
 
 def _certificate(der: bytes) -> x509.Certificate:

@@ -24,7 +24,13 @@ from countersign.errors import (
     TsbRefusedError,
     TsbUnavailableError,
 )
-from countersign.tsb import KEY_ALREADY_EXISTING, KEY_NOT_EXISTENT, Key, TsbClient
+from countersign.tsb import (
+    KEY_ALREADY_EXISTING,
+    KEY_NOT_EXISTENT,
+    Key,
+    RequestStatus,
+    TsbClient,
+)
 
 if TYPE_CHECKING:
     from countersign.aws.objects import Objects
@@ -347,6 +353,7 @@ def poll_request(
                     "stage": "PollRequest",
                     "tsbStatus": answer.status,
                     "approvers": [one.dump() for one in decided],
+                    **_executed(answer),
                     "times.nextLook": m.timestamp(m.now() + timedelta(seconds=wait_seconds)),
                 },
                 when=_own(given),
@@ -371,6 +378,12 @@ def _cancelled(given: m.PollRequestInput, records: "Records", tsb: TsbClient) ->
             tsb=lambda: tsb,
         )
     return m.PolledRequest(status=m.Outcome.CANCELLED, wait_seconds=0, seen=given.seen)
+
+
+def _executed(answer: RequestStatus) -> "Item":
+    """When TSB executed; its own timer does, so it tells how long the people took."""
+    moment = answer.execution_time
+    return {"times.executed": m.timestamp(moment)} if moment else {}
 
 
 def _end_the_endless(

@@ -29,6 +29,7 @@ MAX_TEXT = 4_000  # characters of a message; the whole document must fit a Cause
 MAX_APPROVERS_IN_FAILURE = 100
 OUR_ERRORS = {error.__name__ for error in CountersignError.__subclasses__()}
 
+type Report = Callable[[m.OutcomeDocument, "Item"], None]  # what has just been announced
 type DescribeInput = Callable[[str], str]  # the input (JSON text) of the execution with this ARN
 
 
@@ -61,7 +62,11 @@ def closing(event: Mapping[str, Any], describe_input: DescribeInput) -> m.CloseE
 
 
 def close_enrollment(
-    given: m.CloseEnrollmentInput, *, records: "Records", bus: "Bus"
+    given: m.CloseEnrollmentInput,
+    *,
+    records: "Records",
+    bus: "Bus",
+    report: Report | None = None,
 ) -> m.OutcomeDocument:
     """Put the outcome on record, announce it, and note that it was announced.
 
@@ -101,6 +106,8 @@ def close_enrollment(
         detail_type = DETAIL_TYPES[m.Outcome(record["outcome"])]
         bus.put(detail_type, _detail(closed, record, given), [given.execution.arn])
         records.update(enrollment_id, {"announced": m.timestamp(m.now())}, absent=("announced",))
+        if report is not None:
+            report(closed, record)
     return closed
 
 

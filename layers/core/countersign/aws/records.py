@@ -1,5 +1,6 @@
 """The table of enrollments and of label claims. Every write is conditional."""
 
+from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any
 
@@ -78,6 +79,19 @@ class Records:
         last = _item(answer.get("LastEvaluatedKey"))
         ended = {name: last[name] for name in ("id", "acceptedAt")} if last else None
         return [_item(one) or {} for one in answer["Items"]], ended
+
+    def at_status(self, status: str) -> Iterator[Item]:
+        """What the list shows of every enrollment with this status, oldest first."""
+        expression = _Expression()
+        pages = client("dynamodb").get_paginator("query")
+        with named_errors(f"listing records at status {status}"):
+            for page in pages.paginate(
+                TableName=self._table_name,
+                IndexName="ByStatus",
+                KeyConditionExpression=expression.all_equal({"status": status}),
+                **expression.arguments(),
+            ):
+                yield from (_item(one) or {} for one in page["Items"])
 
     def put(self, item: Item, *, when: Item | None = None) -> Item | None:
         """Write a whole item: where there is none, or where the one there has the values `when`."""
