@@ -223,6 +223,26 @@ def role_boundaries() -> None:
     handlers["create"] = create_bounded
 
 
+def metric_math() -> None:
+    """CloudFormation knows alarms on an expression; MiniStack refuses them.
+
+    Here such an alarm watches its first metric: alarms are the template's tests' to judge.
+    """
+    from ministack.services.cloudformation import provisioners  # noqa: PLC0415
+
+    record = provisioners._cw_metric_alarm_record
+
+    def record_first(name, props):
+        if props.get("Metrics"):
+            first = props["Metrics"][0]["MetricStat"]
+            rest = {key: value for key, value in props.items() if key != "Metrics"}
+            stat = {"Period": first["Period"], "Statistic": first["Stat"]}
+            props = {**rest, **first["Metric"], **stat}
+        return record(name, props)
+
+    provisioners._cw_metric_alarm_record = record_first
+
+
 def secure_loopback() -> None:
     """AWS's endpoints speak https; MiniStack speaks http on loopback, where nobody listens in.
 
@@ -271,23 +291,19 @@ def api_hosts() -> None:
     app._EXECUTE_API_RE = re.compile(f"{start}{ours}{host})" + r"(?::\d+)?$")
 
 
-def mortal_workers(folder: Path) -> None:
-    """The tests' side: a worker dies having done its work, before it can say so.
-
-    A file `<state>--<text>` in `folder` dooms that state's function once, when its event contains
-    the text.
-    """
+def faulty_workers(folder: Path) -> None:
+    """The tests' side: functions die, run twice, or are refused by AWS, when the folder says so."""
     script = lambda_runtime._PYTHON_WORKER_SCRIPT
     handled = "            result = handler_fn(event, context)\n"
     assert script.count(handled) == 1, "MiniStack changed: review"
-    lambda_runtime._PYTHON_WORKER_SCRIPT = script.replace(
-        handled,
-        handled
-        + f"            for _doom in os.scandir({str(folder)!r}):\n"
-        + "                _state, _text = _doom.name.split('--', 1)\n"
-        + "                if _state + 'Function' in _function_name and _text in line:\n"
-        + "                    os.unlink(_doom.path)\n"
-        + "                    os.kill(os.getpid(), 9)\n",
+    faults = str(Path(__file__).with_name("worker_faults.py"))
+    lambda_runtime._PYTHON_WORKER_SCRIPT = (
+        f"exec(compile(open({faults!r}).read(), {faults!r}, 'exec'))\n"
+        + script.replace(
+            handled,
+            f"            result = strike_and_handle({str(folder)!r}, handler_fn, event, context, "
+            "function=_function_name, line=line)\n",
+        )
     )
     folder.mkdir(exist_ok=True)
 
@@ -300,6 +316,7 @@ SHIMS = (
     archives,
     api_extensions,
     role_boundaries,
+    metric_math,
     secure_loopback,
     bounded_workers,
     clean_interpreter,
@@ -309,5 +326,5 @@ SHIMS = (
 if __name__ == "__main__":
     for shim in SHIMS:
         shim()
-    mortal_workers(Path(os.environ["TMPDIR"]) / "doomed")
+    faulty_workers(Path(os.environ["TMPDIR"]) / "faults")
     app.main()

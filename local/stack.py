@@ -4,6 +4,7 @@
 of their own. Whatever is started here belongs to a process group that `stop` ends.
 """
 
+import itertools
 import json
 import os
 import platform
@@ -74,6 +75,7 @@ class Stack:
         self.outputs: dict[str, str] = {}
         self._events: list[dict[str, Any]] = []
         self._listening = threading.Event()
+        self._faults = itertools.count()
 
     # Life ------------------------------------------------------------------------------------
 
@@ -167,7 +169,15 @@ class Stack:
 
     def doom(self, state: str, enrollment_id: str) -> None:
         """Let the state's function die once, having done this enrollment's work, unheard."""
-        (self.folder / "tmp/doomed" / f"{state}--{enrollment_id}").touch()
+        self.strike(state, enrollment_id, kind="die", when="after")
+
+    def strike(self, state: str, enrollment_id: str, **fault: Any) -> None:
+        """Let something go wrong inside the state's function; see `local/worker_faults.py`."""
+        number = next(self._faults)
+        order = self.folder / "tmp" / f"fault-{number}"
+        order.write_text(json.dumps(fault))
+        # In one step, so that no worker reads half of it.
+        order.rename(self.folder / "tmp/faults" / f"{state}--{enrollment_id}--{number:06}")
 
     def events(self, enrollment_id: str) -> list[dict[str, Any]]:
         """What the bus has delivered about an enrollment so far, oldest first."""

@@ -12,7 +12,7 @@ pytestmark = pytest.mark.e2e
 
 SHIMS = [
     "class_names", "capped_retries", "idempotent_start", "universal_schedule", "archives",
-    "api_extensions", "role_boundaries",
+    "api_extensions", "role_boundaries", "metric_math",
     "secure_loopback", "bounded_workers", "clean_interpreter", "api_hosts",
 ]  # fmt: skip
 

@@ -63,6 +63,14 @@ def role_boundaries() -> bool:
     return not iam._roles[made[0]].get("PermissionsBoundary")
 
 
+def metric_math() -> bool:
+    try:
+        provisioners._cw_metric_alarm_record("alarm", {"Metrics": [{}]})
+    except ValueError:
+        return True
+    return False
+
+
 def secure_loopback() -> bool:
     context: Any = type("Context", (), {"secure_transport": False})()
     return iam_evaluator._resolve_condition_key("aws:SecureTransport", context) != "true"
