@@ -71,6 +71,8 @@ MAY: dict[str, set[str]] = {
         *TLS_AND_PASSWORDS,
     },
     "CloseEnrollment": {*RECORDS, "emit event", "take from the backstop's queue"},
+    "Api": {*RECORDS, "list records", "start execution", "secret service", "secret TLS"},
+    "CancelRequest": {"get record", "update record", "secret key operation", "secret TLS"},
     "WatchEnrollments": {"list records", "get record", "secret TLS"},
 }
 

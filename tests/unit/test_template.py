@@ -149,7 +149,6 @@ def test_every_function_has_the_boundary_and_interfaces_only_in_a_vpc() -> None:
         ("DiscardKeyFunction", ["KeyManagementSecret"], ["KeyOperationSecret", "ServiceSecret"]),
         ("CloseEnrollmentFunction", [], ["Secret"]),
         ("ApiFunction", ["ServiceSecret"], ["KeyManagementSecret", "KeyOperationSecret"]),
-        ("CancelRequestFunction", ["KeyOperationSecret"], ["KeyManagement", "ServiceSecret"]),
     ],
 )
 def test_a_function_reads_the_secrets_of_its_roles_only(
@@ -166,6 +165,7 @@ def test_a_function_reads_the_secrets_of_its_roles_only(
     [
         ("RequestCsrFunction", "CERTIFICATE_ROLE", "CertificatesByManagement"),
         ("PollRequestFunction", "REQUEST_ROLE", "RequestsByManagement"),
+        ("CancelRequestFunction", "REQUEST_ROLE", "RequestsByManagement"),
     ],
 )
 def test_the_role_of_a_path_switches_environment_and_permission_together(
