@@ -22,6 +22,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
         records=stack.records(),
         objects=stack.objects(),
         key_password_prefix=settings().key_password_prefix,
+        keys_per_minute=settings().keys_per_minute,
     )
     logger.info("accepted", enrollment_id=result.enrollment_id)
     return result.dump()

@@ -8,6 +8,7 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from countersign import enrollment
 from countersign.aws import stack
 from countersign.models import DiscardKeyInput
+from countersign.settings import settings
 
 logger = Logger()
 
@@ -22,5 +23,6 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
         records=stack.records(),
         tsb=stack.tsb(),
         password=stack.password,
+        keys_per_minute=settings().keys_per_minute,
     )
     return result.dump()

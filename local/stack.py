@@ -41,7 +41,8 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 STOPS = (signal.SIGINT, signal.SIGTERM)
 ARM = ("aarch64", "arm64")
 ARCHITECTURE = f"Architecture={'arm64' if platform.machine() in ARM else 'x86_64'}"
-SHORT_SILENCE = "SilenceLimitMinutes=10"  # the least; nobody wants to see a day's silence through
+# What a simulated HSM and impatient people allow: many keys, and the least silence there is.
+PARAMETERS = {"KeysPerMinute": "1200", "SilenceLimitMinutes": "10"}
 
 type Step = Callable[[str], AbstractContextManager[None]]
 
@@ -61,10 +62,12 @@ class Stack:
 
     Args:
         folder: where it keeps logs, temporary files and its state; wiped by `stop`.
+        parameters: of the template, where they differ from `PARAMETERS`.
     """
 
-    def __init__(self, folder: Path = FOLDER) -> None:
+    def __init__(self, folder: Path = FOLDER, parameters: dict[str, str] | None = None) -> None:
         self.folder = folder
+        self._parameters = parameters or {}
         self._processes: list[subprocess.Popen[str]] = []
         self.endpoint = ""
         self.emulator_python = ""
@@ -260,7 +263,8 @@ class Stack:
 
     def _deploy(self, step: Step) -> None:
         with step("sam deploy"):
-            overrides = [ARCHITECTURE, f"TsbUrl={self.tsb_url}", SHORT_SILENCE]
+            given = {"TsbUrl": self.tsb_url, **PARAMETERS, **self._parameters}
+            overrides = [ARCHITECTURE, *(f"{name}={value}" for name, value in given.items())]
             command = [
                 *sam("deploy", "--config-env", "local", "--no-progressbar"),
                 *("--parameter-overrides", *overrides),

@@ -1,4 +1,4 @@
-"""`python -m tests.campaign faults|outages|waits|load`: minutes on a stack of its own, and a report.
+"""`python -m tests.campaign PART`: minutes on a stack of its own, and a report.
 
 `faults --seed N` replays one random schedule; `faults --random N` says how many are drawn.
 """
@@ -12,12 +12,14 @@ from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from local.stack import ROOT, Stack
 from local.terminal import steps
 from tests.campaign import faults
-from tests.e2e.case import Run
+
+if TYPE_CHECKING:
+    from tests.e2e.case import Run
 
 REPORTS = ROOT / "docs/campaign"
 AT_ONCE = 12

@@ -7,6 +7,7 @@ knows where they are.
 import base64
 import hashlib
 import json
+import math
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, replace
@@ -49,10 +50,18 @@ def accept_enrollment(
     records: "Records",
     objects: "Objects",
     key_password_prefix: str,
+    keys_per_minute: int = 0,
 ) -> m.Accepted | m.OutcomeDocument:
     """Validate the request and claim its enrollment id, before anything else exists.
 
-    Idempotent: an execution finds its own claim again.
+    Idempotent: an execution finds its own claim again, and takes a later turn.
+
+    Args:
+        given: the execution and its input.
+        records: the table.
+        objects: the bucket.
+        key_password_prefix: secrets with key passwords have ARNs that begin so.
+        keys_per_minute: how many keys may be created; 0 is as many as anybody asks for.
 
     Returns:
         The claimed enrollment, or, for a request that another execution carries out already, that
@@ -82,7 +91,17 @@ def accept_enrollment(
         enrollment_id=enrollment_id,
         attempt=record["attempt"],
         request={name: value for name, value in raw.items() if name != "enrollmentId"},
+        key_wait_seconds=_key_turn(records, keys_per_minute),
     )
+
+
+def _key_turn(records: "Records", keys_per_minute: int) -> int:
+    """The seconds until the next key may be created: an HSM makes so many and no more."""
+    if not keys_per_minute:
+        return 0
+    now = int(m.now().timestamp() * 1000)
+    turn = records.take_turn("turn#create-key", now, 60_000 // keys_per_minute)
+    return max(math.ceil((turn - now) / 1000), 0)
 
 
 def create_key(
@@ -473,7 +492,12 @@ def _put_once(
 
 
 def discard_key(
-    given: m.DiscardKeyInput, *, records: "Records", tsb: TsbClient, password: Password
+    given: m.DiscardKeyInput,
+    *,
+    records: "Records",
+    tsb: TsbClient,
+    password: Password,
+    keys_per_minute: int = 0,
 ) -> m.DiscardedKey:
     """Delete the fresh key whose CSR request got no answer: that cancels whatever TSB holds.
 
@@ -517,7 +541,11 @@ def discard_key(
         {"claimedAt": m.timestamp(m.now())},
         when={"enrollmentId": given.enrollment_id},
     )
-    return m.DiscardedKey(again=True, failure=given.failure)
+    return m.DiscardedKey(
+        again=True,
+        failure=given.failure,
+        key_wait_seconds=_key_turn(records, keys_per_minute),
+    )
 
 
 def _unanswered(given: m.DiscardKeyInput, why: str) -> m.DiscardedKey:

@@ -21,6 +21,7 @@ class Settings:
     key_password_prefix: str
     state_machine_arn: str
     cancel_request_function: str
+    keys_per_minute: int
     poll_growth: float
     poll_floor_seconds: int
     poll_cap_seconds: int
@@ -50,6 +51,7 @@ def settings() -> Settings:
         key_password_prefix=env.get("KEY_PASSWORD_PREFIX", ""),
         state_machine_arn=env.get("STATE_MACHINE_ARN", ""),
         cancel_request_function=env.get("CANCEL_REQUEST_FUNCTION", ""),
+        keys_per_minute=int(env.get("KEYS_PER_MINUTE", "0")),
         poll_growth=float(env.get("POLL_GROWTH", "0.2")),
         poll_floor_seconds=int(env.get("POLL_FLOOR_SECONDS", "10")),
         poll_cap_seconds=int(env.get("POLL_CAP_SECONDS", "900")),
