@@ -112,6 +112,15 @@ test: .venv/.synced  ## every test, against the deployed stack too
 unit: .venv/.synced  ## the tests that need no stack
 	@$(RUN) pytest tests/unit tests/integration
 
+.PHONY: campaign load
+campaign: .venv/.synced  ## faults at every boundary, outages, long waits: minutes each, reports in docs/campaign
+	@$(RUN) python -m tests.campaign faults
+	@$(RUN) python -m tests.campaign outages
+	@$(RUN) python -m tests.campaign waits
+
+load: .venv/.synced  ## a thousand enrollments at once and a burst: report in benchmarks/load.md
+	@$(RUN) python -m tests.campaign load
+
 .PHONY: format lock draw deploy clean
 format: .venv/.synced  ## format and mend what can be mended
 	@$(RUN) ruff format $(PYTHON_FILES)

@@ -117,7 +117,7 @@ class Stack:
     def save(self) -> None:
         """Write down what runs, so that another process can find and stop it."""
         state = {
-            "pids": [process.pid for process in self._processes],
+            "pids": self.pids(),
             "endpoint": self.endpoint,
             "tsbUrl": self.tsb_url,
             "controlUrl": self.control_url,
@@ -185,6 +185,10 @@ class Stack:
     def events(self, enrollment_id: str) -> list[dict[str, Any]]:
         """What the bus has delivered about an enrollment so far, oldest first."""
         return [event for event in self._events if event["detail"]["enrollmentId"] == enrollment_id]
+
+    def pids(self) -> list[int]:
+        """The processes that were started."""
+        return [process.pid for process in self._processes]
 
     def all_events(self) -> list[dict[str, Any]]:
         """What the bus has delivered so far, oldest first."""
@@ -255,13 +259,13 @@ class Stack:
         found = subprocess.run(find, cwd=ROOT, capture_output=True, text=True, check=True)
         self.emulator_python = found.stdout.strip()
 
-    def _build(self, step: Step) -> None:
+    def _build(self, step: Step, folder: Path = ROOT) -> None:
         with step("sam build"):
             # The layers' wheels are the architecture's.
             command = sam("build", "--config-env", "local", "--parameter-overrides", ARCHITECTURE)
-            self._run("sam-build", command, "sam build")
+            self._run("sam-build", command, "sam build", folder)
 
-    def _deploy(self, step: Step) -> None:
+    def _deploy(self, step: Step, folder: Path = ROOT) -> None:
         with step("sam deploy"):
             given = {"TsbUrl": self.tsb_url, **PARAMETERS, **self._parameters}
             overrides = [ARCHITECTURE, *(f"{name}={value}" for name, value in given.items())]
@@ -269,9 +273,14 @@ class Stack:
                 *sam("deploy", "--config-env", "local", "--no-progressbar"),
                 *("--parameter-overrides", *overrides),
             ]
-            self._run("sam-deploy", command, "sam deploy")
+            self._run("sam-deploy", command, "sam deploy", folder)
             stacks = self.client("cloudformation").describe_stacks(StackName=STACK_NAME)["Stacks"]
             self.outputs = {one["OutputKey"]: one["OutputValue"] for one in stacks[0]["Outputs"]}
+
+    def release(self, folder: Path) -> None:
+        """Build and deploy what lies in `folder` over what runs, as the next release would be."""
+        self._build(quiet, folder)
+        self._deploy(quiet, folder)
 
     def _put_secrets(self) -> None:
         secrets = self.client("secretsmanager")
@@ -327,11 +336,12 @@ class Stack:
         environment: dict[str, str],
         *,
         stdout: int | None = None,
+        folder: Path = ROOT,
     ) -> "subprocess.Popen[str]":
         with (self.folder / f"{name}.log").open("w") as log:
             process = subprocess.Popen(
                 command,
-                cwd=ROOT,
+                cwd=folder,
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=stdout or log,
@@ -342,7 +352,7 @@ class Stack:
         self._processes.append(process)
         return process
 
-    def _run(self, name: str, command: list[str], doing: str) -> None:
+    def _run(self, name: str, command: list[str], doing: str, folder: Path = ROOT) -> None:
         environment = {
             **{k: v for k, v in os.environ.items() if not k.startswith("AWS_")},
             "AWS_ENDPOINT_URL": self.endpoint,
@@ -353,7 +363,7 @@ class Stack:
             "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
             "SAM_CLI_TELEMETRY": "0",
         }
-        process = self._spawn(name, command, environment)
+        process = self._spawn(name, command, environment, folder=folder)
         status = process.wait()
         self._processes.remove(process)
         if status:
