@@ -68,16 +68,19 @@ lock-check: .venv/.synced
 	@diff -u $(REQUIREMENTS) <($(EXPORT)) || { echo "run make lock" >&2; exit 1; }
 
 template: | $(UV)
-	@AWS_DEFAULT_REGION=eu-central-1 $(SAM) validate --lint
+	@for file in template.yaml docs/nested.yaml docs/schedule.yaml events/registry.template.json; do \
+	    AWS_DEFAULT_REGION=eu-central-1 $(SAM) validate --lint --template $$file || exit 1; done
 
 # The validator wants the ARN that the partition's placeholder becomes.
 state-machine: | $(UV)
 	@mkdir -p .stack && sed 's/$${Partition}/aws/' statemachine/enrollment.asl.json > .stack/enrollment.asl.json
-	@$(NPX) asl-validator@$(ASL_VALIDATOR_VERSION) --json-path .stack/enrollment.asl.json
+	@for file in .stack/enrollment.asl.json docs/nested.asl.json; do \
+	    $(NPX) asl-validator@$(ASL_VALIDATOR_VERSION) --json-path $$file || exit 1; done
 
 pictures: .venv/.synced
 	@$(RUN) python -m local.draw_workflow --check
 	@$(RUN) python -m local.draw_openapi --check
+	@$(RUN) python -m local.draw_events --check
 
 # Each waiver has its reason beside it: .checkov.yaml, and the line with the nosec.
 security: .stack/template-scanned | $(UV)
@@ -133,6 +136,7 @@ lock: | $(UV)  ## refresh uv.lock and the layer's requirements from it
 draw: .venv/.synced  ## draw anew what is generated: the README's picture and tables, docs/openapi.json
 	@$(RUN) python -m local.draw_workflow
 	@$(RUN) python -m local.draw_openapi
+	@$(RUN) python -m local.draw_events
 
 deploy: | $(UV)  ## build and deploy to AWS, as samconfig.toml says
 	@$(SAM) build

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli import request as requests
 from cli import view, watch
 from cli.exits import CommandError, Exit, of_status
+from cli.options import AsJson, Profile, Region, Stack, Url
+from cli.request import read as read_request
 from countersign.models import Status, now, timestamp
 
 if TYPE_CHECKING:
@@ -25,51 +26,6 @@ type Json = dict[str, Any]
 PAGE = 100  # the API's own limit
 SPANS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
-JSON = "countersign.json"  # key of the context's `meta`: whether --json is on
-
-WHERE = "Where"
-Stack = Annotated[
-    str,
-    typer.Option(
-        help="CloudFormation stack whose output ApiUrl names the API.",
-        envvar="COUNTERSIGN_STACK",
-        rich_help_panel=WHERE,
-    ),
-]
-Url = Annotated[
-    str | None,
-    typer.Option(
-        help="The API itself; no stack is looked up.",
-        envvar="COUNTERSIGN_URL",
-        rich_help_panel=WHERE,
-    ),
-]
-Profile = Annotated[
-    str | None,
-    typer.Option(help="Of the AWS configuration; else AWS_PROFILE.", rich_help_panel=WHERE),
-]
-Region = Annotated[
-    str | None,
-    typer.Option(
-        help="Of the stack; else AWS_REGION, else the profile's.",
-        rich_help_panel=WHERE,
-    ),
-]
-
-
-def _remember(context: typer.Context, value: bool) -> bool:
-    context.meta[JSON] = value  # for what goes wrong later on, see main.py
-    return value
-
-
-AsJson = Annotated[
-    bool,
-    typer.Option(
-        "--json",
-        callback=_remember,
-        help="Print the API's document, for scripts; errors are JSON too, on standard error.",
-    ),
-]
 EnrollmentId = Annotated[
     str, typer.Argument(metavar="ID", help="The enrollment id.", show_default=False)
 ]
@@ -95,7 +51,7 @@ def submit(
     files: Annotated[
         list[str],
         typer.Argument(
-            metavar="FILE...",
+            metavar="FILE",
             help="The request as JSON, or - for standard input; or the two bodies of TSB, the"
             " key's and the CSR's, in either order.",
             show_default=False,
@@ -134,7 +90,7 @@ def submit(
     Prints the enrollment id on standard output, everything else on standard error.
     """
     seconds = _seconds(timeout)
-    asked = _with(requests.read(files), enrollmentId=enrollment_id, reason=reason)
+    asked = _with(read_request(files), enrollmentId=enrollment_id, reason=reason)
     key = idempotency_key
     if key is None and "enrollmentId" not in asked:
         key = str(uuid.uuid4())  # so that a lost answer can be asked for again
@@ -155,7 +111,7 @@ def submit(
     if watching:
         if not as_json:
             view.console(error=True).print(f"accepted: {given}")
-        document = _watch(api, given, seconds, as_json=as_json)
+        document = _watch(api, document, seconds, as_json=as_json)
         raise typer.Exit(of_status(document["status"]))
     if as_json:
         typer.echo(json.dumps(document, indent=2))
@@ -186,11 +142,13 @@ def status(
     """
     seconds = _seconds(timeout)
     api = _api(stack, url, profile, region)
+    document = api.status(enrollment_id)
     if watching:
-        document = _watch(api, enrollment_id, seconds, as_json=as_json)
+        document = _watch(api, document, seconds, as_json=as_json)
+    elif as_json:
+        typer.echo(json.dumps(document, indent=2))
     else:
-        document = api.status(enrollment_id)
-        _show(document, as_json=as_json)
+        view.console().print(view.enrollment(document, now()))
     raise typer.Exit(of_status(document["status"]))
 
 
@@ -257,9 +215,7 @@ def cancel(
     api = _api(stack, url, profile, region)
     if not yes and sys.stdin.isatty():
         before = api.status(enrollment_id)
-        if not before[
-            "outcome"
-        ]:  # else there is nothing to lose, and the API says what is the case
+        if not before["outcome"]:  # else nothing can be lost, and the API says what is the case
             view.console(error=True).print(view.enrollment(before, now()))
             typer.confirm("Cancel it? Approvals given so far are lost.", abort=True, err=True)
     document = api.cancel(enrollment_id)
@@ -292,11 +248,12 @@ def list_(
         "status": standing,
         "from": _moment("--since", since),
         "to": _moment("--until", until),
-        "limit": str(min(limit, PAGE)),
+        "limit": str(min(limit + 1, PAGE)),  # one more, to know whether there are more
     }
     api = _api(stack, url, profile, region)
-    found = api.enrollments({name: value for name, value in filters.items() if value})
-    shown = list(islice(found, limit))
+    given = {name: value for name, value in filters.items() if value}
+    found = list(islice(api.enrollments(given), limit + 1))
+    shown = found[:limit]
     if as_json:
         typer.echo(json.dumps({"enrollments": shown}, indent=2))
         return
@@ -304,7 +261,7 @@ def list_(
         view.console(error=True).print("none")
         return
     view.console().print(view.listing(shown, now()))
-    if next(found, None) is not None:
+    if len(found) > limit:
         view.console(error=True).print(f"and more: --limit {limit * 5}")
 
 
@@ -332,20 +289,14 @@ def _with(request: Json, **values: str | None) -> Json:
     return request
 
 
-def _show(document: Json, *, as_json: bool) -> None:
-    if as_json:
-        typer.echo(json.dumps(document, indent=2))
-    else:
-        view.console().print(view.enrollment(document, now()))
-
-
-def _watch(api: "Api", enrollment_id: str, seconds: float | None, *, as_json: bool) -> Json:
+def _watch(api: "Api", document: Json, seconds: float | None, *, as_json: bool) -> Json:
     console = view.console()
     live = console.is_terminal and not as_json
     display = watch.LiveDisplay(console) if live else watch.LineDisplay(console, as_json=as_json)
+    enrollment_id = document["enrollmentId"]
     try:
         document = watch.until_ended(
-            lambda: api.status(enrollment_id), display, timeout_seconds=seconds
+            document, lambda: api.status(enrollment_id), display, timeout_seconds=seconds
         )
     except KeyboardInterrupt:
         _goes_on(enrollment_id)

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from cli import enrollments, view
+from cli import enrollments, options, view
 from cli.exits import MEANINGS, CommandError, Exit
 from countersign.errors import CountersignError
 
@@ -40,7 +40,7 @@ class Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except CommandError as error:
-            _tell(error, as_json=ctx.meta.get(enrollments.JSON, False))
+            _tell(error, as_json=ctx.meta.get(options.JSON, False))
             raise typer.Exit(error.code) from None
         except CountersignError as error:
             refused = CommandError(
@@ -49,7 +49,7 @@ class Commands(TyperGroup):
                 code=Exit.REFUSED,
                 problem={"error": type(error).__name__, "field": error.field},
             )
-            _tell(refused, as_json=ctx.meta.get(enrollments.JSON, False))
+            _tell(refused, as_json=ctx.meta.get(options.JSON, False))
             raise typer.Exit(refused.code) from None
 
 
@@ -86,7 +86,7 @@ app.command(
     rich_help_panel=ENROLLMENTS,
     epilog=examples(
         "countersign submit request.json --watch --timeout 12h",
-        "countersign submit create-key.json csr-request.json --id web-2026-11 --reason OPS-42",
+        "countersign submit create-key.json csr-request.json --id web-2026-11",
         "jq '.reason = \"OPS-42\"' request.json | countersign submit - --json",
     ),
 )(enrollments.submit)
@@ -94,8 +94,8 @@ app.command(
     rich_help_panel=ENROLLMENTS,
     epilog=examples(
         "countersign status web-2026-11",
-        "countersign status web-2026-11 --watch --timeout 12h && countersign csr web-2026-11",
-        "countersign status web-2026-11 --json | jq -r '.approvals[] | .name, .decision'",
+        "countersign status web-2026-11 --watch && countersign csr web-2026-11",
+        "countersign status web-2026-11 --json | jq .approvals",
     ),
 )(enrollments.status)
 app.command(
@@ -110,7 +110,7 @@ app.command(
     rich_help_panel=ENROLLMENTS,
     epilog=examples(
         "countersign cancel web-2026-11",
-        "countersign cancel web-2026-11 --yes && countersign status web-2026-11 --watch",
+        "countersign cancel web-2026-11 --yes --json",
     ),
 )(enrollments.cancel)
 app.command(
@@ -119,7 +119,7 @@ app.command(
     epilog=examples(
         "countersign list",
         "countersign list --status pending",
-        "countersign list --status failed --since 7d --json | jq -r '.enrollments[].enrollmentId'",
+        "countersign list --status failed --since 7d --json | jq .enrollments",
     ),
 )(enrollments.list_)
 

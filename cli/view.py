@@ -19,6 +19,7 @@ type Json = dict[str, Any]
 PIPE_WIDTH = 10_000  # where nobody looks, nothing is folded
 BAR_WIDTH = 24
 LATE = timedelta(minutes=1)  # a look may be as late as this before it is another look
+UNITS = (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1))
 UNPRINTABLE = "\N{REPLACEMENT CHARACTER}"
 
 STATUS_STYLES = {
@@ -329,10 +330,10 @@ def _clock(moment: datetime, now: datetime) -> str:
 
 def _span(span: timedelta) -> str:
     """Two units at most: `6 d 3 h`, `41 min 12 s`."""
-    seconds = max(0, round(span.total_seconds()))
-    units = (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1))
-    for (name, size), (small, less) in zip(units, (*units[1:], ("", 0)), strict=True):
-        if seconds >= size and less:
-            rest = seconds % size // less
-            return f"{seconds // size} {name}" + (f" {rest} {small}" if rest else "")
-    return f"{seconds} s"
+    rest = max(0, round(span.total_seconds()))
+    counts: list[tuple[int, str]] = []
+    for name, seconds in UNITS:
+        count, rest = divmod(rest, seconds)
+        if count or counts:
+            counts.append((count, name))
+    return " ".join(f"{count} {name}" for count, name in counts[:2] if count) or "0 s"

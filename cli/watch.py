@@ -36,7 +36,7 @@ class LiveDisplay:
     """A view that counts down by itself between two looks."""
 
     def __init__(self, console: Console) -> None:
-        self._document: Json | None = None
+        self._document: Json = {}
         self._trouble: str | None = None
         self._watching = True
         self._live = Live(
@@ -44,7 +44,6 @@ class LiveDisplay:
         )
 
     def __enter__(self) -> Self:
-        self._live.start()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -54,11 +53,12 @@ class LiveDisplay:
     def show(self, document: Json, trouble: str | None) -> None:
         """See Display."""
         self._document, self._trouble = document, trouble
+        self._live.start()
         self._live.refresh()
 
     def _frame(self) -> RenderableType:
-        if self._document is None:
-            return Text("looking …", style="dim")
+        if not self._document:  # Live asks for a frame when it is made
+            return Text()
         parts: list[RenderableType] = [view.enrollment(self._document, now())]
         if self._trouble:
             parts.append(Text(f"looking again: {view.clean(self._trouble)}", style="yellow"))
@@ -97,24 +97,25 @@ class LineDisplay:
 
 
 def until_ended(
-    look: Callable[[], Json], display: Display, *, timeout_seconds: float | None
+    document: Json, look: Callable[[], Json], display: Display, *, timeout_seconds: float | None
 ) -> Json:
     """Look until there is an outcome, or no more time; the newest document.
 
     A network that fails for a while is waited out; so is an API that has a fault of its own.
 
     Args:
-        look: reads the document; the first failure, and every refusal, is raised.
+        document: how it stands now.
+        look: reads it anew.
+        display: where to show it.
         timeout_seconds: None watches for as long as it takes.
 
     Raises:
-        CommandError: what `look` raised.
+        CommandError: the API refuses to tell.
     """
     began = time.monotonic()
-    document = look()
     with display:
         display.show(document, None)
-        while not document.get("outcome"):
+        while not document["outcome"]:
             watched = time.monotonic() - began
             pause = min(max(GROWTH * watched, FIRST_PAUSE_SECONDS), LAST_PAUSE_SECONDS)
             if timeout_seconds is not None:

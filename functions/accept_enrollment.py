@@ -21,6 +21,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
         given,
         records=stack.records(),
         objects=stack.objects(),
+        bus=stack.bus(),
         key_password_prefix=settings().key_password_prefix,
         keys_per_minute=settings().keys_per_minute,
     )

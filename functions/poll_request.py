@@ -21,6 +21,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
         given,
         records=stack.records(),
         objects=stack.objects(),
+        bus=stack.bus(),
         tsb=stack.tsb(),
     )
     return result.dump()

@@ -16,12 +16,14 @@ and asserts what it patches. tests/e2e/test_shims.py fails when upstream no long
 Environment: GATEWAY_PORT; LAMBDA_PYTHON (an interpreter with boto3 only); LAMBDA_SLOTS.
 """
 
+import contextlib
 import inspect
 import json
 import os
 import re
 import threading
 import uuid
+from datetime import UTC, datetime
 from pathlib import Path
 
 DEFAULTS = {
@@ -39,7 +41,13 @@ os.environ.setdefault("MINISTACK_REGION", os.environ.get("AWS_DEFAULT_REGION", "
 
 from ministack import app  # noqa: E402
 from ministack.core import iam_evaluator, lambda_runtime  # noqa: E402
-from ministack.services import apigateway_v1, eventbridge, lambda_svc, stepfunctions  # noqa: E402
+from ministack.services import (  # noqa: E402
+    apigateway_v1,
+    eventbridge,
+    lambda_svc,
+    sqs,
+    stepfunctions,
+)
 
 
 def class_names() -> None:
@@ -148,7 +156,7 @@ def universal_schedule() -> None:
         for attribute, value in {
             "schedule-arn": rule["Arn"],
             "execution-id": uuid.uuid4().hex[:16],
-            "scheduled-time": stepfunctions.now_iso(),
+            "scheduled-time": _scheduled_time(rule),
             "attempt-number": "1",
         }.items():
             text = text.replace(f"<aws.scheduler.{attribute}>", value)
@@ -158,6 +166,49 @@ def universal_schedule() -> None:
         return stepfunctions._start_execution({k[0].lower() + k[1:]: v for k, v in data.items()})
 
     eventbridge._invoke_target = invoke_target
+
+
+def _scheduled_time(schedule: dict) -> str:
+    """To the second, as AWS says it: of a one-time schedule its own time, else the present."""
+    once = schedule["ScheduleExpression"].removeprefix("at(").removesuffix(")")
+    with contextlib.suppress(ValueError):
+        return f"{datetime.fromisoformat(once):%Y-%m-%dT%H:%M:%SZ}"
+    return f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
+
+
+def nested_failures() -> None:
+    """AWS fails a `.sync` task with States.TaskFailed and the child's description as the Cause.
+
+    MiniStack hands on the child's own error. Measured on AWS by others: the fields come in the
+    order of the alphabet, those that the child has not are left out, dates are milliseconds.
+    """
+
+    def failure(child):
+        output = json.loads(child.get("output") or "{}")
+        described = {
+            "Cause": child.get("cause") or output.get("Cause"),
+            "Error": child.get("error") or output.get("Error"),
+            "ExecutionArn": child["executionArn"],
+            "Input": child["input"],
+            "InputDetails": {"Included": True},
+            "Name": child["name"],
+            "RedriveCount": 0,
+            "RedriveStatus": "REDRIVABLE",
+            "StartDate": _milliseconds(child["startDate"]),
+            "StateMachineArn": child["stateMachineArn"],
+            "Status": child["status"],
+            "StopDate": _milliseconds(child["stopDate"]),
+        }
+        described = {name: value for name, value in described.items() if value is not None}
+        return "States.TaskFailed", json.dumps(described, separators=(",", ":"))
+
+    known = stepfunctions._nested_execution_failure({"executionArn": "arn", "status": "FAILED"})
+    assert known[1].startswith("Nested execution arn ended"), "MiniStack changed: review"
+    stepfunctions._nested_execution_failure = failure
+
+
+def _milliseconds(moment: str) -> int:
+    return int(datetime.fromisoformat(moment).timestamp() * 1000)
 
 
 def archives() -> None:
@@ -243,6 +294,45 @@ def metric_math() -> None:
     provisioners._cw_metric_alarm_record = record_first
 
 
+def bus_policies() -> None:
+    """CloudFormation knows AWS::Events::EventBusPolicy; MiniStack's refuses even one left out.
+
+    Its bus keeps a policy and nobody is held to it: what the policy says is read by a unit test.
+    """
+    from ministack.services.cloudformation import provisioners  # noqa: PLC0415
+
+    def create(logical_id, props, stack_name):
+        bus, sid = props.get("EventBusName", "default"), props["StatementId"]
+        policy = {"Version": "2012-10-17", **(eventbridge._event_bus_policies.get(bus) or {})}
+        others = [one for one in policy.get("Statement", []) if one["Sid"] != sid]
+        policy["Statement"] = [*others, {"Sid": sid, **props["Statement"]}]
+        eventbridge._event_bus_policies[bus] = policy
+        return f"{bus}|{sid}", {}
+
+    def delete(physical_id, props):
+        eventbridge._remove_permission(props)
+
+    provisioners._RESOURCE_HANDLERS.setdefault(
+        "AWS::Events::EventBusPolicy", {"create": create, "delete": delete}
+    )
+
+
+def moved_messages() -> None:
+    """SQS moves a dead-letter queue's messages where they are told; MiniStack lacks the action."""
+    assert "StartMessageMoveTask" not in sqs._HANDLERS, "MiniStack changed: review"
+
+    def move(data, _url):
+        queues = [sqs._queue_by_arn(data[name]) for name in ("SourceArn", "DestinationArn")]
+        source, destination = queues
+        for message in source["messages"]:
+            destination["messages"].append({**message, "receive_count": 0, "visible_at": 0})
+        source["messages"] = []
+        sqs.esm_wake.set()
+        return {"TaskHandle": uuid.uuid4().hex}
+
+    sqs._HANDLERS["StartMessageMoveTask"] = move
+
+
 def secure_loopback() -> None:
     """AWS's endpoints speak https; MiniStack speaks http on loopback, where nobody listens in.
 
@@ -313,10 +403,13 @@ SHIMS = (
     capped_retries,
     idempotent_start,
     universal_schedule,
+    nested_failures,
     archives,
     api_extensions,
     role_boundaries,
     metric_math,
+    bus_policies,
+    moved_messages,
     secure_loopback,
     bounded_workers,
     clean_interpreter,

@@ -11,6 +11,7 @@ from typing import Any
 from rich.markup import escape
 
 from countersign import csr
+from countersign.events import ENDINGS
 from local.approver import Approver, Desk
 from local.stack import ROOT, Stack, StackError, stop_once
 from local.terminal import console, steps, table
@@ -148,7 +149,8 @@ def _event(stack: Stack, enrollment_id: str) -> dict[str, Any]:
     deadline = time.monotonic() + EVENT_SECONDS
     while time.monotonic() < deadline:
         for event in stack.events(enrollment_id):
-            return event
+            if event["detail-type"] in ENDINGS:
+                return event
         time.sleep(LOOK_AGAIN_SECONDS)
     raise EnrollmentFailedError("the bus delivered no event")
 
@@ -166,6 +168,7 @@ def _account(
         TableName=stack.outputs["EnrollmentsTableName"], Key={"id": {"S": document["enrollmentId"]}}
     )["Item"]["publicKeySha256"]["S"]
     checked = csr.read_csr(answer["Body"].read().decode())
+    said = [one["detail-type"] for one in stack.events(document["enrollmentId"])]
     approvals = ", ".join(f"{one['name']} {one['decision']}" for one in document["approvals"])
     return {
         "subject": checked.subject,
@@ -175,7 +178,7 @@ def _account(
         "SHA-256": checked.sha256,
         "approvals": approvals,
         "lies at": f"s3://{stored['bucket']}/{stored['key']} (version {stored['versionId']})",
-        "event": f"{event['detail-type']}, from {event['source']}, at {event['time']}",
+        "events": " → ".join(said) + f", from {event['source']}, at {event['time']}",
     }
 
 

@@ -65,9 +65,9 @@ class Stack:
         parameters: of the template, where they differ from `PARAMETERS`.
     """
 
-    def __init__(self, folder: Path = FOLDER, parameters: dict[str, str] | None = None) -> None:
+    def __init__(self, folder: Path = FOLDER, **parameters: str) -> None:
         self.folder = folder
-        self._parameters = parameters or {}
+        self._parameters = parameters
         self._processes: list[subprocess.Popen[str]] = []
         self.endpoint = ""
         self.emulator_python = ""
@@ -182,17 +182,17 @@ class Stack:
         # In one step, so that no worker reads half of it.
         order.rename(self.folder / "tmp/faults" / f"{state}--{enrollment_id}--{number:06}")
 
-    def events(self, enrollment_id: str) -> list[dict[str, Any]]:
-        """What the bus has delivered about an enrollment so far, oldest first."""
-        return [event for event in self._events if event["detail"]["enrollmentId"] == enrollment_id]
+    def events(self, enrollment_id: str | None = None) -> list[dict[str, Any]]:
+        """What the bus has delivered (about an enrollment) so far, oldest first."""
+        return [
+            event
+            for event in self._events
+            if enrollment_id in (None, event["detail"]["enrollmentId"])
+        ]
 
     def pids(self) -> list[int]:
         """The processes that were started."""
         return [process.pid for process in self._processes]
-
-    def all_events(self) -> list[dict[str, Any]]:
-        """What the bus has delivered so far, oldest first."""
-        return list(self._events)
 
     # Parts -----------------------------------------------------------------------------------
 
@@ -471,6 +471,8 @@ def _up() -> None:
             "API, to read and to try": page,
             "try": f"AWS_ENDPOINT_URL={stack.endpoint} AWS_ACCESS_KEY_ID=test"
             f" AWS_SECRET_ACCESS_KEY=test AWS_REGION={REGION} .venv/bin/countersign list",
+            "for aws and sam": f"export AWS_ENDPOINT_URL={stack.endpoint} AWS_ACCESS_KEY_ID=test"
+            f" AWS_SECRET_ACCESS_KEY=test AWS_DEFAULT_REGION={REGION}",
             "stop": "make down",
         },
     )

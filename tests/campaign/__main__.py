@@ -47,7 +47,7 @@ def main() -> int:
     parser.add_argument("--pending", type=int, default=PENDING, help="enrollments under load")
     arguments = parser.parse_args()
     part, parameters, scale = PARTS[arguments.part]
-    stack = Stack(ROOT / f".stack/campaign-{arguments.part}", parameters)
+    stack = Stack(ROOT / f".stack/campaign-{arguments.part}", **parameters)
     try:
         with steps() as step:
             stack.start(step)

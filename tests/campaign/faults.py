@@ -41,12 +41,12 @@ TSB_FAULTS: dict[str, Json] = {
 SLOW: dict[str, Json] = {"slower than the limit": {"kind": "delay", "seconds": 23}}
 # The calls that each state makes, in order, beside those of the secrets.
 AWS_CALLS: dict[str, list[str]] = {
-    "AcceptEnrollment": ["PutItem", "PutObject"],
+    "AcceptEnrollment": ["PutItem", "PutObject", "PutEvents", "UpdateItem"],
     "CreateKey": ["UpdateItem", "PutItem", "PutObject", "UpdateItem"],
     "RequestCsr": ["UpdateItem", "UpdateItem"],
-    "PollRequest": ["PutObject", "GetItem", "UpdateItem"],
+    "PollRequest": ["GetItem", "PutObject", "UpdateItem", "PutEvents"],
     "StoreCsr": ["PutObject", "UpdateItem", "PutObject", "UpdateItem"],
-    "DiscardKey": ["GetItem", "UpdateItem", "UpdateItem"],
+    "DiscardKey": ["GetItem", "UpdateItem", "UpdateItem", "UpdateItem"],
     "CloseEnrollment": ["GetItem", "UpdateItem", "PutEvents", "UpdateItem"],
 }
 WHENS = ("before", "after", "repeat")
@@ -257,7 +257,7 @@ def started_twice(case: Case) -> tuple[Run, Json]:
     with Approvers(case.stack, case.label):
         arns = [case.start(case.request()) for _ in range(2)]
         runs = [case.end(arn, event=False) for arn in arns]
-    case.await_event()
+    case.await_event("Enrollment Issued")
     runs[0].events = case.stack.events(case.id)
     runs[0].record = case.record()
     runs[0].more["faults"] = ["door: delivered twice at once"]

@@ -81,7 +81,7 @@ def ended(stack: Stack, cases: list[Case]) -> dict[str, int]:
     """How many of these ended how, by their events; each counted once."""
     ids = {case.id for case in cases}
     told: dict[str, set[str]] = {}
-    for event in stack.all_events():
+    for event in stack.events():
         if event["detail"]["enrollmentId"] in ids:
             told.setdefault(event["detail-type"], set()).add(event["detail"]["enrollmentId"])
     return {name: len(which) for name, which in told.items()}

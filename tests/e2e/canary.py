@@ -68,7 +68,7 @@ def places(stack: Stack) -> Iterator[tuple[str, str]]:
         for one in page.get("Contents", []):
             body = s3.get_object(Bucket=bucket, Key=one["Key"])["Body"].read()
             yield f"object {one['Key']}", body.decode()
-    for event in stack.all_events():
+    for event in stack.events():
         yield f"event {event['id']}", json.dumps(event)
     for name, url in stack.outputs.items():
         if name.endswith("QueueUrl"):

@@ -16,12 +16,14 @@ from typing import Any
 import psutil
 
 from countersign import csr
+from countersign.events import ENDINGS
 from local.approver import Approver, Desk
 from local.stack import Stack
 
 ROOT = Path(__file__).parents[2]
 SEED = ROOT / "events/seed"
 DEADLINE_SECONDS = 240  # for one scenario, next to all the others on two cores
+WAIT_SCALE = 0.05  # a wait of 10 s lasts 0.5 s; TSB's own clock is advanced where it matters
 EVENT_SECONDS = 20
 LOOK_SECONDS = 0.5  # dozens look at one emulator
 
@@ -80,7 +82,19 @@ class Run:
 
     @property
     def event_types(self) -> list[str]:
+        """Everything that was said about the enrollment, in its order."""
         return [event["detail-type"] for event in self.events]
+
+    @property
+    def endings(self) -> list[str]:
+        """What was said of its end: one event for each execution."""
+        return [kind for kind in self.event_types if kind in ENDINGS]
+
+    @property
+    def ending(self) -> Json:
+        """The event of this execution's end."""
+        (event,) = [one for one in self.events if is_ending(one, self.arn)]
+        return event
 
 
 class Case:
@@ -178,14 +192,20 @@ class Case:
                     return
         raise AssertionError(f"nobody waits for {call}")
 
-    def until[T](self, look: Callable[[], T | None], what: str) -> T:
-        deadline = time.monotonic() + DEADLINE_SECONDS
+    def until[T](
+        self, look: Callable[[], T | None], what: str, seconds: float = DEADLINE_SECONDS
+    ) -> T:
+        deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             found = look()
             if found:
                 return found
             time.sleep(LOOK_SECONDS)
-        raise AssertionError(f"no {what} within {DEADLINE_SECONDS} s for {self.id}")
+        raise AssertionError(f"no {what} within {seconds} s for {self.id}")
+
+    def execution(self) -> str:
+        """The ARN of the execution that carries out the case, as soon as it is on record."""
+        return str(self.until(lambda: self.record().get("executionArn"), "execution on record"))
 
     # After -----------------------------------------------------------------------------------
 
@@ -197,17 +217,20 @@ class Case:
                 raise AssertionError(f"{arn} still runs:\n{self._story(arn)}")
             time.sleep(LOOK_SECONDS)
         if event:
-            self.await_event()
+            self.until(
+                lambda: [one for one in self.stack.events(self.id) if is_ending(one, arn)],
+                f"event of the end of {arn}",
+                EVENT_SECONDS,
+            )
         return self._run(arn, now)
 
-    def await_event(self, detail_type: str | None = None) -> Json:
-        deadline = time.monotonic() + EVENT_SECONDS
-        while time.monotonic() < deadline:
-            for event in self.stack.events(self.id):
-                if detail_type in (None, event["detail-type"]):
-                    return event
-            time.sleep(LOOK_SECONDS)
-        raise AssertionError(f"no event {detail_type or ''} for {self.id}")
+    def await_event(self, detail_type: str) -> Json:
+        """The first event of this type, as soon as it is delivered."""
+
+        def of_type() -> list[Json]:
+            return [one for one in self.stack.events(self.id) if one["detail-type"] == detail_type]
+
+        return self.until(of_type, detail_type)[0]
 
     def record(self) -> Json:
         from boto3.dynamodb.types import TypeDeserializer
@@ -285,6 +308,19 @@ class Case:
         }
 
 
+def notify_rule(stack: Stack) -> dict[str, str]:
+    """The rule that has mail sent, as EventBridge's calls name it."""
+    bus = stack.outputs["BusName"]
+    rules = stack.client("events").list_rules(EventBusName=bus)["Rules"]
+    (name,) = [rule["Name"] for rule in rules if "NotifyRule" in rule["Name"]]
+    return {"Name": name, "EventBusName": bus}
+
+
+def is_ending(event: Json, arn: str) -> bool:
+    """Whether it is the event of the end of this execution."""
+    return event["detail-type"] in ENDINGS and event["detail"]["executionArn"] == arn
+
+
 type Act = Callable[[Case], Run]
 type Ran = Callable[[Act], Run]
 ACTS: list[Act] = []
@@ -315,9 +351,9 @@ def assert_issued(run: Run) -> None:
     assert run.status == "SUCCEEDED"
     assert run.document["outcome"] == run.record["outcome"] == "ISSUED"
     assert run.document["error"] is None
-    assert run.event_types == ["Enrollment Issued"]
-    assert run.events[0]["detail"]["csr"] == stored
-    assert run.events[0]["source"] == "countersign"
+    assert run.endings == ["Enrollment Issued"]
+    assert run.ending["detail"]["csr"] == stored
+    assert run.ending["source"] == "countersign"
     assert run.objects["request.pem"].decode() == stored["pem"]
     assert stored["pem"].startswith("-----BEGIN CERTIFICATE REQUEST-----\n")
     assert csr.read_csr(stored["pem"]).sha256 == stored["sha256"]
@@ -333,6 +369,6 @@ def assert_ended(run: Run, outcome: str) -> None:
     assert run.document["outcome"] == run.record["outcome"] == outcome
     assert run.document["csr"] is None
     assert run.document["error"] is None
-    assert run.event_types == [f"Enrollment {outcome.title()}"]
+    assert run.endings == [f"Enrollment {outcome.title()}"]
     assert "request.pem" not in run.objects
     assert len(run.keys) == len(run.requests) == 1

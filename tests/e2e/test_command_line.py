@@ -159,9 +159,14 @@ def watched_on_a_terminal(case: Case) -> Run:
     )
     os.close(its_end)
     screen = Screen(terminal)
-    case.until(lambda: "· person 1  outstanding" in screen.text, "outstanding approver shown")
+
+    def await_words(words: str) -> None:
+        case.until(lambda: words in screen.text or watching.poll() is not None, f"{words!r} shown")
+        assert words in screen.text, screen.text
+
+    await_words("· person 1  outstanding")
     case.approve(one)
-    case.until(lambda: "✓ person 1  approved" in screen.text, "approval shown")
+    await_words("✓ person 1  approved")
     case.decline(two)
     code = watching.wait(SECONDS)
     run = case.end(case.record()["executionArn"])

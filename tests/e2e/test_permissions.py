@@ -40,7 +40,7 @@ def kept(*names: str) -> set[str]:
 
 # Each function, and all that it may do of what is tried below.
 MAY: dict[str, set[str]] = {
-    "AcceptEnrollment": {"put record", "update record", *kept("request.json")},
+    "AcceptEnrollment": {"put record", "update record", "emit event", *kept("request.json")},
     "CreateKey": {
         "put record",
         "update record",
@@ -53,6 +53,7 @@ MAY: dict[str, set[str]] = {
     "PollRequest": {
         "get record",
         "update record",
+        "emit event",
         "secret key operation",
         "secret TLS",
         *kept("tsb/poll-request-1.json"),
@@ -73,6 +74,7 @@ MAY: dict[str, set[str]] = {
     "CloseEnrollment": {*RECORDS, "emit event", "take from the backstop's queue"},
     "Api": {*RECORDS, "list records", "start execution", "secret service", "secret TLS"},
     "CancelRequest": {"get record", "update record", "secret key operation", "secret TLS"},
+    "Notify": set(),
     "WatchEnrollments": {"list records", "get record", "secret TLS"},
 }
 

@@ -11,9 +11,9 @@ from local.stack import ROOT, Stack
 pytestmark = pytest.mark.e2e
 
 SHIMS = [
-    "class_names", "capped_retries", "idempotent_start", "universal_schedule", "archives",
-    "api_extensions", "role_boundaries", "metric_math",
-    "secure_loopback", "bounded_workers", "clean_interpreter", "api_hosts",
+    "class_names", "capped_retries", "idempotent_start", "universal_schedule", "nested_failures",
+    "archives", "api_extensions", "role_boundaries", "metric_math", "bus_policies",
+    "moved_messages", "secure_loopback", "bounded_workers", "clean_interpreter", "api_hosts",
 ]  # fmt: skip
 
 

@@ -11,7 +11,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "local"))
 import emulator
 from ministack import app
 from ministack.core import iam_evaluator, lambda_runtime
-from ministack.services import apigateway_v1, eventbridge, iam, lambda_svc, stepfunctions
+from ministack.services import apigateway_v1, eventbridge, iam, lambda_svc, sqs, stepfunctions
 from ministack.services.cloudformation import provisioners
 
 WAITING = {"StartAt": "Wait", "States": {"Wait": {"Type": "Wait", "Seconds": 60, "End": True}}}
@@ -46,6 +46,11 @@ def universal_schedule() -> bool:
     return "aws.scheduler." not in inspect.getsource(eventbridge._invoke_target)
 
 
+def nested_failures() -> bool:
+    child = {"executionArn": "arn", "status": "FAILED", "output": '{"Error": "E", "Cause": "why"}'}
+    return bool(stepfunctions._nested_execution_failure(child) == ("E", "why"))
+
+
 def archives() -> bool:
     return "AWS::Events::Archive" not in provisioners._RESOURCE_HANDLERS
 
@@ -69,6 +74,14 @@ def metric_math() -> bool:
     except ValueError:
         return True
     return False
+
+
+def bus_policies() -> bool:
+    return "AWS::Events::EventBusPolicy" not in provisioners._RESOURCE_HANDLERS
+
+
+def moved_messages() -> bool:
+    return "StartMessageMoveTask" not in sqs._HANDLERS
 
 
 def secure_loopback() -> bool:

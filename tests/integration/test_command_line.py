@@ -1,9 +1,14 @@
 """The command line against everything that can stand at the other end, on real sockets."""
 
 import json
+import os
+import pty
 import re
 import socket
+import subprocess
+import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +24,8 @@ from cli.main import app
 from tests.integration.server import Act, Server, end, reset, say
 
 SEED = Path(__file__).parents[2] / "events/seed"
+BINARY = Path(sys.executable).with_name("countersign")
+SECONDS = 30
 ACCESS_KEY, SECRET_KEY, TOKEN = "AKIDINTEGRATION", "canary-secret-key", "canary-session-token"
 REGION = "eu-central-1"
 
@@ -445,6 +452,35 @@ def test_a_watch_ends_at_once_where_it_is_refused() -> None:
     assert told.exit_code == Exit.ACCESS
 
 
+def test_on_a_terminal_a_watch_is_one_picture_that_changes() -> None:
+    decided = [{"name": "Ada", "spkiSha256": None, "decision": "approved"}]
+    acts = [answer(document()), answer(document()), answer(document("ISSUED", approvals=decided))]
+    terminal, its_end = pty.openpty()
+    with Server(acts) as server:
+        watching = subprocess.Popen(
+            [BINARY, "status", "web", "--watch", "--url", f"{server.url}/v1"],
+            env={**os.environ, "TERM": "xterm", "LINES": "40"},
+            stdin=its_end,
+            stdout=its_end,
+            stderr=its_end,
+        )
+        os.close(its_end)
+        shown = bytearray()
+        with suppress(OSError):  # EIO: the program has ended
+            while part := os.read(terminal, 65_536):
+                shown += part
+        os.close(terminal)
+        code = watching.wait(SECONDS)
+    screen = shown.decode()
+    plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", screen)
+
+    assert code == Exit.OK
+    assert "· Ada  outstanding" in plain
+    assert "✓ Ada  approved" in plain.split("· Ada  outstanding")[-1]
+    assert "\x1b[1A" in screen  # it goes up again and draws over what was there
+    assert "Ctrl-C" not in plain.splitlines()[-1]
+
+
 @pytest.mark.parametrize("status", ["ISSUED", "REJECTED", "EXPIRED", "CANCELLED", "FAILED"])
 def test_a_watch_ends_with_the_outcome_s_code(status: str, request_file: str) -> None:
     with Server([answer(document(), 202), answer(document()), answer(document(status))]) as server:
@@ -536,8 +572,8 @@ def test_the_list_turns_pages_only_as_far_as_it_is_read() -> None:
         "1-0",
     ]
     assert paths == [
-        "/v1/enrollments?status=PENDING&limit=3",
-        "/v1/enrollments?status=PENDING&limit=3&next=t0",
+        "/v1/enrollments?status=PENDING&limit=4",
+        "/v1/enrollments?status=PENDING&limit=4&next=t0",
     ]
 
 

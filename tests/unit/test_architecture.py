@@ -20,6 +20,7 @@ ROUTER = ROOT / "functions/api.py"
 # What each module may know of its siblings: data flows from the edge to the vocabulary.
 LOWER_FIRST = [
     "errors", "settings", "models", "polling", "csr", "tsb", "policy", "request", "claim", "cancel",
+    "events", "mails",
 ]  # fmt: skip
 
 

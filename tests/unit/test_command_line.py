@@ -19,6 +19,7 @@ from countersign.models import Enrollment
 
 ROOT = Path(__file__).parents[2]
 SEED = ROOT / "events/seed"
+PASTEABLE = 76  # more would be folded on a terminal of 80 columns
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 
 type Json = dict[str, Any]
@@ -375,8 +376,17 @@ def test_help_and_readme_tell_every_exit_code() -> None:
         assert f"| {code.value} | {meaning} |" in readme
 
 
+def named(command: Any) -> str:
+    return str(command.name or command.callback.__name__)
+
+
 def commands() -> list[str]:
-    return [str(command.name or command.callback.__name__) for command in app.registered_commands]  # type: ignore[union-attr]
+    return [named(command) for command in app.registered_commands]
+
+
+def shown_examples(command: str) -> list[str]:
+    epilog = next(one.epilog for one in app.registered_commands if named(one) == command)
+    return str(epilog).split("```sh\n")[1].split("\n```")[0].splitlines()
 
 
 @pytest.mark.parametrize("command", commands())
@@ -385,6 +395,7 @@ def test_every_command_teaches_with_an_example(command: str) -> None:
 
     assert told.exit_code == 0
     assert f"countersign {command}" in told.output.split("Examples", 1)[1]
+    assert all(len(line) <= PASTEABLE for line in shown_examples(command))
 
 
 @pytest.mark.parametrize(

@@ -68,6 +68,11 @@ def test_every_wait_is_positive_and_never_above_the_cap(schedule: Schedule) -> N
 
 
 @given(schedules)
+def test_the_first_look_tells_the_approvers_and_waits_for_no_timelock(schedule: Schedule) -> None:
+    assert first_wait(schedule) == polling.FLOOR_SECONDS
+
+
+@given(schedules)
 def test_a_look_follows_the_end_of_window_and_timelock_at_once(schedule: Schedule) -> None:
     ages = [age for age, _ in looks(schedule)]
     for moment in filter(None, (schedule.end, schedule.timelock_seconds)):

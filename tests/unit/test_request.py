@@ -225,6 +225,15 @@ def test_without_a_prefix_no_secret_can_be_named() -> None:
             },
             "monthly-20261124T050000Z",
         ),
+        (
+            {
+                "request": {},
+                "origin": {"door": "schedule", "id": "x", "time": "2026-11-24T06:00:00+01:00"},
+            },
+            "x-20261124T050000Z",
+        ),
+        ({"request": {}, "origin": {"door": "schedule", "id": "monthly"}}, "run-1"),
+        ({"request": {}, "origin": {"door": "event"}}, "run-1"),
         ({"request": {}, "origin": {"door": "api", "id": "api-77"}}, "api-77"),
         ({"request": {}}, "run-1"),
         ({"request": {"enrollmentId": "not valid"}}, "run-1"),
@@ -237,6 +246,109 @@ def test_without_a_prefix_no_secret_can_be_named() -> None:
 )  # fmt: skip
 def test_an_input_means_one_enrollment(raw: Any, expected: str) -> None:
     assert request.enrollment_id(raw, "run-1") == expected
+
+
+def scheduled(**more: Any) -> dict[str, Any]:
+    schedule = "arn:aws:scheduler:eu-central-1:123456789012:schedule/countersign/rotate-release"
+    raw = seed()
+    raw["key"]["label"] = raw["csr"]["signKeyName"] = "release-{yyyy}-{mm}-{dd}T{hh}"
+    origin = {"door": "schedule", "id": schedule, "time": "2026-12-01T06:00:00Z"}
+    return {"request": raw, "origin": {**origin, **more}}
+
+
+def test_a_schedule_s_label_gets_the_date_of_its_occurrence() -> None:
+    raw, origin = request.asked(scheduled())
+
+    assert raw["key"]["label"] == raw["csr"]["signKeyName"] == "release-2026-12-01T06"
+    assert request.read(raw, key_password_prefix=PREFIX).key.label == "release-2026-12-01T06"
+    assert origin.time == "2026-12-01T06:00:00Z"
+
+
+def test_each_occurrence_is_its_own_enrollment_and_a_repeated_delivery_is_not() -> None:
+    first, again, later = scheduled(), scheduled(), scheduled(time="2027-01-01T06:00:00Z")
+
+    ids = [request.enrollment_id(one, f"run-{number}") for number, one in
+           enumerate((first, again, later))]  # fmt: skip
+    hashes = [request.sha256(request.asked(one)[0]) for one in (first, again, later)]
+
+    assert ids == [
+        "rotate-release-20261201T060000Z",
+        "rotate-release-20261201T060000Z",
+        "rotate-release-20270101T060000Z",
+    ]
+    assert hashes[0] == hashes[1] != hashes[2]
+
+
+def test_a_schedule_whose_name_is_no_id_has_a_stable_id() -> None:
+    one = scheduled(id="rotate.release")
+
+    assert request.enrollment_id(one, "run-1") == request.enrollment_id(one, "run-2")
+    assert len(request.enrollment_id(one, "run-1")) == 64
+
+
+@pytest.mark.parametrize(
+    ("origin", "field"),
+    [
+        ({"time": None}, "origin.time"),
+        ({"time": "<aws.scheduler.scheduled-time>"}, "origin.time"),
+        ({"time": "2026-12-01T06:00:00"}, "origin.time"),
+        ({"id": None}, "origin.id"),
+    ],
+)
+def test_a_schedule_that_does_not_say_its_occurrence_is_refused(
+    origin: dict[str, Any], field: str
+) -> None:
+    with pytest.raises(InvalidEnrollmentError) as caught:
+        request.asked(scheduled(**origin))
+
+    assert caught.value.field == field
+    assert "<aws.scheduler.scheduled-time>" in caught.value.action
+
+
+def test_a_schedule_with_an_enrollment_id_would_ask_once_only_and_is_refused() -> None:
+    raw = scheduled()
+    raw["request"]["enrollmentId"] = "web-01"
+
+    with pytest.raises(InvalidEnrollmentError) as caught:
+        request.asked(raw)
+
+    assert caught.value.field == "request.enrollmentId"
+    assert request.enrollment_id(raw, "run-1") == "rotate-release-20261201T060000Z"
+
+
+@pytest.mark.parametrize("label", ["release-{week}", "release-{yyyy", "{}"])
+def test_a_schedule_s_label_with_anything_else_in_braces_is_refused(label: str) -> None:
+    raw = scheduled()
+    raw["request"]["key"]["label"] = label
+
+    error = refused(request.asked(raw)[0])
+
+    assert error.field == "request.key.label"
+    assert "{yyyy}, {mm}, {dd}, {hh}" in error.message
+
+
+@pytest.mark.parametrize("asked", ["text", 7, None, [], {"key": "text"}, {"key": {"label": 7}}])
+def test_a_schedule_s_nonsense_is_refused_like_any_other(asked: Any) -> None:
+    assert request.asked({**scheduled(), "request": asked})[0] == asked
+    assert refused(asked).field.startswith("request")  # type: ignore[union-attr]
+
+
+def test_only_a_schedule_has_a_date_to_fill_in() -> None:
+    raw = scheduled()
+    raw["origin"]["door"] = "event"
+
+    assert refused(request.asked(raw)[0]).field == "request.key.label"
+
+
+def test_a_nested_call_comes_through_the_workflow_door() -> None:
+    starter = {"AWS_STEP_FUNCTIONS_STARTED_BY_EXECUTION_ID": "arn:aws:states:parent"}
+
+    for raw in ({**seed(), **starter}, {"request": seed(), **starter}):
+        asked, origin = request.asked(raw)
+        assert asked == seed()
+        assert (origin.door, origin.id) == ("workflow", "arn:aws:states:parent")
+    given = {"request": seed(), "origin": {"door": "start", "id": "mine"}, **starter}
+    assert request.asked(given)[1].id == "mine"
 
 
 def test_an_execution_name_that_is_no_id_is_hashed() -> None:

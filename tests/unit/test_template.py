@@ -1,11 +1,14 @@
 """What the emulator accepts without effect, read from the template instead."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+
+from countersign import events
 
 ROOT = Path(__file__).parents[2]
 
@@ -26,7 +29,14 @@ def _short_form(loader: yaml.SafeLoader, suffix: str, node: yaml.Node) -> dict[s
 
 
 _Loader.add_multi_constructor("!", _short_form)
-TEMPLATE: dict[str, Any] = yaml.load((ROOT / "template.yaml").read_text(), _Loader)  # noqa: S506
+
+
+def yaml_of(path: str) -> dict[str, Any]:
+    found: dict[str, Any] = yaml.load((ROOT / path).read_text(), _Loader)  # noqa: S506
+    return found
+
+
+TEMPLATE = yaml_of("template.yaml")
 RESOURCES: dict[str, dict[str, Any]] = TEMPLATE["Resources"]
 
 
@@ -37,6 +47,7 @@ def of(kind: str) -> dict[str, dict[str, Any]]:
 
 
 FUNCTIONS = of("AWS::Serverless::Function")
+RETRIED_FOR_A_DAY = {"MaximumEventAgeInSeconds": 86_400, "MaximumRetryAttempts": 185}
 GLOBALS = TEMPLATE["Globals"]["Function"]
 
 
@@ -149,6 +160,7 @@ def test_every_function_has_the_boundary_and_interfaces_only_in_a_vpc() -> None:
         ("DiscardKeyFunction", ["KeyManagementSecret"], ["KeyOperationSecret", "ServiceSecret"]),
         ("CloseEnrollmentFunction", [], ["Secret"]),
         ("ApiFunction", ["ServiceSecret"], ["KeyManagementSecret", "KeyOperationSecret"]),
+        ("NotifyFunction", [], ["Secret"]),
     ],
 )
 def test_a_function_reads_the_secrets_of_its_roles_only(
@@ -217,6 +229,94 @@ def test_executions_that_end_without_close_reach_it_through_a_queue() -> None:
     assert source["Properties"]["Queue"] == {"Fn::GetAtt": "BackstopQueue.Arn"}
 
 
+def test_a_request_by_event_starts_the_machine_with_its_origin_and_cannot_get_lost() -> None:
+    rule = of("AWS::Events::Rule")["RequestedRule"]
+    (target,) = rule["Targets"]
+
+    assert rule["EventBusName"] == {"Ref": "Bus"}
+    assert rule["EventPattern"]["detail-type"] == ["Enrollment Requested"]
+    assert target["Arn"] == {"Ref": "EnrollmentStateMachine"}
+    assert target["RetryPolicy"] == RETRIED_FOR_A_DAY
+    assert target["DeadLetterConfig"] == {"Arn": {"Fn::GetAtt": "RequestsDeadLetterQueue.Arn"}}
+
+
+def test_no_event_of_ours_and_no_replay_can_start_an_enrollment() -> None:
+    pattern = of("AWS::Events::Rule")["RequestedRule"]["EventPattern"]
+
+    assert pattern["source"] == [{"anything-but": ["countersign"]}]
+    assert pattern["replay-name"] == [{"exists": False}]
+
+
+def test_other_accounts_may_ask_and_cannot_say_how_an_enrollment_ended() -> None:
+    statement = of("AWS::Events::EventBusPolicy")["BusPolicy"]["Statement"]
+
+    assert TEMPLATE["Parameters"]["RequestingAccounts"]["Default"] == ""
+    assert RESOURCES["BusPolicy"]["Condition"] == "OtherAccountsMayAsk"
+    assert statement["Principal"] == {"AWS": {"Fn::Split": [",", {"Ref": "RequestingAccounts"}]}}
+    assert statement["Action"] == "events:PutEvents"
+    assert statement["Condition"] == {
+        "StringEquals": {"events:detail-type": "Enrollment Requested"},
+        "StringNotEquals": {"events:source": "countersign"},
+    }
+
+
+@pytest.mark.parametrize(
+    ("role", "service"),
+    [("RequestedRuleRole", "events"), ("ScheduleRole", "scheduler")],
+)
+def test_a_door_may_start_the_state_machine_and_nothing_else(role: str, service: str) -> None:
+    properties = of("AWS::IAM::Role")[role]
+    (trust,) = properties["AssumeRolePolicyDocument"]["Statement"]
+    granted = properties["Policies"][0]["PolicyDocument"]["Statement"]
+
+    assert trust["Principal"] == {"Service": f"{service}.amazonaws.com"}
+    assert trust["Condition"]["StringEquals"]["aws:SourceAccount"] == {"Ref": "AWS::AccountId"}
+    assert {"Effect": "Allow", "Action": "states:StartExecution",
+            "Resource": {"Ref": "EnrollmentStateMachine"}} in granted  # fmt: skip
+    assert "*" not in str(granted)
+
+
+def test_a_schedule_is_off_flexible_and_cannot_get_lost_until_somebody_says_otherwise() -> None:
+    template = yaml_of("docs/schedule.yaml")
+    schedule = template["Resources"]["Schedule"]["Properties"]
+
+    assert template["Parameters"]["State"]["Default"] == "DISABLED"
+    assert schedule["State"] == {"Ref": "State"}
+    assert schedule["FlexibleTimeWindow"]["Mode"] == "FLEXIBLE"
+    assert schedule["Target"]["RetryPolicy"] == RETRIED_FOR_A_DAY
+    assert "RequestsDeadLetterQueueArn" in str(schedule["Target"]["DeadLetterConfig"])
+
+
+def test_a_parent_may_start_look_and_stop_and_nothing_else() -> None:
+    machine = yaml_of("docs/nested.yaml")["Resources"]["DeliveryStateMachine"]["Properties"]
+    (document,) = machine["Policies"]
+    start, look, rule = document["Statement"]
+
+    assert start["Action"] == "states:StartExecution"
+    assert look["Action"] == ["states:DescribeExecution", "states:StopExecution"]
+    assert ":execution:${Name}:*" in look["Resource"]["Fn::Sub"][0]
+    # Source: Step Functions, IAM policies for nested executions, run a job (.sync).
+    assert rule["Action"] == ["events:PutTargets", "events:PutRule", "events:DescribeRule"]
+    assert rule["Resource"]["Fn::Sub"].endswith(
+        ":rule/StepFunctionsGetEventsForStepFunctionsExecutionRule"
+    )
+
+
+def test_what_other_stacks_import_is_exported_under_the_stack_s_name() -> None:
+    imported = {
+        name
+        for path in ("docs/nested.yaml", "docs/schedule.yaml")
+        for name in re.findall(r"\$\{Countersign\}-(\w+)", (ROOT / path).read_text())
+    }
+    exported = {
+        output["Export"]["Name"]["Fn::Sub"].removeprefix("${AWS::StackName}-")
+        for output in TEMPLATE["Outputs"].values()
+        if "Export" in output
+    }
+
+    assert imported == exported
+
+
 def test_what_is_stored_is_encrypted_versioned_private_and_kept() -> None:
     bucket = of("AWS::S3::Bucket")["CsrBucket"]
     table = of("AWS::DynamoDB::Table")["EnrollmentsTable"]
@@ -257,8 +357,9 @@ def test_the_state_machine_s_name_is_what_policies_name() -> None:
     assert f"execution:{named}:*" in str(statements("CloseEnrollmentFunction"))
 
 
-def test_buckets_and_queues_refuse_plain_http() -> None:
-    for policy in (*of("AWS::S3::BucketPolicy").values(), *of("AWS::SQS::QueuePolicy").values()):
+def test_buckets_queues_and_topics_refuse_plain_http() -> None:
+    kinds = ("AWS::S3::BucketPolicy", "AWS::SQS::QueuePolicy", "AWS::SNS::TopicPolicy")
+    for policy in (one for kind in kinds for one in of(kind).values()):
         denied = [s for s in policy["PolicyDocument"]["Statement"] if s["Effect"] == "Deny"]
         assert denied[0]["Condition"] == {"Bool": {"aws:SecureTransport": False}}
 
@@ -322,6 +423,80 @@ def test_the_openapi_file_names_the_routes_of_the_template() -> None:
     }
 
 
+def test_every_target_of_a_rule_has_a_dead_letter_queue_that_the_rule_may_send_to() -> None:
+    policies = list(of("AWS::SQS::QueuePolicy").values())
+    allowed = [s for p in policies for s in p["PolicyDocument"]["Statement"]]
+
+    for name, rule in of("AWS::Events::Rule").items():
+        for target in rule["Targets"]:
+            queue = target["DeadLetterConfig"]["Arn"]
+            assert any(
+                queue == s["Resource"] or queue in s["Resource"]
+                for s in allowed
+                if s.get("Condition")
+                == {"ArnEquals": {"aws:SourceArn": {"Fn::GetAtt": f"{name}.Arn"}}}
+            )
+
+
+def test_only_who_has_something_to_say_may_put_events_and_on_our_bus_only() -> None:
+    speakers = {"AcceptEnrollmentFunction", "PollRequestFunction", "CloseEnrollmentFunction"}
+
+    for name in FUNCTIONS:
+        granted = [s for s in statements(name) if "events:PutEvents" in s["Action"]]
+        assert [s["Resource"] for s in granted] == (
+            [{"Fn::GetAtt": "Bus.Arn"}] if name in speakers else []
+        )
+        has_bus = "BUS_NAME" in FUNCTIONS[name]["Environment"]["Variables"]
+        assert has_bus is (name in speakers)
+
+
+def test_mail_is_off_until_an_address_is_given() -> None:
+    assert TEMPLATE["Parameters"]["NotifyEmail"]["Default"] == ""
+    assert TEMPLATE["Conditions"]["Notifies"] == {
+        "Fn::Not": [{"Fn::Equals": [{"Ref": "NotifyEmail"}, ""]}]
+    }
+    ours = {name: one for name, one in RESOURCES.items() if name.startswith("Notify")}
+    assert len(ours) == 10
+    assert {one["Condition"] for one in ours.values()} == {"Notifies"}
+
+
+def test_mail_is_about_every_event_of_the_catalogue_and_encrypted() -> None:
+    rule = of("AWS::Events::Rule")["NotifyRule"]
+    topic = of("AWS::SNS::Topic")["NotifyTopic"]
+    function = FUNCTIONS["NotifyFunction"]
+
+    assert rule["EventBusName"] == {"Ref": "Bus"}
+    assert rule["EventPattern"]["source"] == ["countersign"]
+    assert rule["EventPattern"]["detail-type"] == [one.DETAIL_TYPE for one in events.CATALOGUE]
+    assert topic["KmsMasterKeyId"] == {"Ref": "StackKey"}
+    assert function["DeadLetterQueue"]["TargetArn"] == rule["Targets"][0]["DeadLetterConfig"]["Arn"]
+    assert [s["Action"] for s in statements("NotifyFunction")] == [
+        "sns:Publish",
+        ["kms:GenerateDataKey", "kms:Decrypt"],
+    ]
+
+
+def test_event_schemas_are_registered_where_wanted() -> None:
+    nested = RESOURCES["EventSchemas"]
+    registry = json.loads((ROOT / nested["Properties"]["TemplateURL"]).read_text())
+    schemas = [
+        one["Properties"]
+        for one in registry["Resources"].values()
+        if one["Type"] == "AWS::EventSchemas::Schema"
+    ]
+
+    assert nested["Condition"] == "RegistersEventSchemas"
+    assert TEMPLATE["Parameters"]["RegisterEventSchemas"]["Default"] == "false"
+    assert set(nested["Properties"]["Parameters"]) == set(registry["Parameters"])
+    assert {json.loads(one["Content"])["title"] for one in schemas} == {
+        one.DETAIL_TYPE for one in events.CATALOGUE
+    }
+    assert {one["Type"] for one in schemas} == {"JSONSchemaDraft4"}
+    assert all(
+        re.fullmatch(r"countersign@Enrollment[A-Za-z]+", one["SchemaName"]) for one in schemas
+    )
+
+
 def test_the_bus_is_archived() -> None:
     archive = of("AWS::Events::Archive")["BusArchive"]
 
@@ -365,5 +540,8 @@ def test_the_outputs_name_what_a_caller_needs() -> None:
         "ApiUrl",
         "EnrollmentStateMachineArn", "EnrollmentsTableName", "CsrBucketName", "BusName", "BusArn",
         "KeyManagementSecretArn", "KeyOperationSecretArn", "ServiceSecretArn", "ClientTlsSecretArn",
-        "KeyPasswordPrefix", "BackstopDeadLetterQueueUrl", "StackKeyArn",
+        "KeyPasswordPrefix", "BackstopDeadLetterQueueUrl", "StackKeyArn", "ScheduleGroupName",
+        "ScheduleRoleArn", "RequestsDeadLetterQueueArn", "RequestsDeadLetterQueueUrl",
+        "BackstopQueueArn", "BackstopDeadLetterQueueArn",
+        "NotifyTopicArn", "NotifyDeadLetterQueueUrl",
     } <= set(TEMPLATE["Outputs"])  # fmt: skip

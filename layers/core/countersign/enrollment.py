@@ -14,7 +14,7 @@ from dataclasses import asdict, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from countersign import cancel, claim, csr, outcome, policy, polling, request
+from countersign import cancel, claim, csr, events, outcome, policy, polling, request
 from countersign import models as m
 from countersign.errors import (
     CsrInvalidError,
@@ -34,12 +34,14 @@ from countersign.tsb import (
 )
 
 if TYPE_CHECKING:
+    from countersign.aws.bus import Bus
     from countersign.aws.objects import Objects
     from countersign.aws.records import Item, Records
 
 CLOCK_SKEW = timedelta(seconds=60)  # between our clock and the HSM's
 MAX_FRESH_STARTS = 1  # after a lost answer; a second loss is no accident
 WAITING = ("PENDING", "APPROVED")
+NOTHING_SEEN = "nothing"  # the state machine's `seen` before the first look
 
 type Password = Callable[[str], str]  # the text of the secret at this ARN
 
@@ -49,17 +51,20 @@ def accept_enrollment(
     *,
     records: "Records",
     objects: "Objects",
+    bus: "Bus",
     key_password_prefix: str,
     keys_per_minute: int = 0,
 ) -> m.Accepted | m.OutcomeDocument:
-    """Validate the request and claim its enrollment id, before anything else exists.
+    """Validate the request, claim its enrollment id and say so, before anything else exists.
 
-    Idempotent: an execution finds its own claim again, and takes a later turn.
+    Idempotent: an execution finds its own claim again, says again that it was
+    accepted, and takes a later turn.
 
     Args:
         given: the execution and its input.
         records: the table.
         objects: the bucket.
+        bus: hears that it was accepted.
         key_password_prefix: secrets with key passwords have ARNs that begin so.
         keys_per_minute: how many keys may be created; 0 is as many as anybody asks for.
 
@@ -70,8 +75,9 @@ def accept_enrollment(
     Raises:
         InvalidEnrollmentError: the request cannot be accepted.
         EnrollmentConflictError: the id belongs to another request.
+        AwsCallError: a store or the bus refused; the state machine retries.
     """
-    raw, origin = request.split_input(given.execution.input)
+    raw, origin = request.asked(given.execution.input)
     checked = request.read(raw, key_password_prefix=key_password_prefix)
     enrollment_id = request.enrollment_id(given.execution.input, given.execution.name)
     record = claim.initial_record(
@@ -87,6 +93,7 @@ def accept_enrollment(
     if not own:
         return outcome.document(record).model_copy(update={"duplicate": True})
     _put_once(objects, f"enrollments/{enrollment_id}/request.json", request.canonical(raw))
+    bus.put(events.accepted(record))
     return m.Accepted(
         enrollment_id=enrollment_id,
         attempt=record["attempt"],
@@ -324,7 +331,12 @@ def _requested(request_id: str | None, status: str, schedule: polling.Schedule) 
 
 
 def poll_request(
-    given: m.PollRequestInput, *, records: "Records", objects: "Objects", tsb: TsbClient
+    given: m.PollRequestInput,
+    *,
+    records: "Records",
+    objects: "Objects",
+    bus: "Bus",
+    tsb: TsbClient,
 ) -> m.PolledRequest:
     """Read TSB's request and decide how long to wait before the next look.
 
@@ -333,7 +345,12 @@ def poll_request(
     that TSB's own answer still ends it. An enrollment that was cancelled on record ends here, also
     where TSB cannot be told: from then on it could not be issued anyway.
 
+    How the approval stands is told last, and only while it is open: a bus that refuses makes the
+    state machine look again, with the old `seen`, and keeps no decision of TSB's from being acted
+    on, nor a deadline.
+
     Raises:
+        AwsCallError: a store or the bus refused; the state machine looks again later.
         TsbUnavailableError, TsbNoAnswerError: the state machine looks again later.
         TsbRefusedError: TSB does not know the request, or goes on waiting after its end.
         CsrInvalidError: TSB answers with another request's id.
@@ -355,6 +372,7 @@ def poll_request(
     wait_seconds = polling.next_wait(schedule, given.age_seconds, answer.status)
     lists = (answer.approved_by, answer.not_yet_approved_by, answer.rejected_by)
     seen = hashlib.sha256(json.dumps([answer.status, *lists]).encode()).hexdigest()[:16]
+    news: events.Event | None = None
     if seen != given.seen:
         objects.keep_answer(given.enrollment_id, "poll-request", answer.raw)
         asked = tuple(m.Approver.read(one) for one in record.get("approvers", ()))
@@ -378,8 +396,13 @@ def poll_request(
                 when=_own(given),
             ),
         )
+        if answer.status in WAITING:
+            first = given.seen == NOTHING_SEEN
+            news = events.waiting(record, decided, answer.status, first=first)
     if answer.status in WAITING:
-        _end_the_endless(given, schedule, tsb, answer.status)
+        _end_the_endless(given, schedule, records, tsb, answer.status)
+    if news is not None:
+        bus.put(news)
     return m.PolledRequest(
         status=answer.status,
         wait_seconds=wait_seconds,
@@ -406,7 +429,11 @@ def _executed(answer: RequestStatus) -> "Item":
 
 
 def _end_the_endless(
-    given: m.PollRequestInput, schedule: polling.Schedule, tsb: TsbClient, status: str
+    given: m.PollRequestInput,
+    schedule: polling.Schedule,
+    records: "Records",
+    tsb: TsbClient,
+    status: str,
 ) -> None:
     if given.age_seconds >= schedule.last_age:
         raise TsbRefusedError(
@@ -424,6 +451,8 @@ def _end_the_endless(
             tsb.cancel_request(given.request_id)
         except TsbRefusedError:
             return  # it has just ended; the next look says how
+        # Who cancelled: TSB's CANCELLED names nobody.
+        records.update(given.enrollment_id, {"overdue": m.timestamp(m.now())}, when=_own(given))
 
 
 def store_csr(

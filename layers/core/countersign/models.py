@@ -21,7 +21,7 @@ from pydantic.alias_generators import to_camel
 
 from countersign.errors import InvalidEnrollmentError
 
-SCHEMA_VERSION = "1"
+SCHEMA_VERSION: Literal["1"] = "1"
 NAMED_FINDINGS = 5  # of one refusal; more would not fit a terminal line, fewer cost a round trip
 
 
@@ -88,6 +88,8 @@ def timestamp(moment: datetime) -> str:
 EnrollmentId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 Seconds = Annotated[int, Field(ge=0, strict=True)]
 Moment = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
+# It travels in every event, so it must fit one; an ARN of AWS is shorter.
+OriginText = Annotated[str, StringConstraints(max_length=1024)]
 
 
 # What a caller asks for ------------------------------------------------------------------------
@@ -237,10 +239,10 @@ class Origin(Model):
     NAME = "origin"
 
     door: Literal["start", "api", "schedule", "event", "workflow"] = "start"
-    id: str | None = None
-    principal: str | None = None
-    account: str | None = None
-    time: str | None = None
+    id: OriginText | None = None
+    principal: OriginText | None = None
+    account: OriginText | None = None
+    time: OriginText | None = None
 
 
 # How it stands ---------------------------------------------------------------------------------
@@ -262,6 +264,15 @@ class Approver(Model):
     name: str
     spki_sha256: str | None  # unknown for a name that only TSB can resolve
     decision: Literal["approved", "declined", "outstanding", "none"] = "outstanding"
+
+
+class OpenGroup(Model):
+    """A group of the use rule that has not agreed: `approved` of the `quorum` that it takes."""
+
+    token: str
+    group: str
+    quorum: int
+    approved: int
 
 
 class CsrLocation(Model):
@@ -293,7 +304,7 @@ class Failure(Model):
 
 
 class OutcomeDocument(Model):
-    """What a caller gets at the end, and the detail of the outcome's event."""
+    """What a caller gets at the end; the outcome's event says the same (events.py)."""
 
     schema_version: str = SCHEMA_VERSION
     enrollment_id: str

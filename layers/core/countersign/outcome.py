@@ -8,7 +8,7 @@ import json
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from countersign import claim, request
+from countersign import claim, events, request
 from countersign import models as m
 from countersign.errors import CountersignError, InvalidEnrollmentError, TsbRefusedError
 
@@ -16,16 +16,10 @@ if TYPE_CHECKING:
     from countersign.aws.bus import Bus
     from countersign.aws.records import Item, Records
 
-DETAIL_TYPES = {
-    m.Outcome.ISSUED: "Enrollment Issued",
-    m.Outcome.REJECTED: "Enrollment Rejected",
-    m.Outcome.EXPIRED: "Enrollment Expired",
-    m.Outcome.CANCELLED: "Enrollment Cancelled",
-    m.Outcome.FAILED: "Enrollment Failed",
-}
-REFUSED = "Enrollment Refused"  # the id belongs to another request, whose enrollment goes on
 DECIDED_BY_TSB = ("REJECTED", "EXPIRED", "CANCELLED")
+DELIVERED_AT_LEAST_ONCE = ("event", "schedule")  # each with an id of its own in the origin
 MAX_TEXT = 4_000  # characters of a message; the whole document must fit a Cause of 32 KB
+MAX_SHORT_TEXT = 500
 MAX_APPROVERS_IN_FAILURE = 100
 OUR_ERRORS = {error.__name__ for error in CountersignError.__subclasses__()}
 
@@ -89,7 +83,7 @@ def close_enrollment(
         refused = m.OutcomeDocument(
             enrollment_id=enrollment_id, outcome=m.Outcome.FAILED, error=ending["error"]
         )
-        bus.put(REFUSED, _detail(refused, {}, given), [given.execution.arn])
+        bus.put(events.ended(refused, {}, given.execution.arn, _origin(given)))
         return refused
     if "outcome" not in record:
         ended_at = m.timestamp(m.now())
@@ -103,8 +97,8 @@ def close_enrollment(
         record = records.get(enrollment_id) or {}
     closed = document(record)
     if "announced" not in record:
-        detail_type = DETAIL_TYPES[m.Outcome(record["outcome"])]
-        bus.put(detail_type, _detail(closed, record, given), [given.execution.arn])
+        origin = record.get("origin") or _origin(given)
+        bus.put(events.ended(closed, record, given.execution.arn, origin))
         records.update(enrollment_id, {"announced": m.timestamp(m.now())}, absent=("announced",))
         if report is not None:
             report(closed, record)
@@ -141,11 +135,11 @@ def failure(caught: m.CaughtError) -> m.Failure:
             name=name,
             state=caught.state or None,
             message=str(content["message"])[:MAX_TEXT],
-            field=content.get("field"),
+            field=_short(content.get("field")),
             error_code=content.get("errorCode"),
-            reason=content.get("reason"),
+            reason=_short(content.get("reason")),
             http_status=content.get("httpStatus"),
-            action=content.get("action"),
+            action=_short(content.get("action")),
         )
     request_id = said.get("requestId")
     return m.Failure(
@@ -221,38 +215,42 @@ def _refused_record(
 def _is_own(record: "Item", given: m.CloseEnrollmentInput) -> bool:
     """Whether this execution carries out the record, or is the one that a door claimed it for."""
     if "executionArn" in record:
-        return bool(record["executionArn"] == given.execution.arn)
+        own = record["executionArn"] == given.execution.arn
+        return bool(own or _is_refused_again(record, given))
     # An earlier attempt's execution can be reported late; its name is another.
     if given.execution.name != claim.execution_name(record):
         return False
     try:
-        raw, _ = request.split_input(given.execution.input)
+        raw, _ = request.asked(given.execution.input)
         return bool(request.sha256(raw) == record.get("requestSha256"))
     except (InvalidEnrollmentError, AttributeError):
         return False
 
 
+def _is_refused_again(record: "Item", given: m.CloseEnrollmentInput) -> bool:
+    """Whether a request that was refused before was delivered once more: one refusal, one word."""
+    origin = _origin(given)
+    return (
+        "requestSha256" not in record
+        and origin["door"] in DELIVERED_AT_LEAST_ONCE
+        and "id" in origin
+        and record.get("origin") == origin
+    )
+
+
 def _origin(given: m.CloseEnrollmentInput) -> dict[str, Any]:
+    """Of a request that was never accepted; whoever started it may have written any principal."""
     try:
-        return request.split_input(given.execution.input)[1].model_dump(
-            mode="json", exclude_none=True
-        )
+        _, origin = request.split_input(given.execution.input)
     except InvalidEnrollmentError:
-        return m.Origin().model_dump(mode="json", exclude_none=True)
+        origin = m.Origin()
+    known = origin.model_copy(update={"principal": None})
+    return known.model_dump(mode="json", exclude_none=True)
 
 
-def _detail(
-    closed: m.OutcomeDocument, record: "Item", given: m.CloseEnrollmentInput
-) -> dict[str, Any]:
-    asked = record.get("request", {})
-    return {
-        **closed.dump(),
-        "executionArn": given.execution.arn,
-        "origin": record.get("origin") or _origin(given),
-        "keyLabel": record.get("keyLabel"),
-        "reason": asked.get("reason"),
-        "cancel": record.get("cancel"),
-    }
+def _short(text: str | None) -> str | None:
+    """A field's path repeats the names that a caller made up, however long."""
+    return text and text[:MAX_SHORT_TEXT]
 
 
 def _json_or_none(text: object) -> Any:

@@ -14,6 +14,7 @@ from countersign.models import (
     Approver,
     Group,
     GroupSummary,
+    OpenGroup,
     Policy,
     PolicySummary,
     Rule,
@@ -95,6 +96,27 @@ def decided(
         for digest, decision in said.items()
     )
     return (*result, *strangers)
+
+
+def open_groups(policy: Policy, approvers: tuple[Approver, ...]) -> tuple[OpenGroup, ...]:
+    """The groups of the use rule whose quorum `approvers` have not reached; none once a token has.
+
+    Tokens are alternatives, so each is listed with what it lacks. The approval of a name that only
+    TSB can resolve is counted under no group: TSB reports keys.
+    """
+    approved = {one.spki_sha256 for one in approvers if one.decision == "approved"}
+    found: list[OpenGroup] = []
+    for token in policy.rule_use.tokens:
+        lacking = [
+            OpenGroup(token=token.name, group=group.name, quorum=group.quorum, approved=number)
+            for group in token.groups or ()
+            if (number := len({_identity(one) for one in group.approvals} & approved))
+            < group.quorum
+        ]
+        if not lacking:
+            return ()
+        found += lacking
+    return tuple(found)
 
 
 def check(policy: Policy) -> None:

@@ -61,8 +61,11 @@ class Schedule:
 
 
 def first_wait(schedule: Schedule) -> int:
-    """The wait before the first look."""
-    return next_wait(schedule, 0, "PENDING")
+    """The wait before the first look, which tells that the approvers are asked: short always.
+
+    Under a timelock too: they may approve meanwhile.
+    """
+    return _paced(schedule, 0)
 
 
 def next_wait(schedule: Schedule, age_seconds: int, status: str) -> int:

@@ -13,6 +13,7 @@ class Settings:
     bucket_name: str
     bus_name: str
     stack_name: str
+    topic_arn: str
     tsb_url: str
     tsb_proxy_url: str
     certificate_role: str
@@ -38,6 +39,7 @@ def settings() -> Settings:
         bucket_name=env.get("BUCKET_NAME", ""),
         bus_name=env.get("BUS_NAME", ""),
         stack_name=env.get("STACK_NAME", ""),
+        topic_arn=env.get("TOPIC_ARN", ""),
         tsb_url=env.get("TSB_URL", ""),
         tsb_proxy_url=env.get("TSB_PROXY_URL", ""),
         certificate_role=env.get("CERTIFICATE_ROLE", "keyOperation"),

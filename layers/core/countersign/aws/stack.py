@@ -15,6 +15,7 @@ from countersign.polling import Schedule
 from countersign.settings import settings
 
 if TYPE_CHECKING:
+    from countersign.aws.topic import Topic
     from countersign.tsb import Tls, TsbClient
 
 SECONDS_PER_MINUTE = 60
@@ -37,6 +38,14 @@ def objects() -> Objects:
 def bus() -> Bus:
     """The bus."""
     return Bus(settings().bus_name)
+
+
+@cache
+def topic() -> "Topic":
+    """The topic of the mails."""
+    from countersign.aws.topic import Topic  # noqa: PLC0415  one function sends mail
+
+    return Topic(settings().topic_arn)
 
 
 @cache

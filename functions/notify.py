@@ -1,0 +1,17 @@
+"""Target of the bus: each event as readable mail. A rule's own SNS target cannot set a subject."""
+
+from typing import Any
+
+from aws_lambda_powertools import Logger
+from aws_lambda_powertools.utilities.typing import LambdaContext
+
+from countersign import mails
+from countersign.aws import stack
+
+logger = Logger()
+
+
+@logger.inject_lambda_context
+def handler(event: dict[str, Any], context: LambdaContext) -> None:
+    logger.append_keys(enrollment_id=event["detail"]["enrollmentId"], event_id=event["id"])
+    stack.topic().publish(mails.render(event))

@@ -1,0 +1,34 @@
+"""The topic whose subscribers read about enrollments by mail."""
+
+from typing import TYPE_CHECKING
+
+from countersign.aws.clients import client, named_errors
+
+if TYPE_CHECKING:
+    from countersign.mails import Mail
+
+
+class Topic:
+    """An SNS topic."""
+
+    def __init__(self, arn: str) -> None:
+        self._arn = arn
+
+    def publish(self, mail: "Mail") -> None:
+        """Send one mail to everybody who subscribed; at least once.
+
+        Its attribute `detailType` is for the subscriptions' filter policies.
+
+        Raises:
+            AwsCallError: SNS refused or was silent; Lambda tries twice more, then the event goes to
+                the dead-letter queue.
+        """
+        with named_errors(f"publishing {mail.subject!r}"):
+            client("sns").publish(
+                TopicArn=self._arn,
+                Subject=mail.subject,
+                Message=mail.text,
+                MessageAttributes={
+                    "detailType": {"DataType": "String", "StringValue": mail.detail_type}
+                },
+            )

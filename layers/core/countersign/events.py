@@ -1,0 +1,301 @@
+"""What the bus says about an enrollment: one model for each event, made from its record.
+
+Events are at least once. Consumers read them tolerantly: a release may add a field, never take one
+away or change its meaning under the same `schemaVersion`. Every text and list is bounded, so that
+the largest event fits EventBridge's entry of 256 KB with the whole CSR in it.
+"""
+
+import re
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from pydantic import ConfigDict, Field
+
+from countersign import models as m
+from countersign import policy
+
+if TYPE_CHECKING:
+    from countersign.aws.records import Item
+
+MAX_APPROVERS = 100  # listed by name; `approvalsLeftOut` counts the others
+MAX_GROUPS = 20
+MAX_NAME = 128  # characters of an approver's, token's or group's name
+MAX_PRINCIPAL = 1_024
+WORKFLOW = "countersign"  # cancels what TSB neither decides nor lets expire
+# Control characters, line separators, and marks that turn the direction of the text around.
+NOT_PRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+
+
+class Event(m.Model):
+    """What every event says."""
+
+    # Each function emits a few kinds: the others' validators would be a third of its import time.
+    model_config = ConfigDict(defer_build=True)
+
+    DETAIL_TYPE: ClassVar[str] = ""
+
+    schema_version: Literal["1"] = m.SCHEMA_VERSION
+    enrollment_id: str = Field(description="Which enrollment; the id that its caller knows.")
+    execution_arn: str = Field(description="The Step Functions execution that this is about.")
+    origin: m.Origin = Field(description="The door that the request came through, and who asked.")
+    key_label: str | None = Field(description="The key in the HSM; null where none was asked for.")
+    reason: str | None = Field(description="Why it was asked for, in the caller's words.")
+
+
+class Accepted(Event):
+    """The request is valid and its id claimed; the key is made next."""
+
+    DETAIL_TYPE = "Enrollment Accepted"
+
+    attempt: int = Field(description="1, or more where an enrollment that failed early began anew.")
+    request_sha256: str = Field(description="Hash (RFC 8785) by which two requests are the same.")
+    accepted_at: str
+
+
+class Waiting(Event):
+    """How the approval stands."""
+
+    request_id: str = Field(description="TSB's id of the request that the approvers decide.")
+    tsb_status: Literal["PENDING", "APPROVED"] = Field(
+        description="APPROVED: the quorum is reached, and TSB waits for the timelock."
+    )
+    window_ends: str | None = Field(description="Until when approvals count; null: no limit.")
+    approvals: tuple[m.Approver, ...] = Field(description="Everybody who is asked.")
+    approvals_left_out: int = Field(description=f"Those beyond the first {MAX_APPROVERS}.")
+    outstanding: tuple[str, ...] = Field(description="Names of those who have yet to decide.")
+    open_groups: tuple[m.OpenGroup, ...] = Field(description="What the quorum still lacks.")
+
+
+class AwaitingApproval(Waiting):
+    """The approvers are asked. Sent with the first look that finds the request open."""
+
+    DETAIL_TYPE = "Enrollment Awaiting Approval"
+
+
+class ApprovalProgressed(Waiting):
+    """Somebody approved or declined, and the request is still open."""
+
+    DETAIL_TYPE = "Enrollment Approval Progressed"
+
+
+class Ended(Event):
+    """How an enrollment ended; the outcome document is in it."""
+
+    outcome: m.Outcome
+    request_id: str | None = Field(description="TSB's request; null where none was made.")
+    csr: m.StoredCsr | None = Field(description="Where the verified CSR lies, and the CSR itself.")
+    approvals: tuple[m.Approver, ...] = Field(description="Everybody who was asked.")
+    approvals_left_out: int = Field(description=f"Those beyond the first {MAX_APPROVERS}.")
+    undecided: tuple[str, ...] = Field(
+        description="Names of those who said nothing; nothing is asked of them any more."
+    )
+    error: m.Failure | None
+
+
+class Issued(Ended):
+    """Approved, verified and stored."""
+
+    DETAIL_TYPE = "Enrollment Issued"
+
+    outcome: Literal[m.Outcome.ISSUED]
+    csr: m.StoredCsr = Field(description="Where the verified CSR lies, and the CSR itself.")
+    error: None
+
+
+class Rejected(Ended):
+    """So many declined that the quorum is out of reach."""
+
+    DETAIL_TYPE = "Enrollment Rejected"
+
+    outcome: Literal[m.Outcome.REJECTED]
+    csr: None
+    declined_by: tuple[str, ...] = Field(description="Names of those who declined.")
+    open_groups: tuple[m.OpenGroup, ...] = Field(description="What the quorum lacked.")
+    error: None
+
+
+class Expired(Ended):
+    """TSB says that the window is over."""
+
+    DETAIL_TYPE = "Enrollment Expired"
+
+    outcome: Literal[m.Outcome.EXPIRED]
+    csr: None
+    window_ends: str | None = Field(description="When the window closed.")
+    open_groups: tuple[m.OpenGroup, ...] = Field(description="What the quorum lacked.")
+    error: None
+
+
+class Cancelled(Ended):
+    """Cancelled before it was issued."""
+
+    DETAIL_TYPE = "Enrollment Cancelled"
+
+    outcome: Literal[m.Outcome.CANCELLED]
+    csr: None
+    cancel: m.Cancellation | None = Field(
+        description=f"By whom; {WORKFLOW} where the workflow did, because TSB neither decided nor"
+        " let it expire; null where it was cancelled at the TSB, which names nobody."
+    )
+    error: None
+
+
+class Failed(Ended):
+    """A fault; somebody must look. `error.action` says what to do."""
+
+    DETAIL_TYPE = "Enrollment Failed"
+
+    outcome: Literal[m.Outcome.FAILED]
+    csr: None
+    error: m.Failure
+
+
+class Refused(Failed):
+    """The id belongs to another request, whose enrollment goes on untouched."""
+
+    DETAIL_TYPE = "Enrollment Refused"
+
+
+CATALOGUE: tuple[type[Event], ...] = (
+    Accepted, AwaitingApproval, ApprovalProgressed,
+    Issued, Rejected, Expired, Cancelled, Failed, Refused,
+)  # fmt: skip
+BY_DETAIL_TYPE = {event.DETAIL_TYPE: event for event in CATALOGUE}
+ENDINGS = tuple(event.DETAIL_TYPE for event in CATALOGUE if issubclass(event, Ended))
+
+
+def accepted(record: "Item") -> Accepted:
+    """Of a record that was just claimed."""
+    return Accepted(
+        **_common(record, record["executionArn"], record["origin"]),
+        attempt=record["attempt"],
+        request_sha256=record["requestSha256"],
+        accepted_at=record["acceptedAt"],
+    )
+
+
+def waiting(
+    record: "Item", approvers: tuple[m.Approver, ...], tsb_status: str, *, first: bool
+) -> Waiting:
+    """Of a look at TSB that found the request open (PENDING or APPROVED).
+
+    Args:
+        record: the enrollment's, with its request.
+        approvers: what the look found.
+        tsb_status: TSB's.
+        first: whether it is the first such look.
+    """
+    event = AwaitingApproval if first else ApprovalProgressed
+    return event(
+        **_common(record, record["executionArn"], record["origin"]),
+        request_id=record["requestId"],
+        tsb_status=tsb_status,
+        window_ends=record["times"].get("windowEnds"),
+        **_approvals(approvers),
+        outstanding=_names(approvers, "outstanding"),
+        open_groups=_open_groups(record, approvers),
+    )
+
+
+def ended(
+    closed: m.OutcomeDocument, record: "Item", execution_arn: str, origin: dict[str, Any]
+) -> Ended:
+    """Of a record with an outcome.
+
+    Args:
+        closed: the outcome document.
+        record: the enrollment's, without a request where that was refused; empty where the id
+            belongs to another request.
+        execution_arn: of the execution that ended.
+        origin: of its input.
+    """
+    event = _BY_OUTCOME[m.Outcome(closed.outcome or "")] if record else Refused
+    # The record's: a failure's document is cut to what fits a Cause.
+    approvers = tuple(m.Approver.read(one) for one in record.get("approvers", ()))
+    return event(
+        **{**_common(record, execution_arn, origin), "enrollment_id": closed.enrollment_id},
+        outcome=closed.outcome,
+        request_id=record.get("requestId"),
+        csr=closed.csr,
+        **_approvals(approvers),
+        undecided=_names(approvers, "outstanding", "none"),
+        error=closed.error,
+        **_more(event, approvers, record),
+    )
+
+
+def _more(event: type[Ended], approvers: tuple[m.Approver, ...], record: "Item") -> dict[str, Any]:
+    """What only this kind of end has to say."""
+    if event is Rejected:
+        return {
+            "declined_by": _names(approvers, "declined"),
+            "open_groups": _open_groups(record, approvers),
+        }
+    if event is Expired:
+        return {
+            "window_ends": record["times"].get("windowEnds"),
+            "open_groups": _open_groups(record, approvers),
+        }
+    if event is Cancelled:
+        # Somebody's cancellation on record, or else the workflow's own of what never ends.
+        if "cancel" in record:
+            by = _cut(record["cancel"]["by"], MAX_PRINCIPAL)
+            return {"cancel": {**record["cancel"], "by": by}}
+        overdue = record.get("overdue")
+        own = {"by": WORKFLOW, "at": overdue, "told": overdue}
+        return {"cancel": own if overdue else None}
+    return {}
+
+
+_BY_OUTCOME: dict[m.Outcome, type[Ended]] = {
+    m.Outcome.ISSUED: Issued,
+    m.Outcome.REJECTED: Rejected,
+    m.Outcome.EXPIRED: Expired,
+    m.Outcome.CANCELLED: Cancelled,
+    m.Outcome.FAILED: Failed,
+}
+
+
+def _common(record: "Item", execution_arn: str, origin: dict[str, Any]) -> dict[str, Any]:
+    asked = record.get("request", {})
+    return {
+        "enrollment_id": record.get("id"),
+        "execution_arn": execution_arn,
+        "origin": m.Origin.read(origin),
+        "key_label": asked.get("key", {}).get("label"),
+        "reason": asked.get("reason"),
+    }
+
+
+def _approvals(approvers: tuple[m.Approver, ...]) -> dict[str, Any]:
+    shown = approvers[:MAX_APPROVERS]
+    return {
+        "approvals": tuple(
+            one.model_copy(update={"name": _cut(one.name, MAX_NAME)}) for one in shown
+        ),
+        "approvals_left_out": len(approvers) - len(shown),
+    }
+
+
+def _names(approvers: tuple[m.Approver, ...], *decisions: str) -> tuple[str, ...]:
+    found = [_cut(one.name, MAX_NAME) for one in approvers if one.decision in decisions]
+    return tuple(found[:MAX_APPROVERS])
+
+
+def _open_groups(record: "Item", approvers: tuple[m.Approver, ...]) -> tuple[m.OpenGroup, ...]:
+    rules = m.Policy.read(record["request"]["key"]["policy"])
+    return tuple(
+        one.model_copy(
+            update={"token": _cut(one.token, MAX_NAME), "group": _cut(one.group, MAX_NAME)}
+        )
+        for one in policy.open_groups(rules, approvers)[:MAX_GROUPS]
+    )
+
+
+def one_line(text: str) -> str:
+    """Without what could make one line look like two."""
+    return NOT_PRINTABLE.sub(" ", text)
+
+
+def _cut(text: str, characters: int) -> str:
+    line = one_line(text)
+    return line if len(line) <= characters else line[: characters - 1] + "…"

@@ -1,0 +1,168 @@
+"""What a person reads about an event: a mail, rendered from the event and nothing else.
+
+Whatever a caller may have made up (names, labels, reasons) is put on one line: it cannot look like
+a line of ours.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from countersign import events
+from countersign import models as m
+
+SUBJECT_CHARACTERS = 99  # SNS: printable ASCII, fewer than 100
+INDENT = "  "
+HEADLINES: dict[type[events.Event], str] = {
+    events.Accepted: "A certificate signing request was asked for, and is being prepared.",
+    events.AwaitingApproval: "Approvers are asked to agree to a certificate signing request.",
+    events.ApprovalProgressed: "Somebody has decided; the quorum is not reached yet.",
+    events.Issued: "The certificate signing request was approved, verified and stored.",
+    events.Rejected: "The certificate signing request was rejected: the quorum is out of reach.",
+    events.Expired: "The certificate signing request expired: the quorum did not agree in time.",
+    events.Cancelled: "The certificate signing request was cancelled.",
+    events.Failed: "The certificate signing request failed. Somebody must look.",
+    events.Refused: "A request was refused: its id belongs to another request, which goes on.",
+}
+
+
+@dataclass(frozen=True)
+class Mail:
+    """Subject (one line of ASCII) and plain text, about an event of this detail type."""
+
+    subject: str
+    text: str
+    detail_type: str
+
+
+def render(envelope: Mapping[str, Any]) -> Mail:
+    """The mail about an event of the bus.
+
+    Args:
+        envelope: the event as EventBridge delivers it.
+
+    Raises:
+        KeyError: the detail type is none of the catalogue.
+        InvalidEnrollmentError: the detail is not what its type says.
+    """
+    event = events.BY_DETAIL_TYPE[envelope["detail-type"]].read(envelope["detail"])
+    blocks = [[_headline(event)], list(_facts(event)), *_story(event)]
+    text = "\n\n".join("\n".join(block) for block in blocks if block)
+    return Mail(subject=_subject(event), text=text + "\n", detail_type=event.DETAIL_TYPE)
+
+
+def _subject(event: events.Event) -> str:
+    about = event.DETAIL_TYPE.removeprefix("Enrollment ")
+    line = f"[Countersign] {about}: {event.key_label or event.enrollment_id}"
+    ascii_only = events.one_line(line).encode("ascii", "replace").decode()
+    if len(ascii_only) <= SUBJECT_CHARACTERS:
+        return ascii_only
+    return ascii_only[: SUBJECT_CHARACTERS - 3] + "..."
+
+
+def _headline(event: events.Event) -> str:
+    if isinstance(event, events.AwaitingApproval) and event.window_ends:
+        return (
+            f"Approvers are asked to agree to a certificate signing request by {event.window_ends}."
+        )
+    if isinstance(event, events.ApprovalProgressed) and event.tsb_status == "APPROVED":
+        return "The quorum has agreed. The HSM signs as soon as the timelock has passed."
+    return HEADLINES[type(event)]
+
+
+def _facts(event: events.Event) -> Iterator[str]:
+    asked_by = event.origin.principal or event.origin.id
+    facts = {
+        "key label": event.key_label,
+        "reason": event.reason,
+        "enrollment id": event.enrollment_id,
+        "TSB request": getattr(event, "request_id", None),
+        "asked through": event.origin.door + (f" by {asked_by}" if asked_by else ""),
+    }
+    for name, value in facts.items():
+        if value:
+            yield f"{name + ':':<15}{events.one_line(value)}"
+
+
+def _story(event: events.Event) -> Iterator[list[str]]:
+    if isinstance(event, events.Waiting):
+        yield _decisions(event.approvals, event.approvals_left_out)
+        yield _listed("Still to decide", event.outstanding)
+        yield _open_groups("Still needed", event.open_groups)
+        if event.outstanding:
+            yield [
+                "If your name stands under 'Still to decide': open your approver app, and approve",
+                "only a task that shows this key label, this reason and this enrollment id.",
+                "Decline everything else. This mail itself decides nothing.",
+            ]
+    if isinstance(event, events.Ended):
+        yield from _end(event)
+
+
+def _end(event: events.Ended) -> Iterator[list[str]]:
+    yield _decisions(event.approvals, event.approvals_left_out)
+    match event:
+        case events.Issued():
+            place = f"s3://{event.csr.bucket}/{event.csr.key}"
+            version = f" (version {event.csr.version_id})" if event.csr.version_id else ""
+            yield [f"It lies at {place}{version},", f"SHA-256 of the DER {event.csr.sha256}:"]
+            yield [event.csr.pem.strip()]
+        case events.Rejected():
+            yield _open_groups("What was missing", event.open_groups)
+        case events.Expired():
+            yield [f"The window closed at {event.window_ends}."] if event.window_ends else []
+            yield _open_groups("What was missing", event.open_groups)
+        case events.Cancelled():
+            yield [f"Cancelled by {_who(event.cancel)}."]
+        case events.Failed():
+            yield list(_failure(event.error))
+    if event.undecided:
+        yield _listed("Settled, nothing more to approve; stand down", event.undecided)
+
+
+def _who(cancel: m.Cancellation | None) -> str:
+    if cancel is None:
+        return "somebody at the TSB, which does not say who"
+    if cancel.by == events.WORKFLOW:
+        return f"the workflow at {cancel.at}: the TSB neither decided nor let it expire"
+    return f"{events.one_line(cancel.by)} at {cancel.at}"
+
+
+def _failure(error: m.Failure) -> Iterator[str]:
+    facts = {
+        "error": error.name,
+        "in state": error.state,
+        "field": error.field,
+        "TSB's code": error.error_code,
+        "reason given": error.reason,
+        "HTTP status": error.http_status,
+        "what happened": error.message,
+        "what to do": error.action,
+    }
+    for name, value in facts.items():
+        if value is not None:
+            yield f"{name + ':':<15}{events.one_line(str(value))}"
+
+
+def _listed(title: str, names: tuple[str, ...]) -> list[str]:
+    return [f"{title}:", *(f"{INDENT}{events.one_line(name)}" for name in names)] if names else []
+
+
+def _decisions(approvals: tuple[m.Approver, ...], left_out: int) -> list[str]:
+    decided = tuple(
+        f"{one.name}: {one.decision}"
+        for one in approvals
+        if one.decision in ("approved", "declined")
+    )
+    more = (f"(of {left_out} more the record tells)",) if left_out else ()
+    return _listed("Decided", decided + more)
+
+
+def _open_groups(title: str, groups: tuple[m.OpenGroup, ...]) -> list[str]:
+    lines = tuple(
+        f"{one.quorum - one.approved} more of group {one.group!r}"
+        f" (quorum {one.quorum}, token {one.token!r})"
+        for one in groups
+    )
+    tokens = {one.token for one in groups}
+    return _listed(f"{title} (one token suffices)" if len(tokens) > 1 else title, lines)
