@@ -18,7 +18,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from local.stack import ROOT, Stack
+from local.stack import ROOT, Stack, stop_once
 from local.terminal import steps
 from tests.campaign import faults, load, outages, waits
 
@@ -29,7 +29,7 @@ REPORTS = ROOT / "docs/campaign"
 AT_ONCE = 12
 WAIT_SCALE = 0.01
 INSTANTLY = 1e-6
-RANDOM = 300
+RANDOM, PORTION = 300, 30
 WAITS_SECONDS = 520
 PENDING, BURST = 1_000, 100
 LOAD_SECONDS = 400
@@ -44,8 +44,10 @@ def main() -> int:
     parser.add_argument("part", choices=PARTS)
     parser.add_argument("--seed", type=int, help="one random schedule alone")
     parser.add_argument("--random", type=int, default=RANDOM, help="how many are drawn")
+    parser.add_argument("--minutes", type=float, default=30, help="after which none is begun")
     parser.add_argument("--pending", type=int, default=PENDING, help="enrollments under load")
     arguments = parser.parse_args()
+    stop_once()
     part, parameters, scale = PARTS[arguments.part]
     stack = Stack(ROOT / f".stack/campaign-{arguments.part}", **parameters)
     try:
@@ -67,7 +69,13 @@ def _faults(stack: Stack, arguments: argparse.Namespace) -> int:
     systematic = _carry_out(stack, schedules)
     run, answer = faults.started_twice(faults.new_case(stack, "twice"))
     systematic.append({**faults.row(run), **answer})
-    drawn = _carry_out(stack, {str(seed): faults.drawn(seed) for seed in range(arguments.random)})
+    drawn: list[Row] = []
+    # In portions, so that what was carried out is reported where time runs out.
+    for first in range(0, arguments.random, PORTION):
+        if time.monotonic() - begun > arguments.minutes * 60:
+            break
+        seeds = range(first, min(first + PORTION, arguments.random))
+        drawn += _carry_out(stack, {str(seed): faults.drawn(seed) for seed in seeds})
     took = time.monotonic() - begun
     _write("faults.md", _faults_report(systematic, drawn, took))
     broken = [row for row in (*systematic, *drawn) if row["violations"]]
