@@ -109,14 +109,14 @@ def _faults_report(systematic: list[Row], drawn: list[Row], took: float) -> str:
         f" {len(drawn) - 1}) on the embedded stack, {took:.0f} s; {_where()}.",
         f"Schedules in which something did not hold: **{broken}**.",
         "",
-        "What must hold: at most one live key and one live approval request, exactly one kind of"
+        "What must hold: at most one live key, at most one open approval request (none once issued), exactly one kind of"
         " outcome event, the same outcome on record, no ISSUED without the verified CSR of the live"
         " key in S3, no key that no record names. Replay a seed with"
         " `python -m tests.campaign faults --seed N`.",
         "",
         "## One fault at a time",
         "",
-        "| Boundary: fault | Outcome | Error | Keys made (live) | Requests made (live) | Outcome"
+        "| Boundary: fault | Outcome | Error | Keys made (live) | Requests made (still open) | Outcome"
         " events | Holds |",
         "|---|---|---|---|---|---|---|",
         *(_line(row) for row in systematic),
@@ -149,7 +149,7 @@ def _line(row: Row) -> str:
         row.get("outcome"),
         row.get("error") or "",
         f"{row.get('keysMade')} ({row.get('keysAlive')})",
-        f"{row.get('requestsMade')} ({row.get('requestsAlive')})",
+        f"{row.get('requestsMade')} ({row.get('requestsOpen')})",
         row.get("events"),
         holds,
     ]
