@@ -109,15 +109,15 @@ def _faults_report(systematic: list[Row], drawn: list[Row], took: float) -> str:
         f" {len(drawn) - 1}) on the embedded stack, {took:.0f} s; {_where()}.",
         f"Schedules in which something did not hold: **{broken}**.",
         "",
-        "What must hold: at most one live key, at most one open approval request (none once issued), exactly one kind of"
-        " outcome event, the same outcome on record, no ISSUED without the verified CSR of the live"
-        " key in S3, no key that no record names. Replay a seed with"
-        " `python -m tests.campaign faults --seed N`.",
+        "What must hold: at most one live key, at most one open approval request (none once"
+        " issued), exactly one kind of outcome event, the same outcome on record, no"
+        " ISSUED without the verified CSR of the live key in S3, no key that no record names."
+        " Replay a seed with `python -m tests.campaign faults --seed N`.",
         "",
         "## One fault at a time",
         "",
-        "| Boundary: fault | Outcome | Error | Keys made (live) | Requests made (still open) | Outcome"
-        " events | Holds |",
+        "| Boundary: fault | Outcome | Error | Keys made (live) | Requests made (still open) |"
+        " Outcome events | Holds |",
         "|---|---|---|---|---|---|---|",
         *(_line(row) for row in systematic),
         "",
