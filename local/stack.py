@@ -41,8 +41,14 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 STOPS = (signal.SIGINT, signal.SIGTERM)
 ARM = ("aarch64", "arm64")
 ARCHITECTURE = f"Architecture={'arm64' if platform.machine() in ARM else 'x86_64'}"
-# What a simulated HSM and impatient people allow: many keys, and the least silence there is.
-PARAMETERS = {"KeysPerMinute": "1200", "SilenceLimitMinutes": "10"}
+# What a simulated HSM and impatient people allow: many keys, calls as fast as tests make them, and
+# the least silence there is.
+PARAMETERS = {
+    "KeysPerMinute": "1200",
+    "ApiRateLimit": "1000",
+    "ApiBurstLimit": "1000",
+    "SilenceLimitMinutes": "10",
+}
 
 type Step = Callable[[str], AbstractContextManager[None]]
 
@@ -117,7 +123,7 @@ class Stack:
     def save(self) -> None:
         """Write down what runs, so that another process can find and stop it."""
         state = {
-            "pids": self.pids(),
+            "pids": self.pids,
             "endpoint": self.endpoint,
             "tsbUrl": self.tsb_url,
             "controlUrl": self.control_url,
@@ -182,6 +188,11 @@ class Stack:
         # In one step, so that no worker reads half of it.
         order.rename(self.folder / "tmp/faults" / f"{state}--{enrollment_id}--{number:06}")
 
+    @property
+    def pids(self) -> list[int]:
+        """The simulator and the emulator; the functions' workers are the emulator's children."""
+        return [process.pid for process in self._processes]
+
     def events(self, enrollment_id: str | None = None) -> list[dict[str, Any]]:
         """What the bus has delivered (about an enrollment) so far, oldest first."""
         return [
@@ -189,10 +200,6 @@ class Stack:
             for event in self._events
             if enrollment_id in (None, event["detail"]["enrollmentId"])
         ]
-
-    def pids(self) -> list[int]:
-        """The processes that were started."""
-        return [process.pid for process in self._processes]
 
     # Parts -----------------------------------------------------------------------------------
 
@@ -264,6 +271,9 @@ class Stack:
             # The layers' wheels are the architecture's.
             command = sam("build", "--config-env", "local", "--parameter-overrides", ARCHITECTURE)
             self._run("sam-build", command, "sam build", folder)
+            compile_ = [sys.executable, "-m", "local.bytecode"]
+            if folder == ROOT:
+                self._run("sam-build", compile_, "compiling what was built")
 
     def _deploy(self, step: Step, folder: Path = ROOT) -> None:
         with step("sam deploy"):

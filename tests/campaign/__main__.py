@@ -232,7 +232,7 @@ def _waits(stack: Stack, _: argparse.Namespace) -> int:
 
 def _load(stack: Stack, arguments: argparse.Namespace) -> int:
     watched = load.Watched()
-    watcher = threading.Thread(target=watched.watch, args=(stack.pids(),), daemon=True)
+    watcher = threading.Thread(target=watched.watch, args=(stack.pids,), daemon=True)
     watcher.start()
     number, begun = arguments.pending, time.monotonic()
     per_second = load.KEYS_PER_MINUTE / 60

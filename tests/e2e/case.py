@@ -71,6 +71,7 @@ class Run:
     objects: dict[str, bytes]
     label: str
     arn: str
+    teller: str  # the execution that speaks of the end: where this one is a parent, its child
     more: dict[str, Any] = field(default_factory=dict)
 
     def count(self, method: str, path: str) -> int:
@@ -93,7 +94,7 @@ class Run:
     @property
     def ending(self) -> Json:
         """The event of this execution's end."""
-        (event,) = [one for one in self.events if is_ending(one, self.arn)]
+        (event,) = [one for one in self.events if is_ending(one, self.teller)]
         return event
 
 
@@ -216,13 +217,15 @@ class Case:
             if time.monotonic() > deadline:
                 raise AssertionError(f"{arn} still runs:\n{self._story(arn)}")
             time.sleep(LOOK_SECONDS)
+        machine = self.stack.outputs["EnrollmentStateMachineArn"].rpartition(":")[2]
+        teller = arn if f":{machine}:" in arn else self.execution()
         if event:
             self.until(
-                lambda: [one for one in self.stack.events(self.id) if is_ending(one, arn)],
-                f"event of the end of {arn}",
+                lambda: [one for one in self.stack.events(self.id) if is_ending(one, teller)],
+                f"event of the end of {teller}",
                 EVENT_SECONDS,
             )
-        return self._run(arn, now)
+        return self._run(arn, teller, now)
 
     def await_event(self, detail_type: str) -> Json:
         """The first event of this type, as soon as it is delivered."""
@@ -271,7 +274,7 @@ class Case:
             for event in self.history(arn)[-60:]
         )
 
-    def _run(self, arn: str, now: Json) -> Run:
+    def _run(self, arn: str, teller: str, now: Json) -> Run:
         history = self.history(arn)
         # MiniStack gives a failed execution an output, AWS does not.
         text = now["output"] if now["status"] == "SUCCEEDED" else now.get("cause", "")
@@ -294,6 +297,7 @@ class Case:
             objects=self._objects(),
             label=self.label,
             arn=arn,
+            teller=teller,
         )
 
     def _objects(self) -> dict[str, bytes]:

@@ -10,10 +10,11 @@ import boto3
 import pytest
 from moto import mock_aws
 
-from countersign import api, cancel, claim, outcome
+from countersign import api, cancel, claim, enrollment, outcome
 from countersign import models as m
 from countersign.aws.records import Records
 from countersign.errors import AwsCallError, EnrollmentConflictError, TsbUnavailableError
+from local import api_page
 from tests.unit.test_template import RESOURCES
 
 ROOT = Path(__file__).parents[2]
@@ -231,6 +232,51 @@ def test_an_attempt_that_ends_late_does_not_close_the_next_one(
     assert (records.get("web-2026-11") or {})["status"] == "PENDING"
 
 
+# Listing ------------------------------------------------------------------------------------
+
+LIST: Json = {"status": None, "since": None, "until": None, "limit": 1, "token": None, "base": ""}
+
+
+def test_a_page_goes_on_where_the_one_before_ended(submit: Submit, records: Records) -> None:
+    for _ in range(3):
+        submit(nameless())
+
+    seen, token = [], None
+    for _ in range(3):
+        page = api.enrollments(**{**LIST, "token": token}, records=records)
+        seen += [one.enrollment_id for one in page.enrollments]
+        token = page.next
+
+    assert len(set(seen)) == 3
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"token": ""},
+        {"token": "\x80"},
+        {"token": "bGFiZWwjeCB5"},
+        {"token": base64.urlsafe_b64encode(b"2026-11-24T09:00:00Z label#x").decode()},
+        {
+            "token": base64.urlsafe_b64encode(b"2026-11-24T09:00:00Z web").decode(),
+            "until": "2026-11-23T00:00:00Z",
+        },
+        {"since": ""},
+        {"since": "1764000000"},
+        {"since": "2026-11-24T09:00:00"},
+        {"since": "0001-01-01T00:00:00+01:00"},
+        {"until": "2026-02-30T00:00:00Z"},
+    ],
+    ids=str,
+)
+def test_a_place_or_a_moment_that_means_nothing_is_refused(records: Records, wrong: Json) -> None:
+    with pytest.raises(api.ProblemError) as refused:
+        api.enrollments(**{**LIST, **wrong}, records=records)
+
+    assert refused.value.status == 422
+    assert refused.value.findings[0][0] in ("query.next", "query.from", "query.to")
+
+
 # Cancelling ---------------------------------------------------------------------------------
 
 
@@ -296,6 +342,42 @@ def test_the_tsb_is_told_until_it_is_on_record_that_it_knows(
 
     assert told == [True, True]
     assert tsb.cancelled == ["r"]
+
+
+@pytest.mark.parametrize("silent", [False, True])
+def test_a_look_at_what_was_cancelled_ends_it_whether_or_not_the_tsb_can_be_told(
+    submit: Submit, records: Records, silent: bool
+) -> None:
+    submit()
+    records.update("web-2026-11", {"requestId": "r", "executionArn": ARN})
+    cancel.cancel("web-2026-11", by="ada", records=records, tell=lambda _: None)
+    tsb = Tsb()
+    tsb.silent = silent
+    schedule = m.Schedule(
+        window_seconds=600,
+        timelock_seconds=0,
+        deadline_seconds=600,
+        silence_seconds=600,
+        growth=0.2,
+        floor_seconds=10,
+        cap_seconds=900,
+        slowest_seconds=900,
+        last_age_seconds=1200,
+    )
+    look = m.PollRequestInput(
+        execution_arn=ARN,
+        enrollment_id="web-2026-11",
+        request_id="r",
+        age_seconds=10,
+        seen="nothing",
+        schedule=schedule,
+    )
+
+    # This TSB knows no other call: its status is not even asked for.
+    polled = enrollment.poll_request(look, records=records, objects=None, tsb=tsb, bus=None)  # type: ignore[arg-type]
+
+    assert polled.status == "CANCELLED"
+    assert tsb.cancelled == ([] if silent else ["r"])
 
 
 def test_nothing_is_cancelled_at_the_tsb_that_was_not_cancelled_on_record(
@@ -401,3 +483,13 @@ def test_every_sample_is_one_of_a_route() -> None:
         (one["resource"], one["httpMethod"].lower())
         for one in (json.loads(file.read_text()) for file in SAMPLES.glob("*.json"))
     } == {(path, method) for path, methods in drawn.items() for method in methods}
+
+
+def test_the_api_s_page_is_whole_and_fetches_nothing_from_elsewhere() -> None:
+    html = api_page.page().decode()
+
+    assert "<title>Countersign API</title>" in html
+    assert "submitEnrollment" in html
+    assert "SwaggerUIBundle(" in html
+    assert "<script src" not in html
+    assert "<link rel" not in html

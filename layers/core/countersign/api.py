@@ -5,7 +5,6 @@ there is none, as RFC 9457 problem details.
 """
 
 import base64
-import binascii
 import hashlib
 import json
 import re
@@ -272,7 +271,7 @@ def _place(token: str, first: str, last: str) -> "Item":
     try:
         text = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
         accepted_at, _, enrollment_id = text.decode().partition(" ")
-    except (binascii.Error, UnicodeDecodeError):
+    except ValueError:
         accepted_at, enrollment_id = "", ""
     # DynamoDB refuses a place outside of what is asked for.
     if not (request.ENROLLMENT_ID.fullmatch(enrollment_id) and first <= accepted_at <= last):

@@ -120,6 +120,7 @@ class Answer(BaseModel):
 
     model_config = ConfigDict(
         frozen=True,
+        defer_build=True,
         extra="ignore",
         hide_input_in_errors=True,
         alias_generator=to_camel,

@@ -1,0 +1,297 @@
+"""The CPU time of our handlers for one enrollment, beside a bare script that makes the same calls.
+
+Both run in this process; TSB simulator and AWS emulator run in others, so only their callers' work
+is counted. Pairs alternate and the median of their ratios is told: the machine is noisy.
+"""
+
+import importlib
+import json
+import os
+import statistics
+import time
+from collections import Counter
+from collections.abc import Iterator
+from math import ceil
+from types import SimpleNamespace
+from typing import Any
+
+import boto3
+
+from benchmarks import enrollments
+from benchmarks.bare import AwsCall, Bare, Call, Recorder, renamed
+from local.stack import REGION, Stack
+
+PAIRS = 25
+BUDGET = 1.5
+# The functions that an enrollment without faults passes, in their order.
+STATES = ("accept_enrollment", "create_key", "request_csr", "poll_request", "store_csr",
+          "close_enrollment")  # fmt: skip
+ASKED_AGAIN = "GET /v1/request/{id}"
+DECISION_AFTER = "poll_request 1"
+SIGN_REQUEST_ID = "signRequestId"
+WRITE_UNIT, READ_UNIT = 1_024, 4_096  # bytes
+
+type Json = dict[str, Any]
+
+
+class RepeatedCallError(Exception):
+    """TSB was asked twice for what it is to be asked once."""
+
+
+class DifferentAnswersError(Exception):
+    """AWS refused the bare script what it granted our handlers: the pairs are no pairs."""
+
+
+class NotIssuedError(Exception):
+    """The enrollment that was to be measured did not end as issued."""
+
+
+def run(stack: Stack, recorder: Recorder) -> Json:
+    """Measure.
+
+    Raises:
+        RepeatedCallError: TSB counted a call twice that is no look at a request.
+        DifferentAnswersError: the comparison would not be fair.
+    """
+    environment = _environment(stack)
+    os.environ.update(environment)
+    handlers = {name: importlib.import_module(f"functions.{name}") for name in STATES}
+    label = enrollments.name()
+    _timed(stack, _enroll(handlers, label), label)  # reads the secrets, which warm functions keep
+    label = enrollments.name()
+    script = _script(stack, recorder, handlers, label)
+    counted = Counter(f"{one['method']} {one['path']}" for one in enrollments.calls(stack, label))
+    if repeated := {call for call, times in counted.items() if times > 1} - {ASKED_AGAIN}:
+        raise RepeatedCallError(f"more than once: {sorted(repeated)}")
+    bare = Bare(stack.tsb_url, str(stack.ca_certificate))
+    bare.prepare([call for calls in script.values() for call in calls])
+    refused = recorder.refused
+    _replayed(stack, bare, script, label, enrollments.name())
+    if bare.refused != refused:
+        raise DifferentAnswersError(f"{bare.refused} refusals, our handlers had {refused}")
+    pairs: list[tuple[dict[str, float], dict[str, float]]] = []
+    for _ in range(PAIRS + 1):
+        one, other = enrollments.name(), enrollments.name()
+        pairs.append(
+            (
+                _timed(stack, _enroll(handlers, one), one),
+                _replayed(stack, bare, script, label, other),
+            )
+        )
+    del pairs[0]  # warms both up
+    made = [call for calls in script.values() for call in calls]
+    return {
+        "pairs": PAIRS,
+        "ratio": statistics.median(sum(a.values()) / sum(b.values()) for a, b in pairs),
+        "oursMilliseconds": statistics.median(sum(a.values()) for a, _ in pairs) * 1_000,
+        "bareMilliseconds": statistics.median(sum(b.values()) for _, b in pairs) * 1_000,
+        "byState": {
+            name: {
+                "oursMilliseconds": statistics.median(a[name] for a, _ in pairs) * 1_000,
+                "bareMilliseconds": statistics.median(b[name] for _, b in pairs) * 1_000,
+                "awsCalls": dict(
+                    Counter(str(call) for call in script[name] if isinstance(call, AwsCall))
+                ),
+            }
+            for name in pairs[0][0]
+        },
+        "awsCalls": dict(Counter(str(call) for call in made if isinstance(call, AwsCall))),
+        "tsbCalls": dict(counted),
+        "writes": _writes(stack, recorder, handlers, environment["TABLE_NAME"]),
+    }
+
+
+def _environment(stack: Stack) -> dict[str, str]:
+    """What the deployed functions are told, all of them together, and where AWS is."""
+    functions = stack.client("lambda")
+    told: dict[str, str] = {}
+    for function in functions.list_functions()["Functions"]:
+        variables = function.get("Environment", {}).get("Variables", {})
+        told.update({name: value for name, value in variables.items() if value})
+    return {
+        **told,
+        "AWS_ENDPOINT_URL": stack.endpoint,
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_DEFAULT_REGION": REGION,
+        "AWS_CONFIG_FILE": os.devnull,
+        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+        "POWERTOOLS_TRACE_DISABLED": "true",
+    }
+
+
+def _enroll(handlers: dict[str, Any], label: str) -> Iterator[str]:
+    """One enrollment through our handlers, as the state machine calls them."""
+    arn = f"arn:aws:states:{REGION}:000000000000:execution:bench:{label}"
+    context = SimpleNamespace(
+        function_name="bench",
+        memory_limit_in_mb=512,
+        invoked_function_arn=arn,
+        aws_request_id=label,
+    )
+
+    def call(name: str, event: Json) -> Json:
+        # What travels between states is JSON text.
+        return dict(json.loads(json.dumps(handlers[name].handler(event, context))))
+
+    given = {"request": {**enrollments.request(label), "enrollmentId": label}}
+    execution = {"arn": arn, "name": label, "input": given, "startTime": "2026-01-01T00:00:00Z"}
+    accepted = call("accept_enrollment", {"execution": execution})
+    yield "accept_enrollment"
+    state: Json = {
+        "executionArn": arn,
+        "enrollmentId": accepted["enrollmentId"],
+        "request": accepted["request"],
+    }
+    key = call("create_key", state)
+    yield "create_key"
+    requested = call("request_csr", {**state, "key": key})
+    yield "request_csr"
+    polled: Json = {"seen": "nothing"}
+    for number in (1, 2):
+        polled = call(
+            "poll_request",
+            {
+                "executionArn": arn,
+                "enrollmentId": accepted["enrollmentId"],
+                "requestId": requested["requestId"],
+                "ageSeconds": 10 * number,
+                "seen": polled["seen"],
+                "schedule": requested["schedule"],
+            },
+        )
+        yield f"poll_request {number}"
+    stored = call(
+        "store_csr",
+        {**state, "key": key, "requestId": requested["requestId"], "pem": polled["pem"]},
+    )
+    yield "store_csr"
+    closed = call(
+        "close_enrollment",
+        {"execution": execution, "status": stored["status"], "csr": stored["csr"]},
+    )
+    if closed["outcome"] != "ISSUED":
+        raise NotIssuedError(f"the enrollment ended as {closed}")
+    yield "close_enrollment"
+
+
+def _timed(stack: Stack, steps: Iterator[str], label: str) -> dict[str, float]:
+    """CPU seconds of this process by step, the approver's left out."""
+    taken: dict[str, float] = {}
+    before = time.process_time()
+    for name in steps:
+        taken[name] = time.process_time() - before
+        _decide(stack, label, name)
+        before = time.process_time()
+    return taken
+
+
+def _decide(stack: Stack, label: str, step: str) -> None:
+    if step == DECISION_AFTER:
+        stack.control("POST", "/decide", {"label": label, "decision": "approve"})
+
+
+def _script(
+    stack: Stack, recorder: Recorder, handlers: dict[str, Any], label: str
+) -> dict[str, list[Call]]:
+    """The calls of an enrollment, by step."""
+    script: dict[str, list[Call]] = {}
+    with recorder.record() as made:
+        for name in _enroll(handlers, label):
+            script[name] = list(made)
+            made.clear()
+            _decide(stack, label, name)
+    return script
+
+
+def _replayed(
+    stack: Stack, bare: Bare, script: dict[str, list[Call]], label: str, new: str
+) -> dict[str, float]:
+    """CPU seconds of the bare script by step, for another enrollment."""
+    names = {label: new}
+    taken: dict[str, float] = {}
+    for name, calls in script.items():
+        put_in = [renamed(call, names) for call in calls]
+        before = time.process_time()
+        answers = bare.make(put_in)
+        taken[name] = time.process_time() - before
+        for answer in answers:
+            if SIGN_REQUEST_ID in answer:
+                (old,) = {
+                    one["requestId"] for one in enrollments.calls(stack, label) if one["requestId"]
+                }
+                names[old] = answer[SIGN_REQUEST_ID]
+        _decide(stack, new, name)
+    return taken
+
+
+def _writes(stack: Stack, recorder: Recorder, handlers: dict[str, Any], table: str) -> list[Json]:
+    """Each call of the table: the units that it writes to table and indexes, or reads."""
+    dynamodb = boto3.Session().client("dynamodb")  # not the session that is listened to
+    indexes = dynamodb.describe_table(TableName=table)["Table"]["GlobalSecondaryIndexes"]
+    found: list[Json] = []
+    before: dict[str, Json] = {}
+
+    def measure(call: AwsCall) -> None:
+        if call.service != "dynamodb":
+            return
+        item_id = (call.params.get("Key") or call.params["Item"])["id"]
+        now = dynamodb.get_item(TableName=table, Key={"id": item_id}).get("Item", {})
+        was = before.get(item_id["S"], {})
+        reads = call.operation == "GetItem"
+        found.append(
+            {
+                "operation": call.operation,
+                "bytes": size(now),
+                "readUnits": ceil(size(now) / READ_UNIT) if reads else 0,
+                "writeUnits": 0 if reads else ceil(size(now) / WRITE_UNIT),
+                "indexUnits": 0 if reads else sum(index_units(one, was, now) for one in indexes),
+            }
+        )
+        before[item_id["S"]] = now
+
+    label = enrollments.name()
+    with recorder.record(measure):
+        for name in _enroll(handlers, label):
+            _decide(stack, label, name)
+    return found
+
+
+def index_units(index: Any, was: Json, now: Json) -> int:
+    """What a write costs an index: nothing where no attribute of it changed, and the old entry too
+    where its key did.
+    """
+    keys = [one["AttributeName"] for one in index["KeySchema"]]
+    projection = index["Projection"]
+
+    def entry(item: Json) -> Json:
+        if not item.keys() >= set(keys):
+            return {}
+        if projection["ProjectionType"] == "ALL":
+            return item
+        names = {"id", *keys, *projection.get("NonKeyAttributes", ())}
+        return {name: value for name, value in item.items() if name in names}
+
+    old, new = entry(was), entry(now)
+    if old == new:
+        return 0
+    moved = old and any(old.get(key) != new.get(key) for key in keys)
+    return ceil(size(new) / WRITE_UNIT) + (ceil(size(old) / WRITE_UNIT) if moved else 0)
+
+
+def size(item: Json) -> int:
+    """Bytes of a DynamoDB item, as the developer guide counts them."""
+    return sum(len(name.encode()) + _value(value) for name, value in item.items())
+
+
+def _value(value: Json) -> int:
+    ((kind, content),) = value.items()
+    if kind == "S":
+        return len(content.encode())
+    if kind == "N":
+        return len(content.strip("-0.")) // 2 + 2
+    if kind == "M":
+        return 3 + len(content) + size(content)
+    if kind == "L":
+        return 3 + len(content) + sum(_value(one) for one in content)
+    return 1  # true, false, null

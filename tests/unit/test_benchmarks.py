@@ -1,0 +1,175 @@
+"""What the benchmark claims by computation, and the tables that must stay complete."""
+
+import json
+import re
+from dataclasses import replace
+from itertools import pairwise, takewhile
+from pathlib import Path
+
+import pytest
+
+from benchmarks import bill, history, readme, size
+from benchmarks.approvals import DAY, SCENARIOS, Scenario
+from benchmarks.bare import AwsCall, TsbCall, renamed
+from benchmarks.minimum import MINIMUM
+from benchmarks.pollers import (
+    LOOP,
+    RETRY,
+    Waiting,
+    at_the_delay_of,
+    evaluate,
+    fixed,
+    mixed,
+    of_ages,
+    ours,
+    retry,
+)
+from benchmarks.work import index_units
+from benchmarks.work import size as item_size
+from cli.prices import prices
+
+ROOT = Path(__file__).parents[2]
+DEFINITION = json.loads((ROOT / "statemachine/enrollment.asl.json").read_text())["States"]
+INTERVALS = [2 * 1.25**step for step in range(34)]  # 2 s to an hour
+
+
+NAMES = [one.name for one in SCENARIOS]
+KNOWN_MOMENTS = ("timelocked 24 h", "expires")  # our schedule knows when these end
+
+
+@pytest.fixture(scope="module")
+def by_scenario() -> dict[str, tuple[Waiting, list[Waiting]]]:
+    """Ours, and the points of the fixed intervals' curve."""
+    return {
+        one.name: (
+            evaluate(ours(), one, prices()),
+            [evaluate(fixed(seconds), one, prices()) for seconds in INTERVALS],
+        )
+        for one in SCENARIOS
+    }
+
+
+@pytest.mark.parametrize("left_out", [(), *((name,) for name in NAMES), KNOWN_MOMENTS])
+def test_our_schedule_lies_under_the_curve_of_every_fixed_interval(
+    by_scenario: dict[str, tuple[Waiting, list[Waiting]]], left_out: tuple[str, ...]
+) -> None:
+    rest = [found for name, found in by_scenario.items() if name not in left_out]
+    own = mixed([one for one, _ in rest])
+    curve = [mixed(points) for points in zip(*(points for _, points in rest), strict=True)]
+
+    assert own.usd <= 0.9 * at_the_delay_of(own, curve)
+    assert not [
+        one for one in curve if one.usd <= own.usd and one.delay_seconds <= own.delay_seconds
+    ]
+
+
+@pytest.mark.parametrize(
+    ("age", "usd"), [(3_600, 0.004), (DAY, 0.015), (7 * DAY, 0.06)], ids=["1 h", "24 h", "7 days"]
+)
+def test_waiting_stays_within_its_budget(age: int, usd: float) -> None:
+    looks = readme.looks_until(age, 7 * DAY)
+
+    assert looks * LOOP.transitions * prices()["stateTransition"] <= usd
+
+
+def test_a_poller_s_waiting_is_counted_by_hand() -> None:
+    found = of_ages([10.0, 20.0, 40.0], [5.0, 10.0, 25.0, 40.0], LOOP, prices())
+
+    assert found.looks == (1 + 1 + 3 + 3) / 4
+    assert found.delay_seconds == (5 + 0 + 15 + 0) / 4
+    assert found.usd == pytest.approx(2 * 3 * 0.000025)
+    assert found.events == 18
+
+
+def test_a_fixed_interval_dies_of_its_history() -> None:
+    week = next(one for one in SCENARIOS if one.name == "declined late")
+
+    assert evaluate(fixed(60), week, prices()).over_the_limit == 1
+    assert evaluate(ours(), week, prices()).over_the_limit == 0
+
+
+def test_the_failing_task_waits_as_step_functions_would() -> None:
+    scenario = replace(SCENARIOS[0], ends=(60.0,))
+    ages = list(takewhile(lambda age: age < 60, retry(10, 2, 15).ages(scenario)))
+
+    assert ages == [0, 10, 25, 40, 55]
+    assert evaluate(retry(10, 2, 15), scenario, prices()).transitions == 6 * RETRY.transitions
+
+
+def test_our_ages_know_window_and_timelock() -> None:
+    def ages(window: int, timelock: int, until: int) -> list[float]:
+        scenario = Scenario("", "", window, timelock, ())
+        return list(takewhile(lambda age: age <= until, ours().ages(scenario)))
+
+    assert 602 in ages(600, 0, 700)
+    assert ages(2 * DAY, DAY, DAY + 130)[-3:] == [DAY + 2, DAY + 62, DAY + 122]
+
+
+@pytest.mark.parametrize("outcome", sorted(history.AFTER))
+def test_the_model_s_path_is_a_path_of_the_definition(outcome: str) -> None:
+    for state, following in pairwise(history.path(2, outcome)):
+        ways = {DEFINITION[state].get("Next"), DEFINITION[state].get("Default")}
+        ways |= {choice["Next"] for choice in DEFINITION[state].get("Choices", [])}
+        assert following in ways, f"{state} -> {following}"
+
+
+def test_a_look_adds_nine_events_and_three_transitions() -> None:
+    one, two = (history.path(looks, "ISSUED") for looks in (1, 2))
+
+    assert history.events(two).total() - history.events(one).total() == LOOP.events == 9
+    assert history.transitions(two) - history.transitions(one) == LOOP.transitions == 3
+
+
+def test_every_function_has_its_minimum() -> None:
+    assert set(MINIMUM) == {file.stem for file in (ROOT / "functions").glob("*.py")}
+
+
+def test_every_package_says_what_it_is_for() -> None:
+    pinned = (ROOT / "layers/dependencies/requirements.txt").read_text()
+
+    assert set(size.WHAT_FOR) == set(re.findall(r"^([a-z0-9-]+)==", pinned, re.MULTILINE))
+
+
+def test_the_readme_shows_what_is_computed() -> None:
+    text = readme.README.read_text()
+
+    assert readme.drawn(text) == text
+    assert readme.waiting() in text
+
+
+def test_the_bill_of_an_idle_stack_counts_the_template_s_resources() -> None:
+    items = {item.name: item for item in bill.idle_month()}
+
+    assert items["KMS key"].usd == 1.00
+    assert items["Secrets"].usd == pytest.approx(0.40 * items["Secrets"].quantity)
+    assert bill.total(bill.idle_month()) > 2
+
+
+def test_an_item_s_size_is_counted_as_dynamodb_does() -> None:
+    assert item_size({"id": {"S": "abc"}}) == 5
+    assert item_size({"m": {"M": {"a": {"NULL": True}}}}) == 1 + 3 + 1 + 2
+    assert item_size({"n": {"N": "1500"}}) == 1 + 3
+
+
+def test_a_write_costs_an_index_what_it_changes_there() -> None:
+    keys = [{"AttributeName": "status"}, {"AttributeName": "acceptedAt"}]
+    projection = {"ProjectionType": "INCLUDE", "NonKeyAttributes": ["stage"]}
+    index = {"KeySchema": keys, "Projection": projection}
+    open_ = {"id": {"S": "1"}, "status": {"S": "PENDING"}, "acceptedAt": {"S": "now"}}
+
+    assert index_units(index, {}, {"id": {"S": "1"}}) == 0
+    assert index_units(index, {}, open_) == 1
+    assert index_units(index, open_, {**open_, "approvers": {"L": []}}) == 0
+    assert index_units(index, open_, {**open_, "stage": {"S": "StoreCsr"}}) == 1
+    assert index_units(index, open_, {**open_, "status": {"S": "ISSUED"}}) == 2
+
+
+def test_the_bare_script_makes_the_same_calls_under_another_name() -> None:
+    put = AwsCall("s3", "PutObject", {"Key": "enrollments/old/a", "Body": b'{"id": "old"}'})
+    look = TsbCall("GET", "/v1/request/r-1", {"X-API-KEY": "old"}, None)
+
+    assert renamed(put, {"old": "new"}).params == {
+        "Key": "enrollments/new/a",
+        "Body": b'{"id": "new"}',
+    }
+    assert renamed(look, {"r-1": "r-2"}).path == "/v1/request/r-2"
