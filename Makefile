@@ -82,6 +82,7 @@ pictures: .venv/.synced
 	@$(RUN) python -m local.draw_openapi --check
 	@$(RUN) python -m local.draw_events --check
 	@$(RUN) python -m benchmarks.readme --check
+	@$(RUN) python -m local.draw_profiles --check
 
 # Each waiver has its reason beside it: .checkov.yaml, and the line with the nosec.
 security: .stack/template-scanned | $(UV)
@@ -139,11 +140,12 @@ lock: | $(UV)  ## refresh uv.lock and the layer's requirements from it
 	@$(UV) lock
 	@$(EXPORT) > $(REQUIREMENTS)
 
-draw: .venv/.synced  ## draw anew what is generated: the README's picture and tables, docs/openapi.json
+draw: .venv/.synced  ## draw anew what is generated: pictures, tables, schemas; release new profiles
 	@$(RUN) python -m local.draw_workflow
 	@$(RUN) python -m local.draw_openapi
 	@$(RUN) python -m local.draw_events
 	@$(RUN) python -m benchmarks.readme
+	@$(RUN) python -m local.draw_profiles
 
 deploy: .venv/.synced  ## build and deploy to AWS, as samconfig.toml says
 	@$(SAM) build

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 DEFINITION = ROOT / "statemachine/enrollment.asl.json"
 
 TASK = ("TaskScheduled", "TaskStarted", "TaskSucceeded")
-# The emulator writes no TaskStarted; tests/e2e/test_outcomes.py counts the same.
+# The emulator writes no TaskStarted; `truth` fails as soon as it writes one.
 MISSING_ON_THE_EMULATOR = {"TaskStarted"}
 
 BEFORE = ("AcceptEnrollment", "IsDuplicate", "CreateKey", "RequestCsr", "ChooseNext")

@@ -28,6 +28,7 @@ MINIMUM = {
     "close_enrollment": EVERY + CANONICAL,
     "api": EVERY + CERTIFICATES + CANONICAL + ROUTES,
     "cancel_request": EVERY + REQUESTS,
+    "keep_evidence": EVERY + CERTIFICATES + CANONICAL,
     "notify": EVERY,
     "watch_enrollments": EVERY + REQUESTS + CERTIFICATES,
 }

@@ -76,7 +76,8 @@ def _waiting(compared: Comparison, results: Json) -> str:
         " percentile of all scenarios is the worst scenario's. The job poller is AWS's sample"
         " project, at 60 s. The oracle knows the distribution, not the draw; its looks are the"
         " shortest path through all ages ([`oracle.py`](oracle.py) has the recursion), and the row"
-        " is the point of its curve whose delay is nearest to ours.\n"
+        " is the point of its curve whose delay is nearest to ours. A cap of 300 s is stretched to"
+        " 553 s by a window of seven days, as every cap is that would need too many looks.\n"
     )
     lines.append(_verdict(compared, results))
     return "\n".join(lines)

@@ -18,6 +18,7 @@ class Exit(IntEnum):
     REFUSED = 8
     ACCESS = 9
     NETWORK = 10
+    INVALID = 11
     INTERRUPTED = 130
 
 
@@ -33,6 +34,7 @@ MEANINGS = {
     Exit.REFUSED: "the request was refused: invalid, a conflict, or an unknown id",
     Exit.ACCESS: "no credentials, not allowed, or no such stack",
     Exit.NETWORK: "the API cannot be reached, or answers with a fault of its own",
+    Exit.INVALID: "the evidence does not hold",
     Exit.INTERRUPTED: "interrupted with Ctrl-C; the enrollment goes on",
 }
 

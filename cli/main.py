@@ -13,11 +13,13 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from cli import enrollments, options, view
+from cli import enrollments, lint, options, plan, verify, view
 from cli.exits import MEANINGS, CommandError, Exit
 from countersign.errors import CountersignError
 
 ENROLLMENTS = "Enrollments"
+BEFOREHAND = "Beforehand, without calling anybody"
+AFTERWARDS = "Afterwards, without calling anybody"
 DEBUG = "COUNTERSIGN_DEBUG"  # set to 1 it shows the traceback of a defect
 
 
@@ -122,6 +124,29 @@ app.command(
         "countersign list --status failed --since 7d --json | jq .enrollments",
     ),
 )(enrollments.list_)
+app.command(
+    rich_help_panel=BEFOREHAND,
+    epilog=examples(
+        "countersign plan request.json",
+        "countersign plan request.json --as arn:aws:iam::123456789012:user/ada",
+        "countersign plan request.json --json | jq .schedule",
+    ),
+)(plan.plan)
+app.command(
+    rich_help_panel=BEFOREHAND,
+    epilog=examples(
+        "countersign lint",
+        "countersign lint request.json --json | jq -r '.[].findings[].code'",
+    ),
+)(lint.lint)
+app.command(
+    rich_help_panel=AFTERWARDS,
+    epilog=examples(
+        "countersign verify evidence/ --key key.pem",
+        "countersign verify evidence/ --key key.pem --attestation-root <sha256>",
+        "countersign verify evidence/ --key key.pem --json | jq .outcome",
+    ),
+)(verify.verify)
 
 
 def _version(asked: bool) -> None:

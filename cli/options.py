@@ -46,6 +46,6 @@ AsJson = Annotated[
     typer.Option(
         "--json",
         callback=_remember,
-        help="Print the API's document, for scripts; errors are JSON too, on standard error.",
+        help="Print a document, for scripts; errors are JSON too, on standard error.",
     ),
 ]

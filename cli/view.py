@@ -145,12 +145,17 @@ def _facts(document: Json, now: datetime) -> Iterator[tuple[str, RenderableType]
     yield "key", Text(clean(document.get("keyLabel") or "not created yet"))
     if document.get("reason"):
         yield "reason", Text(clean(document["reason"]))
+    if document.get("profile"):
+        yield "profile", Text(clean(document["profile"]))
     yield "asked by", Text(clean(_origin(document.get("origin") or {})))
     if times.get("accepted"):
         yield "accepted", _moment(times["accepted"], now)
     yield from _approvals(document)
     if not document.get("outcome") and times.get("requested"):
         yield from _deadlines(document, times, now)
+    for one in document.get("findings") or []:
+        if one["level"] == "warning" and not one.get("waiver"):
+            yield "warning", Text(clean(f"{one['path']}: {one['sentence']}"), style="yellow")
     if times.get("ended"):
         yield "ended", _moment(times["ended"], now)
     if csr:

@@ -22,7 +22,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
         records=stack.records(),
         objects=stack.objects(),
         bus=stack.bus(),
-        key_password_prefix=settings().key_password_prefix,
+        rules=stack.rules(),
         keys_per_minute=settings().keys_per_minute,
     )
     logger.info("accepted", enrollment_id=result.enrollment_id)

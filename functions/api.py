@@ -14,7 +14,6 @@ from countersign import api
 from countersign import models as m
 from countersign.aws import stack
 from countersign.errors import AwsCallError
-from countersign.settings import settings
 
 JSON, PROBLEM = "application/json", "application/problem+json"
 TSB_TIMEOUT_SECONDS = 8  # twice, with connecting, below the 29 s that API Gateway waits
@@ -30,7 +29,16 @@ REASONS = {
 }
 REQUEST_BODY = {
     "required": True,
-    "content": {JSON: {"schema": {"$ref": "#/components/schemas/EnrollmentRequest"}}},
+    "content": {
+        JSON: {
+            "schema": {
+                "anyOf": [
+                    {"$ref": "#/components/schemas/ProfileRequest"},
+                    {"$ref": "#/components/schemas/RawRequest"},
+                ]
+            }
+        }
+    },
 }
 
 logger = Logger()
@@ -92,7 +100,7 @@ def submit(
         base=_base(),
         records=stack.records(),
         start=stack.executions().start,
-        key_password_prefix=settings().key_password_prefix,
+        rules=stack.rules(),
     )
     return _shown(answer, location=True)
 

@@ -7,6 +7,7 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from countersign import outcome
 from countersign.aws import executions, metrics, stack
+from countersign.settings import settings
 
 logger = Logger()
 
@@ -16,7 +17,11 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     given = outcome.closing(event, executions.describe_input)
     logger.append_keys(execution_arn=given.execution.arn)
     result = outcome.close_enrollment(
-        given, records=stack.records(), bus=stack.bus(), report=metrics.closed
+        given,
+        records=stack.records(),
+        bus=stack.bus(),
+        code_version=settings().code_version,
+        report=metrics.closed,
     )
     logger.info("closed", enrollment_id=result.enrollment_id, outcome=result.outcome)
     return result.dump()

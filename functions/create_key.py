@@ -23,5 +23,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
         objects=stack.objects(),
         tsb=stack.tsb(),
         password=stack.password,
+        profiles=stack.profiles(),
+        trust=stack.trust(),
     )
     return result.dump()

@@ -23,5 +23,6 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
         objects=stack.objects(),
         bus=stack.bus(),
         tsb=stack.tsb(),
+        names=stack.profiles().directory.names,
     )
     return result.dump()

@@ -20,8 +20,11 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     result = enrollment.request_csr(
         given,
         records=stack.records(),
+        objects=stack.objects(),
         tsb=stack.tsb(),
         password=stack.password,
+        sign=stack.sign,
         pace=stack.pace(),
+        names=stack.profiles().directory.names,
     )
     return result.dump()

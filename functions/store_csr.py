@@ -23,5 +23,6 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
         objects=stack.objects(),
         tsb=stack.tsb(),
         password=stack.password,
+        trust=stack.trust(),
     )
     return result.dump()

@@ -4,6 +4,7 @@ Source: TSB REST API, POST /v1/filteredAllApprovalTask, POST /v1/approval, PATCH
 """
 
 import base64
+import json
 import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -14,7 +15,11 @@ import requests
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    PublicFormat,
+    load_pem_public_key,
+)
 from cryptography.x509.oid import NameOID
 
 DIGEST = "SHA-256"
@@ -142,6 +147,23 @@ class Approver:
         else:
             signature = key.sign(content)
         return base64.b64encode(signature).decode()
+
+
+def shown(task: Task, key: bytes) -> Any:
+    """What a task shows to the approver, as JSON value.
+
+    Args:
+        task: as TSB hands it out.
+        key: public key (PEM) of the stack that asks.
+
+    Raises:
+        cryptography.exceptions.InvalidSignature: somebody else made it, or changed it.
+    """
+    public = load_pem_public_key(key)
+    assert isinstance(public, ec.EllipticCurvePublicKey)  # noqa: S101  for the type checker
+    content = base64.b64decode(task["metaData"])
+    public.verify(base64.b64decode(task["metaDataSignature"]), content, ec.ECDSA(_sha256()))
+    return json.loads(content)
 
 
 def label(task: Task) -> str | None:

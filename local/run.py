@@ -10,15 +10,16 @@ from typing import Any
 
 from rich.markup import escape
 
-from countersign import csr
+from countersign import csr, evidence
 from countersign.events import ENDINGS
-from local.approver import Approver, Desk
+from local.approver import Approver, Desk, shown
 from local.stack import ROOT, Stack, StackError, stop_once
 from local.terminal import console, steps, table
 
 SEED = ROOT / "events/seed"
 DEADLINE_SECONDS = 90
 EVENT_SECONDS = 10
+EVIDENCE_SECONDS = 20
 LOOK_AGAIN_SECONDS = 0.2
 INTERRUPTED = 130
 
@@ -48,8 +49,8 @@ def main() -> int:
     try:
         with steps() as step:
             stack.start(step)
-            shown = _enroll(stack, step)
-        table("the CSR", shown)
+            account = _enroll(stack, step)
+        table("the CSR", account)
     except (StackError, EnrollmentFailedError) as error:
         console.print(f"\n[red]failed[/]  {escape(str(error))}")
         return 1
@@ -75,8 +76,10 @@ def _enroll(stack: Stack, step: Step) -> dict[str, str]:
 
     def approve() -> None:
         try:
-            with step("approver: fetches the task, signs its bytes, approves"):
-                approver.approve(desk, approver.await_task(desk, request["key"]["label"]))
+            with step("approver: fetches the task, verifies what it shows, signs its bytes"):
+                task = approver.await_task(desk, request["key"]["label"])
+                shown(task, stack.signing_key())
+                approver.approve(desk, task)
         except Exception as error:
             trouble.append(error)
 
@@ -88,12 +91,14 @@ def _enroll(stack: Stack, step: Step) -> dict[str, str]:
     document = json.loads(ended["output"])
     with step("the event from the bus"):
         event = _event(stack, request["enrollmentId"])
-    return _account(stack, request, document, event)
+    with step("the evidence, verified offline"):
+        proven = _proven(stack, request["enrollmentId"], arn)
+    return _account(stack, request, document, event, proven)
 
 
 def _follow(machines: Any, arn: str, step: Step) -> Any:
     """Show each state while the execution is in it; the ended execution."""
-    shown, number = ExitStack(), 0
+    current, number = ExitStack(), 0
     deadline = time.monotonic() + DEADLINE_SECONDS
     try:
         while time.monotonic() < deadline:
@@ -106,15 +111,15 @@ def _follow(machines: Any, arn: str, step: Step) -> Any:
                 if event["type"].endswith("StateEntered")
             ]
             for name in entered[number:]:
-                shown.close()
-                shown = ExitStack()
-                shown.enter_context(step(f"state {name}"))
+                current.close()
+                current = ExitStack()
+                current.enter_context(step(f"state {name}"))
             number = len(entered)
             if now["status"] != "RUNNING":
                 return now
             time.sleep(LOOK_AGAIN_SECONDS)
     finally:
-        shown.close()
+        current.close()
     raise EnrollmentFailedError(f"still running after {DEADLINE_SECONDS} s, in state {entered[-1]}")
 
 
@@ -155,8 +160,23 @@ def _event(stack: Stack, enrollment_id: str) -> dict[str, Any]:
     raise EnrollmentFailedError("the bus delivered no event")
 
 
+def _proven(stack: Stack, enrollment_id: str, arn: str) -> dict[str, str]:
+    """What the evidence proves, by the folder and the public key alone."""
+    deadline = time.monotonic() + EVIDENCE_SECONDS
+    while time.monotonic() < deadline:
+        folder = stack.evidence(enrollment_id, arn)
+        if evidence.SIGNATURE in folder:
+            return evidence.verify(folder, stack.signing_key()).facts
+        time.sleep(LOOK_AGAIN_SECONDS)
+    raise EnrollmentFailedError("no evidence was kept")
+
+
 def _account(
-    stack: Stack, request: dict[str, Any], document: dict[str, Any], event: dict[str, Any]
+    stack: Stack,
+    request: dict[str, Any],
+    document: dict[str, Any],
+    event: dict[str, Any],
+    proven: dict[str, str],
 ) -> dict[str, str]:
     """What a person wants to see of it, read back from S3."""
     stored = document["csr"]
@@ -177,6 +197,9 @@ def _account(
         "extended key usage": ", ".join(checked.extended_key_usage),
         "SHA-256": checked.sha256,
         "approvals": approvals,
+        "checks": proven["checks"],
+        "attestation": proven["attestation"],
+        "evidence": f"{proven['parts']}, signed by {proven['signed by']}",
         "lies at": f"s3://{stored['bucket']}/{stored['key']} (version {stored['versionId']})",
         "events": " → ".join(said) + f", from {event['source']}, at {event['time']}",
     }

@@ -4,6 +4,7 @@
 of their own. Whatever is started here belongs to a process group that `stop` ends.
 """
 
+import hashlib
 import itertools
 import json
 import os
@@ -11,6 +12,7 @@ import platform
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -25,11 +27,21 @@ from urllib.parse import urlsplit
 
 import boto3
 from botocore.config import Config
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    PublicFormat,
+    load_der_public_key,
+)
+
+from countersign.profiles import Profiles
+from countersign.tsb import Credentials, Tls, TsbClient
+from local.approver import Approver
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / ".stack"
 UV = ROOT / ".tools/bin/uv"
 EMULATOR = ROOT / "local/emulator.py"
+DIRECTORY = ROOT / ".aws-sam/build/ProfilesLayer/python/profiles/directory.json"
 LAMBDA_ENVIRONMENT = ROOT / ".tools/lambda"
 SAM_VERSION = "1.170.0"
 REGION = "eu-central-1"
@@ -41,14 +53,18 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 STOPS = (signal.SIGINT, signal.SIGTERM)
 ARM = ("aarch64", "arm64")
 ARCHITECTURE = f"Architecture={'arm64' if platform.machine() in ARM else 'x86_64'}"
-# What a simulated HSM and impatient people allow: many keys, calls as fast as tests make them, and
-# the least silence there is.
+# What a simulated HSM and impatient people allow: many keys, calls as fast as tests make them, the
+# vendor's own sample bodies with their policy, evidence that is wiped with the emulator, and the
+# least silence there is.
 PARAMETERS = {
     "KeysPerMinute": "1200",
     "ApiRateLimit": "1000",
     "ApiBurstLimit": "1000",
+    "AllowRawPolicy": "true",
+    "EvidenceRetentionDays": "0",
     "SilenceLimitMinutes": "10",
 }
+CA_PROFILE, CA_APPROVERS = "code-signing", 3
 
 type Step = Callable[[str], AbstractContextManager[None]]
 
@@ -81,7 +97,9 @@ class Stack:
         self.control_url = ""
         self.api_keys: dict[str, list[str]] = {}
         self.ca_certificate = Path()
+        self.attestation_chain: list[str] = []
         self.outputs: dict[str, str] = {}
+        self.people: dict[str, Approver] = {}
         self._events: list[dict[str, Any]] = []
         self._listening = threading.Event()
         self._faults = itertools.count()
@@ -108,6 +126,8 @@ class Stack:
             self._deploy(step)
             with step("put the simulator's credentials into the secrets"):
                 self._put_secrets()
+            with step("the CA key that profile code-signing names"):
+                self._make_ca_key()
             self._listen()
         except BaseException:
             self.stop()
@@ -201,6 +221,24 @@ class Stack:
             if enrollment_id in (None, event["detail"]["enrollmentId"])
         ]
 
+    def signing_key(self) -> bytes:
+        """The public key (PEM) of the stack, as KMS hands it to anybody who may ask."""
+        key = self.outputs["SigningKeyArn"]
+        public = load_der_public_key(self.client("kms").get_public_key(KeyId=key)["PublicKey"])
+        return public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+
+    def evidence(self, enrollment_id: str, execution_arn: str) -> dict[str, bytes]:
+        """The folder of an ended enrollment as it lies there now: complete once it is signed."""
+        s3, bucket = self.client("s3"), self.outputs["EvidenceBucketName"]
+        prefix = f"{enrollment_id}/{execution_arn.rpartition(':')[2]}/"
+        listed = s3.list_objects_v2(Bucket=bucket, Prefix=prefix).get("Contents", [])
+        return {
+            one["Key"].removeprefix(prefix): s3.get_object(Bucket=bucket, Key=one["Key"])[
+                "Body"
+            ].read()
+            for one in listed
+        }
+
     # Parts -----------------------------------------------------------------------------------
 
     def _start_simulator(self, step: Step) -> None:
@@ -274,10 +312,35 @@ class Stack:
             compile_ = [sys.executable, "-m", "local.bytecode"]
             if folder == ROOT:
                 self._run("sam-build", compile_, "compiling what was built")
+                self._move_in()
+
+    def _move_in(self) -> None:
+        """Give the directory's people keys of this stack: nobody holds those of the shipped one.
+
+        Of the first person the directory has a certificate, of the others a public key.
+        """
+        directory = json.loads(DIRECTORY.read_text())
+        for person in directory["people"]:
+            approver = Approver.generate(person["name"], "ec")
+            key = (
+                {"publicKey": approver.spki}
+                if self.people
+                else {"certificate": approver.certificate()}
+            )
+            person["keys"] = [{**key, "validFrom": "2026-01-01"}]
+            self.people[approver.name] = approver
+        DIRECTORY.write_text(json.dumps(directory))
 
     def _deploy(self, step: Step, folder: Path = ROOT) -> None:
         with step("sam deploy"):
-            given = {"TsbUrl": self.tsb_url, **PARAMETERS, **self._parameters}
+            self.attestation_chain = self.control("GET", "/attestation")["chain"]
+            root = ssl.PEM_cert_to_DER_cert(self.attestation_chain[-1])
+            given = {
+                "TsbUrl": self.tsb_url,
+                "AttestationRoot": hashlib.sha256(root).hexdigest(),
+                **PARAMETERS,
+                **self._parameters,
+            }
             overrides = [ARCHITECTURE, *(f"{name}={value}" for name, value in given.items())]
             command = [
                 *sam("deploy", "--config-env", "local", "--no-progressbar"),
@@ -305,9 +368,41 @@ class Stack:
             "caBundle": self.ca_certificate.read_text(),
             "certificate": None,
             "privateKey": None,
+            "attestationChain": "".join(self.attestation_chain),
         }
         for output, value in values.items():
             secrets.put_secret_value(SecretId=self.outputs[output], SecretString=json.dumps(value))
+
+    def _make_ca_key(self) -> None:
+        """A CA key with approvers of its own: the last of the directory's people, all of them."""
+        tsb = TsbClient(
+            self.tsb_url,
+            credentials=lambda role: Credentials(api_keys=tuple(self.api_keys[role])),
+            tls=Tls(ca_bundle=self.ca_certificate.read_text()),
+        )
+        approvals = [
+            {"type": "public_key", "name": name, "value": self.people[name].spki}
+            for name in list(self.people)[-CA_APPROVERS:]
+        ]
+        group = {"name": "Group1", "quorum": len(approvals), "approvals": approvals}
+        token = {"name": "Token1", "timelock": 0, "timeout": 86_400, "groups": [group]}
+        frozen: dict[str, Any] = {"tokens": []}
+        with tsb:
+            tsb.create_key(
+                {
+                    "label": Profiles(ROOT / "profiles").get(CA_PROFILE).ca_key_label,
+                    "algorithm": "EC",
+                    "curveOid": "1.3.132.0.34",
+                    "attributes": {"decrypt": False, "sign": True, "unwrap": False},
+                    "policy": {
+                        "ruleUse": {"tokens": [token]},
+                        "ruleBlock": frozen,
+                        "ruleUnblock": frozen,
+                        "ruleModify": frozen,
+                        "keyStatus": {"blocked": False},
+                    },
+                }
+            )
 
     def _listen(self) -> None:
         """Receive all events of the bus, as a target of the user's own would."""

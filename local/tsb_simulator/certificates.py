@@ -110,36 +110,53 @@ def csr(key: HsmKey, info: bytes, algorithm: str) -> str:
 
 def forged_csr(key: HsmKey, other: HsmKey, body: CsrBody, what: str) -> str:
     """A CSR that differs from what was asked in one way; correctly encoded all the same."""
-    changes: dict[str, Any] = {}
-    subject = body.standard_certificate_attributes
-    signer, spki, extra = key, key.spki, b""
-    if what == "other_key":
-        signer, spki = other, other.spki
-    elif what == "other_subject":
-        subject = subject.model_copy(update={"common_name": "Somebody Else"})
-    elif what == "missing_extension":
-        changes = {"extended_key_usage": None}
-    elif what == "changed_usage":
-        changes = {"key_usage": ["KEY_CERT_SIGN"]}
-    elif what == "extra_extension":
-        extra = _extension("2.5.29.19", der.tlv(der.SEQUENCE, der.BOOLEAN_TRUE), critical=True)
-    elif what == "not_pem":
+    if what == "not_pem":
         return "approved, thank you"
-    elif what != "broken_signature":
-        raise ValueError(f"no such forgery: {what}")
-    asked = body.model_copy(update=changes)
+    asked, algorithm = _other_body(body, what)
+    signer = other if what == "other_key" else key
+    subject = asked.standard_certificate_attributes
+    order = DN_ORDER[::-1] if what == "reordered_subject" else DN_ORDER
+    extra = b""
+    if what == "extra_extension":
+        extra = _extension("2.5.29.19", der.tlv(der.SEQUENCE, der.BOOLEAN_TRUE), critical=True)
     info = _request_info(
-        spki,
-        _name(subject),
+        signer.spki,
+        _name(subject, order),
         extra
         + _extensions(
-            spki, asked.key_usage, asked.extended_key_usage, asked.subject_alternative_names
+            signer.spki,
+            asked.key_usage,
+            asked.extended_key_usage,
+            asked.subject_alternative_names,
+            critical=what != "dropped_criticality",
         ),
     )
-    made = _signed(signer, info, body.signature_algorithm)
+    made = _signed(signer, info, algorithm)
     if what == "broken_signature":
         made = made[:-1] + bytes([made[-1] ^ 1])
     return der.pem(HEADER, made)
+
+
+def _other_body(body: CsrBody, what: str) -> tuple[CsrBody, str]:
+    """The body that would have led to this forgery, and the algorithm that it is signed with."""
+    subject = body.standard_certificate_attributes
+    subjects: dict[str, dict[str, Any]] = {
+        "other_subject": {"common_name": "Somebody Else"},
+        "added_subject": {"organization_unit_name": "Shadow IT"},
+        "dropped_subject": {"country": None},
+    }
+    others: dict[str, dict[str, Any]] = {
+        "missing_extension": {"extended_key_usage": None},
+        "changed_usage": {"key_usage": ["KEY_CERT_SIGN"]},
+        "added_san": {
+            "subject_alternative_names": [{"sanType": "DNS", "sanValue": "evil.example"}]
+        },
+    }
+    changes = others.get(what, {})
+    if what in subjects:
+        changes = {"standard_certificate_attributes": subject.model_copy(update=subjects[what])}
+    weaker = "SHA224_WITH_RSA" if what == "weaker_algorithm" else body.signature_algorithm
+    return body.model_copy(update=changes), weaker
 
 
 def issue(ca: HsmKey, body: SignCertificateBody, now: float, switches: Switches) -> str:
@@ -240,7 +257,7 @@ def _signed(key: HsmKey, info: bytes, algorithm: str) -> bytes:
     return der.tlv(der.SEQUENCE, info, identifier, der.bit_string(signature))
 
 
-def _name(subject: SubjectBody) -> bytes:
+def _name(subject: SubjectBody, order: Sequence[tuple[str, str]] = DN_ORDER) -> bytes:
     return der.tlv(
         der.SEQUENCE,
         *(
@@ -248,7 +265,7 @@ def _name(subject: SubjectBody) -> bytes:
                 der.SET,
                 der.tlv(der.SEQUENCE, der.oid(oid), der.text(value, email=attribute == "email")),
             )
-            for attribute, oid in DN_ORDER
+            for attribute, oid in order
             if (value := getattr(subject, attribute))
         ),
     )
@@ -269,13 +286,15 @@ def _extensions(
     key_usage: Sequence[str] | None,
     extended_key_usage: Sequence[str] | None,
     names: Sequence[dict[str, str]] | None,
+    *,
+    critical: bool = True,
 ) -> bytes:
     made = b""
     if extended_key_usage:
         oids = (der.oid(EKU_OIDS[name]) for name in extended_key_usage)
-        made += _extension("2.5.29.37", der.tlv(der.SEQUENCE, *oids), critical=True)
+        made += _extension("2.5.29.37", der.tlv(der.SEQUENCE, *oids), critical=critical)
     if key_usage:
-        made += _extension("2.5.29.15", _key_usage(key_usage), critical=True)
+        made += _extension("2.5.29.15", _key_usage(key_usage), critical=critical)
     if names:
         general = b"".join(_general_name(name) for name in names)
         made += _extension("2.5.29.17", der.tlv(der.SEQUENCE, general), critical=False)

@@ -10,6 +10,19 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
+Forgery = Literal[
+    # of the CSR
+    "other_key", "other_subject", "added_subject", "dropped_subject", "reordered_subject",
+    "missing_extension", "changed_usage", "dropped_criticality", "added_san", "extra_extension",
+    "broken_signature", "weaker_algorithm", "not_pem",
+    # of the approvals
+    "stranger", "too_few",
+    # of the key's attributes
+    "other_public_key", "weaker_policy", "extractable", "blocked",
+    # of their attestation
+    "other_root", "other_key_attested", "attributes_not_attested", "old_attestation",
+]  # fmt: skip
+
 
 class Fault(BaseModel):
     """What goes wrong with a call.
@@ -18,27 +31,24 @@ class Fault(BaseModel):
     - `drop`: end the TCP connection without an answer, having executed the call or not.
     - `delay`: answer after `seconds`.
     - `truncate`: send half of the announced body, then end the connection.
-    - `forge`: the result of an executed CSR request differs as `what` says.
+    - `forge`: the CSR, the approvals or the key's attested attributes differ as `what` says
+      (forgeries.py); the HSM itself seems to say so, unless the attestation is what is forged.
     - `request_status`: the status of a request reads `status`.
     - `request_id`: the answer carries another request's id.
     - `hsm_error`: the request that is posted here will be FAILED when it is executed.
-    - `other_public_key`, `weaker_policy`: the key's attributes show another key, or a lower quorum.
     """
 
     model_config = ConfigDict(alias_generator=to_camel, extra="forbid", populate_by_name=True)
 
     kind: Literal[
         "status", "drop", "delay", "truncate", "forge", "request_status", "request_id",
-        "hsm_error", "other_public_key", "weaker_policy",
+        "hsm_error",
     ]  # fmt: skip
     http_status: int = 503
     body: Any = None
     executed: bool = False
     seconds: float = 0
-    what: Literal[
-        "other_key", "other_subject", "missing_extension", "broken_signature", "extra_extension",
-        "changed_usage", "not_pem",
-    ] = "other_key"  # fmt: skip
+    what: Forgery = "other_key"
     status: str = "FROBNICATED"
 
 

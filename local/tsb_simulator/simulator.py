@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import secrets
 import threading
 from dataclasses import dataclass
 from typing import Any
 
-from local.tsb_simulator import certificates
 from local.tsb_simulator.attestation import make_attestation
-from local.tsb_simulator.bodies import CsrBody
 from local.tsb_simulator.broker import Broker
 from local.tsb_simulator.clock import iso
 from local.tsb_simulator.errors import TsbError
 from local.tsb_simulator.faults import Fault, Faults
+from local.tsb_simulator.forgeries import forge
 from local.tsb_simulator.routes import APPROVER, ROUTES, Call, Route
 from local.tsb_simulator.switches import Switches
 from local.tsb_simulator.tokens import Tokens
@@ -142,18 +140,8 @@ class Simulator:
             bent["status"] = fault.status
         elif fault.kind == "request_id":
             bent["id"] = "c3f9de5a-0c2b-46d8-b610-01c50bdd457e"
-        elif fault.kind == "forge" and answer.get("result"):
-            request = self.broker.request(part)
-            if isinstance(request.inner, CsrBody):
-                bent["result"] = certificates.forged_csr(
-                    request.key, self.broker.decoy(), request.inner, fault.what
-                )
-        elif fault.kind == "other_public_key" and "json" in answer:
-            other = base64.b64encode(self.broker.decoy().spki).decode()
-            bent["json"] = {**answer["json"], "publicKey": other}
-        elif fault.kind == "weaker_policy" and "json" in answer:
-            bent = json.loads(json.dumps(answer))
-            bent["json"]["policy"]["ruleUse"]["tokens"][0]["groups"] = []
+        elif fault.kind == "forge":
+            bent = forge(self.broker, answer, fault.what, part)
         return bent
 
     def _authenticate(self, route: Route, headers: dict[str, str]) -> None:

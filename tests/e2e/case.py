@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[2]
 SEED = ROOT / "events/seed"
 DEADLINE_SECONDS = 240  # for one scenario, next to all the others on two cores
 WAIT_SCALE = 0.05  # a wait of 10 s lasts 0.5 s; TSB's own clock is advanced where it matters
-EVENT_SECONDS = 20
+EVENT_SECONDS = 60  # an event comes a second after what it tells, next to all the others later
 LOOK_SECONDS = 0.5  # dozens look at one emulator
 
 type Json = dict[str, Any]
@@ -72,6 +72,7 @@ class Run:
     label: str
     arn: str
     teller: str  # the execution that speaks of the end: where this one is a parent, its child
+    quarantine: dict[str, bytes] = field(default_factory=dict)
     more: dict[str, Any] = field(default_factory=dict)
 
     def count(self, method: str, path: str) -> int:
@@ -294,15 +295,15 @@ class Case:
             calls=self.stack.control("GET", f"/calls?label={self.label}"),
             keys=state["keys"],
             requests=state["requests"],
-            objects=self._objects(),
+            objects=self._objects(f"enrollments/{self.id}/"),
+            quarantine=self._objects(f"quarantine/{self.id}/"),
             label=self.label,
             arn=arn,
             teller=teller,
         )
 
-    def _objects(self) -> dict[str, bytes]:
+    def _objects(self, prefix: str) -> dict[str, bytes]:
         s3, bucket = self.stack.client("s3"), self.stack.outputs["CsrBucketName"]
-        prefix = f"enrollments/{self.id}/"
         listed = s3.list_objects_v2(Bucket=bucket, Prefix=prefix).get("Contents", [])
         return {
             one["Key"].removeprefix(prefix): s3.get_object(Bucket=bucket, Key=one["Key"])[
@@ -323,6 +324,17 @@ def notify_rule(stack: Stack) -> dict[str, str]:
 def is_ending(event: Json, arn: str) -> bool:
     """Whether it is the event of the end of this execution."""
     return event["detail-type"] in ENDINGS and event["detail"]["executionArn"] == arn
+
+
+def evidence_of(stack: Stack, run: Run) -> dict[str, bytes]:
+    """The folder of an ended enrollment, as soon as it is signed."""
+    deadline = time.monotonic() + EVENT_SECONDS
+    while time.monotonic() < deadline:
+        folder = stack.evidence(run.document["enrollmentId"], run.arn)
+        if "manifest.sig" in folder:
+            return folder
+        time.sleep(LOOK_SECONDS)
+    raise AssertionError(f"no evidence of {run.arn}, only {sorted(folder)}")
 
 
 type Act = Callable[[Case], Run]

@@ -1,15 +1,18 @@
 """How enrollments end when people decide: issued, rejected, expired, cancelled."""
 
+import hashlib
 import json
 from pathlib import Path
 
 import pytest
+import rfc8785
 
-from countersign import csr
-from local.approver import Approver
+from countersign import csr, evidence
+from local.approver import Approver, shown
 from local.run import explain
 from local.stack import Stack
 from tests.e2e.case import (
+    Act,
     Case,
     Ran,
     Run,
@@ -17,6 +20,7 @@ from tests.e2e.case import (
     assert_ended,
     assert_issued,
     decisions,
+    evidence_of,
     fresh,
     group,
     people,
@@ -36,8 +40,11 @@ WAY_OF_AN_ISSUED_CSR = [
 def one_of_one(case: Case) -> Run:
     person = Approver.generate("Ada", "rsa")
     arn = case.start(case.request(token(group(person))))
-    case.approve(person)
-    return case.end(arn)
+    task = person.await_task(case.desk, case.label, 100)
+    person.approve(case.desk, task)
+    run = case.end(arn)
+    run.more["task"] = task
+    return run
 
 
 def test_one_real_signature_issues_the_csr(ran: Ran) -> None:
@@ -51,6 +58,19 @@ def test_one_real_signature_issues_the_csr(ran: Ran) -> None:
         for name in WAY_OF_AN_ISSUED_CSR
         if name not in ("WaitForApproval", "PollRequest", "ChooseNext")
     ]
+
+
+def test_the_approver_is_shown_the_accepted_request_signed_by_the_stack(
+    ran: Ran, stack: Stack
+) -> None:
+    run = ran(one_of_one)
+
+    content = shown(run.more["task"], stack.signing_key())
+
+    assert rfc8785.dumps(content["request"]) == run.objects["request.json"]
+    digest = hashlib.sha256(run.objects["request.json"]).hexdigest()
+    assert content["requestSha256"] == run.record["acceptedSha256"] == digest
+    assert run.label in content["summary"]
 
 
 def test_an_enrollment_makes_no_call_twice(ran: Ran) -> None:
@@ -91,6 +111,13 @@ def test_the_record_tells_the_whole_story(ran: Ran) -> None:
     assert run.record["approvers"][0]["spkiSha256"]
 
 
+def test_every_check_passed_and_the_attestation_was_verified(ran: Ran) -> None:
+    run = ran(one_of_one)
+
+    assert {one["result"] for one in run.record["checks"]} == {"passed"}
+    assert run.record["attestation"] == "verified"
+
+
 @act
 def seed_verbatim(case: Case) -> Run:
     # The vendor's own bodies, letter by letter; its approver's key is not ours, so the simulator's
@@ -110,6 +137,65 @@ def test_the_vendor_s_own_bodies_go_through_verbatim(ran: Ran) -> None:
     assert found.subject == "CN=Approver-Intermediate-SUB"
     assert found.key_usage == ("DIGITAL_SIGNATURE",)
     assert found.extended_key_usage == ("CODE_SIGNING",)
+
+
+@act
+def by_profile(case: Case) -> Run:
+    case.label = f"SUB.{case.id}"
+    request = {
+        "enrollmentId": case.id,
+        "profile": "code-signing",
+        "key": {"label": case.label},
+        "csr": {"standardCertificateAttributes": {"commonName": "Release 1"}},
+        "reason": "OPS-42",
+    }
+    arn = case.start(request)
+    case.approve(case.stack.people["Ada Lovelace"], case.stack.people["Alan Turing"])
+    return case.end(arn)
+
+
+def test_a_request_by_profile_is_carried_out_and_its_approvers_are_people(ran: Ran) -> None:
+    run = ran(by_profile)
+
+    assert_issued(run)
+    assert decisions(run) == {
+        "Ada Lovelace": "approved",
+        "Grace Hopper": "none",
+        "Alan Turing": "approved",
+    }
+    found = csr.read_csr(run.document["csr"]["pem"])
+    assert "CN=Release 1" in found.subject
+    assert "O=Example AG" in found.subject
+    whole = json.loads(run.objects["request.json"])
+    assert run.record["request"]["profile"] == "code-signing"  # as it was sent
+    assert run.record["profile"] == "code-signing@1"
+    assert (whole["profile"], whole["unusedKey"]) == ("code-signing@1", "delete")
+    # The first approver's key stands in a certificate, and he is known by its public key.
+    group = whole["key"]["policy"]["ruleUse"]["tokens"][0]["groups"][0]
+    assert [one["type"] for one in group["approvals"]] == [
+        "certificate",
+        "public_key",
+        "public_key",
+    ]
+    assert len(run.record["profileSha256"]) == 64
+    assert run.record["findings"] == run.record["caFindings"] == []
+
+
+@act
+def by_profile_with_more(case: Case) -> Run:
+    case.label = f"trial.{case.id}"
+    key = {"label": case.label, "policy": seed()["key"]["policy"]}
+    request = {"enrollmentId": case.id, "profile": "trial@1", "key": key}
+    return case.end(case.start(request))
+
+
+def test_what_a_profile_decides_is_refused_before_any_call(ran: Ran) -> None:
+    run = ran(by_profile_with_more)
+
+    assert run.status == "FAILED"
+    assert run.error == "InvalidEnrollmentError"
+    assert run.document["error"]["field"] == "request.key.policy"
+    assert run.calls == run.keys == []
 
 
 @act
@@ -419,3 +505,18 @@ def nested_and_bare(case: Case) -> Run:
 
 def test_a_bare_request_from_a_nested_call_is_accepted(ran: Ran) -> None:
     assert_issued(ran(nested_and_bare))
+
+
+# Evidence -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", [one_of_one, declined, expired, cancelled_at_tsb, refused])
+def test_every_outcome_has_evidence_that_proves_itself(how: Act, ran: Ran, stack: Stack) -> None:
+    run = ran(how)
+
+    facts = evidence.verify(evidence_of(stack, run), stack.signing_key()).facts
+
+    assert facts["outcome"] == run.document["outcome"]
+    if facts["outcome"] == "ISSUED":
+        assert facts["checks"].endswith("all passed, made again")
+        assert facts["attestation"].startswith("verified, root sha256:")

@@ -75,6 +75,13 @@ MAY: dict[str, set[str]] = {
     "Api": {*RECORDS, "list records", "start execution", "secret service", "secret TLS"},
     "CancelRequest": {"get record", "update record", "secret key operation", "secret TLS"},
     "Notify": set(),
+    "KeepEvidence": {
+        "get record",
+        "list objects",
+        "read request.json",
+        "read request.pem",
+        *(f"read tsb/{one}-1.json" for one in ANSWERS),
+    },
     "WatchEnrollments": {"list records", "get record", "secret TLS"},
 }
 

@@ -8,13 +8,14 @@ from typing import Any
 import pytest
 from moto import mock_aws
 
-from countersign import enrollment, events, outcome
+from countersign import enrollment, events, outcome, request
 from countersign import models as m
 from countersign.aws.bus import Bus
 from countersign.aws.clients import client
 from countersign.aws.objects import Objects
 from countersign.aws.records import Records
 from countersign.errors import AwsCallError
+from countersign.profiles import Profiles
 
 ROOT = Path(__file__).parents[2]
 ARN = "arn:aws:states:eu-central-1:111122223333:execution:countersign:e1"
@@ -67,14 +68,14 @@ def request_of(**different: Any) -> Json:
     return {**asked, **different}
 
 
-def accept(request: Json, bus: str = "bus", **origin: str) -> m.Accepted | m.OutcomeDocument:
-    execution = m.Execution(arn=ARN, name="e1", input={"request": request, "origin": origin})
+def accept(asked: Json, bus: str = "bus", **origin: str) -> m.Accepted | m.OutcomeDocument:
+    execution = m.Execution(arn=ARN, name="e1", input={"request": asked, "origin": origin})
     return enrollment.accept_enrollment(
         m.AcceptEnrollmentInput(execution=execution),
         records=Records("enrollments"),
         objects=Objects("csrs"),
         bus=Bus(bus),
-        key_password_prefix="",
+        rules=request.Rules(Profiles(ROOT / "profiles"), "", allow_raw_policy=True),
     )
 
 
@@ -84,6 +85,7 @@ def close(bus: str = "bus", request: Any = None, **how: Any) -> m.OutcomeDocumen
         m.CloseEnrollmentInput(execution=execution, **how),
         records=Records("enrollments"),
         bus=Bus(bus),
+        code_version="layer:7",
     )
 
 

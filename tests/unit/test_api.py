@@ -10,10 +10,16 @@ import boto3
 import pytest
 from moto import mock_aws
 
-from countersign import api, cancel, claim, enrollment, outcome
+from countersign import api, cancel, claim, enrollment, outcome, request
 from countersign import models as m
 from countersign.aws.records import Records
-from countersign.errors import AwsCallError, EnrollmentConflictError, TsbUnavailableError
+from countersign.errors import (
+    AwsCallError,
+    EnrollmentConflictError,
+    InvalidEnrollmentError,
+    TsbUnavailableError,
+)
+from countersign.profiles import Profiles
 from local import api_page
 from tests.unit.test_template import RESOURCES
 
@@ -23,6 +29,10 @@ TABLE = "enrollments"
 REGION = "eu-central-1"
 JOHN = api.Caller("arn:aws:sts::123456789012:assumed-role/release/job-1", "123456789012")
 ARN = "arn:aws:states:eu-central-1:123456789012:execution:machine:"
+
+RULES = request.Rules(
+    profiles=Profiles(ROOT / "profiles"), key_password_prefix="", allow_raw_policy=True
+)
 
 type Json = dict[str, Any]
 
@@ -87,7 +97,7 @@ def submit(records: Records, machine: Machine) -> Submit:
             base="/v1",
             records=records,
             start=machine.start,
-            key_password_prefix="",
+            rules=RULES,
         )
 
     return submitted
@@ -191,9 +201,14 @@ def test_an_execution_takes_over_what_the_api_has_claimed_and_who_asked(
 ) -> None:
     submit()
     records.update("web-2026-11", {"attempt": 2})
-    request = m.EnrollmentRequest.read(body())
+    reading = request.read(body(), rules=RULES, requester=None, moment=m.now())
     taking = claim.initial_record(
-        "web-2026-11", body(), request, m.Origin(), execution_arn=f"{ARN}web-2026-11-1"
+        "web-2026-11",
+        body(),
+        reading,
+        m.Origin(),
+        names={},
+        execution_arn=f"{ARN}web-2026-11-1",
     )
 
     record, own = claim.claim(taking, records)
@@ -202,6 +217,36 @@ def test_an_execution_takes_over_what_the_api_has_claimed_and_who_asked(
     assert record["attempt"] == 2
     assert record["executionArn"] == f"{ARN}web-2026-11-1"
     assert (records.get("web-2026-11") or {})["origin"]["principal"] == JOHN.principal
+
+
+def test_a_request_by_profile_is_started_as_it_was_sent_and_checked_for_who_asks(
+    submit: Submit, machine: Machine, records: Records
+) -> None:
+    sent = json.loads((ROOT / "events/request-by-profile.json").read_text())
+    ada = api.Caller("arn:aws:iam::123456789012:user/ada.lovelace", "123456789012")
+
+    with pytest.raises(InvalidEnrollmentError) as caught:
+        submit(sent, caller=ada)
+    submit(sent)
+
+    assert [path for path, _ in caught.value.findings] == ["request.key.policy.ruleUse"]
+    assert "Ada Lovelace asks for this" in caught.value.message
+    assert [given["request"] for _, given in machine.started] == [sent]
+    record = records.get("release-2027-01") or {}
+    assert (record["profile"], record["keyLabel"]) == ("code-signing@1", "SUB.release-2027")
+    shown = api.show("release-2027-01", base="/v1", records=records)
+    assert (shown.profile, shown.findings) == ("code-signing@1", ())
+    assert shown.request == request.without_id(sent)
+
+
+@pytest.mark.parametrize("token", ["\x80", "a", "====", "gICA", "eHl6"])
+def test_a_token_of_no_list_is_refused_whatever_it_is(token: str, records: Records) -> None:
+    with pytest.raises(api.ProblemError) as caught:
+        api.enrollments(
+            status=None, since=None, until=None, limit=1, token=token, base="/v1", records=records
+        )
+
+    assert caught.value.status == 422
 
 
 class Told:
@@ -227,7 +272,7 @@ def test_an_attempt_that_ends_late_does_not_close_the_next_one(
         failure=m.CaughtError(state="", error="ExecutionAborted", cause="by hand"),
     )
 
-    outcome.close_enrollment(late, records=records, bus=Told())  # type: ignore[arg-type]
+    outcome.close_enrollment(late, records=records, bus=Told(), code_version="")  # type: ignore[arg-type]
 
     assert (records.get("web-2026-11") or {})["status"] == "PENDING"
 
@@ -374,7 +419,14 @@ def test_a_look_at_what_was_cancelled_ends_it_whether_or_not_the_tsb_can_be_told
     )
 
     # This TSB knows no other call: its status is not even asked for.
-    polled = enrollment.poll_request(look, records=records, objects=None, tsb=tsb, bus=None)  # type: ignore[arg-type]
+    polled = enrollment.poll_request(
+        look,
+        records=records,
+        objects=None,  # type: ignore[arg-type]
+        tsb=tsb,  # type: ignore[arg-type]
+        bus=None,  # type: ignore[arg-type]
+        names={},
+    )
 
     assert polled.status == "CANCELLED"
     assert tsb.cancelled == ([] if silent else ["r"])
@@ -419,6 +471,7 @@ def handle(
     )
     monkeypatch.setenv("POWERTOOLS_SERVICE_NAME", "countersign")
     monkeypatch.setenv("TABLE_NAME", TABLE)
+    monkeypatch.setenv("ALLOW_RAW_POLICY", "true")
     monkeypatch.setenv("STATE_MACHINE_ARN", machine["stateMachineArn"])
     monkeypatch.setenv("CANCEL_REQUEST_FUNCTION", "cancel-request")
     kept = (settings, stack.records, stack.executions)

@@ -113,6 +113,25 @@ def test_a_pending_enrollment_counts_down() -> None:
     assert "waiting for the approvers" in row(text, "web-2026-11")
 
 
+def test_the_profile_and_what_the_linter_warns_of_are_shown_unless_it_was_waived() -> None:
+    finding = {"code": "x", "path": "key.policy", "sentence": "is tight", "action": "Widen it."}
+    told = document(
+        profile="code-signing@1",
+        findings=[
+            {**finding, "level": "warning"},
+            {**finding, "level": "warning", "sentence": "is waived", "waiver": "on call"},
+            {**finding, "level": "info", "sentence": "is only so"},
+        ],
+    )
+
+    text = shown(view.enrollment(told, NOW))
+
+    assert "code-signing@1" in row(text, "profile")
+    assert row(text, "warning").split(maxsplit=1)[1].strip() == "key.policy: is tight"
+    assert "is waived" not in text
+    assert "is only so" not in text
+
+
 def test_a_look_that_is_due_and_a_window_that_has_closed_say_so() -> None:
     text = shown(view.enrollment(document(), NOW + timedelta(seconds=50)))
     later = shown(view.enrollment(document(), NOW + timedelta(hours=2)))

@@ -12,12 +12,13 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from cryptography.x509.oid import AttributeOID, ExtendedKeyUsageOID, NameOID
 from hypothesis import given
 from hypothesis import strategies as st
 
 from countersign import csr
 from countersign.errors import CsrInvalidError
+from countersign.models import Check, CsrRequest
 
 SEED = Path(__file__).parents[2] / "events/seed"
 RSA = rsa.generate_private_key(65537, 2048)
@@ -59,18 +60,21 @@ def pem(made: x509.CertificateSigningRequest) -> str:
     return made.public_bytes(Encoding.PEM).decode()
 
 
-def check(text: str, **asked: Any) -> csr.Csr:
-    return csr.check_csr(
-        text,
-        **{
-            "public_key": spki(EC),
-            "signature_algorithm": "SHA256_WITH_ECDSA",
-            "subject": {"commonName": "example"},
-            "key_usage": ["DIGITAL_SIGNATURE"],
-            "extended_key_usage": ["CODE_SIGNING"],
-            **asked,
-        },
+def asked(**different: Any) -> CsrRequest:
+    return CsrRequest.read(
+        {
+            "signatureAlgorithm": "SHA256_WITH_ECDSA",
+            "standardCertificateAttributes": {"commonName": "example"},
+            "keyUsage": ["DIGITAL_SIGNATURE"],
+            "extendedKeyUsage": ["CODE_SIGNING"],
+            **different,
+        }
     )
+
+
+def failed(text: str, *, public_key: str | None = None, **different: Any) -> list[Check]:
+    _, checks = csr.check(text, asked(**different), public_key=public_key or spki(EC))
+    return [one for one in checks if one.result == "failed"]
 
 
 def vendors_csr() -> str:
@@ -92,15 +96,11 @@ def test_the_vendor_s_own_csr_is_what_its_own_body_asks_for() -> None:
     made = x509.load_pem_x509_csr(vendors_csr().encode())
     public = made.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
-    found = csr.check_csr(
-        vendors_csr(),
-        public_key=base64.b64encode(public).decode(),
-        signature_algorithm=body["signatureAlgorithm"],
-        subject=body["standardCertificateAttributes"],
-        key_usage=body["keyUsage"],
-        extended_key_usage=body["extendedKeyUsage"],
+    found, checks = csr.check(
+        vendors_csr(), CsrRequest.read(body), public_key=base64.b64encode(public).decode()
     )
 
+    assert {one.result for one in checks} == {"passed"}
     assert found == csr.read_csr(vendors_csr())
 
 
@@ -130,10 +130,9 @@ def test_each_algorithm_is_recognised_and_no_other_passes_for_it(
 ) -> None:
     made = pem(sign(builder()))
 
-    check(made, public_key=spki(key), signature_algorithm=algorithm)
-    with pytest.raises(CsrInvalidError) as caught:
-        check(made, public_key=spki(key), signature_algorithm="SHA3256_WITH_RSA")
-    assert caught.value.field == "signatureAlgorithm"
+    assert not failed(made, public_key=spki(key), signatureAlgorithm=algorithm)
+    (other,) = failed(made, public_key=spki(key), signatureAlgorithm="SHA3256_WITH_RSA")
+    assert other.code == "CSR_SIGNATURE_ALGORITHM"
 
 
 SIGNED = builder().sign(EC, hashes.SHA256())
@@ -191,6 +190,10 @@ FORGED = {
         ),
         "subject.commonName",
     ),
+    "a challenge password": (
+        altered(lambda one: one.add_attribute(AttributeOID.CHALLENGE_PASSWORD, b"secret")),
+        "attributes",
+    ),
     "empty subject": (altered(lambda one: one, name()), "subject.commonName"),
     "alternative names": (
         altered(
@@ -198,7 +201,7 @@ FORGED = {
                 x509.SubjectAlternativeName([x509.DNSName("example.com")]), critical=False
             )
         ),
-        "extensions",
+        "subjectAlternativeNames",
     ),
     "a CA": (
         altered(
@@ -206,7 +209,7 @@ FORGED = {
                 x509.BasicConstraints(ca=True, path_length=None), critical=True
             )
         ),
-        "extensions",
+        "basicConstraints",
     ),
     "unknown extension": (
         altered(
@@ -256,26 +259,66 @@ FORGED = {
 def test_what_is_not_as_asked_is_refused_with_its_field(what: str) -> None:
     text, field = FORGED[what]
 
-    with pytest.raises(CsrInvalidError) as caught:
-        check(text)
+    assert failed(text)[0].field == field
 
-    assert caught.value.field == field
+
+CN_AND_C = {"commonName": "example", "country": "CH"}
+
+
+def test_the_subject_is_in_tsb_s_order_one_attribute_after_another() -> None:
+    cn, c = (NameOID.COMMON_NAME, "example"), (NameOID.COUNTRY_NAME, "CH")
+    together = x509.RelativeDistinguishedName([x509.NameAttribute(*cn), x509.NameAttribute(*c)])
+    in_order, reversed_, in_one = name(c, cn), name(cn, c), x509.Name([together])
+
+    def codes(subject: x509.Name) -> list[str]:
+        text = altered(lambda one: one, subject)
+        return [one.code for one in failed(text, standardCertificateAttributes=CN_AND_C)]
+
+    assert codes(in_order) == []
+    assert codes(reversed_) == ["CSR_SUBJECT_ORDER"]
+    assert codes(in_one) == ["CSR_SUBJECT_ORDER"]
+
+
+def test_every_check_is_made_whatever_failed_before() -> None:
+    # Another key, another subject, a SAN: three findings, not the first of them.
+    text = pem(
+        builder(name((NameOID.COMMON_NAME, "other")))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("example.com")]), critical=False)
+        .sign(OTHER, hashes.SHA256())
+    )
+
+    assert [one.code for one in failed(text)] == [
+        "CSR_PUBLIC_KEY",
+        "CSR_SUBJECT_VALUE",
+        "CSR_ALTERNATIVE_NAMES",
+    ]
+
+
+def test_where_there_is_no_csr_the_other_checks_are_skipped() -> None:
+    found, checks = csr.check("approved, thank you", asked(), public_key=spki(EC))
+
+    assert found is None
+    assert (checks[0].code, checks[0].result) == ("CSR_FORMAT", "failed")
+    assert {one.result for one in checks[1:]} == {"skipped"}
+    assert [one.code for one in checks[1:]] == list(csr.CHECKS)
 
 
 def test_what_is_as_asked_passes_with_either_header() -> None:
     der = SIGNED.public_bytes(Encoding.DER)
 
-    assert check(armour(der)) == check(armour(der, "NEW CERTIFICATE REQUEST"))
+    assert not failed(armour(der))
+    assert not failed(armour(der, "NEW CERTIFICATE REQUEST"))
+    assert csr.read_csr(armour(der)) == csr.read_csr(armour(der, "NEW CERTIFICATE REQUEST"))
 
 
 def test_no_usage_asked_and_none_given_passes() -> None:
-    check(usages(), key_usage=None, extended_key_usage=[])
+    assert not failed(usages(), keyUsage=None, extendedKeyUsage=[])
 
 
 def test_the_right_subject_key_identifier_needs_no_asking() -> None:
     own = x509.SubjectKeyIdentifier.from_public_key(EC.public_key())
 
-    check(altered(lambda one: one.add_extension(own, critical=False)))
+    assert not failed(altered(lambda one: one.add_extension(own, critical=False)))
 
 
 @given(st.text(max_size=200))
@@ -284,13 +327,37 @@ def test_no_text_raises_anything_else(text: str) -> None:
         csr.read_csr(text)
 
 
+PSS = builder().sign(
+    RSA, hashes.SHA256(), rsa_padding=padding.PSS(padding.MGF1(hashes.SHA256()), 32)
+)
+
+
+@pytest.mark.parametrize(
+    ("made", "key", "algorithm"),
+    [(SIGNED, EC, "SHA256_WITH_ECDSA"), (PSS, RSA, "SHA256_WITH_RSA_PSS")],
+)
+def test_what_no_signature_covers_is_looked_at_too(
+    made: x509.CertificateSigningRequest, key: Any, algorithm: str
+) -> None:
+    # Behind the signed part: the algorithm's identifier, and the header of the signature.
+    der = made.public_bytes(Encoding.DER)
+    signed = der.index(made.tbs_certrequest_bytes) + len(made.tbs_certrequest_bytes)
+
+    for place in range(signed, len(der) - len(made.signature)):
+        for bit in range(8):
+            changed = bytearray(der)
+            changed[place] ^= 1 << bit
+            assert failed(
+                armour(bytes(changed)), public_key=spki(key), signatureAlgorithm=algorithm
+            ), (place, bit)
+
+
 @given(st.integers(0, len(SIGNED.public_bytes(Encoding.DER)) - 1), st.integers(1, 255))
 def test_no_changed_byte_passes(place: int, change: int) -> None:
     der = bytearray(SIGNED.public_bytes(Encoding.DER))
     der[place] ^= change
 
-    with pytest.raises(CsrInvalidError):
-        check(armour(bytes(der)))
+    assert failed(armour(bytes(der)))
 
 
 def certificate(private_key: Any, common_name: str | None = "Ada") -> str:

@@ -9,11 +9,17 @@ import jsonata
 import pytest
 
 from countersign import models, request
+from countersign.profiles import Profiles
 from tests.unit.test_template import yaml_of
 
 ROOT = Path(__file__).parents[2]
 EVENTS = ROOT / "events"
 NESTED = json.loads((ROOT / "docs/nested.asl.json").read_text())
+RULES = request.Rules(
+    profiles=Profiles(ROOT / "profiles"),
+    key_password_prefix="arn:aws:secretsmanager:x",
+    allow_raw_policy=True,
+)
 UNWRAP: str = NESTED["States"]["EnrollCsr"]["Catch"][0]["Output"]
 SCHEDULE_ARN = "arn:aws:scheduler:eu-central-1:123456789012:schedule/countersign/rotate-installer"
 
@@ -25,7 +31,7 @@ def sample(path: str) -> Any:
 def accepted(machine_input: Any) -> models.Origin:
     """As AcceptEnrollment reads it; its origin."""
     asked, origin = request.asked(machine_input)
-    request.read(asked, key_password_prefix="arn:aws:secretsmanager:x")
+    request.read(asked, rules=RULES, requester=None, moment=models.now())
     return origin
 
 

@@ -74,10 +74,11 @@ WIDE = "\U0001f511"  # four bytes of UTF-8
 
 def largest_record() -> Json:
     """As large as a record can get: more approvers and groups than are shown, the widest texts."""
-    approver = {"type": "onboarded_approver_certificate", "name": WIDE * 5_000, "value": None}
+    approver = {"type": "onboarded_approver_certificate", "name": WIDE * 4_999, "value": None}
     groups = [{"name": WIDE * 5_000, "quorum": 1, "approvals": [approver]}] * 300
     rule = {"tokens": [{"name": WIDE * 5_000, "timelock": 0, "timeout": 60, "groups": groups}]}
-    key = {"label": WIDE * 255, "policy": {"ruleUse": rule, "keyStatus": {"blocked": False}}}
+    asked = {"ruleUse": rule, "keyStatus": {"blocked": False}}
+    key = {"label": WIDE * 255, "policy": asked}
     return {
         "id": "x" * 64,
         "executionArn": ARN,
@@ -85,6 +86,7 @@ def largest_record() -> Json:
         "origin": dict.fromkeys(("id", "principal", "account", "time"), WIDE * 1024),
         "requestSha256": "0" * 64,
         "request": {"key": key, "reason": WIDE * 1_000},
+        "policy": policy.summary(m.Policy.read(asked), {}).dump(),
         "requestId": "0" * 64,
         "acceptedAt": "2026-11-24T10:00:00Z",
         "times": {"windowEnds": "2026-11-24T10:00:00Z"},
@@ -201,14 +203,14 @@ def public_key(name: str) -> Json:
 def approved(asked: m.Policy, names: str) -> tuple[m.Approver, ...]:
     return tuple(
         one.model_copy(update={"decision": "approved" if one.name in names else "none"})
-        for one in policy.approvers(asked)
+        for one in policy.approvers(asked, {})
     )
 
 
 def test_each_group_below_its_quorum_is_open() -> None:
     asked = rules((2, 1))
 
-    found = policy.open_groups(asked, approved(asked, "a"))
+    found = policy.open_groups(policy.summary(asked, {}), approved(asked, "a"))
 
     assert [(one.group, one.quorum, one.approved) for one in found] == [
         ("group 0", 2, 1),
@@ -219,11 +221,13 @@ def test_each_group_below_its_quorum_is_open() -> None:
 def test_alternatives_are_open_side_by_side_until_one_is_complete() -> None:
     asked = rules((1, 1), (2,))
 
-    assert [one.token for one in policy.open_groups(asked, approved(asked, "ae"))] == [
+    assert [
+        one.token for one in policy.open_groups(policy.summary(asked, {}), approved(asked, "ae"))
+    ] == [
         "token 0",
         "token 1",
     ]
-    assert policy.open_groups(asked, approved(asked, "ef")) == ()
+    assert policy.open_groups(policy.summary(asked, {}), approved(asked, "ef")) == ()
 
 
 # Who cancelled ------------------------------------------------------------------------------------

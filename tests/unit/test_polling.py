@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 from countersign import polling
 from countersign.polling import DAY_SECONDS, Schedule, first_wait, next_wait, slower
 
-EVENTS_PER_LOOK = 9  # ChooseNext 2, WaitForApproval 2, PollRequest 5; counted in test_outcomes
+EVENTS_PER_LOOK = (
+    9  # ChooseNext 2, WaitForApproval 2, PollRequest 5; counted by benchmarks/truth.py
+)
 EVENTS_AROUND = 60  # the other states, with retries
 YEAR_SECONDS = 364 * DAY_SECONDS
 DEADLINE_SECONDS = 30 * DAY_SECONDS

@@ -2,17 +2,21 @@
 
 import base64
 import copy
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import rfc8785
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from countersign import policy, request
 from countersign.errors import InvalidEnrollmentError
+from countersign.models import EnrollmentRequest, now
+from countersign.profiles import Profiles
 
 SEED = Path(__file__).parents[2] / "events/seed"
 PREFIX = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:countersign/key-password/"
@@ -24,6 +28,15 @@ OTHER_KEY = base64.b64encode(
 ).decode()
 
 
+def rules(prefix: str = PREFIX) -> request.Rules:
+    """A stack that takes raw policies, and knows nobody."""
+    return request.Rules(profiles=Profiles(SEED), key_password_prefix=prefix, allow_raw_policy=True)
+
+
+def read(raw: Any) -> EnrollmentRequest:
+    return request.read(raw, rules=rules(), requester=None, moment=now()).request
+
+
 def seed() -> dict[str, Any]:
     return {
         "key": json.loads((SEED / "create-key.json").read_text()),
@@ -33,7 +46,7 @@ def seed() -> dict[str, Any]:
 
 def refused(raw: Any) -> InvalidEnrollmentError:
     with pytest.raises(InvalidEnrollmentError) as caught:
-        request.read(raw, key_password_prefix=PREFIX)
+        read(raw)
     return caught.value
 
 
@@ -42,13 +55,14 @@ def token(raw: dict[str, Any], rule: str = "ruleUse") -> Any:
 
 
 def test_the_seed_s_own_bodies_are_accepted_verbatim() -> None:
-    accepted = request.read(seed(), key_password_prefix=PREFIX)
+    accepted = read(seed())
 
     assert request.tsb_key(accepted, None) == seed()["key"]
-    assert request.tsb_csr(accepted, None, "bWV0YQ==") == {
+    assert request.tsb_csr(accepted, None, shown=b"meta", signature=b"signed") == {
         **seed()["csr"],
         "signKeyName": "SUB.approver.securosys.com",
         "metaData": "bWV0YQ==",
+        "metaDataSignature": "c2lnbmVk",
     }
 
 
@@ -172,7 +186,7 @@ def test_other_rules_may_be_frozen_or_absent() -> None:
     raw["key"]["policy"]["ruleBlock"] = None
     del raw["key"]["policy"]["ruleUnblock"]
 
-    accepted = request.read(raw, key_password_prefix=PREFIX)
+    accepted = read(raw)
 
     assert accepted.key.policy.rule_modify is not None
     assert request.tsb_key(accepted, None) == raw["key"]
@@ -198,10 +212,10 @@ def test_a_password_by_reference_goes_out_letter_by_letter() -> None:
     raw = seed()
     raw["key"]["password"] = SECRET
 
-    accepted = request.read(raw, key_password_prefix=PREFIX)
+    accepted = read(raw)
 
     assert request.tsb_key(accepted, "pw")["password"] == ["p", "w"]
-    assert request.tsb_csr(accepted, "pw", "")["keyPassword"] == ["p", "w"]
+    assert request.tsb_csr(accepted, "pw", shown=b"", signature=b"")["keyPassword"] == ["p", "w"]
 
 
 def test_without_a_prefix_no_secret_can_be_named() -> None:
@@ -209,7 +223,7 @@ def test_without_a_prefix_no_secret_can_be_named() -> None:
     raw["key"]["password"] = SECRET
 
     with pytest.raises(InvalidEnrollmentError):
-        request.read(raw, key_password_prefix="")
+        request.read(raw, rules=rules(""), requester=None, moment=now())
 
 
 @pytest.mark.parametrize(
@@ -260,7 +274,7 @@ def test_a_schedule_s_label_gets_the_date_of_its_occurrence() -> None:
     raw, origin = request.asked(scheduled())
 
     assert raw["key"]["label"] == raw["csr"]["signKeyName"] == "release-2026-12-01T06"
-    assert request.read(raw, key_password_prefix=PREFIX).key.label == "release-2026-12-01T06"
+    assert read(raw).key.label == "release-2026-12-01T06"
     assert origin.time == "2026-12-01T06:00:00Z"
 
 
@@ -379,11 +393,11 @@ def test_window_timelock_and_names_come_from_the_use_rule() -> None:
     other["groups"][0]["approvals"] = [{"type": "public_key", "value": OTHER_KEY}]
     raw["key"]["policy"]["ruleUse"]["tokens"].append(other)
 
-    asked = request.read(raw, key_password_prefix=PREFIX).key.policy
+    asked = read(raw).key.policy
 
     assert policy.window_seconds(asked) == 7200
     assert policy.timelock_seconds(asked) == 0
-    names = [approver.name for approver in policy.approvers(asked)]
+    names = [approver.name for approver in policy.approvers(asked, {})]
     assert names[0] == "ApproverKey1"
     assert names[1].startswith("key sha256:")
 
@@ -394,29 +408,76 @@ def test_one_token_without_timeout_makes_the_window_endless() -> None:
     endless["timeout"] = 0
     raw["key"]["policy"]["ruleUse"]["tokens"].append(endless)
 
-    asked = request.read(raw, key_password_prefix=PREFIX).key.policy
+    asked = read(raw).key.policy
 
     assert policy.window_seconds(asked) == 0
 
 
 def test_policies_are_equal_in_effect_whatever_names_and_order_say() -> None:
     raw = seed()
-    one = request.read(raw, key_password_prefix=PREFIX).key.policy
+    one = read(raw).key.policy
     token(raw)["name"] = "renamed"
-    two = request.read(raw, key_password_prefix=PREFIX).key.policy
+    two = read(raw).key.policy
     token(raw)["timeout"] = 660
-    three = request.read(raw, key_password_prefix=PREFIX).key.policy
+    three = read(raw).key.policy
 
     assert policy.effective(one) == policy.effective(two)
     assert policy.effective(one) != policy.effective(three)
 
 
 def test_a_stranger_s_approval_is_not_hidden() -> None:
-    asked = policy.approvers(request.read(seed(), key_password_prefix=PREFIX).key.policy)
+    asked = policy.approvers(read(seed()).key.policy, {})
 
-    seen = policy.decided(asked, approved=[OTHER_KEY], declined=[], outstanding=[])
+    seen = policy.decided(asked, approved=[OTHER_KEY], declined=[], outstanding=[], names={})
 
     assert [(one.name[:10], one.decision) for one in seen] == [
         ("ApproverKe", "none"),
         ("key sha256", "approved"),
     ]
+
+
+# What approvers are shown -------------------------------------------------------------------------
+
+
+def shown(raw: dict[str, Any], **more: Any) -> bytes:
+    return request.meta_data(read(raw), enrollment_id="web-1", **more)
+
+
+def test_approvers_are_shown_the_whole_request_its_hash_and_a_text() -> None:
+    raw = {**seed(), "enrollmentId": "web-1", "reason": "OPS-42"}
+
+    content = json.loads(shown(raw, requester="arn:aws:iam::1:user/ada"))
+
+    own = {name: value for name, value in raw.items() if name != "enrollmentId"}
+    assert content["request"] == own
+    assert content["requestSha256"] == hashlib.sha256(request.canonical(own)).hexdigest()
+    assert content["requestSha256"] == request.sha256(raw)
+    assert content["enrollmentId"] == "web-1"
+    assert content["reason"] == "OPS-42"
+    assert "arn:aws:iam::1:user/ada" in content["summary"]
+
+
+def test_what_approvers_are_shown_is_the_same_bytes_each_time() -> None:
+    backwards = dict(reversed(seed().items()))
+
+    assert shown(seed()) == shown(backwards) == rfc8785.dumps(json.loads(shown(seed())))
+
+
+def test_a_request_too_long_to_be_shown_is_shown_by_its_hash() -> None:
+    raw = seed()
+    raw["key"]["id"] = "x" * request.MAX_META_DATA_BYTES
+
+    content = json.loads(shown(raw))
+
+    assert len(shown(raw)) < request.MAX_META_DATA_BYTES
+    assert content["request"] is None
+    assert content["requestSha256"] == request.sha256(raw)
+
+
+@pytest.mark.parametrize("value", ["true", "yes", 1, 1.0])
+def test_what_looks_like_a_boolean_is_none(value: Any) -> None:
+    # It would be accepted as another text than the one whose hash the approvers are shown.
+    raw = seed()
+    raw["key"]["attributes"]["destroyable"] = value
+
+    assert refused(raw).field == "request.key.attributes.destroyable"

@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from countersign import events
+from countersign.models import Outcome
 
 ROOT = Path(__file__).parents[2]
 
@@ -98,59 +99,6 @@ def test_no_function_may_do_anything_to_everything(name: str) -> None:
         assert "*" not in str(statement["Action"])
 
 
-# Every action that may be allowed on every resource, and why it has to be.
-EVERYWHERE = {
-    "xray:PutTraceSegments": "X-Ray has no resource-level permissions for traces",
-    "xray:PutTelemetryRecords": "likewise",
-    "xray:GetSamplingRules": "likewise",
-    "xray:GetSamplingTargets": "likewise",
-    "logs:CreateLogDelivery": "vended logs have no resource-level permissions",
-    "logs:GetLogDelivery": "likewise",
-    "logs:UpdateLogDelivery": "likewise",
-    "logs:DeleteLogDelivery": "likewise",
-    "logs:ListLogDeliveries": "likewise",
-    "logs:PutResourcePolicy": "likewise",
-    "logs:DescribeResourcePolicies": "likewise",
-    "logs:DescribeLogGroups": "likewise",
-    "ec2:CreateNetworkInterface": "Lambda makes them in a VPC; nothing to name before",
-    "ec2:DescribeNetworkInterfaces": "EC2 has no resource-level permissions for Describe",
-    "ec2:DescribeSubnets": "likewise",
-    "ec2:DeleteNetworkInterface": "Lambda's own interfaces, made above",
-    "ec2:AssignPrivateIpAddresses": "likewise",
-    "ec2:UnassignPrivateIpAddresses": "likewise",
-}
-
-
-def allowed_everywhere(part: object) -> set[str]:
-    """The actions of all Allow statements on `*` in a part of the template."""
-    if isinstance(part, list):
-        return set().union(*map(allowed_everywhere, part))
-    if not isinstance(part, dict):
-        return set()
-    found = set().union(*map(allowed_everywhere, part.values()))
-    if part.get("Effect") == "Allow" and part.get("Resource") in ("*", ["*"]):
-        actions = part["Action"]
-        found |= {actions} if isinstance(actions, str) else set(actions)
-    return found
-
-
-def test_what_is_allowed_on_every_resource_is_a_short_list_with_reasons() -> None:
-    # In a key's own policy `*` is that key.
-    roles = {name: one for name, one in RESOURCES.items() if one["Type"] != "AWS::KMS::Key"}
-
-    assert allowed_everywhere(roles) == set(EVERYWHERE)
-
-
-def test_every_function_has_the_boundary_and_interfaces_only_in_a_vpc() -> None:
-    boundary = of("AWS::IAM::ManagedPolicy")["FunctionsBoundary"]["PolicyDocument"]
-    optional = [one for one in boundary["Statement"] if "Fn::If" in one]
-
-    assert GLOBALS["PermissionsBoundary"] == {"Ref": "FunctionsBoundary"}
-    assert not any("PermissionsBoundary" in one for one in FUNCTIONS.values())
-    assert [one["Fn::If"][0] for one in optional] == ["InVpc"]
-    assert not any("ec2:" in str(one) for one in boundary["Statement"] if one not in optional)
-
-
 @pytest.mark.parametrize(
     ("function", "may_read", "may_not_read"),
     [
@@ -161,6 +109,7 @@ def test_every_function_has_the_boundary_and_interfaces_only_in_a_vpc() -> None:
         ("CloseEnrollmentFunction", [], ["Secret"]),
         ("ApiFunction", ["ServiceSecret"], ["KeyManagementSecret", "KeyOperationSecret"]),
         ("NotifyFunction", [], ["Secret"]),
+        ("KeepEvidenceFunction", [], ["Secret"]),
     ],
 )
 def test_a_function_reads_the_secrets_of_its_roles_only(
@@ -327,7 +276,7 @@ def test_what_is_stored_is_encrypted_versioned_private_and_kept() -> None:
     assert table["BillingMode"] == "PAY_PER_REQUEST"
     assert table["PointInTimeRecoverySpecification"] == {"PointInTimeRecoveryEnabled": True}
     assert table["SSESpecification"]["SSEType"] == "KMS"
-    for name in ("CsrBucket", "EnrollmentsTable", "StackKey"):
+    for name in ("CsrBucket", "EvidenceBucket", "EnrollmentsTable", "StackKey"):
         assert RESOURCES[name]["DeletionPolicy"] == "Retain"
 
 
@@ -362,6 +311,68 @@ def test_buckets_queues_and_topics_refuse_plain_http() -> None:
     for policy in (one for kind in kinds for one in of(kind).values()):
         denied = [s for s in policy["PolicyDocument"]["Statement"] if s["Effect"] == "Deny"]
         assert denied[0]["Condition"] == {"Bool": {"aws:SecureTransport": False}}
+
+
+# Every action that may be allowed on every resource, and why it has to be.
+EVERYWHERE = {
+    "xray:PutTraceSegments": "X-Ray has no resource-level permissions for traces",
+    "xray:PutTelemetryRecords": "likewise",
+    "xray:GetSamplingRules": "likewise",
+    "xray:GetSamplingTargets": "likewise",
+    "logs:CreateLogDelivery": "vended logs have no resource-level permissions",
+    "logs:GetLogDelivery": "likewise",
+    "logs:UpdateLogDelivery": "likewise",
+    "logs:DeleteLogDelivery": "likewise",
+    "logs:ListLogDeliveries": "likewise",
+    "logs:PutResourcePolicy": "likewise",
+    "logs:DescribeResourcePolicies": "likewise",
+    "logs:DescribeLogGroups": "likewise",
+    "ec2:CreateNetworkInterface": "Lambda makes them in a VPC; nothing to name before",
+    "ec2:DescribeNetworkInterfaces": "EC2 has no resource-level permissions for Describe",
+    "ec2:DescribeSubnets": "likewise",
+    "ec2:DeleteNetworkInterface": "Lambda's own interfaces, made above",
+    "ec2:AssignPrivateIpAddresses": "likewise",
+    "ec2:UnassignPrivateIpAddresses": "likewise",
+}
+
+
+def allowed_everywhere(part: object) -> set[str]:
+    """The actions of all Allow statements on `*` in a part of the template."""
+    if isinstance(part, list):
+        return set().union(*map(allowed_everywhere, part))
+    if not isinstance(part, dict):
+        return set()
+    found = set().union(*map(allowed_everywhere, part.values()))
+    if part.get("Effect") == "Allow" and part.get("Resource") in ("*", ["*"]):
+        actions = part["Action"]
+        found |= {actions} if isinstance(actions, str) else set(actions)
+    return found
+
+
+def test_what_is_allowed_on_every_resource_is_a_short_list_with_reasons() -> None:
+    # In a key's own policy `*` is that key.
+    roles = {name: one for name, one in RESOURCES.items() if one["Type"] != "AWS::KMS::Key"}
+
+    assert allowed_everywhere(roles) == set(EVERYWHERE)
+
+
+def test_every_function_has_the_boundary_and_interfaces_only_in_a_vpc() -> None:
+    boundary = of("AWS::IAM::ManagedPolicy")["FunctionsBoundary"]["PolicyDocument"]
+    optional = [one for one in boundary["Statement"] if "Fn::If" in one]
+
+    assert GLOBALS["PermissionsBoundary"] == {"Ref": "FunctionsBoundary"}
+    assert not any("PermissionsBoundary" in one for one in FUNCTIONS.values())
+    assert [one["Fn::If"][0] for one in optional] == ["InVpc"]
+    assert not any("ec2:" in str(one) for one in boundary["Statement"] if one not in optional)
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_environment_variables_hold_names_and_numbers_but_no_secret(name: str) -> None:
+    variables = FUNCTIONS[name]["Environment"]["Variables"] | GLOBALS["Environment"]["Variables"]
+
+    assert "resolve:secretsmanager" not in str(variables)
+    assert not [one for one in TEMPLATE["Parameters"].values() if "NoEcho" in one]
+    assert all(one.endswith("_SECRET_ARN") for one in variables if "SECRET" in one)
 
 
 API = of("AWS::Serverless::Api")["EnrollmentsApi"]
@@ -497,6 +508,19 @@ def test_event_schemas_are_registered_where_wanted() -> None:
     )
 
 
+def test_a_caller_s_own_policy_is_refused_unless_the_stack_says_otherwise() -> None:
+    parameter = TEMPLATE["Parameters"]["AllowRawPolicy"]
+    readers = {
+        name
+        for name, function in FUNCTIONS.items()
+        if "ALLOW_RAW_POLICY" in function.get("Environment", {}).get("Variables", {})
+    }
+
+    assert parameter["Default"] == "false"
+    assert parameter["AllowedValues"] == ["true", "false"]
+    assert readers == {"AcceptEnrollmentFunction", "ApiFunction"}
+
+
 def test_the_bus_is_archived() -> None:
     archive = of("AWS::Events::Archive")["BusArchive"]
 
@@ -510,28 +534,67 @@ def test_secrets_have_no_value_in_the_template_and_the_stack_s_key() -> None:
         assert secret["KmsKeyId"] == {"Fn::GetAtt": "StackKey.Arn"}
 
 
-@pytest.mark.parametrize("name", FUNCTIONS)
-def test_environment_variables_hold_names_and_numbers_but_no_secret(name: str) -> None:
-    variables = FUNCTIONS[name]["Environment"]["Variables"] | GLOBALS["Environment"]["Variables"]
+def test_what_approvers_and_auditors_see_is_signed_with_a_key_that_is_kept() -> None:
+    key = of("AWS::KMS::Key")["SigningKey"]
+    signers = {name for name in FUNCTIONS if "kms:Sign" in str(statements(name))}
 
-    assert "resolve:secretsmanager" not in str(variables)
-    assert not [one for one in TEMPLATE["Parameters"].values() if "NoEcho" in one]
-    assert all(one.endswith("_SECRET_ARN") for one in variables if "SECRET" in one)
+    assert (key["KeySpec"], key["KeyUsage"]) == ("ECC_NIST_P256", "SIGN_VERIFY")
+    assert RESOURCES["SigningKey"]["DeletionPolicy"] == "Retain"
+    assert signers == {"RequestCsrFunction", "KeepEvidenceFunction"}
 
 
-def test_only_the_three_folders_can_be_deployed() -> None:
+def test_every_outcome_leads_to_its_evidence_through_a_queue() -> None:
+    rule = of("AWS::Events::Rule")["EvidenceRule"]
+    queue = of("AWS::SQS::Queue")["EvidenceQueue"]
+    source = FUNCTIONS["KeepEvidenceFunction"]["Events"]["Ended"]
+
+    assert rule["EventPattern"]["source"] == ["countersign"]
+    assert set(rule["EventPattern"]["detail-type"]) == {
+        f"Enrollment {one.title()}" for one in Outcome
+    }
+    assert rule["Targets"][0]["DeadLetterConfig"]
+    assert queue["RedrivePolicy"]["maxReceiveCount"] == 5
+    assert queue["VisibilityTimeout"] >= 6 * GLOBALS["Timeout"]
+    assert source["Properties"]["Queue"] == {"Fn::GetAtt": "EvidenceQueue.Arn"}
+
+
+def test_evidence_is_locked_by_default_and_written_by_one_function() -> None:
+    bucket = of("AWS::S3::Bucket")["EvidenceBucket"]
+    writers = {name for name in FUNCTIONS if "EvidenceBucket.Arn}/*" in str(statements(name))}
+
+    assert bucket["ObjectLockEnabled"] is True
+    assert TEMPLATE["Parameters"]["EvidenceRetentionDays"]["Default"] >= 3650
+    assert bucket["ObjectLockConfiguration"]["Rule"]["Fn::If"][0] == "EvidenceIsLocked"
+    assert bucket["VersioningConfiguration"] == {"Status": "Enabled"}
+    assert writers == {"KeepEvidenceFunction"}
+    assert "s3:Delete" not in str(FUNCTIONS)
+
+
+def test_no_function_but_the_verifier_writes_issued_csrs_or_the_quarantine() -> None:
+    for target in ("/request.pem", "/quarantine/"):
+        assert {
+            name
+            for name in FUNCTIONS
+            for one in statements(name)
+            if target in str(one["Resource"]) and "PutObject" in str(one["Action"])
+        } == {"StoreCsrFunction"}
+
+
+def test_only_functions_layers_and_profiles_can_be_deployed() -> None:
+    # Profiles are data in a layer of their own: a new one changes no line of code.
     layers = of("AWS::Serverless::LayerVersion")
 
     assert GLOBALS["CodeUri"] == "functions/"
     assert {layer["ContentUri"] for layer in layers.values()} == {
         "layers/core",
         "layers/dependencies",
+        "profiles",
     }
     assert not any("CodeUri" in function for function in FUNCTIONS.values())
 
 
 def test_layers_are_built_for_the_chosen_architecture() -> None:
-    for layer in of("AWS::Serverless::LayerVersion"):
+    for layer in of("AWS::Serverless::LayerVersion").keys() - {"ProfilesLayer"}:  # only JSON
         assert RESOURCES[layer]["Metadata"]["BuildArchitecture"] == {"Ref": "Architecture"}
 
 
@@ -540,7 +603,8 @@ def test_the_outputs_name_what_a_caller_needs() -> None:
         "ApiUrl",
         "EnrollmentStateMachineArn", "EnrollmentsTableName", "CsrBucketName", "BusName", "BusArn",
         "KeyManagementSecretArn", "KeyOperationSecretArn", "ServiceSecretArn", "ClientTlsSecretArn",
-        "KeyPasswordPrefix", "BackstopDeadLetterQueueUrl", "StackKeyArn", "ScheduleGroupName",
+        "SigningKeyArn", "KeyPasswordPrefix",
+        "BackstopDeadLetterQueueUrl", "StackKeyArn", "ScheduleGroupName",
         "ScheduleRoleArn", "RequestsDeadLetterQueueArn", "RequestsDeadLetterQueueUrl",
         "BackstopQueueArn", "BackstopDeadLetterQueueArn",
         "NotifyTopicArn", "NotifyDeadLetterQueueUrl",

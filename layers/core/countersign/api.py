@@ -123,7 +123,7 @@ def submit(
     base: str,
     records: "Records",
     start: Start,
-    key_password_prefix: str,
+    rules: request.Rules,
 ) -> Answer:
     """Claim the enrollment, then start its execution.
 
@@ -138,8 +138,8 @@ def submit(
         EnrollmentConflictError: the id belongs to another request.
         AwsCallError: claimed perhaps, but not started; the same call again starts it.
     """
-    checked = request.read(raw, key_password_prefix=key_password_prefix)
-    enrollment_id = checked.enrollment_id or _id(idempotency_key, caller)
+    reading = request.read(raw, rules=rules, requester=caller.principal, moment=m.now())
+    enrollment_id = request.own_id(raw) or _id(idempotency_key, caller)
     origin = m.Origin(
         door="api",
         id=enrollment_id,
@@ -147,7 +147,9 @@ def submit(
         account=caller.account,
         time=m.timestamp(m.now()),
     )
-    record = claim.initial_record(enrollment_id, raw, checked, origin)
+    record = claim.initial_record(
+        enrollment_id, raw, reading, origin, names=rules.profiles.directory.names
+    )
     try:
         record, own = claim.claim(record, records)
         if own:
@@ -192,6 +194,8 @@ def enrollment(record: "Item", base: str) -> m.Enrollment:
             "executionArn": record.get("executionArn"),
             "request": {k: v for k, v in asked.items() if k != "enrollmentId"} if asked else None,
             "reason": asked.get("reason") if asked else None,
+            "profile": record.get("profile"),
+            "findings": [*record.get("findings", ()), *record.get("caFindings", ())],
             "policy": record.get("policy"),
             "approvals": record.get("approvers", []),
             "csr": {k: v for k, v in stored.items() if k != "pem"} if stored else None,
@@ -271,7 +275,7 @@ def _place(token: str, first: str, last: str) -> "Item":
     try:
         text = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
         accepted_at, _, enrollment_id = text.decode().partition(" ")
-    except ValueError:
+    except ValueError:  # no base64, no ASCII, no UTF-8
         accepted_at, enrollment_id = "", ""
     # DynamoDB refuses a place outside of what is asked for.
     if not (request.ENROLLMENT_ID.fullmatch(enrollment_id) and first <= accepted_at <= last):

@@ -2,8 +2,8 @@
 
 from typing import TYPE_CHECKING, Any
 
+from countersign import lint, policy, request
 from countersign import models as m
-from countersign import policy, request
 from countersign.errors import EnrollmentConflictError
 
 if TYPE_CHECKING:
@@ -11,15 +11,19 @@ if TYPE_CHECKING:
 
 ASKED = {"intent", "requestId"}  # approvers were asked, or may have been
 KIND = "enrollment"  # one partition of the index by time; see docs/decisions.md
+READ_BY_EXECUTION = (
+    "executionArn", "acceptedSha256", "findings", "profile", "profileSha256", "policy",
+)  # fmt: skip
 ROUNDS = 3  # a claim can be lost to a rival at most once per rule of `claim`
 
 
 def initial_record(
     enrollment_id: str,
     raw: dict[str, Any],
-    checked: m.EnrollmentRequest,
+    reading: request.Reading,
     origin: m.Origin,
     *,
+    names: policy.Names,
     execution_arn: str | None = None,
 ) -> "Item":
     """The whole record as a claim writes it.
@@ -27,8 +31,9 @@ def initial_record(
     Args:
         enrollment_id: see `request.enrollment_id`.
         raw: the request as it was sent; kept as it is.
-        checked: the same, as the validator understood it.
+        reading: the same, as the validator understood it.
         origin: the door, and who stood there.
+        names: the directory's, by the fingerprint of people's keys.
         execution_arn: None where the door claims before the execution is started.
     """
     accepted_at = m.timestamp(m.now())
@@ -41,12 +46,23 @@ def initial_record(
         "origin": origin.model_dump(mode="json", exclude_none=True),
         "requestSha256": request.sha256(raw),
         "request": raw,
-        "keyLabel": checked.key.label,
-        "policy": policy.summary(checked.key.policy).dump(),
+        **_read(reading),
+        "keyLabel": reading.request.key.label,
+        "policy": policy.summary(reading.request.key.policy, names).dump(),
         "status": "PENDING",
         "stage": "AcceptEnrollment",
         "acceptedAt": accepted_at,  # beside times.accepted: an index key is a top-level attribute
         "times": {"accepted": accepted_at},
+    }
+
+
+def _read(reading: request.Reading) -> "Item":
+    """What the validator found: of a profile without version, which one it was."""
+    profile = {"profile": reading.request.profile, "profileSha256": reading.profile_sha256}
+    return {
+        "acceptedSha256": request.sha256(reading.raw),
+        "findings": lint.dump(reading.findings),
+        **({} if reading.profile_sha256 is None else profile),
     }
 
 
@@ -91,11 +107,13 @@ def claim(record: "Item", records: "Records") -> tuple["Item", bool]:
         elif arn is None:
             return there, True
         else:
-            # What the door wrote stays: it knows who asked.
-            record = {**there, "executionArn": arn}
+            # What the door wrote stays: it knows who asked. But what the request means is what its
+            # execution reads.
+            taken = {name: record[name] for name in READ_BY_EXECUTION if name in record}
+            record = {**there, **taken}
             there = records.update(
                 record["id"],
-                {"executionArn": arn},
+                taken,
                 when={name: there[name] for name in ("requestSha256", "attempt")},
                 absent=("executionArn", "outcome"),
             )

@@ -1,4 +1,4 @@
-"""What a CSR (PKCS #10) says, and whether it is what was asked. Only importer of cryptography.
+"""What a CSR (PKCS #10) says, and whether it is what was asked.
 
 Source: RFC 2986 (PKCS #10), RFC 5280 (extensions), RFC 7468 (PEM); the vendor's own CSR for the
 header, the criticality of the usages and the subject key identifier.
@@ -8,7 +8,7 @@ import base64
 import binascii
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -23,6 +23,7 @@ from cryptography.hazmat.primitives.serialization import (
 from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID, NameOID
 
 from countersign.errors import CsrInvalidError
+from countersign.models import Check, CsrRequest
 
 MAX_BYTES = 64 * 1024  # our limit; the CSR of an 8,192-bit RSA key is 3 KB
 PEM = re.compile(
@@ -31,21 +32,22 @@ PEM = re.compile(
 )
 ARMOUR = re.compile(r"-----(BEGIN|END) (PUBLIC KEY|CERTIFICATE)-----")
 
+# In the order in which TSB writes them: the reverse of the string form CN, OU, O, …
 SUBJECT_OIDS = {
-    "commonName": NameOID.COMMON_NAME,
+    "generationQualifier": NameOID.GENERATION_QUALIFIER,
+    "pseudonym": NameOID.PSEUDONYM,
+    "initials": NameOID.INITIALS,
+    "givenName": NameOID.GIVEN_NAME,
+    "surname": NameOID.SURNAME,
+    "title": NameOID.TITLE,
+    "email": NameOID.EMAIL_ADDRESS,
     "country": NameOID.COUNTRY_NAME,
     "stateOrProvinceName": NameOID.STATE_OR_PROVINCE_NAME,
     "locality": NameOID.LOCALITY_NAME,
-    "organizationName": NameOID.ORGANIZATION_NAME,
     "organizationIdentifier": NameOID.ORGANIZATION_IDENTIFIER,
+    "organizationName": NameOID.ORGANIZATION_NAME,
     "organizationUnitName": NameOID.ORGANIZATIONAL_UNIT_NAME,
-    "email": NameOID.EMAIL_ADDRESS,
-    "title": NameOID.TITLE,
-    "surname": NameOID.SURNAME,
-    "givenName": NameOID.GIVEN_NAME,
-    "initials": NameOID.INITIALS,
-    "pseudonym": NameOID.PSEUDONYM,
-    "generationQualifier": NameOID.GENERATION_QUALIFIER,
+    "commonName": NameOID.COMMON_NAME,
 }
 SUBJECT_NAMES = {oid: name for name, oid in SUBJECT_OIDS.items()}
 KEY_USAGES = {
@@ -63,6 +65,13 @@ USAGE_EXTENSIONS = {
     ExtensionOID.KEY_USAGE: "keyUsage",
     ExtensionOID.EXTENDED_KEY_USAGE: "extendedKeyUsage",
 }
+KNOWN_EXTENSIONS = {
+    *USAGE_EXTENSIONS,
+    ExtensionOID.SUBJECT_KEY_IDENTIFIER,
+    ExtensionOID.SUBJECT_ALTERNATIVE_NAME,
+    ExtensionOID.BASIC_CONSTRAINTS,
+}
+EXTENSION_REQUEST = "1.2.840.113549.1.9.14"  # the PKCS #10 attribute that holds the extensions
 EXTENDED_KEY_USAGES = {
     ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE: "ANY_EXTENDED_KEY_USAGE",
     ExtendedKeyUsageOID.SERVER_AUTH: "SERVER_AUTH",
@@ -72,6 +81,10 @@ EXTENDED_KEY_USAGES = {
     ExtendedKeyUsageOID.TIME_STAMPING: "TIME_STAMPING",
     ExtendedKeyUsageOID.OCSP_SIGNING: "OCSP_SIGNING",
 }
+
+
+type Request = x509.CertificateSigningRequest
+type Differences = list[tuple[str, str]]  # each: the field, and how it differs
 
 
 @dataclass(frozen=True)
@@ -95,52 +108,51 @@ def read_csr(pem: str) -> Csr:
     """What a CSR says, whoever made it; nothing is compared.
 
     Raises:
-        CsrInvalidError: it is not one CSR in PEM, or it holds an extension besides the key usages
-            and the subject key identifier.
+        CsrInvalidError: it is not one CSR in PEM.
     """
     return _describe(_parse(pem))
 
 
-def check_csr(
-    pem: str,
-    *,
-    public_key: str,
-    signature_algorithm: str,
-    subject: Mapping[str, str | None],
-    key_usage: Sequence[str] | None,
-    extended_key_usage: Sequence[str] | None,
-) -> Csr:
-    """Compare a CSR with what was asked; nothing in it is believed before.
+def check(pem: str, asked: CsrRequest, *, public_key: str) -> tuple[Csr | None, list[Check]]:
+    """Compare a CSR with what was asked: every comparison is made, nothing is believed before.
 
     Args:
         pem: as TSB returned it, with either header.
+        asked: TSB's `csrSignRequest`; a usage that is None or empty means no such extension.
         public_key: base64 DER SPKI that the HSM reports for the key.
-        signature_algorithm: TSB's name, for example `SHA256_WITH_RSA`.
-        subject: TSB's `standardCertificateAttributes`; None or missing means not in the subject.
-        key_usage: TSB's names; None or empty means no such extension.
-        extended_key_usage: likewise.
 
-    Raises:
-        CsrInvalidError: `field` names the first thing that is not as asked.
+    Returns:
+        What the CSR says (None where it is no CSR), and the checks in the order of `CHECKS`.
     """
-    request = _parse(pem)
-    spki = request.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    if spki != _der(public_key):
-        raise _invalid("publicKey", "the CSR is for another key than the HSM reports")
-    if not _signature_holds(request):
-        raise _invalid("signature", "the CSR's own signature does not hold")
-    _check_algorithm(request, signature_algorithm)
-    _check_subject(request, subject)
-    _check_critical(request)
-    found = _describe(request)
-    _check_usage("keyUsage", found.key_usage, key_usage or ())
-    _check_usage("extendedKeyUsage", found.extended_key_usage, extended_key_usage or ())
-    return found
+    try:
+        request = _parse(pem)
+    except CsrInvalidError as error:
+        failed = Check(code="CSR_FORMAT", result="failed", field="pem", finding=error.message)
+        return None, [failed, *(Check(code=code, result="skipped") for code in CHECKS)]
+    found = {
+        code: compare(request, asked, public_key)  # a list: one attribute may differ, or several
+        for code, compare in CHECKS.items()
+    }
+    checks = [
+        Check(code=code, result="failed", field=differ[0][0], finding=_sentence(differ))
+        if differ
+        else Check(code=code)
+        for code, differ in found.items()
+    ]
+    return _describe(request), [Check(code="CSR_FORMAT"), *checks]
 
 
 def spki_sha256(public_key: str) -> str:
     """The fingerprint (hex SHA-256 of the DER SPKI) of a base64 public key."""
     return hashlib.sha256(_der(public_key)).hexdigest()
+
+
+def fingerprint(public_key: str) -> str | None:
+    """`spki_sha256` of what somebody says is a public key; None where it is not base64."""
+    try:
+        return spki_sha256(public_key)
+    except ValueError:
+        return None
 
 
 def approver_public_key(kind: str, value: str) -> str:
@@ -188,6 +200,16 @@ def expiries(certificates: str) -> list[datetime]:
     return [one.not_valid_after_utc for one in found]
 
 
+def certificate_validity(value: str) -> tuple[datetime, datetime]:
+    """From when until when an approver's certificate is valid, UTC.
+
+    Raises:
+        ValueError: the value is no certificate.
+    """
+    certificate = _certificate(_approver_der(value))
+    return certificate.not_valid_before_utc, certificate.not_valid_after_utc
+
+
 def _certificate(der: bytes) -> x509.Certificate:
     return x509.load_der_x509_certificate(der)
 
@@ -206,10 +228,10 @@ def _der(text: str) -> bytes:
         raise ValueError("is not base64") from None
 
 
-def _parse(pem: str) -> x509.CertificateSigningRequest:
+def _parse(pem: str) -> Request:
     match = PEM.fullmatch(pem) if len(pem) <= MAX_BYTES else None
     if match is None:
-        raise _invalid("pem", "TSB's result is not one CSR in PEM")
+        raise _no_csr("is not one CSR in PEM")
     try:
         der = base64.b64decode("".join(match[2].split()), validate=True)
         request = x509.load_der_x509_csr(der)
@@ -217,6 +239,7 @@ def _parse(pem: str) -> x509.CertificateSigningRequest:
         list(request.extensions)
         request.public_key()
         list(request.subject)
+        list(request.attributes)
     except (
         ValueError,
         TypeError,
@@ -224,71 +247,196 @@ def _parse(pem: str) -> x509.CertificateSigningRequest:
         x509.DuplicateExtension,
         x509.InvalidVersion,
     ):
-        raise _invalid("pem", "TSB's result does not parse as PKCS #10") from None
+        raise _no_csr("does not parse as PKCS #10") from None
     if request.public_bytes(Encoding.DER) != der:
-        raise _invalid("pem", "TSB's result is followed by something that is no CSR")
+        raise _no_csr("is followed by something that is no CSR")
+    if der[-len(request.signature) - 1]:  # the BIT STRING's unused bits, which nothing else covers
+        raise _no_csr("has a signature that is not made of whole bytes")
     return request
 
 
-def _signature_holds(request: x509.CertificateSigningRequest) -> bool:
+# The comparisons, by the code of their check -----------------------------------------------------
+
+
+def _public_key(request: Request, _: CsrRequest, public_key: str) -> Differences:
+    own = base64.b64encode(_spki(request)).decode() == public_key
+    return [] if own else [("publicKey", "the CSR is for another key than the HSM reports")]
+
+
+def _signature(request: Request, _: CsrRequest, __: str) -> Differences:
     try:
-        return request.is_signature_valid
+        holds = request.is_signature_valid
     except (InvalidSignature, UnsupportedAlgorithm, ValueError):
-        return False
+        holds = False
+    return [] if holds else [("signature", "the CSR's own signature does not hold")]
 
 
-def _check_algorithm(request: x509.CertificateSigningRequest, asked: str) -> None:
+def _signature_algorithm(request: Request, asked: CsrRequest, _: str) -> Differences:
+    found = _algorithm(request)
+    wanted = asked.signature_algorithm
+    if found == wanted.removesuffix("_DETERMINISTIC"):
+        return []
+    return [("signatureAlgorithm", f"the CSR is signed with {found}, not {wanted}")]
+
+
+def _algorithm(request: Request) -> str:
+    """TSB's name of the algorithm that a CSR says it is signed with."""
     key = request.public_key()
     if isinstance(key, ed25519.Ed25519PublicKey):
-        found = "EDDSA"
-    else:
+        return "EDDSA"
+    try:
         digest = request.signature_hash_algorithm
-        name = digest.name.upper().replace("-", "_") if digest else "NONE"
-        name = name.replace("SHA3_", "SHA3")
-        suffix = "ECDSA" if isinstance(key, ec.EllipticCurvePublicKey) else "RSA"
         pss = isinstance(request.signature_algorithm_parameters, padding.PSS)
-        found = f"{name}_WITH_{suffix}" + ("_PSS" if pss else "")
-    if found != asked.removesuffix("_DETERMINISTIC"):
-        raise _invalid("signatureAlgorithm", f"the CSR is signed with {found}, not {asked}")
+    except (ValueError, UnsupportedAlgorithm):
+        return f"algorithm {request.signature_algorithm_oid.dotted_string}"
+    name = digest.name.upper().replace("-", "_") if digest else "NONE"
+    name = name.replace("SHA3_", "SHA3")
+    suffix = "ECDSA" if isinstance(key, ec.EllipticCurvePublicKey) else "RSA"
+    return f"{name}_WITH_{suffix}" + ("_PSS" if pss else "")
 
 
-def _check_subject(
-    request: x509.CertificateSigningRequest, asked: Mapping[str, str | None]
-) -> None:
-    wanted = {name: value for name, value in asked.items() if value is not None}
-    found: dict[str, str] = {}
-    for attribute in request.subject:
-        name = SUBJECT_NAMES.get(attribute.oid, attribute.oid.dotted_string)
-        if name in found:
-            raise _invalid(f"subject.{name}", "stands in the subject more than once")
-        found[name] = str(attribute.value)
-    for name in {**wanted, **found}:
-        if name not in found:
-            raise _invalid(f"subject.{name}", "was asked for and is not in the subject")
-        if name not in wanted:
-            raise _invalid(f"subject.{name}", "is in the subject and was not asked for")
-        if found[name] != wanted[name]:
-            raise _invalid(f"subject.{name}", "has another value than was asked for")
+def _subject_added(request: Request, asked: CsrRequest, _: str) -> Differences:
+    wanted, names = _wanted_subject(asked), [name for name, _ in _subject(request)]
+    return [
+        (f"subject.{name}", "is in the subject and was not asked for")
+        if name not in wanted
+        else (f"subject.{name}", "stands in the subject more than once")
+        for name in dict.fromkeys(names)
+        if name not in wanted or names.count(name) > 1
+    ]
 
 
-def _check_critical(request: x509.CertificateSigningRequest) -> None:
+def _subject_dropped(request: Request, asked: CsrRequest, _: str) -> Differences:
+    found = {name for name, _ in _subject(request)}
+    return [
+        (f"subject.{name}", "was asked for and is not in the subject")
+        for name in _wanted_subject(asked)
+        if name not in found
+    ]
+
+
+def _subject_value(request: Request, asked: CsrRequest, _: str) -> Differences:
+    wanted = _wanted_subject(asked)
+    return [
+        (f"subject.{name}", "has another value than was asked for")
+        for name, value in _subject(request)
+        if name in wanted and value != wanted[name]
+    ]
+
+
+def _subject_order(request: Request, _: CsrRequest, __: str) -> Differences:
+    found = [name for name, _ in _subject(request) if name in SUBJECT_OIDS]
+    if any(len(list(part)) != 1 for part in request.subject.rdns):
+        return [("subject", "holds several attributes where there should be one after another")]
+    if found != sorted(found, key=list(SUBJECT_OIDS).index):
+        return [("subject", f"is in the order {', '.join(found)}, which is not TSB's")]
+    return []
+
+
+def _key_usage(request: Request, asked: CsrRequest, _: str) -> Differences:
+    return _usage("keyUsage", _describe(request).key_usage, asked.key_usage or ())
+
+
+def _extended_key_usage(request: Request, asked: CsrRequest, _: str) -> Differences:
+    found = _describe(request).extended_key_usage
+    return _usage("extendedKeyUsage", found, asked.extended_key_usage or ())
+
+
+def _usage(name: str, found: Sequence[str], asked: Sequence[str]) -> Differences:
+    if sorted(found) == sorted(asked):
+        return []
+    says, was = ", ".join(found) or "nothing", ", ".join(asked) or "nothing"
+    return [(name, f"the CSR says {says}, asked was {was}")]
+
+
+def _criticality(request: Request, _: CsrRequest, __: str) -> Differences:
     # Since TSB 1.16.1 both usages are critical: a CA may ignore what is not.
-    for extension in request.extensions:
-        name = USAGE_EXTENSIONS.get(extension.oid)
-        if name and not extension.critical:
-            raise _invalid(name, "is not critical")
+    return [
+        (USAGE_EXTENSIONS[extension.oid], "is not critical")
+        for extension in request.extensions
+        if extension.oid in USAGE_EXTENSIONS and not extension.critical
+    ]
 
 
-def _check_usage(name: str, found: Sequence[str], asked: Sequence[str]) -> None:
-    if sorted(found) != sorted(asked):
-        raise _invalid(
-            name,
-            f"the CSR says {', '.join(found) or 'nothing'},"
-            f" asked was {', '.join(asked) or 'nothing'}",
-        )
+def _alternative_names(request: Request, _: CsrRequest, __: str) -> Differences:
+    return _not_asked(request, {ExtensionOID.SUBJECT_ALTERNATIVE_NAME}, "subjectAlternativeNames")
 
 
-def _describe(request: x509.CertificateSigningRequest) -> Csr:
+def _basic_constraints(request: Request, _: CsrRequest, __: str) -> Differences:
+    return _not_asked(request, {ExtensionOID.BASIC_CONSTRAINTS}, "basicConstraints")
+
+
+def _extension(request: Request, _: CsrRequest, __: str) -> Differences:
+    others = {extension.oid for extension in request.extensions} - KNOWN_EXTENSIONS
+    return _not_asked(request, others, "extensions")
+
+
+def _not_asked(request: Request, oids: set[x509.ObjectIdentifier], name: str) -> Differences:
+    return [
+        (name, f"extension {extension.oid.dotted_string} was not asked for")
+        for extension in request.extensions
+        if extension.oid in oids
+    ]
+
+
+def _key_identifier(request: Request, _: CsrRequest, __: str) -> Differences:
+    own = x509.SubjectKeyIdentifier.from_public_key(request.public_key())
+    return [
+        ("subjectKeyIdentifier", "is not that of the key")
+        for extension in request.extensions
+        if extension.oid == ExtensionOID.SUBJECT_KEY_IDENTIFIER and extension.value != own
+    ]
+
+
+def _attribute(request: Request, _: CsrRequest, __: str) -> Differences:
+    return [
+        ("attributes", f"attribute {attribute.oid.dotted_string} was not asked for")
+        for attribute in request.attributes
+        if attribute.oid.dotted_string != EXTENSION_REQUEST
+    ]
+
+
+# The first that fails gives its code to the error, so what proves most stands first.
+CHECKS: dict[str, Callable[[Request, CsrRequest, str], Differences]] = {
+    "CSR_PUBLIC_KEY": _public_key,
+    "CSR_SIGNATURE": _signature,
+    "CSR_SIGNATURE_ALGORITHM": _signature_algorithm,
+    "CSR_SUBJECT_ADDED": _subject_added,
+    "CSR_SUBJECT_DROPPED": _subject_dropped,
+    "CSR_SUBJECT_VALUE": _subject_value,
+    "CSR_SUBJECT_ORDER": _subject_order,
+    "CSR_KEY_USAGE": _key_usage,
+    "CSR_EXTENDED_KEY_USAGE": _extended_key_usage,
+    "CSR_CRITICALITY": _criticality,
+    "CSR_ALTERNATIVE_NAMES": _alternative_names,
+    "CSR_BASIC_CONSTRAINTS": _basic_constraints,
+    "CSR_EXTENSION": _extension,
+    "CSR_KEY_IDENTIFIER": _key_identifier,
+    "CSR_ATTRIBUTE": _attribute,
+}
+
+
+def _sentence(differ: Differences) -> str:
+    return "; ".join(f"{field}: {how}" for field, how in differ)
+
+
+def _wanted_subject(asked: CsrRequest) -> dict[str, str]:
+    given = asked.standard_certificate_attributes.dump()
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def _subject(request: Request) -> list[tuple[str, str]]:
+    return [
+        (SUBJECT_NAMES.get(one.oid, one.oid.dotted_string), str(one.value))
+        for one in request.subject
+    ]
+
+
+def _spki(request: Request) -> bytes:
+    return request.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+
+
+def _describe(request: Request) -> Csr:
     key_usage: tuple[str, ...] = ()
     extended_key_usage: tuple[str, ...] = ()
     for extension in request.extensions:
@@ -301,27 +449,20 @@ def _describe(request: x509.CertificateSigningRequest) -> Csr:
                 extended_key_usage = tuple(
                     EXTENDED_KEY_USAGES.get(usage, usage.dotted_string) for usage in value
                 )
-            case x509.SubjectKeyIdentifier() as value:
-                if value != x509.SubjectKeyIdentifier.from_public_key(request.public_key()):
-                    raise _invalid("subjectKeyIdentifier", "is not that of the key")
-            case _:
-                oid = extension.oid.dotted_string
-                raise _invalid("extensions", f"extension {oid} was not asked for")
     der = request.public_bytes(Encoding.DER)
-    spki = request.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     return Csr(
         pem=request.public_bytes(Encoding.PEM).decode(),
         der=der,
         sha256=hashlib.sha256(der).hexdigest(),
         subject=request.subject.rfc4514_string(),
         key=_key(request),
-        public_key_sha256=hashlib.sha256(spki).hexdigest(),
+        public_key_sha256=hashlib.sha256(_spki(request)).hexdigest(),
         key_usage=key_usage,
         extended_key_usage=extended_key_usage,
     )
 
 
-def _key(request: x509.CertificateSigningRequest) -> str:
+def _key(request: Request) -> str:
     key = request.public_key()
     if isinstance(key, rsa.RSAPublicKey):
         return f"RSA {key.key_size}"
@@ -330,9 +471,10 @@ def _key(request: x509.CertificateSigningRequest) -> str:
     return "Ed25519" if isinstance(key, ed25519.Ed25519PublicKey) else type(key).__name__
 
 
-def _invalid(field: str, why: str) -> CsrInvalidError:
+def _no_csr(why: str) -> CsrInvalidError:
     return CsrInvalidError(
-        f"the CSR was not stored: {field}: {why}",
-        field=field,
+        f"TSB's result {why}",
+        field="pem",
+        reason="CSR_FORMAT",
         action="Treat it as a security incident: TSB's answer is kept beside the request in S3.",
     )

@@ -8,35 +8,42 @@ import base64
 import hashlib
 import json
 import math
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from countersign import cancel, claim, csr, events, outcome, policy, polling, request
 from countersign import models as m
 from countersign.errors import (
+    AwsCallError,
     CsrInvalidError,
     EnrollmentConflictError,
     KeyConflictError,
+    NotAskedError,
     TsbCredentialsError,
     TsbNoAnswerError,
     TsbRefusedError,
     TsbUnavailableError,
 )
+from countersign.lint import dump, lint_ca_key, refuse
+from countersign.profiles import Profiles
 from countersign.tsb import (
     KEY_ALREADY_EXISTING,
     KEY_NOT_EXISTENT,
     Key,
+    KeyAttributes,
     RequestStatus,
     TsbClient,
 )
 
 if TYPE_CHECKING:
+    from countersign.attestation import Trust
     from countersign.aws.bus import Bus
     from countersign.aws.objects import Objects
     from countersign.aws.records import Item, Records
+    from countersign.verification import Verified
 
 CLOCK_SKEW = timedelta(seconds=60)  # between our clock and the HSM's
 MAX_FRESH_STARTS = 1  # after a lost answer; a second loss is no accident
@@ -44,6 +51,7 @@ WAITING = ("PENDING", "APPROVED")
 NOTHING_SEEN = "nothing"  # the state machine's `seen` before the first look
 
 type Password = Callable[[str], str]  # the text of the secret at this ARN
+type Sign = Callable[[bytes], bytes]  # a signature by the stack's signing key over this content
 
 
 def accept_enrollment(
@@ -52,20 +60,21 @@ def accept_enrollment(
     records: "Records",
     objects: "Objects",
     bus: "Bus",
-    key_password_prefix: str,
+    rules: request.Rules,
     keys_per_minute: int = 0,
 ) -> m.Accepted | m.OutcomeDocument:
     """Validate the request, claim its enrollment id and say so, before anything else exists.
 
-    Idempotent: an execution finds its own claim again, says again that it was
-    accepted, and takes a later turn.
+    Idempotent: an execution finds its own claim again, and the request as it was accepted then (a
+    profile without version may mean a newer one by now), says again that it was accepted, and takes
+    a later turn.
 
     Args:
         given: the execution and its input.
         records: the table.
         objects: the bucket.
         bus: hears that it was accepted.
-        key_password_prefix: secrets with key passwords have ARNs that begin so.
+        rules: what requests are held against.
         keys_per_minute: how many keys may be created; 0 is as many as anybody asks for.
 
     Returns:
@@ -78,28 +87,48 @@ def accept_enrollment(
         AwsCallError: a store or the bus refused; the state machine retries.
     """
     raw, origin = request.asked(given.execution.input)
-    checked = request.read(raw, key_password_prefix=key_password_prefix)
+    moment = m.now()
+    # A principal that anybody may write here can only speak against him who wrote it.
+    reading = request.read(raw, rules=rules, requester=origin.principal, moment=moment)
     enrollment_id = request.enrollment_id(given.execution.input, given.execution.name)
     record = claim.initial_record(
         enrollment_id,
         raw,
-        checked,
+        reading,
         # Whoever may start executions can write anything here. The API, which knows its callers,
         # has claimed before, and what it wrote stays.
         origin.model_copy(update={"principal": None}),
+        names=rules.profiles.directory.names,
         execution_arn=given.execution.arn,
     )
     record, own = claim.claim(record, records)
     if not own:
         return outcome.document(record).model_copy(update={"duplicate": True})
-    _put_once(objects, f"enrollments/{enrollment_id}/request.json", request.canonical(raw))
+    accepted = _accepted(record, reading, objects)
     bus.put(events.accepted(record))
     return m.Accepted(
         enrollment_id=enrollment_id,
         attempt=record["attempt"],
-        request={name: value for name, value in raw.items() if name != "enrollmentId"},
+        request=accepted,
         key_wait_seconds=_key_turn(records, keys_per_minute),
     )
+
+
+def _accepted(record: "Item", reading: request.Reading, objects: "Objects") -> dict[str, Any]:
+    """The request that this attempt carries out: what it accepted first, as the record knows it."""
+    attempt, ours = record["attempt"], request.canonical(reading.raw)
+    # Each attempt keeps what it asked: a profile without version may mean another one each time.
+    name = "request.json" if attempt == 1 else f"request-{attempt}.json"
+    kept = objects.keep_first(f"enrollments/{record['id']}/{name}", ours, "application/json")
+    digest = hashlib.sha256(kept).hexdigest()
+    if digest != record.get("acceptedSha256", hashlib.sha256(ours).hexdigest()):
+        raise EnrollmentConflictError(
+            f"what lies at {name} is not what the record says was accepted; it was left as it is",
+            action="Find out who wrote it; only this workflow may. Or, where a profile was released"
+            " or the directory changed at this moment, start again with the same id.",
+        )
+    accepted: dict[str, Any] = json.loads(kept)
+    return accepted
 
 
 def _key_turn(records: "Records", keys_per_minute: int) -> int:
@@ -118,14 +147,26 @@ def create_key(
     objects: "Objects",
     tsb: TsbClient,
     password: Password,
+    profiles: Profiles,
+    trust: "Trust",
 ) -> m.CreatedKey:
     """Create the key under its policy, or adopt the one that a lost answer left behind.
 
+    What the HSM attests is verified here already: a key that could not pass StoreCsr, or a chain
+    that is not configured well, shall bother no approver.
+
     Idempotent: the label is claimed first; a key found under it (608) is adopted only if the claim
-    is ours, it is not older than the claim, and it is what was asked.
+    is ours, it is not older than the claim, and it is what was asked. Before anything is created
+    the approvers are held against those of the CA key, where the profile names one: this function
+    has the role that may read its policy, and AcceptEnrollment has none.
+
+    Args:
+        trust: whose attestations are believed.
 
     Raises:
-        KeyConflictError: the label belongs to another enrollment, or a key under it is not ours.
+        InvalidEnrollmentError: the CA key's approvers would approve here too; the execution fails.
+        KeyConflictError: the label belongs to another enrollment, or a key under it is not ours,
+            or the HSM does not attest it.
         TsbUnavailableError, TsbNoAnswerError: the state machine retries.
         TsbRefusedError, TsbCredentialsError: the execution fails.
     Source: TSB REST API, POST /v1/key, POST /v1/key/attributes.
@@ -134,6 +175,7 @@ def create_key(
     there = _progress(given, records, {"stage": "CreateKey", "keyLabel": key.label})
     if there is not None:
         return m.CreatedKey(label=key.label, public_key=None, public_key_sha256=None)
+    _check_ca_key(given, records, tsb, profiles)
     claimed_at = _claim_label(given, records)
     secret = password(key.password.secret_arn) if key.password else None
     try:
@@ -148,6 +190,7 @@ def create_key(
             raise _key_conflict(key.label, "was there before this enrollment began") from error
     objects.keep_answer(given.enrollment_id, "create-key", answer.raw)
     _require_as_asked(answer.key, key)
+    _require_attested(answer, trust)
     fingerprint = csr.spki_sha256(answer.key.public_key)
     _require_own(
         given,
@@ -163,6 +206,33 @@ def create_key(
     return m.CreatedKey(
         label=key.label, public_key=answer.key.public_key, public_key_sha256=fingerprint
     )
+
+
+def _check_ca_key(
+    given: m.CreateKeyInput, records: "Records", tsb: TsbClient, profiles: Profiles
+) -> None:
+    profile = profiles.get(given.request.profile) if given.request.profile else None
+    if profile is None or profile.ca_key_label is None:
+        return
+    unread, ca_policy = None, None
+    try:
+        reported = tsb.key_attributes(profile.ca_key_label).key.policy
+        if reported and reported.get("ruleUse") is not None:
+            ca_policy = m.Policy.model_validate(reported)
+    except TsbRefusedError as error:
+        unread = f"TSB answers {error.error_code}, {error.reason}"
+    except ValueError:
+        unread = "its policy has a form that this product does not know"
+    findings = lint_ca_key(
+        given.request.key.policy,
+        ca_policy,
+        directory=profiles.directory,
+        profile=profile,
+        unread=unread,
+    )
+    values = {"caFindings": dump(findings)}
+    _require_own(given, records.update(given.enrollment_id, values, when=_own(given)))
+    refuse(findings)
 
 
 def _claim_label(given: m.CreateKeyInput, records: "Records") -> datetime:
@@ -185,24 +255,26 @@ def _release_label(given: m.CreateKeyInput, records: "Records") -> None:
 
 def _require_as_asked(reported: Key, asked: m.KeyRequest) -> None:
     """The HSM's word against the request: attributes, algorithm, size and policy."""
-    wanted = asked.attributes.dump()
+    from countersign import verification  # noqa: PLC0415  the loop's function need not load it
+
     different = [
-        f"attributes.{name}"
-        for name, value in reported.attributes.items()
-        if value is not None and wanted.get(name) is not None and value != wanted[name]
+        name for part in verification.differences(reported, asked).values() for name in part
     ]
-    different += ["algorithm"] if reported.algorithm != asked.algorithm else []
-    different += ["keySize"] if asked.key_size not in (None, reported.key_size) else []
-    different += ["curveOid"] if asked.curve_oid not in (None, reported.curve_oid) else []
-    try:
-        same = policy.effective(m.Policy.model_validate(reported.policy)) == policy.effective(
-            asked.policy
-        )
-    except ValueError:  # a policy in a shape that we would never have sent
-        same = False
-    different += [] if same else ["policy"]
     if different:
         raise _key_conflict(asked.label, f"is not what was asked: {', '.join(different)} differ")
+
+
+def _require_attested(answer: KeyAttributes, trust: "Trust") -> None:
+    from countersign import attestation  # noqa: PLC0415  the loop's function need not load it
+
+    for check in attestation.check(answer, trust, asked_at=None, now=m.now()):
+        if check.result == "failed":
+            raise KeyConflictError(
+                f"the HSM does not attest key {answer.key.label!r}: {check.finding}",
+                field=check.field,
+                reason=check.code,
+                action="Compare AttestationRoot and the chain in the TLS secret with the HSM's.",
+            )
 
 
 def _key_conflict(label: str, why: str) -> KeyConflictError:
@@ -217,19 +289,28 @@ def request_csr(
     given: m.RequestCsrInput,
     *,
     records: "Records",
+    objects: "Objects",
     tsb: TsbClient,
     password: Password,
+    sign: Sign,
     pace: polling.Schedule,
+    names: policy.Names,
 ) -> m.RequestedCsr:
     """Ask TSB for the CSR: from here on the approvers are asked, so it happens once.
 
     Not idempotent at the TSB, so an intent is recorded first. Entered again with an intent and no
     request id it refuses to guess; with the id it returns it.
 
+    What the approvers are shown is signed and kept before the intent is recorded: up to there an
+    AWS service that refuses has asked nobody, and the state machine may try again.
+
     Args:
         pace: how to wait, as the stack is configured; window and timelock are put in here.
+        names: the directory's, by the fingerprint of people's keys.
+        sign: by the stack's signing key, over the meta data.
 
     Raises:
+        NotAskedError: an AWS service refused before TSB was called; the state machine retries.
         TsbNoAnswerError: nobody knows whether TSB holds a request; the key is discarded.
         TsbUnavailableError: surely not executed; the state machine retries.
         TsbRefusedError, TsbCredentialsError: the execution fails.
@@ -241,18 +322,18 @@ def request_csr(
         window_seconds=policy.window_seconds(asked),
         timelock_seconds=policy.timelock_seconds(asked),
     )
-    there: Item | None = (
-        {"cancel": True}
-        if given.key.public_key is None
-        else _progress(
+    if given.key.public_key is None:
+        return _requested(None, m.Outcome.CANCELLED, schedule)
+    with _nobody_asked():
+        asking, noted = _prepare(given, records, objects, password, sign)
+        there = _progress(
             given,
             records,
-            {"stage": "RequestCsr", "intent": m.timestamp(m.now())},
+            {"stage": "RequestCsr", "intent": m.timestamp(m.now()), **noted},
             absent=("intent", "requestId"),
         )
-    )
     if there is None:
-        request_id = _ask(given, records, tsb, password, schedule)
+        request_id = _ask(given, records, tsb, asking, schedule=schedule, names=names)
         return _requested(request_id, "PENDING", schedule)
     if "cancel" in there:
         return _requested(None, m.Outcome.CANCELLED, schedule)
@@ -264,27 +345,58 @@ def request_csr(
     )
 
 
+@contextmanager
+def _nobody_asked() -> Iterator[None]:
+    try:
+        yield
+    except AwsCallError as error:
+        raise NotAskedError(
+            f"the approvers were not asked: {error.message}",
+            reason=error.reason,
+            http_status=error.http_status,
+            action=error.action,
+        ) from error
+
+
+def _prepare(
+    given: m.RequestCsrInput,
+    records: "Records",
+    objects: "Objects",
+    password: Password,
+    sign: Sign,
+) -> tuple[dict[str, Any], "Item"]:
+    """The body for TSB, and what the record shall say of it."""
+    key = given.request.key
+    origin = (records.get(given.enrollment_id) or {}).get("origin", {})
+    shown = request.meta_data(
+        given.request, enrollment_id=given.enrollment_id, requester=origin.get("principal")
+    )
+    digest = hashlib.sha256(shown).hexdigest()
+    signature = sign(shown)
+    _put_once(objects, f"enrollments/{given.enrollment_id}/metadata/{digest}.json", shown)
+    body = request.tsb_csr(
+        given.request,
+        password(key.password.secret_arn) if key.password else None,
+        shown=shown,
+        signature=signature,
+    )
+    return body, {
+        "acceptedSha256": request.sha256(request.accepted(given.request)),
+        "metaDataSha256": digest,
+        "metaDataSignature": base64.b64encode(signature).decode(),
+    }
+
+
 def _ask(
     given: m.RequestCsrInput,
     records: "Records",
     tsb: TsbClient,
-    password: Password,
+    body: dict[str, Any],
+    *,
     schedule: polling.Schedule,
+    names: policy.Names,
 ) -> str:
     key = given.request.key
-    meta_data = json.dumps(
-        {
-            "type": "CertificateSigningRequest",
-            "app": "countersign",
-            "enrollmentId": given.enrollment_id,
-            "reason": given.request.reason,
-        }
-    )
-    body = request.tsb_csr(
-        given.request,
-        password(key.password.secret_arn) if key.password else None,
-        base64.b64encode(meta_data.encode()).decode(),
-    )
     try:
         answer = tsb.request_csr(body)
     except (TsbUnavailableError, TsbRefusedError, TsbCredentialsError):
@@ -304,7 +416,7 @@ def _ask(
             {
                 "requestId": answer.sign_request_id,
                 "tsbStatus": "PENDING",
-                "approvers": [one.dump() for one in policy.approvers(key.policy)],
+                "approvers": [one.dump() for one in policy.approvers(key.policy, names)],
                 "times.requested": m.timestamp(moment),
                 "times.windowEnds": ends or None,
                 "times.nextLook": m.timestamp(
@@ -337,6 +449,7 @@ def poll_request(
     objects: "Objects",
     bus: "Bus",
     tsb: TsbClient,
+    names: policy.Names,
 ) -> m.PolledRequest:
     """Read TSB's request and decide how long to wait before the next look.
 
@@ -361,11 +474,7 @@ def poll_request(
         return _cancelled(given, records, tsb)
     answer = tsb.request_status(given.request_id)
     if answer.id != given.request_id:
-        raise CsrInvalidError(
-            f"TSB answers for request {answer.id} when asked for {given.request_id}",
-            field="id",
-            action="Have the TSB and what stands in front of it examined: answers are mixed up.",
-        )
+        raise _another_request(given, answer, records, objects)
     schedule = polling.Schedule(
         **given.schedule.model_dump(by_alias=False, exclude={"slowest_seconds", "last_age_seconds"})
     )
@@ -381,6 +490,7 @@ def poll_request(
             approved=answer.approved_by,
             outstanding=answer.not_yet_approved_by,
             declined=answer.rejected_by,
+            names=names,
         )
         _require_own(
             given,
@@ -428,6 +538,26 @@ def _executed(answer: RequestStatus) -> "Item":
     return {"times.executed": m.timestamp(moment)} if moment else {}
 
 
+def _another_request(
+    given: m.PollRequestInput, answer: RequestStatus, records: "Records", objects: "Objects"
+) -> CsrInvalidError:
+    objects.keep_answer(given.enrollment_id, "poll-request", answer.raw)
+    check = m.Check(
+        code="REQUEST_ID",
+        result="failed",
+        field="id",
+        finding=f"TSB answers for request {answer.id} when asked for {given.request_id}",
+    )
+    records.update(
+        given.enrollment_id,
+        {"checks": [check.dump()], "quarantine": {"code": check.code}},
+        when=_own(given),
+    )
+    return _invalid(
+        check, "Have the TSB and what stands in front of it examined: answers are mixed up."
+    )
+
+
 def _end_the_endless(
     given: m.PollRequestInput,
     schedule: polling.Schedule,
@@ -462,36 +592,53 @@ def store_csr(
     objects: "Objects",
     tsb: TsbClient,
     password: Password,
+    trust: "Trust",
 ) -> m.StoredResult:
-    """Verify the CSR against the request and the HSM, and keep it only if all is as asked.
+    """Verify what came back against what was approved, and keep it only if every check passes.
 
     Idempotent: the object is written once; finding it there with the same SHA-256 counts. The
     write of `verifiedSha256` decides against a cancellation: whichever is first on record wins.
+    Who approved is read from the record, where PollRequest put TSB's answer.
+
+    Args:
+        trust: whose attestations are believed.
 
     Raises:
-        CsrInvalidError: what came back is not what was asked; nothing is stored as issued.
+        CsrInvalidError: `reason` is the code of the first check that failed; CSR and findings are
+            in quarantine, nothing is stored as issued.
         TsbUnavailableError, TsbNoAnswerError: the state machine retries.
     Source: TSB REST API, POST /v1/key/attributes.
     """
+    from countersign import verification  # noqa: PLC0415  the loop's function need not load it
+
     asked = given.request
     secret = password(asked.key.password.secret_arn) if asked.key.password else None
-    attributes = tsb.key_attributes(asked.key.label, secret)
-    objects.keep_answer(given.enrollment_id, "store-csr", attributes.raw)
-    if attributes.key.public_key != given.key.public_key:
-        raise CsrInvalidError(
-            f"key {asked.key.label!r} has another public key now than when it was created",
-            field="publicKey",
-            action="Have the HSM examined: the key under this label was replaced.",
-        )
-    checked = csr.check_csr(
-        given.pem or "",
-        public_key=attributes.key.public_key,
-        signature_algorithm=asked.csr.signature_algorithm,
-        subject=asked.csr.standard_certificate_attributes.dump(),
-        key_usage=asked.csr.key_usage,
-        extended_key_usage=asked.csr.extended_key_usage,
+    answer = tsb.key_attributes(asked.key.label, secret)
+    objects.keep_answer(given.enrollment_id, "store-csr", answer.raw)
+    returned = verification.Returned(
+        asked=asked,
+        request_id=given.request_id,
+        pem=given.pem or "",
+        created_public_key=given.key.public_key,
+        answer=answer,
+        record=records.get(given.enrollment_id) or {},
     )
-    there = _progress(given, records, {"stage": "StoreCsr", "verifiedSha256": checked.sha256})
+    verified = verification.verify(returned, trust, now=m.now())
+    if trust.chain:
+        objects.keep_first(
+            f"enrollments/{given.enrollment_id}/attestation-chain.pem", trust.chain.encode()
+        )
+    noted = {
+        "checks": [check.dump() for check in verified.checks],
+        "attestation": verified.attestation,
+        "attestationRoot": trust.root_sha256,
+    }
+    checked = verified.csr
+    if verified.failed is not None or checked is None:
+        raise _quarantined(given, verified, noted, records, objects)
+    there = _progress(
+        given, records, {"stage": "StoreCsr", "verifiedSha256": checked.sha256, **noted}
+    )
     if there is not None:
         return m.StoredResult(status="CANCELLED", csr=None)
     name = f"enrollments/{given.enrollment_id}/request.pem"
@@ -506,6 +653,37 @@ def store_csr(
         given, records.update(given.enrollment_id, {"csr": stored.dump()}, when=_own(given))
     )
     return m.StoredResult(status="ISSUED", csr=stored)
+
+
+def _quarantined(
+    given: m.StoreCsrInput,
+    verified: "Verified",
+    noted: "Item",
+    records: "Records",
+    objects: "Objects",
+) -> CsrInvalidError:
+    """Put CSR and findings aside and say so on the record: CloseEnrollment announces it."""
+    failed = verified.failed or m.Check(code="CSR_FORMAT", result="failed", field="pem")
+    prefix = f"quarantine/{given.enrollment_id}/"
+    pem = (given.pem or "").encode(errors="backslashreplace")  # JSON can hold what UTF-8 cannot
+    objects.keep_first(f"{prefix}request.pem", pem)
+    objects.keep_first(f"{prefix}findings.json", json.dumps(noted, indent=2).encode())
+    records.update(
+        given.enrollment_id,
+        {
+            "stage": "StoreCsr",
+            "quarantine": {"code": failed.code, "bucket": objects.bucket, "prefix": prefix},
+            **noted,
+        },
+        when=_own(given),
+    )
+    return _invalid(failed, f"Treat it as a security incident; what came back lies at {prefix}.")
+
+
+def _invalid(failed: m.Check, action: str) -> CsrInvalidError:
+    return CsrInvalidError(
+        f"{failed.code}: {failed.finding}", field=failed.field, reason=failed.code, action=action
+    )
 
 
 def _put_once(

@@ -18,7 +18,8 @@ class CountersignError(Exception):
         action: what the reader should do next.
         field: path of the offending field of the request, for example `key.policy.ruleUse`.
         error_code: TSB's integer `errorCode`.
-        reason: TSB's dotted resource key, for example `res.error.key.already.existing`.
+        reason: TSB's dotted resource key, for example `res.error.key.already.existing`; of a
+            `CsrInvalidError` the code of the first check that failed, for example `CSR_PUBLIC_KEY`.
         http_status: the status of TSB's answer.
     """
 
@@ -89,6 +90,12 @@ class TsbCredentialsError(CountersignError):
 
 class CsrInvalidError(CountersignError):
     """What came back is not what was asked; it is never stored as issued. The execution fails."""
+
+
+class NotAskedError(CountersignError):
+    """An AWS service refused or was silent before TSB was called, so no approver was asked.
+    RequestCsr retries: after the call the same fault would leave the answer unknown.
+    """
 
 
 class AwsCallError(CountersignError):

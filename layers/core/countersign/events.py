@@ -20,6 +20,7 @@ MAX_APPROVERS = 100  # listed by name; `approvalsLeftOut` counts the others
 MAX_GROUPS = 20
 MAX_NAME = 128  # characters of an approver's, token's or group's name
 MAX_PRINCIPAL = 1_024
+MAX_FINDING = 1_000
 WORKFLOW = "countersign"  # cancels what TSB neither decides nor lets expire
 # Control characters, line separators, and marks that turn the direction of the text around.
 NOT_PRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
@@ -149,6 +150,20 @@ class Failed(Ended):
     error: m.Failure
 
 
+class Quarantined(Event):
+    """For security: what came back is not what was approved. `Enrollment Failed` follows."""
+
+    DETAIL_TYPE = "Enrollment Quarantined"
+
+    request_id: str | None = Field(description="TSB's request.")
+    code: str = Field(description="The first check that failed, as docs/evidence.md lists them.")
+    findings: tuple[m.Check, ...] = Field(description="Every check that failed.")
+    bucket: str | None = Field(
+        description="Where CSR and findings lie; null where the answer was another request's."
+    )
+    prefix: str | None = Field(description="Below it in the bucket.")
+
+
 class Refused(Failed):
     """The id belongs to another request, whose enrollment goes on untouched."""
 
@@ -157,7 +172,7 @@ class Refused(Failed):
 
 CATALOGUE: tuple[type[Event], ...] = (
     Accepted, AwaitingApproval, ApprovalProgressed,
-    Issued, Rejected, Expired, Cancelled, Failed, Refused,
+    Issued, Rejected, Expired, Cancelled, Quarantined, Failed, Refused,
 )  # fmt: skip
 BY_DETAIL_TYPE = {event.DETAIL_TYPE: event for event in CATALOGUE}
 ENDINGS = tuple(event.DETAIL_TYPE for event in CATALOGUE if issubclass(event, Ended))
@@ -179,7 +194,7 @@ def waiting(
     """Of a look at TSB that found the request open (PENDING or APPROVED).
 
     Args:
-        record: the enrollment's, with its request.
+        record: the enrollment's, with its policy's summary.
         approvers: what the look found.
         tsb_status: TSB's.
         first: whether it is the first such look.
@@ -193,6 +208,23 @@ def waiting(
         **_approvals(approvers),
         outstanding=_names(approvers, "outstanding"),
         open_groups=_open_groups(record, approvers),
+    )
+
+
+def quarantined(record: "Item", execution_arn: str) -> Quarantined:
+    """Of a record with checks that failed."""
+    aside = record["quarantine"]
+    failed = [m.Check.read(one) for one in record["checks"] if one["result"] == "failed"]
+    return Quarantined(
+        **_common(record, execution_arn, record["origin"]),
+        request_id=record.get("requestId"),
+        code=aside["code"],
+        findings=tuple(
+            one.model_copy(update={"finding": one.finding and _cut(one.finding, MAX_FINDING)})
+            for one in failed
+        ),
+        bucket=aside.get("bucket"),
+        prefix=aside.get("prefix"),
     )
 
 
@@ -282,7 +314,8 @@ def _names(approvers: tuple[m.Approver, ...], *decisions: str) -> tuple[str, ...
 
 
 def _open_groups(record: "Item", approvers: tuple[m.Approver, ...]) -> tuple[m.OpenGroup, ...]:
-    rules = m.Policy.read(record["request"]["key"]["policy"])
+    # The summary: what was sent may name a profile only.
+    rules = m.PolicySummary.read(record["policy"])
     return tuple(
         one.model_copy(
             update={"token": _cut(one.token, MAX_NAME), "group": _cut(one.group, MAX_NAME)}

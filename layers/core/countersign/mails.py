@@ -21,6 +21,9 @@ HEADLINES: dict[type[events.Event], str] = {
     events.Rejected: "The certificate signing request was rejected: the quorum is out of reach.",
     events.Expired: "The certificate signing request expired: the quorum did not agree in time.",
     events.Cancelled: "The certificate signing request was cancelled.",
+    events.Quarantined: (
+        "SECURITY: what came back is not what was approved. It was put aside, not issued."
+    ),
     events.Failed: "The certificate signing request failed. Somebody must look.",
     events.Refused: "A request was refused: its id belongs to another request, which goes on.",
 }
@@ -95,6 +98,14 @@ def _story(event: events.Event) -> Iterator[list[str]]:
                 "only a task that shows this key label, this reason and this enrollment id.",
                 "Decline everything else. This mail itself decides nothing.",
             ]
+    if isinstance(event, events.Quarantined):
+        yield _listed(
+            "What does not hold", tuple(f"{one.code}: {one.finding}" for one in event.findings)
+        )
+        yield (
+            [f"CSR and findings lie at s3://{event.bucket}/{event.prefix}."] if event.prefix else []
+        )
+        yield ["Find out who could change it: the TSB, what stands in front of it, or the HSM."]
     if isinstance(event, events.Ended):
         yield from _end(event)
 

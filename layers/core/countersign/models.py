@@ -15,6 +15,7 @@ from pydantic import (
     Field,
     GetJsonSchemaHandler,
     StringConstraints,
+    TypeAdapter,
     ValidationError,
 )
 from pydantic.alias_generators import to_camel
@@ -91,6 +92,8 @@ Seconds = Annotated[int, Field(ge=0, strict=True)]
 Moment = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
 # It travels in every event, so it must fit one; an ARN of AWS is shorter.
 OriginText = Annotated[str, StringConstraints(max_length=1024)]
+# Strict, so that what was accepted is, byte for byte, what was asked: "yes" is no boolean.
+Flag = Annotated[bool, Field(strict=True)]
 
 
 # What a caller asks for ------------------------------------------------------------------------
@@ -130,7 +133,7 @@ class Rule(Model):
 class KeyStatus(Model):
     """Whether the key starts out blocked."""
 
-    blocked: bool
+    blocked: Flag
 
 
 class Policy(Model):
@@ -152,20 +155,20 @@ class SecretReference(Model):
 class KeyAttributes(Model):
     """Capabilities of the key, as in `POST /v1/key`; what is left out has TSB's default."""
 
-    decrypt: bool
-    sign: bool
-    unwrap: bool
-    encrypt: bool | None = None
-    verify: bool | None = None
-    wrap: bool | None = None
-    derive: bool | None = False
-    bip32: bool | None = False
-    slip10: bool | None = False
-    extractable: bool | None = False
-    modifiable: bool | None = True
-    destroyable: bool | None = False
-    sensitive: bool | None = None
-    copyable: bool | None = False
+    decrypt: Flag
+    sign: Flag
+    unwrap: Flag
+    encrypt: Flag | None = None
+    verify: Flag | None = None
+    wrap: Flag | None = None
+    derive: Flag | None = False
+    bip32: Flag | None = False
+    slip10: Flag | None = False
+    extractable: Flag | None = False
+    modifiable: Flag | None = True
+    destroyable: Flag | None = False
+    sensitive: Flag | None = None
+    copyable: Flag | None = False
 
 
 class KeyRequest(Model):
@@ -223,15 +226,82 @@ class CsrRequest(Model):
     extended_key_usage: tuple[ExtendedKeyUsage, ...] | None = None
 
 
-class EnrollmentRequest(Model):
-    """What every door hands in: which key, which CSR, and why."""
+Reason = Annotated[str, StringConstraints(max_length=1000)]
+UnusedKey = Literal["keep", "delete", "block"]
+
+
+class RawRequest(Model):
+    """A whole request, its policy the caller's own: for stacks that take such (AllowRawPolicy)."""
 
     NAME = "request"
 
     enrollment_id: EnrollmentId | None = None
     key: KeyRequest
     csr: CsrRequest
-    reason: Annotated[str, StringConstraints(max_length=1000)] | None = None
+    reason: Reason | None = None
+
+
+class EnrollmentRequest(RawRequest):
+    """A request as it is carried out: a raw one, or what a profile made of one.
+
+    `profile` is the profile's name and version; `unused_key` says what becomes of a key whose CSR
+    was not issued. Both are a profile's to set, never a caller's.
+    """
+
+    profile: str | None = None
+    unused_key: UnusedKey | None = None
+
+
+SubjectName = Literal[
+    "commonName", "country", "stateOrProvinceName", "locality", "organizationName",
+    "organizationIdentifier", "organizationUnitName", "email", "title", "surname", "givenName",
+    "initials", "pseudonym", "generationQualifier",
+]  # fmt: skip
+
+
+class AskedKey(Model):
+    """The key's label, and what the profile lets a caller override."""
+
+    label: Annotated[str, StringConstraints(min_length=1, max_length=255)]
+    password: SecretReference | None = None
+    key_size: Annotated[int, Field(strict=True)] | None = None
+    curve_oid: str | None = None
+
+
+class AskedCsr(Model):
+    """The subject's open fields, and what the profile lets a caller override."""
+
+    key_password: SecretReference | None = None
+    signature_algorithm: str | None = None
+    validity: Annotated[int, Field(strict=True)] | None = None
+    standard_certificate_attributes: dict[SubjectName, str] = {}
+    key_usage: tuple[KeyUsage, ...] | None = None
+    extended_key_usage: tuple[ExtendedKeyUsage, ...] | None = None
+
+
+class ProfileRequest(Model):
+    """A request by profile: what the profile leaves open, and why."""
+
+    NAME = "request"
+
+    enrollment_id: EnrollmentId | None = None
+    profile: Annotated[
+        str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,39}(@[1-9][0-9]{0,3})?$")
+    ]
+    key: AskedKey
+    csr: AskedCsr = AskedCsr()
+    reason: Reason | None = None
+
+
+class LintFinding(Model):
+    """What the linter has to say about a policy. `waiver`: the reason why it is let pass."""
+
+    code: str
+    level: Literal["error", "warning", "info"]
+    path: str
+    sentence: str
+    action: str
+    waiver: str | None = None
 
 
 class Origin(Model):
@@ -274,6 +344,19 @@ class OpenGroup(Model):
     group: str
     quorum: int
     approved: int
+
+
+class Check(Model):
+    """One comparison of what came back with what was approved.
+
+    `code` is stable, `field` is what differs, `finding` says how, in a sentence. A check is skipped
+    where another failure leaves nothing to compare, or where it is not configured.
+    """
+
+    code: str
+    result: Literal["passed", "failed", "skipped"] = "passed"
+    field: str | None = None
+    finding: str | None = None
 
 
 class CsrLocation(Model):
@@ -403,7 +486,7 @@ class _AsSent:
     """Documents a request that is shown as it was sent, also by an older release."""
 
     def __get_pydantic_json_schema__(self, _: Any, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        return handler(EnrollmentRequest.__pydantic_core_schema__)
+        return handler(TypeAdapter(ProfileRequest | RawRequest).core_schema)
 
 
 class Enrollment(EnrollmentSummary):
@@ -413,6 +496,8 @@ class Enrollment(EnrollmentSummary):
     execution_arn: str | None
     request: Annotated[dict[str, Any], _AsSent()] | None
     reason: str | None
+    profile: str | None = None
+    findings: tuple[LintFinding, ...] = ()
     policy: PolicySummary | None
     approvals: tuple[Approver, ...]
     csr: CsrLocation | None

@@ -60,12 +60,17 @@ def close_enrollment(
     *,
     records: "Records",
     bus: "Bus",
+    code_version: str,
     report: Report | None = None,
 ) -> m.OutcomeDocument:
     """Put the outcome on record, announce it, and note that it was announced.
 
     Idempotent: the outcome that is on record first stays; an announced one is not announced
     again, except when the note of it was lost (events are at least once).
+
+    Args:
+        given: how the workflow came to its end.
+        code_version: which code carries it out, for the record.
 
     Raises:
         AwsCallError: table or bus refused; the state machine retries, then the backstop.
@@ -77,7 +82,11 @@ def close_enrollment(
     ending = _ending(given)
     record = records.get(enrollment_id)
     if record is None:
-        there = records.put(_refused_record(enrollment_id, given, ending))
+        refused_record = {
+            **_refused_record(enrollment_id, given, ending),
+            "codeVersion": code_version,
+        }
+        there = records.put(refused_record)
         record = there or records.get(enrollment_id) or {}
     if not _is_own(record, given):
         refused = m.OutcomeDocument(
@@ -91,6 +100,7 @@ def close_enrollment(
             "outcome": ending["outcome"],
             "status": ending["outcome"],
             "times.ended": ended_at,
+            "codeVersion": code_version,
             **({"error": ending["error"].dump()} if ending["error"] else {}),
         }
         records.update(enrollment_id, values, absent=("outcome",))
@@ -98,6 +108,8 @@ def close_enrollment(
     closed = document(record)
     if "announced" not in record:
         origin = record.get("origin") or _origin(given)
+        if "quarantine" in record:
+            bus.put(events.quarantined(record, given.execution.arn))
         bus.put(events.ended(closed, record, given.execution.arn, origin))
         records.update(enrollment_id, {"announced": m.timestamp(m.now())}, absent=("announced",))
         if report is not None:

@@ -1,21 +1,35 @@
 """The request of a door: whose it is, which enrollment it means, and whether it can be done."""
 
+import base64
 import hashlib
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import rfc8785
 
-from countersign import policy
 from countersign.errors import InvalidEnrollmentError
-from countersign.models import EnrollmentRequest, KeyRequest, Origin, SecretReference
+from countersign.models import (
+    SCHEMA_VERSION,
+    EnrollmentRequest,
+    KeyRequest,
+    LintFinding,
+    Origin,
+    SecretReference,
+)
+
+if TYPE_CHECKING:
+    from countersign.profiles import Profile, Profiles
 
 NESTED_STARTER = "AWS_STEP_FUNCTIONS_STARTED_BY_EXECUTION_ID"  # added by nested workflow calls
 ENROLLMENT_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 DATE_PARTS = {"{yyyy}": "%Y", "{mm}": "%m", "{dd}": "%d", "{hh}": "%H"}  # in a schedule's key label
 RSA_SIZES = (2048, 3072, 4096, 8192)
+# TSB hands the meta data to every approver in every listing of his tasks. A request of ordinary
+# size (some forty approvers by key) is shown in full, of a longer one its SHA-256.
+MAX_META_DATA_BYTES = 32 * 1024
 ED25519 = "1.3.101.112"
 ALGORITHM_SUFFIXES = {"RSA": ("_WITH_RSA", "_WITH_RSA_PSS"), "EC": ("_WITH_ECDSA",), "ED": ()}
 EDDSA = "EDDSA"
@@ -93,8 +107,8 @@ def enrollment_id(raw: object, execution_name: str) -> str:
         request, origin = split_input(raw)
     except InvalidEnrollmentError:
         request, origin = None, Origin()
-    own = request.get("enrollmentId") if isinstance(request, Mapping) else None
-    if isinstance(own, str) and ENROLLMENT_ID.fullmatch(own) and origin.door != "schedule":
+    own = own_id(request)
+    if own is not None and origin.door != "schedule":
         return own
     name = _name_of_door(origin) or execution_name
     return name if ENROLLMENT_ID.fullmatch(name) else hashlib.sha256(name.encode()).hexdigest()
@@ -133,6 +147,12 @@ def _dated(request: Any, moment: datetime) -> Any:
     return request
 
 
+def own_id(request: object) -> str | None:
+    """The id that a request itself gives its enrollment."""
+    own = request.get("enrollmentId") if isinstance(request, Mapping) else None
+    return own if isinstance(own, str) and ENROLLMENT_ID.fullmatch(own) else None
+
+
 def sha256(request: Mapping[str, Any]) -> str:
     """The hash by which two requests are the same: of the RFC 8785 form, without the id.
 
@@ -149,9 +169,8 @@ def canonical(request: Mapping[str, Any]) -> bytes:
     Raises:
         InvalidEnrollmentError: it has none.
     """
-    content = {name: value for name, value in request.items() if name != "enrollmentId"}
     try:
-        return rfc8785.dumps(content)
+        return rfc8785.dumps(without_id(request))
     except (rfc8785.CanonicalizationError, UnicodeEncodeError):
         raise InvalidEnrollmentError(
             "the request has no canonical JSON form: a number or a text that JSON cannot carry",
@@ -160,30 +179,118 @@ def canonical(request: Mapping[str, Any]) -> bytes:
         ) from None
 
 
-def read(raw: object, *, key_password_prefix: str) -> EnrollmentRequest:
-    """Validate a request completely, before anything is created.
+def accepted(request: EnrollmentRequest) -> dict[str, Any]:
+    """The accepted request as JSON value: what was asked and nothing added.
+
+    Its canonical form is what approvers are shown and what a CSR is compared with.
+    """
+    return request.model_dump(mode="json", exclude_unset=True, exclude={"enrollment_id"})
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What a stack accepts.
+
+    Args:
+        profiles: the reviewed files, with the directory of approvers.
+        key_password_prefix: ARN prefix below which this stack's key passwords lie.
+        allow_raw_policy: whether a caller may bring a policy of his own instead of a profile:
+            whoever chooses the approvers can approve his own key.
+    """
+
+    profiles: "Profiles"
+    key_password_prefix: str
+    allow_raw_policy: bool
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A request that can be carried out.
+
+    Args:
+        request: the whole of it, a profile expanded.
+        raw: the same as JSON value without the id, as it travels and is kept.
+        findings: what the linter has to say.
+        profile_sha256: of the profile's file, where the request named one.
+    """
+
+    request: EnrollmentRequest
+    raw: dict[str, Any]
+    findings: tuple[LintFinding, ...]
+    profile_sha256: str | None
+
+
+def read(raw: object, *, rules: Rules, requester: str | None, moment: datetime) -> Reading:
+    """Validate a request completely, before anything is created: the one validator of every door.
 
     Args:
         raw: the request as JSON value.
-        key_password_prefix: ARN prefix below which this stack's key passwords lie.
+        rules: what this stack accepts.
+        requester: the AWS principal who asks, as far as the door knows him.
+        moment: now.
 
     Raises:
         InvalidEnrollmentError: names the field's path, the reason and the way out.
     """
-    request = EnrollmentRequest.read(raw)
+    # Only who validates pays for the cryptography that reads approvers' keys: CloseEnrollment,
+    # which asks here for ids and hashes, does not.
+    from countersign.lint import refuse  # noqa: PLC0415
+
+    reading = examine(raw, rules=rules, requester=requester, moment=moment)
+    refuse(reading.findings)
+    return reading
+
+
+def examine(raw: object, *, rules: Rules, requester: str | None, moment: datetime) -> Reading:
+    """As `read`, without refusing what the linter calls an error: for those who only look.
+
+    Raises:
+        InvalidEnrollmentError: it is no request that could be carried out, whatever its policy.
+    """
+    from countersign.lint import lint  # noqa: PLC0415
+
+    whole, profile = _expanded(raw, rules, moment)
+    request = EnrollmentRequest.read(whole)
     _check_key(request.key)
-    policy.check(request.key.policy)
     _check_csr(request)
     for field, secret in (
         ("key.password", request.key.password),
         ("csr.keyPassword", request.csr.key_password),
     ):
-        _check_secret(field, secret, key_password_prefix)
+        _check_secret(field, secret, rules.key_password_prefix)
     if request.csr.key_password not in (None, request.key.password):
         raise _invalid(
             "csr.keyPassword", "differs from key.password", "Leave it out: key.password is used."
         )
-    return request
+    findings = lint(
+        request.key.policy,
+        directory=rules.profiles.directory,
+        profile=profile,
+        requester=requester,
+        now=moment,
+    )
+    digest = rules.profiles.sha256(profile) if profile else None
+    return Reading(request, without_id(whole), findings, digest)
+
+
+def _expanded(raw: object, rules: Rules, moment: datetime) -> "tuple[Any, Profile | None]":
+    from countersign.profiles import expand  # noqa: PLC0415
+
+    if not isinstance(raw, Mapping):
+        return raw, None
+    wanted = raw.get("profile")
+    if isinstance(wanted, str):
+        profile = rules.profiles.get(wanted)
+        return expand(raw, profile, rules.profiles.directory, moment), profile
+    if not rules.allow_raw_policy:
+        raise _invalid(
+            "profile",
+            "this stack accepts requests by profile only",
+            f"Name one of: {', '.join(rules.profiles.ids) or 'none is deployed'}.",
+        )
+    if "unusedKey" in raw:
+        raise _invalid("unusedKey", "is a profile's to say", "Remove it, or name a profile.")
+    return raw, None
 
 
 def tsb_key(request: EnrollmentRequest, password: str | None) -> dict[str, Any]:
@@ -194,15 +301,62 @@ def tsb_key(request: EnrollmentRequest, password: str | None) -> dict[str, Any]:
     return body
 
 
-def tsb_csr(request: EnrollmentRequest, password: str | None, meta_data: str) -> dict[str, Any]:
-    """The `csrSignRequest`: what was asked, the label exactly as the key was created."""
+def meta_data(
+    request: EnrollmentRequest, *, enrollment_id: str, requester: str | None = None
+) -> bytes:
+    """What the approvers are shown: a summary, the accepted request, and its SHA-256.
+
+    RFC 8785 form, the same bytes whenever it is made; at most `MAX_META_DATA_BYTES`, for the sake
+    of which the request itself is left out, never its hash.
+    """
+    from countersign.summary import summary  # noqa: PLC0415  RequestCsr alone shows it
+
+    asked = accepted(request)
+    content = {
+        "app": "countersign",
+        "type": "CertificateSigningRequest",
+        "schemaVersion": SCHEMA_VERSION,
+        "enrollmentId": enrollment_id,
+        "reason": request.reason,
+        "summary": summary(request, enrollment_id=enrollment_id, requester=requester),
+        "requestSha256": sha256(asked),
+        "request": asked,
+    }
+    whole: bytes = rfc8785.dumps(content)
+    if len(whole) <= MAX_META_DATA_BYTES:
+        return whole
+    short: bytes = rfc8785.dumps({**content, "request": None})
+    return short
+
+
+def tsb_csr(
+    request: EnrollmentRequest,
+    password: str | None,
+    *,
+    shown: bytes,
+    signature: bytes,
+) -> dict[str, Any]:
+    """The `csrSignRequest`: what was asked, the label exactly as the key was created.
+
+    Args:
+        request: the accepted request.
+        password: of the key.
+        shown: the meta data.
+        signature: over it, by the stack's signing key.
+    """
     body = request.csr.model_dump(mode="json", exclude_unset=True)
     return {
         **body,
         "signKeyName": request.key.label,
         "keyPassword": list(password) if password is not None else None,
-        "metaData": meta_data,
+        "metaData": base64.b64encode(shown).decode(),
+        "metaDataSignature": base64.b64encode(signature).decode(),
     }
+
+
+def without_id(request: Mapping[str, Any]) -> dict[str, Any]:
+    """The request as it travels: its id is the enrollment's."""
+    return {name: value for name, value in request.items() if name != "enrollmentId"}
 
 
 def _check_key(key: KeyRequest) -> None:

@@ -11,6 +11,7 @@ class Settings:
 
     table_name: str
     bucket_name: str
+    evidence_bucket_name: str
     bus_name: str
     stack_name: str
     topic_arn: str
@@ -20,9 +21,13 @@ class Settings:
     request_role: str
     secret_arns: dict[str, str]  # by role: keyManagement, keyOperation, service, clientTls
     key_password_prefix: str
+    allow_raw_policy: bool
     state_machine_arn: str
     cancel_request_function: str
     keys_per_minute: int
+    signing_key_arn: str
+    attestation_root: str
+    code_version: str
     poll_growth: float
     poll_floor_seconds: int
     poll_cap_seconds: int
@@ -37,6 +42,7 @@ def settings() -> Settings:
     return Settings(
         table_name=env.get("TABLE_NAME", ""),
         bucket_name=env.get("BUCKET_NAME", ""),
+        evidence_bucket_name=env.get("EVIDENCE_BUCKET_NAME", ""),
         bus_name=env.get("BUS_NAME", ""),
         stack_name=env.get("STACK_NAME", ""),
         topic_arn=env.get("TOPIC_ARN", ""),
@@ -51,9 +57,13 @@ def settings() -> Settings:
             "clientTls": env.get("CLIENT_TLS_SECRET_ARN", ""),
         },
         key_password_prefix=env.get("KEY_PASSWORD_PREFIX", ""),
+        allow_raw_policy=env.get("ALLOW_RAW_POLICY") == "true",
         state_machine_arn=env.get("STATE_MACHINE_ARN", ""),
         cancel_request_function=env.get("CANCEL_REQUEST_FUNCTION", ""),
         keys_per_minute=int(env.get("KEYS_PER_MINUTE", "0")),
+        signing_key_arn=env.get("SIGNING_KEY_ARN", ""),
+        attestation_root=env.get("ATTESTATION_ROOT", ""),
+        code_version=env.get("CODE_VERSION", ""),
         poll_growth=float(env.get("POLL_GROWTH", "0.2")),
         poll_floor_seconds=int(env.get("POLL_FLOOR_SECONDS", "10")),
         poll_cap_seconds=int(env.get("POLL_CAP_SECONDS", "900")),

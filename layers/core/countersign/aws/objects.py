@@ -1,6 +1,5 @@
 """The bucket: what was asked, what TSB answered, what was issued."""
 
-import hashlib
 from typing import Any
 
 from botocore.exceptions import ClientError
@@ -11,7 +10,7 @@ MAX_ANSWERS = 20  # kept for one state; more is a loop, and the first ones tell 
 
 
 class Objects:
-    """Objects below `enrollments/<id>/`, written once and never over another."""
+    """Objects of a bucket, never written over another."""
 
     def __init__(self, bucket: str) -> None:
         self.bucket = bucket
@@ -19,7 +18,7 @@ class Objects:
     def put_once(self, key: str, body: bytes, content_type: str) -> str | None:
         """Write an object that must not exist, or that must be this one.
 
-        Idempotent: an object there with the same SHA-256 counts as written.
+        Idempotent: an object there with the same content counts as written.
 
         Returns:
             Its version id (of a bucket with versioning).
@@ -28,23 +27,50 @@ class Objects:
             FileExistsError: another object lies there; it stays.
             AwsCallError: S3 refused or was silent.
         """
-        version, clash = self._put(key, body, content_type)
-        if clash:
+        version, there = self._put(key, body, content_type)
+        if there != body:
             raise FileExistsError(key)
         return version
+
+    def keep_first(
+        self, key: str, body: bytes, content_type: str = "application/octet-stream"
+    ) -> bytes:
+        """Write an object, or find what was written there before: the first one counts.
+
+        Idempotent: whoever comes again, with whatever, gets the first.
+
+        Returns:
+            The object's content as it stands.
+
+        Raises:
+            AwsCallError: S3 refused or was silent.
+        """
+        return self._put(key, body, content_type)[1]
 
     def keep_answer(self, enrollment_id: str, state: str, raw: str) -> None:
         """Keep TSB's answer as it came, as `tsb/<state>-<n>.json`: evidence cannot be made later.
 
         Idempotent: an answer that is there already is not written again.
         """
+        body = raw.encode()
         for number in range(1, MAX_ANSWERS + 1):
             key = f"enrollments/{enrollment_id}/tsb/{state}-{number}.json"
-            _, clash = self._put(key, raw.encode(), "application/json")
-            if not clash:
+            if self._put(key, body, "application/json")[1] == body:
                 return
 
-    def _put(self, key: str, body: bytes, content_type: str) -> tuple[str | None, bool]:
+    def below(self, prefix: str) -> dict[str, bytes]:
+        """All objects below a prefix, by the rest of their key."""
+        with named_errors(f"reading {prefix}"):
+            pages = client("s3").get_paginator("list_objects_v2")
+            keys = [
+                one["Key"]
+                for page in pages.paginate(Bucket=self.bucket, Prefix=prefix)
+                for one in page.get("Contents", ())
+            ]
+            return {key.removeprefix(prefix): self._get(key) for key in keys}
+
+    def _put(self, key: str, body: bytes, content_type: str) -> tuple[str | None, bytes]:
+        """The version and content of what lies there now."""
         with named_errors(f"writing {key}"):
             try:
                 answer: Any = client("s3").put_object(
@@ -59,7 +85,9 @@ class Objects:
                 if error.response.get("Error", {}).get("Code") != "PreconditionFailed":
                     raise
                 answer = client("s3").get_object(Bucket=self.bucket, Key=key)
-                there = hashlib.sha256(answer["Body"].read()).digest()
-                if there != hashlib.sha256(body).digest():
-                    return None, True
-        return answer.get("VersionId"), False
+                return answer.get("VersionId"), answer["Body"].read()
+        return answer.get("VersionId"), body
+
+    def _get(self, key: str) -> bytes:
+        content: bytes = client("s3").get_object(Bucket=self.bucket, Key=key)["Body"].read()
+        return content

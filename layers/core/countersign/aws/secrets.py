@@ -52,6 +52,11 @@ def tls(secret_arn: str) -> Tls:
     )
 
 
+def attestation_chain(secret_arn: str) -> str:
+    """The chain (PEM) from the HSM's attestation key up to its maker's root; empty: not given."""
+    return str(_object(secret_arn).get("attestationChain") or "")
+
+
 def password(secret_arn: str) -> str:
     """A key password: the secret's text as it is."""
     return _text(secret_arn)

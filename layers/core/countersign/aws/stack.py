@@ -4,6 +4,7 @@ Made when first asked for, and kept for the warm invocations.
 """
 
 from functools import cache, lru_cache
+from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 from countersign.aws import functions
@@ -12,10 +13,13 @@ from countersign.aws.executions import Executions
 from countersign.aws.objects import Objects
 from countersign.aws.records import Records
 from countersign.polling import Schedule
+from countersign.request import Rules
 from countersign.settings import settings
 
 if TYPE_CHECKING:
+    from countersign.attestation import Trust
     from countersign.aws.topic import Topic
+    from countersign.profiles import Profiles
     from countersign.tsb import Tls, TsbClient
 
 SECONDS_PER_MINUTE = 60
@@ -32,6 +36,29 @@ def records() -> Records:
 def objects() -> Objects:
     """The bucket."""
     return Objects(settings().bucket_name)
+
+
+@cache
+def profiles() -> "Profiles":
+    """The reviewed files, from the layer that is built from the folder of the same name."""
+    from countersign.profiles import Profiles  # noqa: PLC0415  CloseEnrollment has no use for it
+
+    return Profiles(resources.files("profiles"))
+
+
+def rules() -> Rules:
+    """What this stack accepts."""
+    return Rules(
+        profiles=profiles(),
+        key_password_prefix=settings().key_password_prefix,
+        allow_raw_policy=settings().allow_raw_policy,
+    )
+
+
+@cache
+def evidence() -> Objects:
+    """The bucket of the evidence."""
+    return Objects(settings().evidence_bucket_name)
 
 
 @cache
@@ -96,6 +123,23 @@ def tls() -> "Tls":
     from countersign.aws import secrets  # noqa: PLC0415
 
     return secrets.tls(settings().secret_arns["clientTls"])
+
+
+def sign(content: bytes) -> bytes:
+    """A signature by the stack's signing key."""
+    from countersign.aws.signing import SigningKey  # noqa: PLC0415
+
+    return SigningKey(settings().signing_key_arn).sign(content)
+
+
+def trust() -> "Trust":
+    """Whose attestations are believed, as the stack is configured."""
+    from countersign.attestation import Trust  # noqa: PLC0415  two functions need it
+    from countersign.aws import secrets  # noqa: PLC0415
+
+    root = settings().attestation_root
+    chain = secrets.attestation_chain(settings().secret_arns["clientTls"]) if root else ""
+    return Trust(root_sha256=root, chain=chain)
 
 
 def password(secret_arn: str) -> str:

@@ -1,0 +1,212 @@
+"""`countersign lint`: what the linter says, of profiles or of requests, without calling anybody."""
+
+import json
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from cli import request as requests
+from cli import view
+from cli.exits import CommandError, Exit
+from cli.options import AsJson
+from countersign import lint as linter
+from countersign import models as m
+from countersign import profiles, request
+from countersign.errors import CountersignError
+from countersign.models import LintFinding, Policy
+
+type Json = dict[str, Any]
+
+STYLES = {"error": "bold red", "warning": "yellow", "info": "dim"}
+ANY_ARN = "arn:"  # which secrets a stack allows, it alone knows
+FILES = "Files"
+
+Shelf = Annotated[
+    Path,
+    typer.Option(
+        "--profiles",
+        metavar="FOLDER",
+        help="The profiles and the directory of approvers.",
+        envvar="COUNTERSIGN_PROFILES",
+        rich_help_panel=FILES,
+    ),
+]
+CaKey = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="TSB's answer to POST /v1/key/attributes of the CA key: its approvers must be others."
+        " The workflow reads it itself.",
+        rich_help_panel=FILES,
+    ),
+]
+Requester = Annotated[
+    str | None,
+    typer.Option(
+        "--as",
+        metavar="ARN",
+        help="The AWS principal who would ask: an approver must not.",
+    ),
+]
+
+
+def lint(
+    files: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="FILE...",
+            help="A request as for submit. Without one, every profile is looked at.",
+            show_default=False,
+        ),
+    ] = None,
+    *,
+    shelf: Shelf = Path("profiles"),
+    ca_key: CaKey = None,
+    requester: Requester = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show what the linter finds, as the workflow would. Nothing is called, nothing is changed."""
+    on_shelf, moment = profiles.Profiles(folder(shelf)), m.now()
+    if files:
+        reading = examine(requests.read(files), on_shelf, requester, moment)
+        said = [(" ".join(files), findings(reading, on_shelf, ca_policy(ca_key)))]
+    else:
+        said = of_profiles(on_shelf, ca_policy(ca_key), moment)
+    if as_json:
+        print(json.dumps([document(*one) for one in said], indent=2))
+    else:
+        view.console().print(shown(said))
+    if any(errors(found) for _, found in said):
+        raise typer.Exit(Exit.REFUSED)
+
+
+def examine(
+    raw: Json, shelf: profiles.Profiles, requester: str | None, moment: datetime
+) -> request.Reading:
+    """What the validator reads in a request. Whether a stack takes raw ones, it alone knows."""
+    rules = request.Rules(profiles=shelf, key_password_prefix=ANY_ARN, allow_raw_policy=True)
+    return request.examine(raw, rules=rules, requester=requester, moment=moment)
+
+
+def findings(
+    reading: request.Reading, shelf: profiles.Profiles, theirs: Json | None
+) -> tuple[LintFinding, ...]:
+    """The linter's findings about a request, those about the CA key too where that is known."""
+    name = reading.request.profile
+    held = _ca_findings(reading.request.key.policy, shelf, name, theirs) if name else ()
+    return (*reading.findings, *held)
+
+
+def of_profiles(
+    shelf: profiles.Profiles, theirs: Json | None, moment: datetime
+) -> list[tuple[str, tuple[LintFinding, ...]]]:
+    """The findings about every profile; one that cannot be read is a finding itself."""
+    said: list[tuple[str, tuple[LintFinding, ...]]] = []
+    for name in shelf.ids:
+        try:
+            profile = shelf.get(name)
+            policy = Policy.read(profiles.whole_policy(profile, shelf.directory, moment))
+            found = linter.lint(policy, directory=shelf.directory, profile=profile, now=moment)
+            said.append((name, (*found, *_ca_findings(policy, shelf, name, theirs))))
+        except CountersignError as error:
+            unreadable = LintFinding(
+                code="unreadable",
+                level="error",
+                path=error.field or "profile",
+                sentence=error.message,
+                action=error.action,
+            )
+            said.append((name, (unreadable,)))
+    return said
+
+
+def _ca_findings(
+    policy: Policy, shelf: profiles.Profiles, name: str, theirs: Json | None
+) -> tuple[LintFinding, ...]:
+    profile = shelf.get(name)
+    if theirs is None or profile.ca_key_label is None:
+        return ()
+    asked = theirs.get("ruleUse") and Policy.read({"keyStatus": {"blocked": False}, **theirs})
+    return linter.lint_ca_key(policy, asked or None, directory=shelf.directory, profile=profile)
+
+
+def ca_policy(file: Path | None) -> Json | None:
+    """The policy in TSB's answer about a key; None where no file was named.
+
+    Raises:
+        CommandError: the file is no such answer.
+    """
+    if file is None:
+        return None
+    try:
+        answer = json.loads(file.read_text())
+        policy = answer["json"]["policy"] or {}
+    except (OSError, ValueError, KeyError, TypeError):
+        raise CommandError(
+            f"{file} holds no answer of TSB about a key",
+            action="Save what POST /v1/key/attributes answers for the CA key.",
+            code=Exit.USAGE,
+        ) from None
+    return dict(policy)
+
+
+def errors(found: Iterable[LintFinding]) -> list[LintFinding]:
+    """Those for which a request is refused."""
+    return [one for one in found if one.level == "error" and one.waiver is None]
+
+
+def document(name: str, found: Sequence[LintFinding]) -> Json:
+    """The findings about a profile or a request, for scripts."""
+    return {"subject": name, "refused": bool(errors(found)), "findings": linter.dump(found)}
+
+
+def shown(said: Iterable[tuple[str, Sequence[LintFinding]]]) -> Group:
+    """The findings for people."""
+    parts: list[RenderableType] = []
+    for name, found in said:
+        refused = bool(errors(found))
+        verdict = ("refused", "bold red") if refused else ("accepted", "bold green")
+        parts += [Text.assemble((view.clean(name), "bold"), "  ", verdict), table(found), Text()]
+    return Group(*parts[:-1])
+
+
+def table(found: Sequence[LintFinding]) -> RenderableType:
+    """Findings, the worst first; a waived one with its reason."""
+    if not found:
+        return Text("nothing to say", style="dim")
+    rows = Table.grid(padding=(0, 2))
+    rows.add_column(no_wrap=True)
+    rows.add_column(no_wrap=True)
+    rows.add_column(overflow="fold")
+    for one in sorted(found, key=lambda one: tuple(STYLES).index(one.level)):
+        level = "waived" if one.waiver else one.level
+        way = f"waived: {one.waiver}" if one.waiver else one.action
+        rows.add_row(
+            Text(level, style="dim" if one.waiver else STYLES[one.level]),
+            one.code,
+            Text.assemble(
+                view.clean(f"{one.path}: {one.sentence}"), "\n", (view.clean(way), "dim")
+            ),
+        )
+    return rows
+
+
+def folder(shelf: Path) -> Path:
+    """The folder itself.
+
+    Raises:
+        CommandError: it is not there.
+    """
+    if not shelf.is_dir():
+        raise CommandError(
+            f"there is no folder {shelf}",
+            action="Run it where the profiles lie, or name their folder with --profiles.",
+            code=Exit.USAGE,
+        )
+    return shelf

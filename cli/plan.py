@@ -1,0 +1,257 @@
+"""`countersign plan`: what a request would lead to, before anybody is asked. No side effects."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from cli import lint as linting
+from cli import request as requests
+from cli import view
+from cli.exits import Exit
+from cli.options import AsJson
+from cli.prices import Prices, prices
+from countersign import lint as linter
+from countersign import models as m
+from countersign import policy, polling, profiles, summary
+from countersign.models import EnrollmentRequest, LintFinding, Policy
+
+type Json = dict[str, Any]
+
+OWN_POLICY = "a policy of the caller's own (for stacks with AllowRawPolicy=true)"
+GIVEN_LATER = "(given when it is submitted)"
+# States that an issued enrollment enters once, and at each look; functions likewise.
+AROUND_TRANSITIONS, LOOK_TRANSITIONS = 9, 3
+AROUND_CALLS, LOOK_CALLS = 5, 1
+FIRST_LOOKS = 6
+AGES_SECONDS = (600, 3_600, 28_800)  # what it would cost if it ended then, or with the window
+RULES = {"ruleUse": "use", "ruleBlock": "block", "ruleUnblock": "unblock", "ruleModify": "change"}
+
+
+def plan(
+    files: Annotated[
+        list[str],
+        typer.Argument(metavar="FILE...", help="The request, as for submit.", show_default=False),
+    ],
+    *,
+    shelf: linting.Shelf = Path("profiles"),
+    ca_key: linting.CaKey = None,
+    requester: linting.Requester = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show what a request would lead to. Nothing is called, nothing is changed, nobody is asked.
+
+    The policy that the key would have, the text that its approvers would see, the linter's
+    findings, when TSB would be looked at, when it would end at the latest, and what it would cost.
+    Times and prices are those of a stack with the default parameters.
+    """
+    on_shelf = profiles.Profiles(linting.folder(shelf))
+    made = document(
+        requests.read(files),
+        on_shelf,
+        ca_policy=linting.ca_policy(ca_key),
+        requester=requester,
+        moment=m.now(),
+        listed=prices(),
+    )
+    if as_json:
+        print(json.dumps(made, indent=2))
+    else:
+        view.console().print(shown(made))
+    if made["refused"]:
+        raise typer.Exit(Exit.REFUSED)
+
+
+def document(
+    raw: Json,
+    shelf: profiles.Profiles,
+    *,
+    ca_policy: Json | None,
+    requester: str | None,
+    moment: datetime,
+    listed: Prices,
+) -> Json:
+    """The plan, for scripts. A refused request has no schedule.
+
+    Args:
+        raw: the request as JSON value.
+        shelf: profiles and directory.
+        ca_policy: the CA key's, where it is known.
+        requester: the AWS principal who would ask.
+        moment: when it would be asked.
+        listed: AWS's list prices.
+
+    Raises:
+        InvalidEnrollmentError: it is no request at all.
+    """
+    reading = linting.examine(raw, shelf, requester, moment)
+    asked, names = reading.request, shelf.directory.names
+    found = linting.findings(reading, shelf, ca_policy)
+    made: Json = {
+        "profile": asked.profile,
+        "refused": bool(linting.errors(found)),
+        "policy": _policy(asked.key.policy, names),
+        "findings": linter.dump(found),
+        "caKey": _ca_key(asked, shelf, ca_policy),
+    }
+    if made["refused"]:
+        return made
+    schedule = replace(
+        polling.Schedule(window_seconds=0, timelock_seconds=0),
+        window_seconds=policy.window_seconds(asked.key.policy),
+        timelock_seconds=policy.timelock_seconds(asked.key.policy),
+    )
+    ages = looks(schedule)
+    return {
+        **made,
+        "approversSee": summary.summary(
+            asked, enrollment_id=raw.get("enrollmentId") or GIVEN_LATER, requester=requester
+        ),
+        "schedule": {
+            "looks": len(ages),
+            "firstLooksSeconds": ages[:FIRST_LOOKS],
+            "longestWaitSeconds": schedule.cap,
+            "windowEnds": _after(moment, schedule.window_seconds)
+            if schedule.window_seconds
+            else None,
+            "lastLook": _after(moment, ages[-1]),
+            "latestEnd": _after(moment, schedule.last_age),
+        },
+        "price": {
+            "currency": "USD",
+            "asOf": listed.as_of,
+            "region": listed.region,
+            "cases": [
+                {"endedAfterSeconds": age, **cost(ages, age, listed)}
+                for age in (*(age for age in AGES_SECONDS if age < schedule.end), schedule.end)
+            ],
+        },
+    }
+
+
+def looks(schedule: polling.Schedule) -> list[int]:
+    """The ages, in seconds, at which TSB is looked at when nobody decides; the last sees it end."""
+    ages = [polling.first_wait(schedule)]
+    while ages[-1] < schedule.end:
+        ages.append(ages[-1] + polling.next_wait(schedule, ages[-1], "PENDING"))
+    return ages
+
+
+def cost(ages: Sequence[int], ended_seconds: int, listed: Prices) -> Json:
+    """What it costs to see an end at this age: state transitions and Lambda's requests."""
+    number = sum(age < ended_seconds for age in ages) + 1
+    transitions = AROUND_TRANSITIONS + LOOK_TRANSITIONS * number
+    calls = AROUND_CALLS + LOOK_CALLS * number
+    usd = transitions * listed["stateTransition"] + calls * listed["lambdaRequest"]
+    return {"looks": number, "transitions": transitions, "usd": round(usd, 6)}
+
+
+def _policy(asked: Policy, names: policy.Names) -> Json:
+    """Each rule in words: TSB takes a missing rule for one that asks nobody."""
+    rules: Json = {}
+    for name, attribute in policy.RULES.items():
+        rule: m.Rule | None = getattr(asked, attribute)
+        if rule is None:
+            rules[name] = "anybody who may call TSB, without approval"
+        elif not rule.tokens:
+            rules[name] = "never (frozen)"
+        else:
+            rules[name] = " or ".join(_token(token, names) for token in rule.tokens)
+    return rules
+
+
+def _token(token: m.Token, names: policy.Names) -> str:
+    groups = [
+        f"{group.quorum} of "
+        + ", ".join(policy.named(approval, names).name for approval in group.approvals)
+        for group in token.groups or ()
+    ]
+    within = f" within {summary.duration(token.timeout)}" if token.timeout else " without end"
+    lock = f", after {summary.duration(token.timelock)}" if token.timelock else ""
+    return (" and ".join(groups) or "nobody") + within + lock
+
+
+def _ca_key(asked: EnrollmentRequest, shelf: profiles.Profiles, theirs: Json | None) -> str | None:
+    label = shelf.get(asked.profile).ca_key_label if asked.profile else None
+    if label is None:
+        return None
+    held = "held against its approvers" if theirs else "its approvers are looked at when it runs"
+    return f"{label}: {held}"
+
+
+def _after(moment: datetime, seconds: int) -> str:
+    return m.timestamp(moment + timedelta(seconds=seconds))
+
+
+# For people ------------------------------------------------------------------------------------
+
+
+def shown(made: Json) -> Group:
+    """The plan for people."""
+    verdict = ("would be refused", "bold red") if made["refused"] else ("could start", "bold green")
+    title = made["profile"] or OWN_POLICY
+    found = [LintFinding.read(one) for one in made["findings"]]
+    parts: list[RenderableType] = [
+        Text.assemble((view.clean(title), "bold"), "  ", verdict),
+        *_part("the key's policy", _facts({RULES[k]: v for k, v in made["policy"].items()})),
+        *_part("findings", linting.table(found)),
+    ]
+    if made["caKey"]:
+        parts += _part("the CA key", Text(view.clean(made["caKey"])))
+    if not made["refused"]:
+        parts += _part("what the approvers will see", Text(made["approversSee"]))
+        parts += _part("when TSB is looked at", _schedule(made["schedule"]))
+        parts += _part(
+            f"price in USD, AWS list of {made['price']['asOf']}, {made['price']['region']}",
+            _price(made["price"]["cases"]),
+        )
+    return Group(*parts)
+
+
+def _part(title: str, content: RenderableType) -> list[RenderableType]:
+    return [Text(), Text(title, style="bold"), Padding(content, (0, 0, 0, 2), expand=False)]
+
+
+def _facts(facts: Json) -> Table:
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="dim", no_wrap=True)
+    grid.add_column(overflow="fold")
+    for name, value in facts.items():
+        grid.add_row(name, view.clean(value))
+    return grid
+
+
+def _schedule(schedule: Json) -> Table:
+    first = ", ".join(str(age) for age in schedule["firstLooksSeconds"])
+    return _facts(
+        {
+            "looks": f"{schedule['looks']} at most, after {first} … s;"
+            f" {schedule['longestWaitSeconds']} s apart at most",
+            "window closes": schedule["windowEnds"] or "never; the workflow's deadline ends it",
+            "last look": schedule["lastLook"],
+            "ends at the latest": f"{schedule['latestEnd']}, should TSB be silent",
+        }
+    )
+
+
+def _price(cases: Sequence[Json]) -> RenderableType:
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    for name in ("ended after", "looks", "transitions", "USD"):
+        table.add_column(name, justify="left" if name == "ended after" else "right")
+    for case in cases:
+        table.add_row(
+            summary.duration(case["endedAfterSeconds"]),
+            str(case["looks"]),
+            str(case["transitions"]),
+            f"{case['usd']:.6f}",
+        )
+    note = Text("state transitions and Lambda's requests; its running time comes on top", "dim")
+    return Group(table, note)

@@ -1,0 +1,25 @@
+"""Beside the workflow: keeps the evidence of every enrollment that has ended."""
+
+import json
+from typing import Any
+
+from aws_lambda_powertools import Logger
+from aws_lambda_powertools.utilities.typing import LambdaContext
+
+from countersign import evidence
+from countersign.aws import stack
+
+logger = Logger()
+
+
+@logger.inject_lambda_context
+def handler(event: dict[str, Any], context: LambdaContext) -> None:
+    ended = json.loads(event["Records"][0]["body"])
+    logger.append_keys(enrollment_id=ended["detail"]["enrollmentId"])
+    evidence.keep_evidence(
+        ended,
+        records=stack.records(),
+        objects=stack.objects(),
+        evidence=stack.evidence(),
+        sign=stack.sign,
+    )

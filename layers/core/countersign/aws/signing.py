@@ -1,0 +1,29 @@
+"""The stack's signing key: what it signed, anybody can verify with its public key."""
+
+import hashlib
+
+from countersign.aws.clients import client, named_errors
+
+
+class SigningKey:
+    """An asymmetric KMS key (NIST P-256). Its private half never leaves KMS."""
+
+    def __init__(self, arn: str) -> None:
+        self._arn = arn
+
+    def sign(self, content: bytes) -> bytes:
+        """An ECDSA signature (DER) over the SHA-256 of `content`; another one each time.
+
+        Raises:
+            AwsCallError: KMS refused or was silent.
+        """
+        with named_errors("signing with the stack's signing key"):
+            # The digest: KMS signs messages of at most 4,096 bytes.
+            answer = client("kms").sign(
+                KeyId=self._arn,
+                Message=hashlib.sha256(content).digest(),
+                MessageType="DIGEST",
+                SigningAlgorithm="ECDSA_SHA_256",
+            )
+        signature: bytes = answer["Signature"]
+        return signature

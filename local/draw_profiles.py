@@ -1,0 +1,106 @@
+"""What is made from the profiles and from the linter's table, so that neither can lie.
+
+JSON Schemas for editors, `docs/profiles.md`'s table of findings, and the list of released versions
+(`sha256sum --check` reads it). `python -m local.draw_profiles` writes, `--check` fails where a file
+differs; a released version that was changed or taken away fails both.
+"""
+
+import hashlib
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+from countersign.findings import CODES
+from countersign.models import Model
+from countersign.profiles import Directory, Profile
+
+ROOT = Path(__file__).parents[1]
+SHELF = ROOT / "profiles"
+RELEASED = SHELF / "released.sha256"
+DOCS = ROOT / "docs/profiles.md"
+TABLE = re.compile(r"(?<=<!-- findings -->\n).*?(?=<!-- /findings -->)", re.DOTALL)
+
+
+def schema(model: type[Model], title: str) -> str:
+    """The JSON Schema of a file, as an editor wants it."""
+    content: dict[str, Any] = {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **model.model_json_schema(by_alias=True),
+        "title": title,
+    }
+    return json.dumps(content, indent=2) + "\n"
+
+
+def findings() -> str:
+    """The linter's findings as a Markdown table."""
+    rows = [
+        "| Code | Level | For production | Found when | Way out | May be waived when |",
+        "|---|---|---|---|---|---|",
+    ]
+    rows += [
+        f"| `{code}` | {entry.level} | {entry.production} | {entry.meaning} | {entry.action}"
+        f" | {entry.waiver or 'never'} |"
+        for code, entry in CODES.items()
+    ]
+    return "\n".join(rows) + "\n"
+
+
+def released(shelf: Path = SHELF) -> str:
+    """The list of released versions with those that are new.
+
+    Raises:
+        ValueError: a version on the list has another content now, or is gone.
+    """
+    there = {
+        file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in shelf.glob("*@*.json")
+    }
+    lock = shelf / RELEASED.name
+    lines = lock.read_text().splitlines() if lock.exists() else []
+    for line in lines:
+        digest, name = line.split("  ")
+        if there.get(name) != digest:
+            raise ValueError(
+                f"profiles/{name} was released and is {'changed' if name in there else 'gone'}:"
+                " put it back, and give the change a version of its own"
+            )
+    known = {line.split("  ")[1] for line in lines}
+    new = [f"{there[name]}  {name}" for name in sorted(there.keys() - known)]
+    return "".join(f"{line}\n" for line in [*lines, *new])
+
+
+def drawn() -> dict[Path, str]:
+    """Every file as it should be."""
+    return {
+        SHELF / "schemas/profile.json": schema(Profile, "A profile of Countersign"),
+        SHELF / "schemas/directory.json": schema(Directory, "The approvers of Countersign"),
+        RELEASED: released(),
+        DOCS: TABLE.sub(lambda _: findings(), DOCS.read_text()),
+    }
+
+
+def main() -> int:
+    """Write the files, or with `--check` compare them; 1 where one differs or may not change."""
+    try:
+        files = drawn()
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return 1
+    if "--check" in sys.argv[1:]:
+        differ = [file for file, text in files.items() if not _is(file, text)]
+        for file in differ:
+            print(f"{file.relative_to(ROOT)} is out of date: run `make draw`", file=sys.stderr)
+        return 1 if differ else 0
+    for file, text in files.items():
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(text)
+    return 0
+
+
+def _is(file: Path, text: str) -> bool:
+    return file.exists() and file.read_text() == text
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,532 @@
+"""What the linter finds, against tables and against a brute-force reading of the rules."""
+
+import itertools
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from countersign import lint
+from countersign.errors import InvalidEnrollmentError
+from countersign.findings import CODES
+from countersign.models import Approval, Group, LintFinding, Policy, Rule, Token
+from countersign.profiles import Directory, Profile
+from local import draw_profiles
+from local.approver import Approver
+
+SHELF = Path(__file__).parents[2] / "profiles"
+NOW = datetime(2027, 1, 15, 12, tzinfo=UTC)
+KEYS = {
+    f"{name}-{number}": Approver.generate(name, "ec")
+    for name in ("ada", "bob", "eve", "dan")
+    for number in (1, 2)
+}
+DIRECTORY = Directory.read(
+    {
+        "people": [
+            {
+                "name": name,
+                "contact": f"{name}@example.com",
+                "principals": [f"arn:aws:iam::123456789012:user/{name}"],
+                "keys": [
+                    {"publicKey": KEYS[f"{name}-{number}"].spki, "validFrom": "2026-01-01"}
+                    for number in (1, 2)
+                ],
+            }
+            for name in ("ada", "bob", "eve", "dan")
+        ]
+    }
+)
+
+type Json = dict[str, Any]
+
+
+# What a policy is made of ----------------------------------------------------------------------
+
+
+def approval(key: str, **more: str) -> Json:
+    return {"type": "public_key", "name": key, "value": KEYS[key].spki, **more}
+
+
+def group(quorum: int, *keys: str) -> Json:
+    return {"name": "g", "quorum": quorum, "approvals": [approval(key) for key in keys]}
+
+
+def token(*groups: Json, timelock: int = 0, timeout: int = 86_400) -> Json:
+    return {"name": "t", "timelock": timelock, "timeout": timeout, "groups": list(groups)}
+
+
+def rule(*tokens: Json) -> Json:
+    return {"tokens": list(tokens)}
+
+
+FROZEN = rule()
+TWO_OF_THREE = rule(token(group(2, "ada-1", "bob-1", "eve-1")))
+
+
+def policy(use: Json, modify: Json | None = FROZEN, **more: Any) -> Policy:
+    return Policy.read(
+        {
+            "ruleUse": use,
+            "ruleBlock": FROZEN,
+            "ruleUnblock": FROZEN,
+            "ruleModify": modify,
+            "keyStatus": {"blocked": False},
+            **more,
+        }
+    )
+
+
+def profile(**more: Any) -> Profile:
+    content = json.loads((SHELF / "code-signing@1.json").read_text())
+    return Profile.read({**content, **more})
+
+
+def found(asked: Policy, **more: Any) -> list[LintFinding]:
+    return list(lint.lint(asked, **{"directory": DIRECTORY, "now": NOW, **more}))
+
+
+def codes(findings: list[LintFinding] | tuple[LintFinding, ...]) -> list[tuple[str, str]]:
+    return [(one.code, one.path) for one in findings]
+
+
+USE = "key.policy.ruleUse.tokens"
+
+
+# The table -------------------------------------------------------------------------------------
+
+ONBOARDED = {"type": "onboarded_approver_certificate", "name": ""}
+CASES: list[tuple[str, Policy, str]] = [
+    (
+        "key-blocked",
+        policy(TWO_OF_THREE, keyStatus={"blocked": True}),
+        "key.policy.keyStatus.blocked",
+    ),
+    ("rule-empty", policy(FROZEN), USE),
+    ("token-asks-nobody", policy(rule(token())), f"{USE}.0.groups"),
+    (
+        "approval-unreadable",
+        policy(rule(token({"name": "g", "quorum": 1, "approvals": [ONBOARDED]}))),
+        f"{USE}.0.groups.0.approvals.0.name",
+    ),
+    (
+        "approval-unreadable",
+        policy(rule(token({**group(1), "approvals": [approval("ada-1", value="eA==")]}))),
+        f"{USE}.0.groups.0.approvals.0.value",
+    ),
+    (
+        "time-not-minutes",
+        policy(rule(token(group(1, "ada-1"), timeout=86_401))),
+        f"{USE}.0.timeout",
+    ),
+    ("time-not-minutes", policy(rule(token(group(1, "ada-1"), timelock=1))), f"{USE}.0.timelock"),
+    (
+        "timelock-after-timeout",
+        policy(rule(token(group(1, "ada-1"), timelock=3600, timeout=3600))),
+        f"{USE}.0.timelock",
+    ),
+    (
+        "timelock-after-timeout",
+        policy(TWO_OF_THREE, ruleBlock=rule(token(group(1, "ada-1"), timelock=120, timeout=60))),
+        "key.policy.ruleBlock.tokens.0.timelock",
+    ),
+    (
+        "quorum-unreachable",
+        policy(rule(token(group(3, "ada-1", "bob-1")))),
+        f"{USE}.0.groups.0.quorum",
+    ),
+    (
+        "key-twice",
+        policy(rule(token(group(1, "ada-1", "bob-1", "ada-1")))),
+        f"{USE}.0.groups.0.approvals.2",
+    ),
+    (
+        "key-twice",
+        policy(
+            rule(
+                token(
+                    {
+                        **group(1),
+                        "approvals": [
+                            approval("ada-1"),
+                            approval(
+                                "ada-1", type="certificate", value=KEYS["ada-1"].certificate(9999)
+                            ),
+                        ],
+                    }
+                )
+            )
+        ),
+        f"{USE}.0.groups.0.approvals.1",
+    ),
+    (
+        "person-twice",
+        policy(rule(token(group(2, "ada-1", "bob-1", "ada-2")))),
+        f"{USE}.0.groups.0.approvals.2",
+    ),
+    (
+        "name-shared",
+        policy(
+            rule(
+                token(
+                    {**group(1), "approvals": [approval("ada-1"), approval("bob-1", name="ada-1")]}
+                )
+            )
+        ),
+        f"{USE}.0.groups.0.approvals.1.name",
+    ),
+    (
+        "groups-overlap",
+        policy(rule(token(group(1, "ada-1"), group(1, "ada-2", "bob-1")))),
+        f"{USE}.0.groups",
+    ),
+    ("window-endless", policy(rule(token(group(1, "ada-1"), timeout=0))), f"{USE}.0.timeout"),
+    ("window-below-fetch", policy(rule(token(group(1, "ada-1"), timeout=840))), f"{USE}.0.timeout"),
+    ("window-tight", policy(rule(token(group(1, "ada-1"), timeout=900))), f"{USE}.0.timeout"),
+    (
+        "change-rule-weaker",
+        policy(TWO_OF_THREE, rule(token(group(1, "ada-1", "bob-1", "eve-1")))),
+        "key.policy.ruleModify",
+    ),
+    ("change-rule-weaker", policy(TWO_OF_THREE, None), "key.policy.ruleModify"),
+    (
+        "change-rule-weaker",
+        policy(
+            rule(token(group(1, "ada-1"), timelock=3600)),
+            rule(token(group(1, "ada-1"), timelock=60)),
+        ),
+        "key.policy.ruleModify",
+    ),
+    ("unblock-rule-open", policy(TWO_OF_THREE, ruleUnblock=None), "key.policy.ruleUnblock"),
+]
+
+
+@pytest.mark.parametrize(("code", "asked", "path"), CASES, ids=[case[0] for case in CASES])
+def test_the_linter_finds(code: str, asked: Policy, path: str) -> None:
+    assert (code, path) in codes(found(asked))
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        policy(TWO_OF_THREE),
+        policy(TWO_OF_THREE, TWO_OF_THREE),
+        policy(TWO_OF_THREE, rule(token(group(3, "ada-1", "bob-1", "eve-1")))),
+        # Another key of the same people is as good.
+        policy(TWO_OF_THREE, rule(token(group(2, "ada-2", "bob-2", "eve-2")))),
+        policy(
+            rule(token(group(1, "ada-1")), token(group(1, "bob-1"))), rule(token(group(1, "bob-1")))
+        ),
+        policy(rule(token(group(1, "ada-1"), timeout=1800))),
+    ],
+)
+def test_a_good_policy_has_no_finding(asked: Policy) -> None:
+    assert found(asked) == []
+
+
+def test_the_stricter_levels_are_production_s() -> None:
+    asked = policy(rule(token(group(1, "ada-1"), timeout=0)))
+
+    trial = found(asked, profile=profile(production=False))
+    production = found(asked, profile=profile())
+
+    assert [one.level for one in trial] == ["warning"]
+    assert [one.level for one in production] == ["error"]
+    lint.refuse(trial)
+    with pytest.raises(InvalidEnrollmentError) as caught:
+        lint.refuse(production)
+    assert caught.value.field == f"request.{USE}.0.timeout"
+    assert caught.value.message.startswith(f"{USE}.0.timeout: ")
+    assert "window-endless" in caught.value.message
+
+
+def test_a_profile_raises_levels_and_waives_with_a_reason() -> None:
+    asked = policy(rule(token(group(1, "ada-1"), timeout=900)))
+    raised = profile(lint={"levels": {"window-tight": "error"}})
+    waiver = {"code": "window-tight", "reason": "the approvers are on call"}
+    waived = profile(lint={"levels": {"window-tight": "error"}, "waivers": [waiver]})
+
+    with pytest.raises(InvalidEnrollmentError):
+        lint.refuse(found(asked, profile=raised))
+    lint.refuse(found(asked, profile=waived))
+    assert lint.dump(found(asked, profile=waived)) == [
+        {
+            "code": "window-tight",
+            "level": "error",
+            "path": f"{USE}.0.timeout",
+            "sentence": "900 s holds one fetch of the approver app, or two",
+            "action": CODES["window-tight"].action,
+            "waiver": "the approvers are on call",
+        }
+    ]
+
+
+@pytest.mark.parametrize("code", [code for code, entry in CODES.items() if entry.waiver is None])
+def test_what_could_never_work_is_an_error_that_nobody_can_waive(code: str) -> None:
+    assert (CODES[code].level, CODES[code].production) == ("error", "error")
+    with pytest.raises(InvalidEnrollmentError):
+        profile(lint={"waivers": [{"code": code, "reason": "we want it so"}]})
+
+
+@pytest.mark.parametrize(
+    ("requester", "expected"),
+    [
+        ("arn:aws:iam::123456789012:user/ada", ["requester-approves"]),
+        ("arn:aws:iam::123456789012:user/dan", []),
+        ("arn:aws:iam::999999999999:user/ada", []),
+        (None, []),
+    ],
+)
+def test_whoever_asks_does_not_approve(requester: str | None, expected: list[str]) -> None:
+    findings = found(policy(TWO_OF_THREE), requester=requester)
+
+    assert [one.code for one in findings] == expected
+
+
+@pytest.mark.parametrize(
+    ("entry", "expected"),
+    [
+        ({"validFrom": "2027-01-16"}, "approver-not-valid"),
+        ({"validFrom": "2026-01-01", "validTo": "2027-01-14"}, "approver-not-valid"),
+        ({"validFrom": "2026-01-01", "validTo": "2027-01-15"}, "approver-expires"),
+        ({"validFrom": "2026-01-01", "validTo": "2027-01-16"}, None),
+    ],
+)
+def test_an_approver_s_dates_are_held_against_now_and_the_window(
+    entry: Json, expected: str | None
+) -> None:
+    key = {"publicKey": KEYS["ada-1"].spki, **entry}
+    directory = Directory.read({"people": [{"name": "ada", "contact": "x", "keys": [key]}]})
+
+    findings = found(policy(rule(token(group(1, "ada-1")))), directory=directory)
+
+    assert [one.code for one in findings] == ([expected] if expected else [])
+
+
+@pytest.mark.parametrize(("days", "expected"), [(365, "approver-not-valid"), (10 * 365, None)])
+def test_an_expired_certificate_is_found_in_the_policy_itself(
+    days: int, expected: str | None
+) -> None:
+    approver = Approver.generate("ada", "ec")
+    certificate = {"type": "certificate", "value": approver.certificate(days)}
+    asked = policy(rule(token({**group(1), "approvals": [certificate]})))
+    later = datetime(2030, 1, 1, tzinfo=UTC)
+
+    findings = found(asked, directory=Directory(), now=later)
+
+    assert [one.code for one in findings] == ([expected] if expected else [])
+
+
+def test_a_key_that_the_directory_does_not_know_is_named() -> None:
+    directory = Directory(people=DIRECTORY.people[1:])
+
+    findings = found(policy(TWO_OF_THREE), directory=directory)
+
+    assert codes(findings) == [("approver-unlisted", f"{USE}.0.groups.0.approvals.0")]
+    assert found(policy(TWO_OF_THREE), directory=Directory()) == []
+
+
+# The CA key ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("ca_policy", "unread", "expected"),
+    [
+        (policy(rule(token(group(1, "dan-1")))), None, []),
+        (policy(rule(token(group(1, "dan-1", "bob-2")))), None, ["ca-approvers-overlap"]),
+        (None, None, ["ca-key-unguarded"]),
+        (policy(rule(token(), token(group(1, "dan-1")))), None, ["ca-key-unguarded"]),
+        (None, "there is no such key", ["ca-policy-unread"]),
+    ],
+)
+def test_the_ca_key_s_approvers_are_others(
+    ca_policy: Policy | None, unread: str | None, expected: list[str]
+) -> None:
+    findings = lint.lint_ca_key(
+        policy(TWO_OF_THREE), ca_policy, directory=DIRECTORY, profile=profile(), unread=unread
+    )
+
+    assert [one.code for one in findings] == expected
+    assert all(one.level == "error" for one in findings)
+    assert all("CA.code-signing" in one.sentence for one in findings)
+
+
+def test_people_under_other_keys_are_the_same_people() -> None:
+    findings = lint.lint_ca_key(
+        policy(TWO_OF_THREE), policy(rule(token(group(1, "ada-2")))),
+        directory=DIRECTORY, profile=profile(),
+    )  # fmt: skip
+
+    assert findings[0].sentence == "ada also approves for CA key 'CA.code-signing'"
+
+
+# Against brute force ---------------------------------------------------------------------------
+
+approvals = st.sampled_from(sorted(KEYS)).map(lambda key: Approval.read(approval(key)))
+groups = st.builds(
+    Group,
+    name=st.just("g"),
+    quorum=st.integers(1, 3),
+    approvals=st.lists(approvals, min_size=1, max_size=4).map(tuple),
+)
+tokens = st.builds(
+    Token,
+    name=st.just("t"),
+    timelock=st.sampled_from([0, 0, 60, 120]),
+    timeout=st.sampled_from([0, 60, 120, 3600]),
+    groups=st.lists(groups, max_size=3).map(tuple),
+)
+rules = st.builds(Rule, tokens=st.lists(tokens, max_size=3).map(tuple))
+
+
+def person(one: Approval) -> str:
+    return (one.name or "").split("-")[0]
+
+
+WHO = {Approval.read(approval(key)): key.split("-")[0] for key in KEYS}
+SUBSETS = [
+    frozenset(chosen)
+    for size in range(5)
+    for chosen in itertools.combinations(("ada", "bob", "eve", "dan"), size)
+]
+
+
+def fulfilled_after(asked: Rule | None, agreed: frozenset[str]) -> float:
+    """The vendor's text, word by word: tokens are alternatives, groups are all needed."""
+    if asked is None:
+        return 0
+    soonest = float("inf")
+    for one in asked.tokens:
+        if one.timeout and one.timelock >= one.timeout:
+            continue
+        enough = True
+        for each in one.groups or ():
+            people = set()
+            for named in each.approvals:
+                if person(named) in agreed:
+                    people.add(person(named))
+            enough = enough and len(people) >= each.quorum
+        if enough:
+            soonest = min(soonest, one.timelock)
+    return soonest
+
+
+@given(rules)
+@settings(max_examples=400, deadline=None)
+def test_satisfiable_is_what_some_subset_of_the_approvers_can_do(asked: Rule) -> None:
+    by_brute_force = any(fulfilled_after(asked, agreed) < float("inf") for agreed in SUBSETS)
+
+    assert lint.satisfiable(asked, WHO) is by_brute_force
+
+
+@given(rules)
+@settings(max_examples=400, deadline=None)
+def test_a_token_is_called_hopeless_when_no_subset_of_the_approvers_fulfils_it(asked: Rule) -> None:
+    hopeless = {
+        index
+        for index, one in enumerate(asked.tokens)
+        if all(fulfilled_after(Rule(tokens=(one,)), agreed) == float("inf") for agreed in SUBSETS)
+    }
+
+    said = {
+        int(one.path.removeprefix(f"{USE}.").split(".")[0])
+        for one in found(policy(asked.model_dump(by_alias=True)))
+        if one.code in ("quorum-unreachable", "timelock-after-timeout")
+    }
+
+    assert said == hopeless
+
+
+@given(rules)
+@settings(max_examples=200, deadline=None)
+def test_a_policy_without_errors_can_be_fulfilled_and_not_by_nobody(asked: Rule) -> None:
+    errors = [one for one in found(policy(asked.model_dump(by_alias=True))) if one.level == "error"]
+
+    if not errors:
+        assert fulfilled_after(asked, SUBSETS[-1]) < float("inf")
+        assert fulfilled_after(asked, SUBSETS[0]) == float("inf")
+
+
+@given(st.one_of(st.none(), rules), rules)
+@example(None, Rule(tokens=()))
+@settings(max_examples=400, deadline=None)
+def test_a_change_rule_is_weaker_when_some_subset_can_change_and_not_use(
+    change: Rule | None, use: Rule
+) -> None:
+    by_brute_force = [
+        agreed
+        for agreed in SUBSETS
+        if fulfilled_after(change, agreed) < fulfilled_after(use, agreed)
+    ]
+
+    shown = lint.weaker(change, use, WHO)
+
+    assert (shown is not None) is bool(by_brute_force)
+    assert shown is None or shown in by_brute_force
+
+
+def test_rules_for_very_many_people_are_compared_or_said_to_be_unclear() -> None:
+    def crowd(groups: int) -> tuple[Rule, dict[Approval, str]]:
+        # Every person in a combination of groups of his own: nobody is interchangeable.
+        people = [Approval(type="onboarded_approver_certificate", name=f"p{i}") for i in range(40)]
+        built = tuple(
+            Group(
+                name="g",
+                quorum=1,
+                approvals=tuple(p for i, p in enumerate(people) if i >> bit & 1) or (people[0],),
+            )
+            for bit in range(groups)
+        )
+        made = Rule(tokens=(Token(name="t", timelock=0, timeout=60, groups=built),))
+        return made, {one: one.name or "" for one in people}
+
+    one, who = crowd(1)
+    many, _ = crowd(5)
+
+    assert lint.weaker(one, one, who) is None
+    with pytest.raises(OverflowError):
+        lint.weaker(many, many, who)
+
+
+# What is made from the table -------------------------------------------------------------------
+
+
+def test_a_released_version_cannot_be_drawn_anew(tmp_path: Path) -> None:
+    def write(name: str, text: str) -> None:
+        (tmp_path / name).write_text(text)
+
+    write("a@1.json", "{}")
+    write("released.sha256", draw_profiles.released(tmp_path))
+    write("a@2.json", "{}")
+    assert len(draw_profiles.released(tmp_path).splitlines()) == 2
+
+    write("a@1.json", "{ }")
+    with pytest.raises(ValueError, match="changed"):
+        draw_profiles.released(tmp_path)
+    (tmp_path / "a@1.json").unlink()
+    with pytest.raises(ValueError, match="gone"):
+        draw_profiles.released(tmp_path)
+
+
+def test_every_finding_is_documented_with_its_level_way_out_and_waiver() -> None:
+    table = draw_profiles.findings()
+
+    assert draw_profiles.DOCS.read_text().count(table) == 1
+    for code, entry in CODES.items():
+        row = next(line for line in table.splitlines() if line.startswith(f"| `{code}` "))
+        assert f"| {entry.waiver or 'never'} |" in row
+        assert entry.action in row
+
+
+def test_every_code_of_the_table_is_found_by_some_test() -> None:
+    text = Path(__file__).read_text()
+
+    assert {code for code in CODES if f'"{code}"' not in text} <= {
+        "change-rule-unclear", "ca-key-unnamed",
+    }  # fmt: skip
+    unnamed = profile(caKeyLabel=None)
+    assert [one.code for one in found(policy(TWO_OF_THREE), profile=unnamed)] == ["ca-key-unnamed"]

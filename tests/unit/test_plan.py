@@ -1,0 +1,247 @@
+"""What `countersign plan` and `countersign lint` show, letter by letter.
+
+The texts lie in `golden/`; `GOLDEN=write make unit` writes them anew, for the diff to be reviewed.
+"""
+
+import json
+import os
+from datetime import UTC, datetime
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console, RenderableType
+from typer.testing import CliRunner
+
+from cli import lint, plan
+from cli.exits import Exit
+from cli.main import app
+from cli.prices import Prices
+from countersign import policy, polling
+from countersign.models import EnrollmentRequest, timestamp
+from countersign.profiles import Profiles
+
+ROOT = Path(__file__).parents[2]
+GOLDEN = Path(__file__).parent / "golden"
+SHELF = Profiles(ROOT / "profiles")
+NOW = datetime(2027, 1, 15, 12, tzinfo=UTC)
+LISTED = Prices(
+    as_of="2026-11-24",
+    region="us-east-1",
+    by_name={"stateTransition": 0.000025, "lambdaRequest": 0.0000002},
+)
+BOB = "arn:aws:iam::123456789012:user/bob"
+ADA = "arn:aws:iam::123456789012:user/ada.lovelace"
+
+type Json = dict[str, Any]
+
+
+def by_profile(**more: Any) -> Json:
+    return {
+        "enrollmentId": "release-1",
+        "profile": "code-signing",
+        "key": {"label": "SUB.release"},
+        "csr": {"standardCertificateAttributes": {"commonName": "Release 1"}},
+        "reason": "OPS-42",
+        **more,
+    }
+
+
+def seed() -> Json:
+    return {
+        "key": json.loads((ROOT / "events/seed/create-key.json").read_text()),
+        "csr": json.loads((ROOT / "events/seed/csr-request.json").read_text())["csrSignRequest"],
+    }
+
+
+def hopeless() -> Json:
+    """Everything that can be wrong at once: the same key twice, no window, a frozen use …"""
+    raw = seed()
+    token = raw["key"]["policy"]["ruleUse"]["tokens"][0]
+    token |= {"timeout": 90, "timelock": 120}
+    token["groups"][0]["approvals"] *= 2
+    token["groups"][0]["quorum"] = 2
+    raw["key"]["policy"] |= {"ruleModify": None, "ruleUnblock": None}
+    return raw
+
+
+def ca_policy(*people: str) -> Json:
+    """The policy of a CA key for which these people approve, as TSB answers."""
+    approvals = [
+        {"type": key.kind, "name": name, "value": key.value}
+        for name in people
+        if (key := SHELF.directory.person(name).keys[0])  # type: ignore[union-attr]
+    ]
+    group = {"name": "g", "quorum": 1, "approvals": approvals}
+    token = {"name": "t", "timelock": 0, "timeout": 0, "groups": [group]}
+    frozen: Json = {"tokens": []}
+    others = dict.fromkeys(("ruleBlock", "ruleUnblock", "ruleModify"), frozen)
+    return {"ruleUse": {"tokens": [token]}, **others, "keyStatus": {"blocked": False}}
+
+
+def made(raw: Json, theirs: Json | None = None, requester: str | None = BOB) -> Json:
+    return plan.document(
+        raw, SHELF, ca_policy=theirs, requester=requester, moment=NOW, listed=LISTED
+    )
+
+
+def rendered(content: RenderableType) -> str:
+    written = StringIO()
+    Console(file=written, width=100, highlight=False).print(content)
+    return "".join(f"{line.rstrip()}\n" for line in written.getvalue().splitlines())
+
+
+def golden(name: str, text: str) -> None:
+    file = GOLDEN / name
+    if os.environ.get("GOLDEN") == "write":
+        file.write_text(text)
+    assert text == file.read_text()
+
+
+PLANS = {
+    "profile": made(by_profile()),
+    "profile-trial": made(
+        {
+            "profile": "trial@1",
+            "key": {"label": "trial.x"},
+            "csr": {"standardCertificateAttributes": {"commonName": "x"}},
+        },
+        requester=None,
+    ),
+    "ca-key-of-others": made(by_profile(), ca_policy("Edsger Dijkstra")),
+    "ca-key-of-the-same": made(by_profile(), ca_policy("Edsger Dijkstra", "Alan Turing")),
+    "requester-approves": made(by_profile(), requester=ADA),
+    "own-policy": made(seed()),
+    "hopeless": made(hopeless()),
+}
+
+
+@pytest.mark.parametrize("name", PLANS)
+def test_a_plan_reads_like_this(name: str) -> None:
+    golden(f"plan-{name}.txt", rendered(plan.shown(PLANS[name])))
+
+
+def test_a_plan_for_scripts_reads_like_this() -> None:
+    golden("plan-profile.json", json.dumps(PLANS["profile"], indent=2) + "\n")
+
+
+@pytest.mark.parametrize(
+    ("name", "refused"),
+    [
+        ("profile", False),
+        ("ca-key-of-others", False),
+        ("ca-key-of-the-same", True),
+        ("requester-approves", True),
+        ("own-policy", False),
+        ("hopeless", True),
+    ],
+)
+def test_a_plan_says_whether_it_would_be_refused(name: str, refused: bool) -> None:
+    assert PLANS[name]["refused"] is refused
+    assert ("schedule" in PLANS[name]) is not refused
+
+
+def test_lint_reads_like_this() -> None:
+    said = [
+        *lint.of_profiles(SHELF, ca_policy("Grace Hopper"), NOW),
+        (
+            "a hopeless request",
+            lint.findings(lint.examine(hopeless(), SHELF, None, NOW), SHELF, None),
+        ),
+    ]
+
+    golden("lint.txt", rendered(lint.shown(said)))
+    golden("lint.json", json.dumps([lint.document(*one) for one in said], indent=2) + "\n")
+
+
+def test_a_profile_that_cannot_be_read_hides_no_other(tmp_path: Path) -> None:
+    for file in (ROOT / "profiles").glob("*.json"):
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    (tmp_path / "broken@1.json").write_text("{}")
+
+    said = dict(lint.of_profiles(Profiles(tmp_path), None, NOW))
+
+    assert set(said) == {"broken@1", "code-signing@1", "trial@1"}
+    assert [one.level for one in said["broken@1"]] == ["error"]
+    assert said["code-signing@1"] == ()
+
+
+# What the numbers mean -------------------------------------------------------------------------
+
+
+def test_the_looks_of_a_plan_are_those_of_the_workflow() -> None:
+    asked = EnrollmentRequest.read(seed()).key.policy
+    schedule = polling.Schedule(window_seconds=policy.window_seconds(asked), timelock_seconds=0)
+
+    ages = plan.looks(schedule)
+
+    assert ages[0] == polling.first_wait(schedule)
+    assert ages[-2] < 600 <= ages[-1] <= 600 + polling.MARGIN_SECONDS
+    for age, after in zip(ages, ages[1:], strict=False):
+        assert after - age == polling.next_wait(schedule, age, "PENDING")
+    assert made(seed())["schedule"]["lastLook"] == timestamp(NOW.replace(minute=10, second=2))
+
+
+def test_a_plan_counts_every_state_that_is_entered() -> None:
+    states = json.loads((ROOT / "statemachine/enrollment.asl.json").read_text())["States"]
+    entered, name = [], "AcceptEnrollment"
+    while True:
+        entered.append(name)
+        state = states[name]
+        if state["Type"] == "Succeed":
+            break
+        followed = {"ChooseNext": "StoreCsr", "IsFailed": "EnrollmentEnded"}
+        name = followed.get(name) or state.get("Next") or state["Default"]
+    loop = ["WaitForApproval"]
+    while loop[-1] != "ChooseNext":
+        loop.append(states[loop[-1]]["Next"])
+
+    assert len(entered) == plan.AROUND_TRANSITIONS
+    assert len(loop) == plan.LOOK_TRANSITIONS
+    assert sum(states[one]["Type"] == "Task" for one in entered) == plan.AROUND_CALLS
+    assert sum(states[one]["Type"] == "Task" for one in loop) == plan.LOOK_CALLS
+    assert plan.cost([10, 20, 30], 15, LISTED) == {
+        "looks": 2,
+        "transitions": 15,
+        "usd": round(15 * 0.000025 + 7 * 0.0000002, 6),
+    }
+
+
+# At the shell ----------------------------------------------------------------------------------
+
+
+def invoke(*arguments: str) -> tuple[int, str]:
+    result = CliRunner().invoke(app, list(arguments))
+    return result.exit_code, result.stdout
+
+
+def test_plan_and_lint_call_nobody_and_say_by_their_exit_code(tmp_path: Path) -> None:
+    file, answer = tmp_path / "request.json", tmp_path / "ca-key.json"
+    file.write_text(json.dumps({"request": by_profile()}))
+    answer.write_text(json.dumps({"json": {"policy": ca_policy("Ada Lovelace")}, "xml": ""}))
+    profiles = f"--profiles={ROOT / 'profiles'}"
+
+    code, text = invoke("plan", str(file), profiles)
+    assert code == Exit.OK
+    assert "could start" in text
+    code, text = invoke("plan", str(file), profiles, "--ca-key", str(answer), "--json")
+    assert code == Exit.REFUSED
+    assert [one["code"] for one in json.loads(text)["findings"]] == ["ca-approvers-overlap"]
+    code, text = invoke("lint", str(file), profiles, "--as", ADA)
+    assert code == Exit.REFUSED
+    assert "requester-approves" in text
+    code, text = invoke("lint", profiles, "--json")
+    assert code == Exit.OK
+    assert [one["subject"] for one in json.loads(text)] == ["code-signing@1", "trial@1"]
+
+
+@pytest.mark.parametrize(
+    "arguments", [("lint", "--profiles=/nowhere"), ("lint", "--ca-key=/nowhere")]
+)
+def test_a_missing_file_is_told(
+    arguments: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+
+    assert invoke(*arguments)[0] == Exit.USAGE

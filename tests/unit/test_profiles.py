@@ -1,0 +1,411 @@
+"""A request by profile: what it may say, what becomes of it, and what a profile file may be."""
+
+import base64
+import copy
+import hashlib
+import json
+import re
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+
+from countersign import models, policy, profiles, request
+from countersign.errors import InvalidEnrollmentError
+from countersign.profiles import Directory, Profile, Profiles, TextRule
+from local.approver import Approver
+
+ROOT = Path(__file__).parents[2]
+SHELF = ROOT / "profiles"
+SCHEMAS = SHELF / "schemas"
+NOW = datetime(2027, 1, 15, 12, tzinfo=UTC)
+ADA = "arn:aws:iam::123456789012:user/ada.lovelace"
+
+type Json = dict[str, Any]
+type Change = Callable[[Json], object]
+
+
+def asked(**more: Any) -> Json:
+    return {
+        "profile": "code-signing@1",
+        "key": {"label": "SUB.release"},
+        "csr": {"standardCertificateAttributes": {"commonName": "Release 1"}},
+        **more,
+    }
+
+
+def read(
+    raw: Any,
+    folder: Path = SHELF,
+    *,
+    requester: str | None = None,
+    moment: datetime = NOW,
+    raw_policy: bool = False,
+) -> request.Reading:
+    rules = request.Rules(
+        profiles=Profiles(folder), key_password_prefix="", allow_raw_policy=raw_policy
+    )
+    return request.read(raw, rules=rules, requester=requester, moment=moment)
+
+
+def refused(raw: Any, folder: Path = SHELF, **more: Any) -> InvalidEnrollmentError:
+    with pytest.raises(InvalidEnrollmentError) as caught:
+        read(raw, folder, **more)
+    return caught.value
+
+
+@pytest.fixture
+def shelf(tmp_path: Path) -> Path:
+    """A copy of the released profiles, to be changed."""
+    for file in SHELF.glob("*.json"):
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    return tmp_path
+
+
+def alter(shelf: Path, name: str, change: Change) -> None:
+    content = json.loads((shelf / name).read_text())
+    change(content)
+    (shelf / name).write_text(json.dumps(content))
+
+
+def test_a_profile_makes_a_whole_request_of_a_label_and_a_name() -> None:
+    reading = read(asked(enrollmentId="release-1", reason="OPS-42"))
+    whole = reading.request
+
+    assert whole.profile == "code-signing@1"
+    assert whole.unused_key == "delete"
+    assert whole.key.label == "SUB.release"
+    assert (whole.key.algorithm, whole.key.curve_oid) == ("EC", "1.3.132.0.34")
+    assert whole.csr.standard_certificate_attributes.dump() == {
+        **dict.fromkeys(get_args(models.SubjectName)),
+        "commonName": "Release 1",
+        "organizationName": "Example AG",
+        "country": "CH",
+    }
+    assert whole.reason == "OPS-42"
+    assert policy.window_seconds(whole.key.policy) == 86_400
+    assert [one.name for one in policy.approvers(whole.key.policy, {})] == [
+        "Ada Lovelace", "Grace Hopper", "Alan Turing",
+    ]  # fmt: skip
+    assert "enrollmentId" not in reading.raw
+    assert models.EnrollmentRequest.read(reading.raw) == whole
+
+
+@pytest.mark.parametrize("file", ["README.md", "docs/profiles.md"])
+def test_the_request_that_people_read_about_is_the_sample_and_is_accepted(file: str) -> None:
+    sample = json.loads((ROOT / "events/request-by-profile.json").read_text())
+    blocks = re.findall(r"```json\n(.*?)```", (ROOT / file).read_text(), re.DOTALL)
+    shown = [json.loads(block) for block in blocks if '"profile": "code-signing@1"' in block]
+
+    assert shown == [{"request": sample}]
+    assert read(sample).findings == ()
+
+
+def test_a_schedule_dates_the_label_before_the_profile_looks_at_it() -> None:
+    origin = {"door": "schedule", "id": "monthly", "time": "2027-02-01T06:00:00Z"}
+    dated, _ = request.asked(
+        {"request": asked(key={"label": "SUB.release-{yyyy}-{mm}"}), "origin": origin}
+    )
+
+    assert read(dated).request.key.label == "SUB.release-2027-02"
+
+
+def test_tsb_gets_nothing_that_is_ours_alone() -> None:
+    whole = read(asked()).request
+
+    assert set(request.tsb_key(whole, None)) == {
+        "label", "algorithm", "curveOid", "attributes", "policy",
+    }  # fmt: skip
+    assert set(request.tsb_csr(whole, None, shown=b"", signature=b"")) == {
+        "signKeyName", "keyPassword", "signatureAlgorithm", "validity", "keyUsage",
+        "standardCertificateAttributes", "extendedKeyUsage", "metaData",
+        "metaDataSignature",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("more", "field", "words"),
+    [
+        ({"surprise": 1}, "surprise", "unknown field"),
+        ({"unusedKey": "keep"}, "unusedKey", "decides this"),
+        ({"key": {"label": "SUB.x", "policy": {}}}, "key.policy", "decides this"),
+        ({"key": {"label": "SUB.x", "attributes": {}}}, "key.attributes", "decides this"),
+        ({"key": {"label": "SUB.x", "algorithm": "RSA"}}, "key.algorithm", "decides this"),
+        ({"key": {"label": "SUB.x", "keySize": 2048}}, "key.keySize", "decides this"),
+        ({"key": {"label": "SUB.x", "curveOid": "1.2"}}, "key.curveOid", "decides this"),
+        ({"key": {"label": "SUB.x", "surprise": 1}}, "key.surprise", "unknown field"),
+        ({"key": {"label": "ROOT.x"}}, "key.label", "pattern"),
+        ({"key": {"label": "SUB." + "x" * 61}}, "key.label", "64 characters"),
+        ({"key": {"label": "SUB.x\n"}}, "key.label", "pattern"),
+        ({"csr": {}}, "csr.standardCertificateAttributes.commonName", "missing"),
+        (
+            {"csr": {"standardCertificateAttributes": {"commonName": "x", "country": "DE"}}},
+            "csr.standardCertificateAttributes.country",
+            "decides this",
+        ),
+        (
+            {"csr": {"standardCertificateAttributes": {"commonName": "x", "title": "Dr"}}},
+            "csr.standardCertificateAttributes.title",
+            "decides this",
+        ),
+        (
+            {"csr": {"standardCertificateAttributes": {"commonName": "a/b"}}},
+            "csr.standardCertificateAttributes.commonName",
+            "pattern",
+        ),
+        (
+            {"csr": {"standardCertificateAttributes": {"commonName": "x", "surprise": "x"}}},
+            "csr.standardCertificateAttributes.surprise",
+            "",
+        ),
+        ({"csr": {"keyUsage": ["CRL_SIGN"]}}, "csr.keyUsage", "decides this"),
+        ({"profile": "code-signing@2"}, "profile", "there is no profile"),
+        ({"profile": "nobody"}, "profile", "code-signing@1, trial@1"),
+        ({"profile": "../directory"}, "profile", "there is no profile"),
+        ({"profile": ""}, "profile", "there is no profile"),
+    ],
+)  # fmt: skip
+def test_what_a_profile_does_not_leave_open_is_refused_with_its_path(
+    more: Json, field: str, words: str
+) -> None:
+    error = refused(asked(**more))
+
+    assert (error.field or "").startswith(f"request.{field}")
+    assert words in f"{error.message} {error.action}"
+    assert error.action
+
+
+def test_only_the_named_overrides_are_the_caller_s() -> None:
+    raw = {
+        "profile": "trial",
+        "key": {"label": "trial.x"},
+        "csr": {
+            "standardCertificateAttributes": {"commonName": "x"},
+            "extendedKeyUsage": ["SERVER_AUTH"],
+        },
+    }
+
+    assert read(raw).request.csr.extended_key_usage == ("SERVER_AUTH",)
+    assert refused({**raw, "csr": {**raw["csr"], "validity": 9}}).field == "request.csr.validity"  # type: ignore[dict-item]
+
+
+@pytest.mark.parametrize("profile", [None, 1, ["code-signing"]])
+def test_a_raw_policy_is_refused_where_the_stack_takes_profiles_only(profile: object) -> None:
+    seed = {
+        "key": json.loads((ROOT / "events/seed/create-key.json").read_text()),
+        "csr": json.loads((ROOT / "events/seed/csr-request.json").read_text())["csrSignRequest"],
+    }
+
+    error = refused(seed | ({} if profile is None else {"profile": profile}))
+
+    assert error.field == "request.profile"
+    assert "code-signing@1" in error.action
+    assert read(seed, raw_policy=True).profile_sha256 is None
+    assert refused({**seed, "unusedKey": "keep"}, raw_policy=True).field == "request.unusedKey"
+
+
+def test_a_name_alone_means_the_newest_version(shelf: Path) -> None:
+    old = (shelf / "code-signing@1.json").read_text()
+    for version in (2, 10):
+        (shelf / f"code-signing@{version}.json").write_text(
+            old.replace('"version": 1', f'"version": {version}')
+        )
+
+    assert read(asked(profile="code-signing"), shelf).request.profile == "code-signing@10"
+    assert read(asked(profile="code-signing@2"), shelf).request.profile == "code-signing@2"
+
+
+def test_the_hash_that_tells_requests_apart_is_of_what_the_caller_sent() -> None:
+    assert request.sha256(asked()) != request.sha256(read(asked()).raw)
+    assert request.sha256(asked(enrollmentId="x")) == request.sha256(asked())
+
+
+def test_a_person_is_asked_with_the_key_that_is_valid_now(shelf: Path) -> None:
+    keys = {year: Approver.generate("Ada Lovelace", "ec") for year in (2026, 2027, 2028)}
+    alter(
+        shelf,
+        "directory.json",
+        lambda content: content["people"][0].update(
+            keys=[
+                {"publicKey": key.spki, "validFrom": f"{year}-01-01"} for year, key in keys.items()
+            ]
+        ),
+    )
+
+    group = (read(asked(), shelf).request.key.policy.rule_use.tokens[0].groups or ())[0]
+    assert group.approvals[0].value == keys[2027].spki
+
+
+def test_every_key_of_a_person_leads_back_to_the_name_certificates_by_their_public_key() -> None:
+    old, new = Approver.generate("Old name", "rsa"), Approver.generate("x", "ed25519")
+    directory = Directory.read(
+        {
+            "people": [
+                {
+                    "name": "Ada",
+                    "contact": "ada@example.com",
+                    "keys": [
+                        {"certificate": old.certificate(), "validFrom": "2025-01-01"},
+                        {"publicKey": new.spki, "validFrom": "2026-01-01"},
+                    ],
+                }
+            ]
+        }
+    )
+    stranger = Approver.generate("x", "ec").spki
+
+    seen = policy.decided(
+        (), approved=[old.spki, new.spki], declined=[stranger], outstanding=[],
+        names=directory.names,
+    )  # fmt: skip
+
+    assert [(one.name[:10], one.decision) for one in seen] == [
+        ("key sha256", "declined"), ("Ada", "approved"), ("Ada", "approved"),
+    ]  # fmt: skip
+
+
+def drop(*path: str) -> Change:
+    def apply(content: Json) -> None:
+        for part in path[:-1]:
+            content = content[part]
+        del content[path[-1]]
+
+    return apply
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda p: p.update(surprise=1), "profile.surprise"),
+        (lambda p: p.update(version=2), "says that it is code-signing@2"),
+        (lambda p: p.update(overrides=["key.policy"]), "profile.overrides.0"),
+        (lambda p: p["policy"].pop("ruleModify"), "profile.policy.ruleModify"),
+        (lambda p: p["csr"]["subject"].pop("commonName"), "needs a commonName"),
+        (lambda p: p["key"].update(label={"pattern": "SUB.*"}), "starts with ^"),
+        (lambda p: p["key"].update(label={"pattern": "^(?=x)x$"}), "linear time"),
+        (lambda p: p["key"].update(label={"pattern": r"^(a)\1$"}), "linear time"),
+        (lambda p: p["key"].update(label={"pattern": "^a)|(?:b$"}), "linear time"),
+        (lambda p: p["key"].update(label={}), "either value or pattern"),
+        (lambda p: p.update(lint={"levels": {"no-such": "error"}}), "unknown finding: no-such"),
+        (
+            lambda p: p.update(lint={"levels": {"window-endless": "warning"}}),
+            "raised only",
+        ),
+        (
+            lambda p: p.update(lint={"waivers": [{"code": "rule-empty", "reason": "x" * 10}]}),
+            "cannot be waived",
+        ),
+        (
+            lambda p: p.update(lint={"waivers": [{"code": "window-tight", "reason": ""}]}),
+            "at least 10",
+        ),
+        (
+            lambda p: p["policy"]["ruleUse"]["tokens"][0]["groups"][0].update(approvers=["Eve"]),
+            "'Eve', who is not in the directory",
+        ),
+    ],
+)
+def test_a_bad_profile_is_refused_and_says_why(shelf: Path, change: Change, words: str) -> None:
+    alter(shelf, "code-signing@1.json", change)
+
+    assert words in refused(asked(), shelf).message
+
+
+def test_a_bad_profile_spoils_no_other(shelf: Path) -> None:
+    (shelf / "trial@1.json").write_text("{")
+
+    assert read(asked(), shelf).profile_sha256
+    assert "is no JSON" in refused(asked(profile="trial"), shelf).message
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda d: d["people"][0]["keys"][0].pop("publicKey"), "either publicKey or certificate"),
+        (lambda d: d["people"][0]["keys"][0].update(publicKey="eA=="), "not the base64 of a DER"),
+        (lambda d: d["people"][0]["keys"][0].update(validTo="2025-01-01"), "before validFrom"),
+        (lambda d: d["people"].append(d["people"][0]), "the same name twice"),
+        (
+            lambda d: d["people"].append({**copy.deepcopy(d["people"][0]), "name": "Eve"}),
+            "the same key twice",
+        ),
+        (lambda d: d["people"][0].pop("contact"), "contact"),
+    ],
+)
+def test_a_bad_directory_is_refused_and_says_why(shelf: Path, change: Change, words: str) -> None:
+    alter(shelf, "directory.json", change)
+
+    assert words in refused(asked(), shelf).message
+
+
+@pytest.mark.parametrize(
+    ("pattern", "text", "fits"),
+    [
+        ("^a|b$", "xb", False),
+        ("^a|b$", "b", True),
+        ("^a$", "a\n", False),
+        ("^[^x]*$", "a\nb", True),
+        ("^(a+)+$", "a" * 128, True),
+        ("^a*$", "a" * 129, False),
+    ],
+)
+def test_a_pattern_holds_the_whole_text(pattern: str, text: str, fits: bool) -> None:
+    assert TextRule(pattern=pattern).allows(text) is fits
+
+
+def test_no_pattern_holds_up_a_function() -> None:
+    began = time.perf_counter()
+
+    TextRule(pattern="^(a|a)*(a+)+(a*)*$").allows("a" * 127 + "!")
+
+    # Backtracking would take longer than the universe has.
+    assert time.perf_counter() - began < 1
+
+
+def test_a_subject_field_of_a_profile_is_one_of_tsb_s() -> None:
+    names = {field.alias for field in models.Subject.model_fields.values()}
+
+    assert set(get_args(models.SubjectName)) == names
+
+
+@pytest.mark.parametrize("file", sorted(SHELF.glob("*@*.json")), ids=lambda file: file.stem)
+def test_a_released_profile_can_be_asked_for(file: Path) -> None:
+    profile = Profiles(SHELF).get(file.stem)
+    raw = profiles.expand(
+        {"profile": profile.id, "key": {"label": "x"}, "csr": {}}, _open(profile),
+        Profiles(SHELF).directory, NOW,
+    )  # fmt: skip
+
+    assert models.EnrollmentRequest.read(raw).profile == file.stem
+
+
+def _open(profile: Profile) -> Profile:
+    """The profile with every text open or fixed to an x: patterns are for people to meet."""
+    text = TextRule(pattern="^.*$", optional=True)
+    subject = {**profile.csr.subject, "commonName": TextRule(value="x")}
+    return profile.model_copy(
+        update={
+            "key": profile.key.model_copy(update={"label": text}),
+            "csr": profile.csr.model_copy(update={"subject": subject}),
+        }
+    )
+
+
+def test_a_released_version_never_changes_and_never_goes() -> None:
+    lines = (SHELF / "released.sha256").read_text().splitlines()
+    locked = {name: digest for digest, name in (line.split("  ") for line in lines)}
+    there = {
+        file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in SHELF.glob("*@*.json")
+    }
+
+    assert there == locked
+
+
+def test_the_shipped_approvers_are_examples_that_nobody_can_be() -> None:
+    directory = Profiles(SHELF).directory
+
+    assert all(person.contact.endswith("@example.com") for person in directory.people)
+    assert all(base64.b64decode(key.value) for key in directory.keys.values())
