@@ -49,7 +49,7 @@ MAY: dict[str, set[str]] = {
         *TLS_AND_PASSWORDS,
         *kept("tsb/create-key-1.json"),
     },
-    "RequestCsr": {"update record", "secret key operation", *TLS_AND_PASSWORDS},
+    "RequestCsr": {"get record", "update record", "secret key operation", *TLS_AND_PASSWORDS},
     "PollRequest": {
         "get record",
         "update record",
@@ -59,6 +59,7 @@ MAY: dict[str, set[str]] = {
         *kept("tsb/poll-request-1.json"),
     },
     "StoreCsr": {
+        "get record",
         "update record",
         "secret key management",
         *TLS_AND_PASSWORDS,
