@@ -9,6 +9,10 @@ UV_VERSION := 0.13.9
 SAM_VERSION := 1.170.0
 ASL_VALIDATOR_VERSION := 4.0.0
 NODE_VERSION := 22.20.0
+CHECKOV_VERSION := 3.2.500
+BANDIT_VERSION := 1.9.4
+PIP_AUDIT_VERSION := 2.10.0
+CYCLONEDX_VERSION := 7.2.1
 
 export UV_PYTHON_DOWNLOADS := never
 export SAM_CLI_TELEMETRY := 0
@@ -46,8 +50,8 @@ up: .venv/.synced  ## start the embedded stack and leave it running
 down: .venv/.synced  ## stop it
 	@$(RUN) python -m local.stack down
 
-.PHONY: check format-check lint types lock-check template state-machine pictures
-check: format-check lint types lock-check template state-machine pictures  ## all that needs no stack
+.PHONY: check format-check lint types lock-check template state-machine pictures security
+check: format-check lint types lock-check template state-machine pictures security  ## all that needs no stack
 	@echo "check: all good"
 
 format-check: .venv/.synced
@@ -80,12 +84,47 @@ pictures: .venv/.synced
 	@$(RUN) python -m benchmarks.readme --check
 	@$(RUN) python -m local.draw_profiles --check
 
+# Each waiver has its reason beside it: .checkov.yaml, and the line with the nosec.
+security: .stack/template-scanned | $(UV)
+	@$(UV) tool run --from bandit==$(BANDIT_VERSION) bandit --quiet --recursive layers functions
+
+.stack/template-scanned: template.yaml .checkov.yaml | $(UV)
+	@mkdir -p .stack
+	@LOG_LEVEL=ERROR $(UV) tool run --from checkov==$(CHECKOV_VERSION) checkov --config-file .checkov.yaml -f template.yaml
+	@touch $@
+
+.PHONY: audit sbom
+# pip-audit calls everything clean where it reaches no advisory source: something known to be bad goes first.
+PIP_AUDIT := $(UV) tool run --from pip-audit==$(PIP_AUDIT_VERSION) pip-audit --progress-spinner off --strict
+audit: | $(UV)  ## look up known vulnerabilities of what the functions carry
+	@mkdir -p .stack && echo 'jinja2==2.4.1' > .stack/known-bad.txt
+	@$(PIP_AUDIT) --format json --no-deps --disable-pip -r .stack/known-bad.txt 2>/dev/null | grep -q '"fix_versions"' \
+		|| { echo "not audited: no source of advisories can be reached from here" >&2; exit 2; }
+	@$(PIP_AUDIT) --require-hashes --disable-pip -r $(REQUIREMENTS)
+
+sbom: | $(UV)  ## what the layers consist of: dist/sbom.cdx.json, dist/layers.sha256
+	@mkdir -p dist
+	@$(UV) tool run --from cyclonedx-bom==$(CYCLONEDX_VERSION) cyclonedx-py requirements --pyproject pyproject.toml \
+		--mc-type application --output-reproducible --of JSON -o dist/sbom.cdx.json $(REQUIREMENTS)
+	@$(SAM) build --config-env local >/dev/null
+	@cd .aws-sam/build && find DependenciesLayer CoreLayer -type f | LC_ALL=C sort | xargs -d '\n' sha256sum > ../../dist/layers.sha256
+	@echo "dist/sbom.cdx.json: $$(grep -c '"bom-ref"' dist/sbom.cdx.json) components; dist/layers.sha256: $$(wc -l < dist/layers.sha256) files"
+
 .PHONY: test unit
 test: .venv/.synced  ## every test, against the deployed stack too
 	@$(RUN) pytest tests
 
 unit: .venv/.synced  ## the tests that need no stack
 	@$(RUN) pytest tests/unit tests/integration
+
+.PHONY: campaign load
+campaign: .venv/.synced  ## faults at every boundary, outages, long waits: minutes each, reports in docs/campaign
+	@$(RUN) python -m tests.campaign faults
+	@$(RUN) python -m tests.campaign outages
+	@$(RUN) python -m tests.campaign waits
+
+load: .venv/.synced  ## a thousand enrollments at once and a burst: report in benchmarks/load.md
+	@$(RUN) python -m tests.campaign load
 
 .PHONY: bench
 bench: .venv/.synced  ## measure cost and speed beside what a user would do instead

@@ -30,6 +30,7 @@ MINIMUM = {
     "cancel_request": EVERY + REQUESTS,
     "keep_evidence": EVERY + CERTIFICATES + CANONICAL,
     "notify": EVERY,
+    "watch_enrollments": EVERY + REQUESTS + CERTIFICATES,
 }
 
 # Everything at the top, every client at once. Without the Tracer, which wants the X-Ray SDK.

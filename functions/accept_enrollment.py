@@ -8,6 +8,7 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from countersign import enrollment
 from countersign.aws import stack
 from countersign.models import AcceptEnrollmentInput
+from countersign.settings import settings
 
 logger = Logger()
 
@@ -22,5 +23,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
         objects=stack.objects(),
         bus=stack.bus(),
         rules=stack.rules(),
+        keys_per_minute=settings().keys_per_minute,
     )
+    logger.info("accepted", enrollment_id=result.enrollment_id)
     return result.dump()

@@ -16,5 +16,6 @@ logger = Logger()
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     given = CancelRequestInput.read(event)
     logger.append_keys(enrollment_id=given.enrollment_id)
+    logger.info("begun")
     result = cancel.cancel_request(given, records=stack.records(), tsb=stack.tsb)
     return result.dump()

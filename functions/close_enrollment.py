@@ -6,7 +6,7 @@ from aws_lambda_powertools import Logger
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from countersign import outcome
-from countersign.aws import executions, stack
+from countersign.aws import executions, metrics, stack
 from countersign.settings import settings
 
 logger = Logger()
@@ -21,5 +21,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
         records=stack.records(),
         bus=stack.bus(),
         code_version=settings().code_version,
+        report=metrics.closed,
     )
+    logger.info("closed", enrollment_id=result.enrollment_id, outcome=result.outcome)
     return result.dump()

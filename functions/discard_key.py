@@ -8,6 +8,7 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from countersign import enrollment
 from countersign.aws import stack
 from countersign.models import DiscardKeyInput
+from countersign.settings import settings
 
 logger = Logger()
 
@@ -16,10 +17,12 @@ logger = Logger()
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     given = DiscardKeyInput.read(event)
     logger.append_keys(enrollment_id=given.enrollment_id, execution_arn=given.execution_arn)
+    logger.info("begun")  # ties the invocation's request and trace ids to the enrollment
     result = enrollment.discard_key(
         given,
         records=stack.records(),
         tsb=stack.tsb(),
         password=stack.password,
+        keys_per_minute=settings().keys_per_minute,
     )
     return result.dump()

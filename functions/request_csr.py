@@ -16,6 +16,7 @@ logger = Logger()
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     given = RequestCsrInput.read(event)
     logger.append_keys(enrollment_id=given.enrollment_id, execution_arn=given.execution_arn)
+    logger.info("begun")  # ties the invocation's request and trace ids to the enrollment
     result = enrollment.request_csr(
         given,
         records=stack.records(),

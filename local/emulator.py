@@ -253,6 +253,47 @@ def api_extensions() -> None:
     apigateway_v1._import_rest_api = read_all
 
 
+def role_boundaries() -> None:
+    """CloudFormation gives a role its PermissionsBoundary; MiniStack's IAM knows it, that does not.
+
+    Without it the functions' roles would reach further here than on AWS.
+    """
+    from ministack.services import iam  # noqa: PLC0415
+    from ministack.services.cloudformation import provisioners  # noqa: PLC0415
+
+    handlers = provisioners._RESOURCE_HANDLERS["AWS::IAM::Role"]
+    create = handlers["create"]
+    assert "PermissionsBoundary" not in inspect.getsource(create), "MiniStack changed: review"
+
+    def create_bounded(logical_id, props, stack_name):
+        answer = create(logical_id, props, stack_name)
+        if props.get("PermissionsBoundary"):
+            iam._roles[answer[0]]["PermissionsBoundary"] = props["PermissionsBoundary"]
+        return answer
+
+    handlers["create"] = create_bounded
+
+
+def metric_math() -> None:
+    """CloudFormation knows alarms on an expression; MiniStack refuses them.
+
+    Here such an alarm watches its first metric: alarms are the template's tests' to judge.
+    """
+    from ministack.services.cloudformation import provisioners  # noqa: PLC0415
+
+    record = provisioners._cw_metric_alarm_record
+
+    def record_first(name, props):
+        if props.get("Metrics"):
+            first = props["Metrics"][0]["MetricStat"]
+            rest = {key: value for key, value in props.items() if key != "Metrics"}
+            stat = {"Period": first["Period"], "Statistic": first["Stat"]}
+            props = {**rest, **first["Metric"], **stat}
+        return record(name, props)
+
+    provisioners._cw_metric_alarm_record = record_first
+
+
 def bus_policies() -> None:
     """CloudFormation knows AWS::Events::EventBusPolicy; MiniStack's refuses even one left out.
 
@@ -340,23 +381,19 @@ def api_hosts() -> None:
     app._EXECUTE_API_RE = re.compile(f"{start}{ours}{host})" + r"(?::\d+)?$")
 
 
-def mortal_workers(folder: Path) -> None:
-    """The tests' side: a worker dies having done its work, before it can say so.
-
-    A file `<state>--<text>` in `folder` dooms that state's function once, when its event contains
-    the text.
-    """
+def faulty_workers(folder: Path) -> None:
+    """The tests' side: functions die, run twice, or are refused by AWS, when the folder says so."""
     script = lambda_runtime._PYTHON_WORKER_SCRIPT
     handled = "            result = handler_fn(event, context)\n"
     assert script.count(handled) == 1, "MiniStack changed: review"
-    lambda_runtime._PYTHON_WORKER_SCRIPT = script.replace(
-        handled,
-        handled
-        + f"            for _doom in os.scandir({str(folder)!r}):\n"
-        + "                _state, _text = _doom.name.split('--', 1)\n"
-        + "                if _state + 'Function' in _function_name and _text in line:\n"
-        + "                    os.unlink(_doom.path)\n"
-        + "                    os.kill(os.getpid(), 9)\n",
+    faults = str(Path(__file__).with_name("worker_faults.py"))
+    lambda_runtime._PYTHON_WORKER_SCRIPT = (
+        f"exec(compile(open({faults!r}).read(), {faults!r}, 'exec'))\n"
+        + script.replace(
+            handled,
+            f"            result = strike_and_handle({str(folder)!r}, handler_fn, event, context, "
+            "function=_function_name, line=line)\n",
+        )
     )
     folder.mkdir(exist_ok=True)
 
@@ -369,6 +406,8 @@ SHIMS = (
     nested_failures,
     archives,
     api_extensions,
+    role_boundaries,
+    metric_math,
     bus_policies,
     moved_messages,
     secure_loopback,
@@ -380,5 +419,5 @@ SHIMS = (
 if __name__ == "__main__":
     for shim in SHIMS:
         shim()
-    mortal_workers(Path(os.environ["TMPDIR"]) / "doomed")
+    faulty_workers(Path(os.environ["TMPDIR"]) / "faults")
     app.main()

@@ -5,6 +5,7 @@ of their own. Whatever is started here belongs to a process group that `stop` en
 """
 
 import hashlib
+import itertools
 import json
 import os
 import platform
@@ -52,11 +53,18 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 STOPS = (signal.SIGINT, signal.SIGTERM)
 ARM = ("aarch64", "arm64")
 ARCHITECTURE = f"Architecture={'arm64' if platform.machine() in ARM else 'x86_64'}"
-UNTHROTTLED = ["ApiRateLimit=1000", "ApiBurstLimit=1000"]  # tests call as fast as they can
-RAW_POLICY = "AllowRawPolicy=true"  # the vendor's own sample bodies hold a policy
+# What a simulated HSM and impatient people allow: many keys, calls as fast as tests make them, the
+# vendor's own sample bodies with their policy, evidence that is wiped with the emulator, and the
+# least silence there is.
+PARAMETERS = {
+    "KeysPerMinute": "1200",
+    "ApiRateLimit": "1000",
+    "ApiBurstLimit": "1000",
+    "AllowRawPolicy": "true",
+    "EvidenceRetentionDays": "0",
+    "SilenceLimitMinutes": "10",
+}
 CA_PROFILE, CA_APPROVERS = "code-signing", 3
-NO_LOCK = "EvidenceRetentionDays=0"  # what is wiped with the emulator needs no lock
-SHORT_SILENCE = "SilenceLimitMinutes=10"  # the least; nobody wants to see a day's silence through
 
 type Step = Callable[[str], AbstractContextManager[None]]
 
@@ -76,12 +84,12 @@ class Stack:
 
     Args:
         folder: where it keeps logs, temporary files and its state; wiped by `stop`.
-        parameters: of the template, beside those that every embedded stack needs.
+        parameters: of the template, where they differ from `PARAMETERS`.
     """
 
     def __init__(self, folder: Path = FOLDER, **parameters: str) -> None:
-        self._folder = folder
-        self._parameters = [f"{name}={value}" for name, value in parameters.items()]
+        self.folder = folder
+        self._parameters = parameters
         self._processes: list[subprocess.Popen[str]] = []
         self.endpoint = ""
         self.emulator_python = ""
@@ -94,6 +102,7 @@ class Stack:
         self.people: dict[str, Approver] = {}
         self._events: list[dict[str, Any]] = []
         self._listening = threading.Event()
+        self._faults = itertools.count()
 
     # Life ------------------------------------------------------------------------------------
 
@@ -104,8 +113,8 @@ class Stack:
             StackError: a part did not start or the deploy failed.
         """
         try:
-            self._folder.mkdir(exist_ok=True, parents=True)
-            (self._folder / "tmp").mkdir(exist_ok=True)
+            self.folder.mkdir(exist_ok=True, parents=True)
+            (self.folder / "tmp").mkdir(exist_ok=True)
             with ThreadPoolExecutor(3) as pool:
                 parts = [
                     pool.submit(self._start_simulator, step),
@@ -129,7 +138,7 @@ class Stack:
         self._listening.clear()
         end([process.pid for process in self._processes])
         self._processes.clear()
-        shutil.rmtree(self._folder / "tmp", ignore_errors=True)
+        shutil.rmtree(self.folder / "tmp", ignore_errors=True)
 
     def save(self) -> None:
         """Write down what runs, so that another process can find and stop it."""
@@ -142,7 +151,7 @@ class Stack:
             "caCertificate": str(self.ca_certificate),
             "outputs": self.outputs,
         }
-        (self._folder / "stack.json").write_text(json.dumps(state, indent=2))
+        (self.folder / "stack.json").write_text(json.dumps(state, indent=2))
 
     # Use -------------------------------------------------------------------------------------
 
@@ -189,7 +198,15 @@ class Stack:
 
     def doom(self, state: str, enrollment_id: str) -> None:
         """Let the state's function die once, having done this enrollment's work, unheard."""
-        (self._folder / "tmp/doomed" / f"{state}--{enrollment_id}").touch()
+        self.strike(state, enrollment_id, kind="die", when="after")
+
+    def strike(self, state: str, enrollment_id: str, **fault: Any) -> None:
+        """Let something go wrong inside the state's function; see `local/worker_faults.py`."""
+        number = next(self._faults)
+        order = self.folder / "tmp" / f"fault-{number}"
+        order.write_text(json.dumps(fault))
+        # In one step, so that no worker reads half of it.
+        order.rename(self.folder / "tmp/faults" / f"{state}--{enrollment_id}--{number:06}")
 
     @property
     def pids(self) -> list[int]:
@@ -250,7 +267,7 @@ class Stack:
             environment = {
                 "PATH": os.environ["PATH"],
                 "HOME": os.environ["HOME"],
-                "TMPDIR": str(self._folder / "tmp"),
+                "TMPDIR": str(self.folder / "tmp"),
                 "GATEWAY_PORT": str(port),
                 "AWS_DEFAULT_REGION": REGION,
                 "LAMBDA_PYTHON": str(LAMBDA_ENVIRONMENT / "bin/python"),
@@ -287,14 +304,15 @@ class Stack:
         found = subprocess.run(find, cwd=ROOT, capture_output=True, text=True, check=True)
         self.emulator_python = found.stdout.strip()
 
-    def _build(self, step: Step) -> None:
+    def _build(self, step: Step, folder: Path = ROOT) -> None:
         with step("sam build"):
             # The layers' wheels are the architecture's.
             command = sam("build", "--config-env", "local", "--parameter-overrides", ARCHITECTURE)
-            self._run("sam-build", command, "sam build")
+            self._run("sam-build", command, "sam build", folder)
             compile_ = [sys.executable, "-m", "local.bytecode"]
-            self._run("sam-build", compile_, "compiling what was built")
-            self._move_in()
+            if folder == ROOT:
+                self._run("sam-build", compile_, "compiling what was built")
+                self._move_in()
 
     def _move_in(self) -> None:
         """Give the directory's people keys of this stack: nobody holds those of the shipped one.
@@ -313,23 +331,29 @@ class Stack:
             self.people[approver.name] = approver
         DIRECTORY.write_text(json.dumps(directory))
 
-    def _deploy(self, step: Step) -> None:
+    def _deploy(self, step: Step, folder: Path = ROOT) -> None:
         with step("sam deploy"):
             self.attestation_chain = self.control("GET", "/attestation")["chain"]
             root = ssl.PEM_cert_to_DER_cert(self.attestation_chain[-1])
-            overrides = [
-                *(ARCHITECTURE, f"TsbUrl={self.tsb_url}", SHORT_SILENCE, RAW_POLICY, NO_LOCK),
-                *UNTHROTTLED,
-                f"AttestationRoot={hashlib.sha256(root).hexdigest()}",
-                *self._parameters,
-            ]
+            given = {
+                "TsbUrl": self.tsb_url,
+                "AttestationRoot": hashlib.sha256(root).hexdigest(),
+                **PARAMETERS,
+                **self._parameters,
+            }
+            overrides = [ARCHITECTURE, *(f"{name}={value}" for name, value in given.items())]
             command = [
                 *sam("deploy", "--config-env", "local", "--no-progressbar"),
                 *("--parameter-overrides", *overrides),
             ]
-            self._run("sam-deploy", command, "sam deploy")
+            self._run("sam-deploy", command, "sam deploy", folder)
             stacks = self.client("cloudformation").describe_stacks(StackName=STACK_NAME)["Stacks"]
             self.outputs = {one["OutputKey"]: one["OutputValue"] for one in stacks[0]["Outputs"]}
+
+    def release(self, folder: Path) -> None:
+        """Build and deploy what lies in `folder` over what runs, as the next release would be."""
+        self._build(quiet, folder)
+        self._deploy(quiet, folder)
 
     def _put_secrets(self) -> None:
         secrets = self.client("secretsmanager")
@@ -417,11 +441,12 @@ class Stack:
         environment: dict[str, str],
         *,
         stdout: int | None = None,
+        folder: Path = ROOT,
     ) -> "subprocess.Popen[str]":
-        with (self._folder / f"{name}.log").open("w") as log:
+        with (self.folder / f"{name}.log").open("w") as log:
             process = subprocess.Popen(
                 command,
-                cwd=ROOT,
+                cwd=folder,
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=stdout or log,
@@ -432,7 +457,7 @@ class Stack:
         self._processes.append(process)
         return process
 
-    def _run(self, name: str, command: list[str], doing: str) -> None:
+    def _run(self, name: str, command: list[str], doing: str, folder: Path = ROOT) -> None:
         environment = {
             **{k: v for k, v in os.environ.items() if not k.startswith("AWS_")},
             "AWS_ENDPOINT_URL": self.endpoint,
@@ -443,14 +468,14 @@ class Stack:
             "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
             "SAM_CLI_TELEMETRY": "0",
         }
-        process = self._spawn(name, command, environment)
+        process = self._spawn(name, command, environment, folder=folder)
         status = process.wait()
         self._processes.remove(process)
         if status:
             raise self._failed(doing, name)
 
     def _failed(self, doing: str, name: str) -> StackError:
-        log = self._folder / f"{name}.log"
+        log = self.folder / f"{name}.log"
         tail = "\n".join(log.read_text().splitlines()[-15:])
         return StackError(f"{doing} failed; {log.relative_to(ROOT)} ends with:\n{tail}")
 

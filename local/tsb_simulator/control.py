@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from local.tsb_simulator import policy, switches
 from local.tsb_simulator.faults import FaultRule
 from local.tsb_simulator.keys import approver_key
+from local.tsb_simulator.simulator import new_api_key
 
 if TYPE_CHECKING:
     from local.tsb_simulator.broker import Request
@@ -46,10 +47,25 @@ def _act(simulator: Simulator, what: str, query: dict[str, str], body: dict[str,
             return {"id": simulator.faults.arm(FaultRule.model_validate(body))}
         case "DELETE /faults":
             simulator.faults.clear(label)
-        case "GET /calls":
-            return simulator.calls(label)
         case "DELETE /calls":
             simulator.forget_calls()
+        case "PUT /switches":
+            switches.change(simulator.switches, body)
+        case "POST /credentials":
+            return _exchange_credentials(simulator, body)
+        case "POST /reset":
+            simulator.broker.reset()
+            simulator.faults.clear()
+            simulator.forget_calls()
+        case _:
+            return _look(simulator, what, label)
+    return {}
+
+
+def _look(simulator: Simulator, what: str, label: str | None) -> Any:
+    match what:
+        case "GET /calls":
+            return simulator.calls(label)
         case "GET /state":
             return _state(simulator, label)
         case "GET /switches":
@@ -57,17 +73,27 @@ def _act(simulator: Simulator, what: str, query: dict[str, str], body: dict[str,
                 "now": simulator.switches.model_dump(by_alias=True),
                 "described": switches.described(),
             }
-        case "PUT /switches":
-            switches.change(simulator.switches, body)
         case "GET /attestation":
             return {"chain": simulator.broker.attestation.chain}
-        case "POST /reset":
-            simulator.broker.reset()
-            simulator.faults.clear()
-            simulator.forget_calls()
-        case _:
-            raise ControlError(f"no such control call: {what}")
-    return {}
+    raise ControlError(f"no such control call: {what}")
+
+
+def _exchange_credentials(simulator: Simulator, body: dict[str, Any]) -> dict[str, Any]:
+    """Roll what TSB accepts.
+
+    `role` with `addApiKey` or `revokeApiKey`; `tokenSeconds` issues a token; `revokeToken`.
+    """
+    keys = simulator.api_keys[body["role"]] if "role" in body else []
+    if body.get("addApiKey"):
+        keys.append(new_api_key())
+    if "revokeApiKey" in body:
+        keys.remove(body["revokeApiKey"])
+    if "revokeToken" in body:
+        simulator.tokens.revoke(body["revokeToken"])
+    issued = None
+    if "tokenSeconds" in body:
+        issued = simulator.tokens.issue(simulator.broker.clock.now() + body["tokenSeconds"])
+    return {"apiKeys": keys, "token": issued}
 
 
 def _decide(simulator: Simulator, body: dict[str, Any]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import asyncio.sslproto
 import ipaddress
 import json
 from datetime import UTC, datetime, timedelta
@@ -90,6 +91,23 @@ def _transport(send: Send) -> asyncio.Transport:
     """The TCP (or TLS) connection below: ASGI has no way to end it without an answer."""
     transport: asyncio.Transport = send.__self__.transport  # type: ignore[attr-defined]
     return transport
+
+
+def send_alerts() -> None:
+    """Let asyncio tell a client why its handshake failed, as every TLS server does.
+
+    asyncio 3.13 drops OpenSSL's alert together with the connection (python/cpython#98536 and
+    others): a client whose certificate is refused would see an end without a reason.
+    """
+    protocol: Any = asyncio.sslproto.SSLProtocol
+    complete = protocol._on_handshake_complete
+
+    def tell_and_complete(self: Any, error: BaseException | None) -> None:
+        if error is not None and self._outgoing.pending:
+            self._transport.write(self._outgoing.read())
+        complete(self, error)
+
+    protocol._on_handshake_complete = tell_and_complete
 
 
 def make_certificates(folder: Path, host: str) -> tuple[Path, Path, Path]:

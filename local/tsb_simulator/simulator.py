@@ -14,8 +14,9 @@ from local.tsb_simulator.clock import iso
 from local.tsb_simulator.errors import TsbError
 from local.tsb_simulator.faults import Fault, Faults
 from local.tsb_simulator.forgeries import forge
-from local.tsb_simulator.routes import ROUTES, Call, Route
+from local.tsb_simulator.routes import APPROVER, ROUTES, Call, Route
 from local.tsb_simulator.switches import Switches
+from local.tsb_simulator.tokens import Tokens
 
 ROLES = ("keyManagement", "keyOperation", "approver", "service", "approverKeyManagement")
 
@@ -39,7 +40,8 @@ class Simulator:
         self.switches = switches or Switches()
         self.broker = Broker(self.switches, make_attestation())
         self.faults = Faults()
-        self.api_keys = {role: [f"tsb-x-token_{secrets.token_hex(16)}"] for role in ROLES}
+        self.tokens = Tokens()
+        self.api_keys = {role: [new_api_key()] for role in ROLES}
         self._calls: list[dict[str, Any]] = []
         self._lock = threading.Lock()
 
@@ -143,6 +145,8 @@ class Simulator:
         return bent
 
     def _authenticate(self, route: Route, headers: dict[str, str]) -> None:
+        if self.switches.authorization == "require" and route.role(self.switches) != (APPROVER,):
+            self.tokens.check(headers.get("authorization"), self.broker.clock.now())
         if not self.switches.api_authentication:
             return
         given = headers.get("x-api-key")
@@ -173,6 +177,11 @@ class Simulator:
         inner = next((value for value in body.values() if isinstance(value, dict)), {})
         named = body.get("label") or body.get("signKeyName") or inner.get("signKeyName")
         return named if isinstance(named, str) else None
+
+
+def new_api_key() -> str:
+    """An API key as TSB's configuration shows them."""
+    return f"tsb-x-token_{secrets.token_hex(16)}"
 
 
 def _find(method: str, path: str) -> tuple[Route | None, str]:

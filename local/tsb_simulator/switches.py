@@ -19,6 +19,11 @@ class Switches(BaseModel):
     api_authentication: bool = Field(
         True, description="Whether X-API-KEY is asked for (TSB config apiAuthentication.enabled)."
     )
+    authorization: Literal["ignore", "require"] = Field(
+        "ignore",
+        description="Whether calls need a bearer JWT (optional on premise, mandatory on the shared "
+        "CloudHSM); approvers' task and approval calls do not.",
+    )
     certificate_role: Literal["operation", "management"] = Field(
         "operation",
         description="Role of /v1/certificate/**: documents up to 2.2 say key operation, those of "

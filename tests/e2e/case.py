@@ -211,9 +211,9 @@ class Case:
 
     # After -----------------------------------------------------------------------------------
 
-    def end(self, arn: str, *, event: bool = True) -> Run:
+    def end(self, arn: str, *, event: bool = True, seconds: float = DEADLINE_SECONDS) -> Run:
         """Wait for the execution's end (and its event), and gather everything about it."""
-        deadline = time.monotonic() + DEADLINE_SECONDS
+        deadline = time.monotonic() + seconds
         while (now := self._machines.describe_execution(executionArn=arn))["status"] == "RUNNING":
             if time.monotonic() > deadline:
                 raise AssertionError(f"{arn} still runs:\n{self._story(arn)}")

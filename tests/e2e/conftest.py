@@ -6,6 +6,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 import pytest
 
 from local.stack import ROOT, Stack
+from tests.e2e import canary
 from tests.e2e.case import ACTS, WAIT_SCALE, Act, Case, Ran, Run, notify_rule
 
 ACTS_AT_ONCE = 16  # each execution under way keeps one of two cores busy now and then
@@ -19,9 +20,12 @@ def stack() -> Iterator[Stack]:
     embedded.start()
     try:
         embedded.scale_waits(WAIT_SCALE)
+        canary.plant(embedded)
         # Until its own test: a mail about each of hundreds of events would keep a core busy.
         embedded.client("events").disable_rule(**notify_rule(embedded))
         yield embedded
+        # Whatever the tests did: no secret got out.
+        assert canary.leaks(embedded) == []
     finally:
         embedded.stop()
 

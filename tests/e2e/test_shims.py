@@ -12,8 +12,8 @@ pytestmark = pytest.mark.e2e
 
 SHIMS = [
     "class_names", "capped_retries", "idempotent_start", "universal_schedule", "nested_failures",
-    "archives", "api_extensions", "bus_policies", "moved_messages", "secure_loopback",
-    "bounded_workers", "clean_interpreter", "api_hosts",
+    "archives", "api_extensions", "role_boundaries", "metric_math", "bus_policies",
+    "moved_messages", "secure_loopback", "bounded_workers", "clean_interpreter", "api_hosts",
 ]  # fmt: skip
 
 

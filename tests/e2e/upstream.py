@@ -61,6 +61,21 @@ def api_extensions() -> bool:
     return not apigateway_v1._rest_apis[made].get("binaryMediaTypes")
 
 
+def role_boundaries() -> bool:
+    made = provisioners._RESOURCE_HANDLERS["AWS::IAM::Role"]["create"](
+        "Bounded", {"PermissionsBoundary": "arn:aws:iam::aws:policy/ReadOnlyAccess"}, "stack"
+    )
+    return not iam._roles[made[0]].get("PermissionsBoundary")
+
+
+def metric_math() -> bool:
+    try:
+        provisioners._cw_metric_alarm_record("alarm", {"Metrics": [{}]})
+    except ValueError:
+        return True
+    return False
+
+
 def bus_policies() -> bool:
     return "AWS::Events::EventBusPolicy" not in provisioners._RESOURCE_HANDLERS
 

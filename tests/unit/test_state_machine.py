@@ -71,10 +71,27 @@ def test_every_error_of_ours_is_raised_and_told_apart_somewhere() -> None:
 def test_retries_back_off_with_jitter_and_are_bounded() -> None:
     for _, retry in clauses("Retry"):
         assert "States.ALL" not in retry["ErrorEquals"]
+        if retry["ErrorEquals"] == ["TsbUnavailableError", "TsbNoAnswerError"]:
+            continue
         assert retry["JitterStrategy"] == "FULL"
         assert retry["BackoffRate"] > 1
         assert retry["MaxDelaySeconds"] <= 60
         assert 1 <= retry["MaxAttempts"] <= 10
+
+
+@pytest.mark.parametrize("state", ["StoreCsr", "DiscardKey"])
+def test_an_approval_and_a_fresh_key_outlast_a_day_without_the_tsb(state: str) -> None:
+    (retry,) = (r for r in TASKS[state]["Retry"] if "TsbUnavailableError" in r["ErrorEquals"])
+    waits = [
+        min(retry["IntervalSeconds"] * retry["BackoffRate"] ** number, retry["MaxDelaySeconds"])
+        for number in range(retry["MaxAttempts"])
+    ]
+
+    assert retry["ErrorEquals"] == ["TsbUnavailableError", "TsbNoAnswerError"]
+    assert retry["JitterStrategy"] == "NONE"  # it would halve the day
+    assert sum(waits[:8]) < 600  # a TSB that is away for minutes is noticed soon
+    assert 24 * 3600 <= sum(waits) < 25 * 3600
+    assert 3 * len(waits) < 500  # history events: the budget is the loop's
 
 
 def test_a_request_for_a_csr_is_retried_only_where_nothing_was_executed() -> None:

@@ -104,12 +104,10 @@ def test_no_function_may_do_anything_to_everything(name: str) -> None:
     [
         ("AcceptEnrollmentFunction", [], ["Secret"]),
         ("CreateKeyFunction", ["KeyManagementSecret"], ["KeyOperationSecret", "ServiceSecret"]),
-        ("PollRequestFunction", ["KeyOperationSecret"], ["KeyManagementSecret", "ServiceSecret"]),
         ("StoreCsrFunction", ["KeyManagementSecret"], ["KeyOperationSecret", "ServiceSecret"]),
         ("DiscardKeyFunction", ["KeyManagementSecret"], ["KeyOperationSecret", "ServiceSecret"]),
         ("CloseEnrollmentFunction", [], ["Secret"]),
         ("ApiFunction", ["ServiceSecret"], ["KeyManagementSecret", "KeyOperationSecret"]),
-        ("CancelRequestFunction", ["KeyOperationSecret"], ["KeyManagement", "ServiceSecret"]),
         ("NotifyFunction", [], ["Secret"]),
         ("KeepEvidenceFunction", [], ["Secret"]),
     ],
@@ -123,20 +121,48 @@ def test_a_function_reads_the_secrets_of_its_roles_only(
     assert not any(secret in granted for secret in may_not_read)
 
 
-def test_the_certificate_role_switches_environment_and_permission_together() -> None:
-    variables = FUNCTIONS["RequestCsrFunction"]["Environment"]["Variables"]
-    condition = "CertificatesByManagement"
+@pytest.mark.parametrize(
+    ("function", "variable", "condition"),
+    [
+        ("RequestCsrFunction", "CERTIFICATE_ROLE", "CertificatesByManagement"),
+        ("PollRequestFunction", "REQUEST_ROLE", "RequestsByManagement"),
+        ("CancelRequestFunction", "REQUEST_ROLE", "RequestsByManagement"),
+    ],
+)
+def test_the_role_of_a_path_switches_environment_and_permission_together(
+    function: str, variable: str, condition: str
+) -> None:
+    variables = FUNCTIONS[function]["Environment"]["Variables"]
+    management = {"Fn::GetAtt": "KeyManagementSecret.Id"}
+    operation = {"Fn::GetAtt": "KeyOperationSecret.Id"}
+    either = {"Fn::If": [condition, management, operation]}
+    (granted,) = (s for s in statements(function) if "secretsmanager" in str(s["Action"]))
 
-    assert variables["CERTIFICATE_ROLE"] == {"Fn::If": [condition, "keyManagement", "keyOperation"]}
-    assert {
-        "Fn::If": [
-            condition,
-            {"Fn::GetAtt": "KeyManagementSecret.Id"},
-            {"Fn::GetAtt": "KeyOperationSecret.Id"},
-        ]
-    } in next(
-        one["Resource"] for one in statements("RequestCsrFunction") if "secrets" in one["Action"]
-    )
+    assert variables[variable] == {"Fn::If": [condition, "keyManagement", "keyOperation"]}
+    assert variables["KEY_MANAGEMENT_SECRET_ARN"] == {"Fn::If": [condition, management, ""]}
+    assert variables["KEY_OPERATION_SECRET_ARN"] == {"Fn::If": [condition, "", operation]}
+    assert either in granted["Resource"]
+    assert management not in granted["Resource"]
+    assert operation not in granted["Resource"]
+
+
+def test_every_function_that_calls_the_tsb_can_go_through_a_vpc_and_a_proxy() -> None:
+    callers = {
+        name for name, one in FUNCTIONS.items() if "TSB_URL" in one["Environment"]["Variables"]
+    }
+    network = {
+        name: {"Fn::Split": [",", {"Ref": name}]} for name in ("SubnetIds", "SecurityGroupIds")
+    }
+
+    assert callers
+    for name, one in FUNCTIONS.items():
+        if name in callers:
+            assert one["VpcConfig"] == {"Fn::If": ["InVpc", network, {"Ref": "AWS::NoValue"}]}
+            assert one["Environment"]["Variables"]["TSB_PROXY_URL"] == {"Ref": "TsbProxyUrl"}
+        else:
+            assert "VpcConfig" not in one
+    for parameter in ("SubnetIds", "SecurityGroupIds", "TsbProxyUrl"):
+        assert TEMPLATE["Parameters"][parameter]["Default"] == ""
 
 
 def test_executions_that_end_without_close_reach_it_through_a_queue() -> None:
@@ -254,14 +280,99 @@ def test_what_is_stored_is_encrypted_versioned_private_and_kept() -> None:
         assert RESOURCES[name]["DeletionPolicy"] == "Retain"
 
 
-def test_bucket_queues_and_topic_refuse_plain_http() -> None:
-    for policy in (
-        *of("AWS::S3::BucketPolicy").values(),
-        *of("AWS::SQS::QueuePolicy").values(),
-        of("AWS::SNS::TopicPolicy")["NotifyTopicPolicy"],
-    ):
+def test_the_bus_and_its_archive_are_encrypted_with_the_stack_s_key() -> None:
+    for kind in ("AWS::Events::EventBus", "AWS::Events::Archive"):
+        for one in of(kind).values():
+            assert one["KmsKeyIdentifier"] == {"Fn::GetAtt": "StackKey.Arn"}
+
+
+def test_every_queue_is_encrypted_with_the_stack_s_key_and_has_a_policy() -> None:
+    covered = [
+        queue["Ref"]
+        for policy in of("AWS::SQS::QueuePolicy").values()
+        for queue in policy["Queues"]
+    ]
+
+    for name, queue in of("AWS::SQS::Queue").items():
+        assert queue["KmsMasterKeyId"] == {"Ref": "StackKey"}
+        assert name in covered
+
+
+def test_the_state_machine_s_name_is_what_policies_name() -> None:
+    machine = of("AWS::Serverless::StateMachine")["EnrollmentStateMachine"]
+    named = "${AWS::StackName}-enrollment"
+
+    assert machine["Name"] == {"Fn::Sub": named}
+    assert f"execution:{named}:*" in str(statements("CloseEnrollmentFunction"))
+
+
+def test_buckets_queues_and_topics_refuse_plain_http() -> None:
+    kinds = ("AWS::S3::BucketPolicy", "AWS::SQS::QueuePolicy", "AWS::SNS::TopicPolicy")
+    for policy in (one for kind in kinds for one in of(kind).values()):
         denied = [s for s in policy["PolicyDocument"]["Statement"] if s["Effect"] == "Deny"]
         assert denied[0]["Condition"] == {"Bool": {"aws:SecureTransport": False}}
+
+
+# Every action that may be allowed on every resource, and why it has to be.
+EVERYWHERE = {
+    "xray:PutTraceSegments": "X-Ray has no resource-level permissions for traces",
+    "xray:PutTelemetryRecords": "likewise",
+    "xray:GetSamplingRules": "likewise",
+    "xray:GetSamplingTargets": "likewise",
+    "logs:CreateLogDelivery": "vended logs have no resource-level permissions",
+    "logs:GetLogDelivery": "likewise",
+    "logs:UpdateLogDelivery": "likewise",
+    "logs:DeleteLogDelivery": "likewise",
+    "logs:ListLogDeliveries": "likewise",
+    "logs:PutResourcePolicy": "likewise",
+    "logs:DescribeResourcePolicies": "likewise",
+    "logs:DescribeLogGroups": "likewise",
+    "ec2:CreateNetworkInterface": "Lambda makes them in a VPC; nothing to name before",
+    "ec2:DescribeNetworkInterfaces": "EC2 has no resource-level permissions for Describe",
+    "ec2:DescribeSubnets": "likewise",
+    "ec2:DeleteNetworkInterface": "Lambda's own interfaces, made above",
+    "ec2:AssignPrivateIpAddresses": "likewise",
+    "ec2:UnassignPrivateIpAddresses": "likewise",
+}
+
+
+def allowed_everywhere(part: object) -> set[str]:
+    """The actions of all Allow statements on `*` in a part of the template."""
+    if isinstance(part, list):
+        return set().union(*map(allowed_everywhere, part))
+    if not isinstance(part, dict):
+        return set()
+    found = set().union(*map(allowed_everywhere, part.values()))
+    if part.get("Effect") == "Allow" and part.get("Resource") in ("*", ["*"]):
+        actions = part["Action"]
+        found |= {actions} if isinstance(actions, str) else set(actions)
+    return found
+
+
+def test_what_is_allowed_on_every_resource_is_a_short_list_with_reasons() -> None:
+    # In a key's own policy `*` is that key.
+    roles = {name: one for name, one in RESOURCES.items() if one["Type"] != "AWS::KMS::Key"}
+
+    assert allowed_everywhere(roles) == set(EVERYWHERE)
+
+
+def test_every_function_has_the_boundary_and_interfaces_only_in_a_vpc() -> None:
+    boundary = of("AWS::IAM::ManagedPolicy")["FunctionsBoundary"]["PolicyDocument"]
+    optional = [one for one in boundary["Statement"] if "Fn::If" in one]
+
+    assert GLOBALS["PermissionsBoundary"] == {"Ref": "FunctionsBoundary"}
+    assert not any("PermissionsBoundary" in one for one in FUNCTIONS.values())
+    assert [one["Fn::If"][0] for one in optional] == ["InVpc"]
+    assert not any("ec2:" in str(one) for one in boundary["Statement"] if one not in optional)
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_environment_variables_hold_names_and_numbers_but_no_secret(name: str) -> None:
+    variables = FUNCTIONS[name]["Environment"]["Variables"] | GLOBALS["Environment"]["Variables"]
+
+    assert "resolve:secretsmanager" not in str(variables)
+    assert not [one for one in TEMPLATE["Parameters"].values() if "NoEcho" in one]
+    assert all(one.endswith("_SECRET_ARN") for one in variables if "SECRET" in one)
 
 
 API = of("AWS::Serverless::Api")["EnrollmentsApi"]
@@ -356,7 +467,7 @@ def test_mail_is_off_until_an_address_is_given() -> None:
         "Fn::Not": [{"Fn::Equals": [{"Ref": "NotifyEmail"}, ""]}]
     }
     ours = {name: one for name, one in RESOURCES.items() if name.startswith("Notify")}
-    assert len(ours) == 9
+    assert len(ours) == 10
     assert {one["Condition"] for one in ours.values()} == {"Notifies"}
 
 

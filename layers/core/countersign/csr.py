@@ -185,6 +185,21 @@ def certificate_common_name(value: str) -> str | None:
     return str(names[0].value) if names else None
 
 
+def expiries(certificates: str) -> list[datetime]:
+    """When each certificate ends: of a PEM text, or of an approver's value as a policy has it.
+
+    What cannot be read is left out: this serves a warning, and who uses the certificate says more.
+    """
+    try:
+        if "-----BEGIN" in certificates:
+            found = x509.load_pem_x509_certificates(certificates.encode())
+        else:
+            found = [_certificate(_approver_der(certificates))] if certificates else []
+    except ValueError:
+        found = []
+    return [one.not_valid_after_utc for one in found]
+
+
 def certificate_validity(value: str) -> tuple[datetime, datetime]:
     """From when until when an approver's certificate is valid, UTC.
 

@@ -7,6 +7,7 @@ knows where they are.
 import base64
 import hashlib
 import json
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
@@ -60,11 +61,21 @@ def accept_enrollment(
     objects: "Objects",
     bus: "Bus",
     rules: request.Rules,
+    keys_per_minute: int = 0,
 ) -> m.Accepted | m.OutcomeDocument:
     """Validate the request, claim its enrollment id and say so, before anything else exists.
 
     Idempotent: an execution finds its own claim again, and the request as it was accepted then (a
-    profile without version may mean a newer one by now), and says again that it was accepted.
+    profile without version may mean a newer one by now), says again that it was accepted, and takes
+    a later turn.
+
+    Args:
+        given: the execution and its input.
+        records: the table.
+        objects: the bucket.
+        bus: hears that it was accepted.
+        rules: what requests are held against.
+        keys_per_minute: how many keys may be created; 0 is as many as anybody asks for.
 
     Returns:
         The claimed enrollment, or, for a request that another execution carries out already, that
@@ -95,7 +106,12 @@ def accept_enrollment(
         return outcome.document(record).model_copy(update={"duplicate": True})
     accepted = _accepted(record, reading, objects)
     bus.put(events.accepted(record))
-    return m.Accepted(enrollment_id=enrollment_id, attempt=record["attempt"], request=accepted)
+    return m.Accepted(
+        enrollment_id=enrollment_id,
+        attempt=record["attempt"],
+        request=accepted,
+        key_wait_seconds=_key_turn(records, keys_per_minute),
+    )
 
 
 def _accepted(record: "Item", reading: request.Reading, objects: "Objects") -> dict[str, Any]:
@@ -113,6 +129,15 @@ def _accepted(record: "Item", reading: request.Reading, objects: "Objects") -> d
         )
     accepted: dict[str, Any] = json.loads(kept)
     return accepted
+
+
+def _key_turn(records: "Records", keys_per_minute: int) -> int:
+    """The seconds until the next key may be created: an HSM makes so many and no more."""
+    if not keys_per_minute:
+        return 0
+    now = int(m.now().timestamp() * 1000)
+    turn = records.take_turn("turn#create-key", now, 60_000 // keys_per_minute)
+    return max(math.ceil((turn - now) / 1000), 0)
 
 
 def create_key(
@@ -475,6 +500,7 @@ def poll_request(
                     "stage": "PollRequest",
                     "tsbStatus": answer.status,
                     "approvers": [one.dump() for one in decided],
+                    **_executed(answer),
                     "times.nextLook": m.timestamp(m.now() + timedelta(seconds=wait_seconds)),
                 },
                 when=_own(given),
@@ -504,6 +530,12 @@ def _cancelled(given: m.PollRequestInput, records: "Records", tsb: TsbClient) ->
             tsb=lambda: tsb,
         )
     return m.PolledRequest(status=m.Outcome.CANCELLED, wait_seconds=0, seen=given.seen)
+
+
+def _executed(answer: RequestStatus) -> "Item":
+    """When TSB executed; its own timer does, so it tells how long the people took."""
+    moment = answer.execution_time
+    return {"times.executed": m.timestamp(moment)} if moment else {}
 
 
 def _another_request(
@@ -667,7 +699,12 @@ def _put_once(
 
 
 def discard_key(
-    given: m.DiscardKeyInput, *, records: "Records", tsb: TsbClient, password: Password
+    given: m.DiscardKeyInput,
+    *,
+    records: "Records",
+    tsb: TsbClient,
+    password: Password,
+    keys_per_minute: int = 0,
 ) -> m.DiscardedKey:
     """Delete the fresh key whose CSR request got no answer: that cancels whatever TSB holds.
 
@@ -711,7 +748,11 @@ def discard_key(
         {"claimedAt": m.timestamp(m.now())},
         when={"enrollmentId": given.enrollment_id},
     )
-    return m.DiscardedKey(again=True, failure=given.failure)
+    return m.DiscardedKey(
+        again=True,
+        failure=given.failure,
+        key_wait_seconds=_key_turn(records, keys_per_minute),
+    )
 
 
 def _unanswered(given: m.DiscardKeyInput, why: str) -> m.DiscardedKey:

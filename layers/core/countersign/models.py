@@ -570,6 +570,7 @@ class Accepted(Model):
     attempt: int
     request: dict[str, Any]
     duplicate: bool = False
+    key_wait_seconds: int = 0  # until this enrollment's turn to create a key
 
 
 class CreateKeyInput(Model):
@@ -687,6 +688,7 @@ class DiscardedKey(Model):
 
     again: bool
     failure: CaughtError
+    key_wait_seconds: int = 0
 
 
 class CloseEnrollmentInput(Model):

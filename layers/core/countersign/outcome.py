@@ -23,6 +23,7 @@ MAX_SHORT_TEXT = 500
 MAX_APPROVERS_IN_FAILURE = 100
 OUR_ERRORS = {error.__name__ for error in CountersignError.__subclasses__()}
 
+type Report = Callable[[m.OutcomeDocument, "Item"], None]  # what has just been announced
 type DescribeInput = Callable[[str], str]  # the input (JSON text) of the execution with this ARN
 
 
@@ -55,7 +56,12 @@ def closing(event: Mapping[str, Any], describe_input: DescribeInput) -> m.CloseE
 
 
 def close_enrollment(
-    given: m.CloseEnrollmentInput, *, records: "Records", bus: "Bus", code_version: str
+    given: m.CloseEnrollmentInput,
+    *,
+    records: "Records",
+    bus: "Bus",
+    code_version: str,
+    report: Report | None = None,
 ) -> m.OutcomeDocument:
     """Put the outcome on record, announce it, and note that it was announced.
 
@@ -106,6 +112,8 @@ def close_enrollment(
             bus.put(events.quarantined(record, given.execution.arn))
         bus.put(events.ended(closed, record, given.execution.arn, origin))
         records.update(enrollment_id, {"announced": m.timestamp(m.now())}, absent=("announced",))
+        if report is not None:
+            report(closed, record)
     return closed
 
 

@@ -13,14 +13,18 @@ class Settings:
     bucket_name: str
     evidence_bucket_name: str
     bus_name: str
+    stack_name: str
     topic_arn: str
     tsb_url: str
+    tsb_proxy_url: str
     certificate_role: str
+    request_role: str
     secret_arns: dict[str, str]  # by role: keyManagement, keyOperation, service, clientTls
     key_password_prefix: str
     allow_raw_policy: bool
     state_machine_arn: str
     cancel_request_function: str
+    keys_per_minute: int
     signing_key_arn: str
     attestation_root: str
     code_version: str
@@ -40,9 +44,12 @@ def settings() -> Settings:
         bucket_name=env.get("BUCKET_NAME", ""),
         evidence_bucket_name=env.get("EVIDENCE_BUCKET_NAME", ""),
         bus_name=env.get("BUS_NAME", ""),
+        stack_name=env.get("STACK_NAME", ""),
         topic_arn=env.get("TOPIC_ARN", ""),
         tsb_url=env.get("TSB_URL", ""),
+        tsb_proxy_url=env.get("TSB_PROXY_URL", ""),
         certificate_role=env.get("CERTIFICATE_ROLE", "keyOperation"),
+        request_role=env.get("REQUEST_ROLE", "keyOperation"),
         secret_arns={
             "keyManagement": env.get("KEY_MANAGEMENT_SECRET_ARN", ""),
             "keyOperation": env.get("KEY_OPERATION_SECRET_ARN", ""),
@@ -53,6 +60,7 @@ def settings() -> Settings:
         allow_raw_policy=env.get("ALLOW_RAW_POLICY") == "true",
         state_machine_arn=env.get("STATE_MACHINE_ARN", ""),
         cancel_request_function=env.get("CANCEL_REQUEST_FUNCTION", ""),
+        keys_per_minute=int(env.get("KEYS_PER_MINUTE", "0")),
         signing_key_arn=env.get("SIGNING_KEY_ARN", ""),
         attestation_root=env.get("ATTESTATION_ROOT", ""),
         code_version=env.get("CODE_VERSION", ""),

@@ -6,10 +6,15 @@ Every other failure is sorted by one question: may TSB have executed the call?
 Source: Securosys documentation and client code, TSB 1.17 to 2.5.
 """
 
+import base64
+import json
+import os
 import ssl
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Self
 from urllib.parse import quote, urlsplit
@@ -34,14 +39,27 @@ from countersign.errors import (
 CONNECT_TIMEOUT_SECONDS = 5
 READ_TIMEOUT_SECONDS = 20  # below the functions' Timeout of 30 s: we speak before Lambda kills us
 MAX_TSB_TEXT = 500  # characters of TSB's own message that we repeat
+# So long a rejected API key is not shown again: a TSB that refuses its own keys for a moment is no
+# reason to do without them until the worker ends.
+REJECTED_SECONDS = 300
 
 TECHNICAL = (1, 2)  # "technical", "connectivity" between TSB and HSM: maybe executed
+MISSING_ACCESS_TOKEN, MISSING_API_KEY = 406, 416
+CLIENT_SUBSCRIPTION, ENDPOINT_NOT_LICENSED = 450, 451
 KEY_ALREADY_EXISTING = 608
+INVALID_ACCESS_TOKEN, INSUFFICIENT_LOGIN = 617, 618
 INVALID_API_KEY = 631
 KEY_NOT_EXISTENT = 650
 REQUEST_NOT_EXISTENT = 651
-# missing or invalid API key, access token, login; and a licence that lacks the endpoint
-CREDENTIAL_CODES = (406, 416, 450, 451, 617, 618, INVALID_API_KEY)
+CREDENTIAL_CODES = (
+    MISSING_ACCESS_TOKEN,
+    MISSING_API_KEY,
+    CLIENT_SUBSCRIPTION,
+    ENDPOINT_NOT_LICENSED,
+    INVALID_ACCESS_TOKEN,
+    INSUFFICIENT_LOGIN,
+    INVALID_API_KEY,
+)
 
 UNAUTHORIZED, FORBIDDEN, TOO_MANY_REQUESTS = 401, 403, 429
 SERVER_ERROR, BAD_GATEWAY, UNAVAILABLE, GATEWAY_TIMEOUT = 500, 502, 503, 504
@@ -72,6 +90,29 @@ class Tls:
     ca_bundle: str | None = None
     certificate: str | None = None
     private_key: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """One call as it went, for whoever measures. No label, no id, no credential.
+
+    Args:
+        endpoint: method and path, an id in it as `{id}`.
+        role: whose credentials were shown.
+        milliseconds: from the first byte out to the last byte in.
+        http_status: of the answer; None where there was none.
+        error: the class name of what the caller is told; None for a success.
+        error_code: TSB's.
+        rejected_key: TSB no longer accepts the API key that was shown (401 with 631).
+    """
+
+    endpoint: str
+    role: Role
+    milliseconds: float
+    http_status: int | None = None
+    error: str | None = None
+    error_code: int | None = None
+    rejected_key: bool = False
 
 
 class Answer(BaseModel):
@@ -160,8 +201,12 @@ class TsbClient:
     Args:
         url: base URL without `/v1`; https, or http on the loopback address.
         credentials: asked for a role's credentials when a call needs them.
+        renewed: asked once where all of them were rejected, for credentials read anew.
         tls: see `Tls`. Verification cannot be switched off.
+        proxy_url: an HTTP proxy; the call goes through its CONNECT, so it sees TLS only.
         certificate_role: the role of `/v1/certificate/**`; TSB versions differ.
+        request_role: the role of `/v1/request/**` and `/v1/filteredRequests`; sources differ.
+        report: told about every call.
         connect_timeout_seconds: for the TCP and TLS handshakes.
         read_timeout_seconds: between two bytes of the answer.
         transport: instead of the network, for tests in process.
@@ -178,8 +223,12 @@ class TsbClient:
         url: str,
         *,
         credentials: Callable[[Role], Credentials],
+        renewed: Callable[[Role], Credentials] | None = None,
         tls: Tls | None = None,
+        proxy_url: str | None = None,
         certificate_role: Role = Role.KEY_OPERATION,
+        request_role: Role = Role.KEY_OPERATION,
+        report: Callable[[Exchange], None] | None = None,
         connect_timeout_seconds: float = CONNECT_TIMEOUT_SECONDS,
         read_timeout_seconds: float = READ_TIMEOUT_SECONDS,
         transport: BaseAdapter | None = None,
@@ -192,9 +241,13 @@ class TsbClient:
             )
         self._url = url.rstrip("/")
         self._credentials = credentials
+        self._renewed = renewed
         self._certificate_role = certificate_role
+        self._request_role = request_role
+        self._report = report
         self._timeout = (connect_timeout_seconds, read_timeout_seconds)
-        self._rejected: set[str] = set()
+        self._rejected: dict[str, float] = {}  # API keys, and until when they are not shown again
+        self._proxies = {"https": proxy_url} if proxy_url else {}
         self._session = requests.Session()
         # No proxies, .netrc or REQUESTS_CA_BUNDLE from the environment.
         self._session.trust_env = False
@@ -241,18 +294,18 @@ class TsbClient:
     def request_status(self, request_id: str) -> RequestStatus:
         """`GET /v1/request/{id}`. May itself make TSB execute what is approved (TSB 1.15.2)."""
         path = f"/v1/request/{quote(request_id, safe='')}"
-        return self._ask(RequestStatus, Role.KEY_OPERATION, "GET", path, about="")
+        return self._ask(RequestStatus, self._request_role, "GET", path, about="")
 
     def cancel_request(self, request_id: str) -> None:
         """`DELETE /v1/request/{id}`: its tasks are gone, its status is CANCELLED."""
         path = f"/v1/request/{quote(request_id, safe='')}"
-        self._send(Role.KEY_OPERATION, "DELETE", path, None, about="")
+        self._send(self._request_role, "DELETE", path, None, about="")
 
     def list_requests(self, statuses: Sequence[str]) -> list[ListedRequest]:
         """`POST /v1/filteredRequests` (TSB 2.0.1): all requests in these statuses."""
         body = {"requestStatusList": list(statuses)}
         path = "/v1/filteredRequests"
-        return self._ask(_Requests, Role.KEY_OPERATION, "POST", path, body, about="").requests
+        return self._ask(_Requests, self._request_role, "POST", path, body, about="").requests
 
     def version(self) -> str:
         """`GET /v1/versionInfo`."""
@@ -288,34 +341,49 @@ class TsbClient:
         self, role: Role, method: str, path: str, body: dict[str, Any] | None, *, about: str
     ) -> requests.Response:
         doing = f"{method} {path}{about}"
-        credentials = self._credentials(role)
-        keys = [key for key in credentials.api_keys if key not in self._rejected]
-        if credentials.api_keys and not keys:
-            raise _no_key_left(doing, role)
-        tried: list[str | None] = [*keys] or [None]
-        for key in tried:
-            headers = {"Accept": "application/json"}
-            if key is not None:
-                headers["X-API-KEY"] = key
-            if credentials.bearer_token is not None:
-                headers["Authorization"] = f"Bearer {credentials.bearer_token}"
-            response = self._exchange(doing, method, path, body, headers)
-            if response.status_code < OK_BELOW:
-                return response
-            refusal = _refusal(doing, role, response)
-            if key is None or refusal.error_code != INVALID_API_KEY:
-                raise refusal
-            self._rejected.add(key)
-        raise _no_key_left(doing, role)
+        refusal: TsbCredentialsError | None = None
+        # A role's keys may have been exchanged since they were read, so they are read once more.
+        for read in (self._credentials, self._renewed):
+            if read is None:
+                break
+            credentials = read(role)
+            for key in self._keys(credentials):
+                headers = _headers(key, credentials.bearer_token)
+                response = self._exchange(doing, role, method, path, body=body, headers=headers)
+                if response.status_code < OK_BELOW:
+                    return response
+                error = _refusal(doing, role, credentials, response)
+                if (
+                    key is None
+                    or not isinstance(error, TsbCredentialsError)
+                    or error.error_code != INVALID_API_KEY
+                ):
+                    raise error
+                self._rejected[key] = time.monotonic() + REJECTED_SECONDS
+                refusal = error
+        raise refusal or _no_key_left(doing, role)
+
+    def _keys(self, credentials: Credentials) -> Iterator[str | None]:
+        """The API keys that are worth a try; None alone where the role has none."""
+        if not credentials.api_keys:
+            yield None
+        for key in credentials.api_keys:
+            if self._rejected.get(key, 0) <= time.monotonic():
+                yield key
 
     def _exchange(
         self,
         doing: str,
+        role: Role,
         method: str,
         path: str,
+        *,
         body: dict[str, Any] | None,
         headers: dict[str, str],
     ) -> requests.Response:
+        begun = time.monotonic()
+        response: requests.Response | None = None
+        error: CountersignError | None = None
         try:
             response = self._session.request(
                 method,
@@ -323,10 +391,17 @@ class TsbClient:
                 json=body,
                 headers=headers,
                 timeout=self._timeout,
+                proxies=self._proxies,
                 allow_redirects=False,  # would carry the API key to another place
             )
-        except requests.RequestException as error:
-            raise _fault(doing, error) from error
+        except requests.RequestException as fault:
+            error = _fault(doing, fault)
+            raise error from fault
+        finally:
+            if self._report is not None:
+                took = (time.monotonic() - begun) * 1000
+                account = _account(method, path, role, took, response=response, error=error)
+                self._report(account)
         return response
 
     def close(self) -> None:
@@ -368,12 +443,21 @@ class _VerifiedAdapter(HTTPAdapter):
                     "the CA bundle in the TLS secret holds no certificate in PEM",
                     action="Put the PEM of the CA that issued TSB's certificate there, or null.",
                 ) from error
+        if tls.certificate is not None or tls.private_key is not None:
+            _show(self._context, tls)
         self._context.minimum_version = ssl.TLSVersion.TLSv1_2
         super().__init__(max_retries=0)
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         super().init_poolmanager(*args, **kwargs, ssl_context=self._context)
         self.poolmanager.pool_classes_by_scheme = {"http": HTTPConnectionPool, "https": _Pool}
+
+    def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
+        # requests would let the tunnel's TLS decide by a context of its own.
+        manager = super().proxy_manager_for(proxy, **kwargs, ssl_context=self._context)
+        manager.pool_classes_by_scheme = {"http": HTTPConnectionPool, "https": _Pool}
+        self.proxy_manager[proxy] = manager
+        return manager
 
     def build_connection_pool_key_attributes(
         self,
@@ -389,7 +473,81 @@ class _VerifiedAdapter(HTTPAdapter):
         conn.cert_reqs = "CERT_REQUIRED"
 
 
-def _refusal(doing: str, role: Role, response: requests.Response) -> CountersignError:
+def _show(context: ssl.SSLContext, tls: Tls) -> None:
+    """Load the client certificate. OpenSSL reads files only: this one lies in memory, nameless."""
+    mend = "Put certificate and privateKey into the TLS secret, in PEM, neither of them encrypted."
+    if tls.certificate is None or tls.private_key is None:
+        missing = "certificate" if tls.certificate is None else "privateKey"
+        raise TsbCredentialsError(
+            f"the TLS secret holds half of a client certificate: {missing} is missing", action=mend
+        )
+    try:
+        with _in_memory(f"{tls.certificate}\n{tls.private_key}\n".encode()) as path:
+            context.load_cert_chain(path, password=_no_password)
+    except (ssl.SSLError, ValueError) as error:
+        mismatch = "MISMATCH" in str(error).upper()
+        raise TsbCredentialsError(
+            "certificate and privateKey in the TLS secret do not belong together"
+            if mismatch
+            else "certificate or privateKey in the TLS secret cannot be read",
+            action=mend,
+        ) from None  # OpenSSL's error may quote what it could not read
+
+
+def _no_password() -> bytes:
+    # Without an answer OpenSSL would ask at the terminal.
+    raise ValueError("the private key is encrypted")
+
+
+@contextmanager
+def _in_memory(content: bytes) -> Iterator[str]:
+    """A path to `content` that only this process can open, gone with the block; never on a disk."""
+    descriptor = os.memfd_create("", os.MFD_CLOEXEC)
+    try:
+        os.fchmod(descriptor, 0o400)
+        os.write(descriptor, content)
+        yield f"/proc/self/fd/{descriptor}"
+    finally:
+        os.close(descriptor)
+
+
+def _headers(api_key: str | None, bearer_token: str | None) -> dict[str, str]:
+    headers = {"Accept": "application/json"}
+    if api_key is not None:
+        headers["X-API-KEY"] = api_key
+    if bearer_token is not None:
+        headers["Authorization"] = f"Bearer {bearer_token}"
+    return headers
+
+
+def _account(
+    method: str,
+    path: str,
+    role: Role,
+    milliseconds: float,
+    *,
+    response: requests.Response | None,
+    error: CountersignError | None,
+) -> Exchange:
+    status = response.status_code if response is not None else None
+    if response is not None and response.status_code >= OK_BELOW:
+        error = _refusal("", role, Credentials(), response)
+    code = error.error_code if error else None
+    under_request = path.startswith("/v1/request/")
+    return Exchange(
+        endpoint=f"{method} {'/v1/request/{id}' if under_request else path}",
+        role=role,
+        milliseconds=milliseconds,
+        http_status=status,
+        error=type(error).__name__ if error else None,
+        error_code=code,
+        rejected_key=code == INVALID_API_KEY,
+    )
+
+
+def _refusal(
+    doing: str, role: Role, shown: Credentials, response: requests.Response
+) -> CountersignError:
     """What a status of 300 and above means. Source: TSB's error table."""
     try:
         content = response.json()
@@ -412,17 +570,86 @@ def _refusal(doing: str, role: Role, response: requests.Response) -> Countersign
     ):
         return TsbNoAnswerError(message, action="See in TSB's log what it did.", **details)
     if code in CREDENTIAL_CODES or status in (UNAUTHORIZED, FORBIDDEN):
-        return TsbCredentialsError(
-            message, action=f"Put valid credentials of role {role} into its secret.", **details
-        )
+        what, action = _not_accepted(role, shown, code, status, doing)
+        return TsbCredentialsError(f"{message}: {what}", action=action, **details)
     return TsbRefusedError(
         message, action="Look errorCode up in TSB's documentation; mend the cause.", **details
     )
 
 
+def _not_accepted(
+    role: Role, shown: Credentials, code: int | None, status: int, doing: str
+) -> tuple[str, str]:
+    """What is wrong with the credentials that were shown, and what to do.
+
+    TSB has one code, 631, for a revoked API key and, in some versions, for a valid one of another
+    role; only HTTP 403 tells the latter.
+    """
+    secret = f"the secret of role {role}"
+    parameter = _role_parameter(doing)
+    other_role = (
+        f"set the stack's parameter {parameter} to the role that this TSB wants there"
+        if parameter
+        else f"put one of this role into {secret}"
+    )
+    if status == FORBIDDEN and code in (None, INVALID_API_KEY):
+        return (
+            f"TSB knows the API key of role {role} and wants another role here",
+            f"{other_role[0].upper()}{other_role[1:]}.",
+        )
+    ended = _expiry(shown.bearer_token)
+    unlicensed = (
+        "TSB's licence does not include this call",
+        "Have it added to the licence; GET /v1/licenseInfo shows what is included.",
+    )
+    said = {
+        MISSING_API_KEY: (
+            f"TSB wants an API key and {secret} holds none",
+            f"Put an API key into {secret}.",
+        ),
+        MISSING_ACCESS_TOKEN: (
+            f"TSB wants an access token and {secret} holds none",
+            f"Put a token into {secret} as bearerToken.",
+        ),
+        INVALID_ACCESS_TOKEN: (
+            f"the access token expired at {ended}" if ended else "the access token is not accepted",
+            f"Put a new token into {secret} as bearerToken.",
+        ),
+        INSUFFICIENT_LOGIN: (
+            "the access token does not say enough about who we are",
+            f"Put a token with the claims that TSB asks for into {secret} as bearerToken.",
+        ),
+        CLIENT_SUBSCRIPTION: unlicensed,
+        ENDPOINT_NOT_LICENSED: unlicensed,
+        INVALID_API_KEY: (
+            f"the API keys of role {role} were revoked, or are not of the role wanted here",
+            f"Put a valid API key into {secret}; if it is valid, {other_role}.",
+        ),
+    }
+    refused = f"the credentials of role {role} are not accepted", f"Put valid ones into {secret}."
+    return said.get(code or 0, refused)
+
+
+def _role_parameter(doing: str) -> str | None:
+    if "/v1/certificate/" in doing:
+        return "CertificateRole"
+    return "RequestRole" if "/v1/request/" in doing or "/v1/filteredRequests" in doing else None
+
+
+def _expiry(token: str | None) -> str | None:
+    """When a JWT expired, read without verifying it; None where it has not, or is no JWT."""
+    try:
+        payload = (token or "").split(".")[1]
+        claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+        moment = datetime.fromtimestamp(claims["exp"], UTC)
+    except (IndexError, ValueError, KeyError, TypeError, OverflowError):
+        return None
+    return moment.isoformat() if moment < datetime.now(UTC) else None
+
+
 def _no_key_left(doing: str, role: Role) -> TsbCredentialsError:
     return TsbCredentialsError(
-        f"{doing}: TSB accepts none of the API keys of role {role}",
+        f"{doing}: TSB has just rejected every API key of role {role}",
         error_code=INVALID_API_KEY,
         http_status=UNAUTHORIZED,
         action=f"Put a valid API key into the secret of role {role}.",
@@ -446,6 +673,11 @@ def _fault(doing: str, error: requests.RequestException) -> CountersignError:
         # executed. Other TLS errors on a connection that was made are those of a broken one.
         if isinstance(cause, ssl.SSLError) and (never_connected or "ALERT" in str(cause).upper()):
             return _tls_fault(doing, cause)
+        if never_connected and str(cause).startswith("Tunnel connection failed"):
+            return TsbUnavailableError(
+                f"{doing}: the proxy made no tunnel to TSB ({cause})",
+                action="Allow CONNECT to TSB's host and port in the proxy at TsbProxyUrl.",
+            )
     if never_connected:
         return TsbUnavailableError(
             f"{doing}: no connection to TSB ({type(chain[-1]).__name__})",
@@ -457,21 +689,37 @@ def _fault(doing: str, error: requests.RequestException) -> CountersignError:
     )
 
 
+# What TSB's TLS side says about our client certificate, by words of the alert.
+CERTIFICATE_ALERTS = {
+    "REQUIRED": ("TSB wants a client certificate", "Put one, with its key, into the TLS secret."),
+    "EXPIRED": ("our client certificate has expired", "Put a new one into the TLS secret."),
+    "REVOKED": ("our client certificate was revoked", "Put a new one into the TLS secret."),
+    "UNKNOWN CA": (
+        "TSB does not know the CA of our client certificate",
+        "Put a client certificate by a CA that TSB trusts into the TLS secret, chain included.",
+    ),
+    "CERTIFICATE": (
+        "TSB does not accept our client certificate",
+        "Put a valid client certificate and key into the TLS secret.",
+    ),
+}
+
+
 def _tls_fault(doing: str, cause: BaseException) -> CountersignError:
-    text = str(cause).upper()
-    if "ALERT" in text and ("CERTIFICATE" in text or "UNKNOWN CA" in text or "UNKNOWN_CA" in text):
-        return TsbCredentialsError(
-            f"{doing}: TSB does not accept our client certificate",
-            action="Put a valid client certificate and key into the TLS secret.",
-        )
-    if "CERTIFICATE_VERIFY_FAILED" in text:
+    text = str(cause).upper().replace("_", " ")
+    if "ALERT" in text and ("CERTIFICATE" in text or "UNKNOWN CA" in text):
+        # TLS 1.2 has no word for a certificate that is missing: handshake failure, below.
+        what, action = next(said for word, said in CERTIFICATE_ALERTS.items() if word in text)
+        return TsbCredentialsError(f"{doing}: {what}", action=action)
+    if "CERTIFICATE VERIFY FAILED" in text:
         return TsbUnavailableError(
             f"{doing}: TSB's certificate does not verify",
             action="Put the CA that issued it into the TLS secret (caBundle), or mend TsbUrl.",
         )
     return TsbUnavailableError(
         f"{doing}: the TLS handshake failed",
-        action="Check that TSB speaks TLS 1.2 or newer at TsbUrl.",
+        action="Check that TSB speaks TLS 1.2 or newer at TsbUrl, and whether it wants a client"
+        " certificate (TLS secret).",
     )
 
 

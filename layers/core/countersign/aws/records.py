@@ -1,5 +1,6 @@
 """The table of enrollments and of label claims. Every write is conditional."""
 
+from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any
 
@@ -7,6 +8,9 @@ from boto3.dynamodb.types import TypeDeserializer, TypeSerializer
 from botocore.exceptions import ClientError
 
 from countersign.aws.clients import client, named_errors
+from countersign.errors import AwsCallError
+
+TURN_ROUNDS = 3  # a turn is lost to a rival only where the queue has just begun or run empty
 
 Item = dict[str, Any]
 _serialize = TypeSerializer().serialize
@@ -78,6 +82,65 @@ class Records:
         last = _item(answer.get("LastEvaluatedKey"))
         ended = {name: last[name] for name in ("id", "acceptedAt")} if last else None
         return [_item(one) or {} for one in answer["Items"]], ended
+
+    def at_status(self, status: str) -> Iterator[Item]:
+        """What the list shows of every enrollment with this status, oldest first."""
+        expression = _Expression()
+        pages = client("dynamodb").get_paginator("query")
+        with named_errors(f"listing records at status {status}"):
+            for page in pages.paginate(
+                TableName=self._table_name,
+                IndexName="ByStatus",
+                KeyConditionExpression=expression.all_equal({"status": status}),
+                **expression.arguments(),
+            ):
+                yield from (_item(one) or {} for one in page["Items"])
+
+    def take_turn(self, item_id: str, now: int, interval: int) -> int:
+        """The next free moment of a queue in which everyone's turn takes `interval`.
+
+        Not idempotent: a repeated call takes another turn, and one passes unused.
+
+        Args:
+            item_id: the queue's item, made when first used; it holds the next free moment.
+            now: like the answer in milliseconds since 1970.
+            interval: how long a turn takes.
+        """
+        for _ in range(TURN_ROUNDS):
+            for moment, condition in (
+                ("#next + :interval", "#next >= :now"),
+                (":now + :interval", "attribute_not_exists(#next) OR #next < :now"),
+            ):
+                taken = self._taken(item_id, moment, condition, now, interval)
+                if taken is not None:
+                    return taken - interval
+        raise AwsCallError(
+            f"{item_id}: others were faster each time",
+            action="Nothing; the state machine tries again.",
+        )
+
+    def _taken(
+        self, item_id: str, moment: str, condition: str, now: int, interval: int
+    ) -> int | None:
+        with named_errors(f"taking a turn at {item_id}"):
+            try:
+                answer = client("dynamodb").update_item(
+                    TableName=self._table_name,
+                    Key=_key(item_id),
+                    UpdateExpression=f"SET #next = {moment}",
+                    ConditionExpression=condition,
+                    ExpressionAttributeNames={"#next": "next"},
+                    ExpressionAttributeValues={
+                        ":now": _serialize(now),
+                        ":interval": _serialize(interval),
+                    },
+                    ReturnValues="UPDATED_NEW",
+                )
+            except ClientError as error:
+                if error.response.get("Error", {}).get("Code") != "ConditionalCheckFailedException":
+                    raise
+                return None
+        return int(answer["Attributes"]["next"]["N"])
 
     def put(self, item: Item, *, when: Item | None = None) -> Item | None:
         """Write a whole item: where there is none, or where the one there has the values `when`."""

@@ -3,7 +3,7 @@
 Made when first asked for, and kept for the warm invocations.
 """
 
-from functools import cache
+from functools import cache, lru_cache
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from countersign.attestation import Trust
     from countersign.aws.topic import Topic
     from countersign.profiles import Profiles
-    from countersign.tsb import TsbClient
+    from countersign.tsb import Tls, TsbClient
 
 SECONDS_PER_MINUTE = 60
 SECONDS_PER_DAY = 86_400
@@ -87,24 +87,42 @@ def cancel_request(enrollment_id: str) -> None:
     functions.hand_over(settings().cancel_request_function, given)
 
 
-@cache
 def tsb(read_timeout_seconds: int | None = None) -> "TsbClient":
     """The TSB; a role's secret is read when a call needs the role, so only if it is allowed.
+
+    The same client, with its kept-alive connection, until the TLS secret says something else.
 
     Args:
         read_timeout_seconds: where somebody waits who will not wait for the client's own.
     """
+    return _client(tls(), read_timeout_seconds)
+
+
+@lru_cache(maxsize=1)
+def _client(shown: "Tls", read_timeout_seconds: int | None) -> "TsbClient":
     # Here, because most calls of the API need no TSB, and a person waits for them.
-    from countersign.aws import secrets  # noqa: PLC0415
+    from countersign.aws import metrics, secrets  # noqa: PLC0415
     from countersign.tsb import READ_TIMEOUT_SECONDS, Role, TsbClient  # noqa: PLC0415
 
+    arns = settings().secret_arns
     return TsbClient(
         settings().tsb_url,
-        credentials=lambda role: secrets.credentials(settings().secret_arns[role]),
-        tls=secrets.tls(settings().secret_arns["clientTls"]),
+        credentials=lambda role: secrets.credentials(arns[role]),
+        renewed=lambda role: secrets.credentials(arns[role], anew=True),
+        tls=shown,
+        proxy_url=settings().tsb_proxy_url or None,
         certificate_role=Role(settings().certificate_role),
+        request_role=Role(settings().request_role),
+        report=metrics.tsb_call,
         read_timeout_seconds=read_timeout_seconds or READ_TIMEOUT_SECONDS,
     )
+
+
+def tls() -> "Tls":
+    """Whom we trust and who we are, towards the TSB."""
+    from countersign.aws import secrets  # noqa: PLC0415
+
+    return secrets.tls(settings().secret_arns["clientTls"])
 
 
 def sign(content: bytes) -> bytes:

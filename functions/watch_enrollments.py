@@ -1,0 +1,18 @@
+"""Every few minutes: what is pending, what is stuck, what expires. No state of the workflow."""
+
+from typing import Any
+
+from aws_lambda_powertools import Logger
+from aws_lambda_powertools.utilities.typing import LambdaContext
+
+from countersign import watch
+from countersign.aws import metrics, stack
+
+logger = Logger()
+
+
+@logger.inject_lambda_context
+def handler(event: dict[str, Any], context: LambdaContext) -> None:
+    seen = watch.watch_enrollments(records=stack.records(), tls=stack.tls(), pace=stack.pace())
+    metrics.sighting(seen)
+    logger.info("seen", pending=seen.pending, overdue=seen.overdue)

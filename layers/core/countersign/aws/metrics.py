@@ -1,0 +1,82 @@
+"""What is counted, in CloudWatch's embedded metric format: a line in the log, no call to a service.
+
+Names and dimensions are those that the alarms and the dashboard of `template.yaml` read; `service`
+is the stack. Importing costs nothing: `aws_lambda_powertools` loads its metrics with its Logger.
+"""
+
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from aws_lambda_powertools.metrics import EphemeralMetrics, MetricUnit
+
+from countersign.settings import settings
+
+if TYPE_CHECKING:
+    from countersign.aws.records import Item
+    from countersign.models import OutcomeDocument
+    from countersign.tsb import Exchange
+    from countersign.watch import Sighting
+
+NAMESPACE = "Countersign"
+
+
+def tsb_call(exchange: "Exchange") -> None:
+    """One call of the TSB: how long it took, and its error by name and code."""
+    _emit("TsbLatency", MetricUnit.Milliseconds, exchange.milliseconds, Endpoint=exchange.endpoint)
+    if exchange.error is not None:
+        code = exchange.error_code or exchange.http_status or "none"
+        _emit("TsbErrors", MetricUnit.Count, 1, Error=exchange.error, ErrorCode=str(code))
+    if exchange.rejected_key:
+        _emit("TsbKeysRejected", MetricUnit.Count, 1, Role=exchange.role)
+
+
+def closed(document: "OutcomeDocument", record: "Item") -> None:
+    """An enrollment that has just been announced: its outcome, and how long people and we took."""
+    _emit("Enrollments", MetricUnit.Count, 1, Outcome=str(document.outcome))
+    if document.error is not None:
+        _emit("EnrollmentFailures", MetricUnit.Count, 1, Error=document.error.name)
+    times = record.get("times", {})
+    for name, begins, ends in (
+        ("TimeToQuorum", "requested", "executed"),
+        ("ExecutedToIssued", "executed", "ended"),
+    ):
+        if times.get(begins) and times.get(ends):
+            took = datetime.fromisoformat(times[ends]) - datetime.fromisoformat(times[begins])
+            _emit(name, MetricUnit.Seconds, max(took.total_seconds(), 0))
+
+
+def sighting(seen: "Sighting") -> None:
+    """What `watch_enrollments` saw."""
+    _emit("Pending", MetricUnit.Count, seen.pending)
+    _emit("OldestPending", MetricUnit.Seconds, seen.oldest_seconds)
+    _emit("Overdue", MetricUnit.Count, 0)  # so that there is a value when there is none
+    for enrollment_id, why in seen.overdue.items():
+        _emit("Overdue", MetricUnit.Count, 1, about={"enrollment_id": enrollment_id, "why": why})
+    _emit("LooksDue", MetricUnit.Count, seen.looks_due)
+    for name, days in seen.expiring_days.items():
+        _emit("CertificateDaysLeft", MetricUnit.Count, days, Certificate=name)
+
+
+def _emit(
+    name: str,
+    unit: MetricUnit,
+    value: float,
+    *,
+    about: dict[str, str] | None = None,
+    **dimensions: str,
+) -> None:
+    """One value: for the stack, by each dimension alone, and by all of them together.
+
+    `about` stands in the log line only, for whoever searches there.
+    """
+    stack = settings().stack_name
+    measured = EphemeralMetrics(namespace=NAMESPACE, service=stack)
+    measured.add_metric(name, unit, value)
+    sets = [{key: text} for key, text in dimensions.items()]
+    if len(dimensions) > 1:
+        sets.append(dimensions)
+    for one in sets:
+        measured.add_dimensions(service=stack, **one)
+    for key, text in (about or {}).items():
+        measured.add_metadata(key, text)
+    measured.flush_metrics()

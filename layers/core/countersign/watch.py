@@ -1,0 +1,103 @@
+"""What is pending, whether it moves, and what is about to expire: for the operator's alarms.
+
+Looks only: nothing is repaired here, because nobody knows better than the workflow what comes next.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from countersign import csr
+from countersign import models as m
+from countersign.polling import Schedule
+
+if TYPE_CHECKING:
+    from countersign.aws.records import Item, Records
+    from countersign.tsb import Tls
+
+OPEN = ("PENDING", "CANCELLING")  # the status of an enrollment without an outcome
+# With all retries of all states the approvers are asked, or the enrollment failed, within this.
+START_LIMIT = timedelta(hours=2)
+SLACK = timedelta(hours=1)  # for the last look, StoreCsr and CloseEnrollment with their retries
+LOOKED_WITHIN_SECONDS = 3600  # the alarm on missing looks wants one within this time
+
+
+@dataclass
+class Sighting:
+    """What was seen, in numbers that can raise an alarm.
+
+    Args:
+        pending: open enrollments.
+        oldest_seconds: the age of the oldest.
+        overdue: ids of those that should have ended, by what is on record, and why.
+        looks_due: how many open requests must have been looked at within the last hour.
+        expiring_days: by certificate, the days until it expires; negative afterwards.
+    """
+
+    pending: int = 0
+    oldest_seconds: int = 0
+    overdue: dict[str, str] = field(default_factory=dict)
+    looks_due: int = 0
+    expiring_days: dict[str, float] = field(default_factory=dict)
+
+
+def watch_enrollments(*, records: "Records", tls: "Tls", pace: Schedule) -> Sighting:
+    """Look at every open enrollment and at every certificate on which the next steps depend.
+
+    Idempotent: reads only.
+
+    Args:
+        records: the table.
+        tls: whose certificates are looked at as well.
+        pace: as in RequestCsr.
+    """
+    seen = Sighting()
+    moment = m.now()
+    for status in OPEN:
+        for line in records.at_status(status):
+            _look_at(line, pace, moment, seen)
+            for certificate in _approver_certificates(records.get(line["id"])):
+                for ends in csr.expiries(certificate):
+                    _note_expiry(seen, "approver", ends, moment)
+    for name, certificates in (("client", tls.certificate), ("ca", tls.ca_bundle)):
+        for ends in csr.expiries(certificates or ""):
+            _note_expiry(seen, name, ends, moment)
+    return seen
+
+
+def _look_at(record: "Item", pace: Schedule, moment: datetime, seen: Sighting) -> None:
+    accepted = datetime.fromisoformat(record["acceptedAt"])
+    seen.pending += 1
+    seen.oldest_seconds = max(seen.oldest_seconds, int((moment - accepted).total_seconds()))
+    requested = record["times"].get("requested")
+    if requested is None:
+        if moment - accepted > START_LIMIT:
+            seen.overdue[record["id"]] = f"still in {record['stage']}, nobody was asked"
+        return
+    asked = datetime.fromisoformat(requested)
+    ends = record["times"].get("windowEnds")
+    window = int((datetime.fromisoformat(ends) - asked).total_seconds()) if ends else 0
+    schedule = replace(pace, window_seconds=window)
+    if moment - asked > timedelta(seconds=schedule.last_age) + SLACK:
+        seen.overdue[record["id"]] = (
+            f"its window and the silence after it are over, in {record['stage']}"
+        )
+    if schedule.cap <= LOOKED_WITHIN_SECONDS < (moment - asked).total_seconds():
+        seen.looks_due += 1
+
+
+def _approver_certificates(part: Any) -> Iterator[str]:
+    if isinstance(part, list):
+        for inner in part:
+            yield from _approver_certificates(inner)
+    elif isinstance(part, dict):
+        if part.get("type") == "certificate" and isinstance(part.get("value"), str):
+            yield part["value"]
+        for inner in part.values():
+            yield from _approver_certificates(inner)
+
+
+def _note_expiry(seen: Sighting, name: str, ends: datetime, moment: datetime) -> None:
+    days = (ends - moment) / timedelta(days=1)
+    seen.expiring_days[name] = min(days, seen.expiring_days.get(name, days))

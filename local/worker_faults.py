@@ -1,0 +1,94 @@
+"""The tests' side of the emulator's workers: what goes wrong inside a function, by command.
+
+Executed in each worker, on an interpreter that has boto3 only. A command is a file
+`<state>--<text>--<number>` in a folder: it befalls that state's function once, when its event
+contains the text. Its content is JSON:
+
+- `{"kind": "die", "when": "before" | "after"}`: the process ends, having done the work or not.
+- `{"kind": "twice"}`: the handler runs twice at once, as after a repeated delivery.
+- `{"kind": "aws", "operation": "PutItem", "skip": 0, "when": …}`: that call of an AWS service,
+  after so many others of its kind, is refused before it is executed or after, or is executed twice
+  (`"repeat"`: what the SDK does when the first answer got lost).
+"""
+
+import json
+import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+KILL = 9
+
+
+def strike_and_handle(folder, handler, event, context, *, function, line):
+    """Run the handler with whatever has been ordered for it."""
+    fault = _ordered(folder, function, line)
+    if fault is None:
+        return handler(event, context)
+    if fault["kind"] == "twice":
+        with ThreadPoolExecutor(2) as pool:
+            both = [pool.submit(handler, event, context) for _ in range(2)]
+        return both[1].result()
+    if fault["kind"] == "aws":
+        with _Aws(fault):
+            return handler(event, context)
+    if fault["when"] == "before":
+        os.kill(os.getpid(), KILL)
+    handler(event, context)
+    os.kill(os.getpid(), KILL)
+    return None
+
+
+def _ordered(folder, function, line):
+    for file in sorted(os.listdir(folder)):
+        state, text = file.split("--")[:2]
+        if state + "Function" in function and text in line:
+            path = os.path.join(folder, file)
+            try:
+                with open(path) as order:
+                    content = order.read()
+                os.unlink(path)  # whoever removes it is the one
+            except FileNotFoundError:
+                continue
+            return json.loads(content)
+    return None
+
+
+class _Aws:
+    """Between boto3's clients and their services, for the length of one invocation."""
+
+    def __init__(self, fault):
+        self._fault = fault
+        self._skip = fault.get("skip", 0)
+        self._lock = threading.Lock()
+
+    def __enter__(self):
+        from botocore.client import BaseClient
+        from botocore.exceptions import ClientError
+
+        self._call = call = BaseClient._make_api_call
+        fault = self._fault
+
+        def faulty(client, operation, arguments):
+            if not self._is_hit(operation):
+                return call(client, operation, arguments)
+            if fault["when"] == "repeat":
+                call(client, operation, arguments)
+                return call(client, operation, arguments)
+            if fault["when"] == "after":
+                call(client, operation, arguments)
+            said = {"Error": {"Code": "InternalServerError", "Message": "by command"}}
+            raise ClientError({**said, "ResponseMetadata": {"HTTPStatusCode": 500}}, operation)
+
+        BaseClient._make_api_call = faulty
+
+    def __exit__(self, *_):
+        from botocore.client import BaseClient
+
+        BaseClient._make_api_call = self._call
+
+    def _is_hit(self, operation):
+        with self._lock:
+            if operation != self._fault["operation"]:
+                return False
+            self._skip -= 1
+            return self._skip == -1

@@ -1,0 +1,1 @@
+"""What takes minutes: faults at every boundary, outages, long waits, load; `make campaign`."""

@@ -1,0 +1,108 @@
+"""A thousand enrollments pending at once, and a burst of a hundred, on the embedded stack."""
+
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import psutil
+
+from local.stack import Stack
+from tests.campaign.faults import new_case
+from tests.e2e.case import Case, Json
+
+KEYS_PER_MINUTE = 240
+# Waits are real here, so that the rate is; the first look comes late, so that the machine keeps up.
+PARAMETERS = {"KeysPerMinute": str(KEYS_PER_MINUTE), "PollFloorSeconds": "60"}
+LOOK_SECONDS = 2
+
+
+@dataclass
+class Watched:
+    """The processes of a stack: the most memory that they took together."""
+
+    most_bytes: int = 0
+    _done: threading.Event = field(default_factory=threading.Event)
+
+    def watch(self, pids: list[int]) -> None:
+        while not self._done.wait(LOOK_SECONDS):
+            total = 0
+            for pid in pids:
+                with suppress(psutil.Error):
+                    parent = psutil.Process(pid)
+                    for one in (parent, *parent.children(recursive=True)):
+                        with suppress(psutil.Error):
+                            total += one.memory_info().rss
+            self.most_bytes = max(self.most_bytes, total)
+
+    def stop(self) -> None:
+        self._done.set()
+
+
+def start(stack: Stack, number: int, per_second: float | None) -> list[Case]:
+    """Start so many enrollments, all at once or at a pace."""
+    cases = [new_case(stack, "load") for _ in range(number)]
+    if per_second is None:
+        with ThreadPoolExecutor(20) as pool:
+            list(pool.map(lambda case: case.start(case.request()), cases))
+        return cases
+    for case in cases:
+        begun = time.monotonic()
+        case.start(case.request())
+        time.sleep(max(1 / per_second - (time.monotonic() - begun), 0))
+    return cases
+
+
+def pending(stack: Stack) -> int:
+    """Open requests at the TSB."""
+    requests = stack.control("GET", "/state")["requests"]
+    return sum(one["status"] == "PENDING" for one in requests)
+
+
+def approve_all(stack: Stack) -> None:
+    for one in stack.control("GET", "/state")["requests"]:
+        if one["status"] == "PENDING":
+            stack.control("POST", "/decide", {"requestId": one["id"], "decision": "approve"})
+
+
+def until(look: Any, seconds: float) -> bool:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if look():
+            return True
+        time.sleep(LOOK_SECONDS)
+    return False
+
+
+def ended(stack: Stack, cases: list[Case]) -> dict[str, int]:
+    """How many of these ended how, by their events; each counted once."""
+    ids = {case.id for case in cases}
+    told: dict[str, set[str]] = {}
+    for event in stack.events():
+        if event["detail"]["enrollmentId"] in ids:
+            told.setdefault(event["detail-type"], set()).add(event["detail"]["enrollmentId"])
+    return {name: len(which) for name, which in told.items()}
+
+
+def busiest_minute(stack: Stack) -> int:
+    """The most keys that were created within sixty seconds."""
+    calls: list[Json] = stack.control("GET", "/calls")
+    moments = sorted(
+        datetime.fromisoformat(call["at"]).timestamp()
+        for call in calls
+        if call["path"] == "/v1/key" and call["executed"]
+    )
+    return max(
+        (sum(moment <= other < moment + 60 for other in moments) for moment in moments), default=0
+    )
+
+
+def doubled(stack: Stack) -> int:
+    """Labels with more than one live key or more than one request."""
+    state = stack.control("GET", "/state")
+    keys = [key["label"] for key in state["keys"] if not key["deleted"]]
+    requests = [one["label"] for one in state["requests"] if one["status"] != "CANCELLED"]
+    return len(keys) - len(set(keys)) + len(requests) - len(set(requests))

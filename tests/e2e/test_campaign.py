@@ -1,0 +1,38 @@
+"""The bounded part of `make campaign`: some random schedules, and what holds whatever happens."""
+
+import pytest
+
+from tests.campaign import faults
+from tests.e2e.case import Act, Case, Ran, Run, act
+
+pytestmark = pytest.mark.e2e
+
+SEEDS = range(1, 9)
+
+
+def under(seed: int) -> Act:
+    def run(case: Case) -> Run:
+        return faults.carry_out(faults.new_case(case.stack, str(seed)), faults.drawn(seed))
+
+    return act(run)
+
+
+SCHEDULES = {seed: under(seed) for seed in SEEDS}
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_what_must_hold_holds_under_random_faults(ran: Ran, seed: int) -> None:
+    run = ran(SCHEDULES[seed])
+
+    assert faults.violations(run) == [], run.more["faults"]
+
+
+def test_a_seed_gives_the_same_schedule_again() -> None:
+    assert faults.drawn(7) == faults.drawn(7)
+    assert len({str(faults.drawn(seed)) for seed in range(50)}) > 45
+
+
+def test_every_boundary_has_its_faults() -> None:
+    alone = [schedule[-1] for schedule in faults.systematic()]
+
+    assert len({fault.boundary for fault in alone}) > 25

@@ -1,0 +1,316 @@
+"""What each function may read and write, tried with its own role on the deployed stack.
+
+The emulator enforces the functions' roles with their boundary. It does not enforce the state
+machine's: that one is evaluated as it was deployed.
+"""
+
+import json
+import uuid
+from collections.abc import Callable
+from functools import cache, partial
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+from moto.iam.access_control import IAMPolicy, PermissionResult
+
+from local.stack import STACK_NAME, Stack
+
+pytestmark = pytest.mark.e2e
+
+DENIED = ("AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "AuthorizationError")
+ANSWERS = ("create-key", "poll-request", "store-csr")
+SECRETS = {
+    "key management": "KeyManagementSecretArn",
+    "key operation": "KeyOperationSecretArn",
+    "service": "ServiceSecretArn",
+    "TLS": "ClientTlsSecretArn",
+}
+
+type Json = dict[str, Any]
+type Clients = Callable[[str], Any]
+
+RECORDS = {"get record", "put record", "update record"}
+TLS_AND_PASSWORDS = {"secret TLS", "key password"}
+
+
+def kept(*names: str) -> set[str]:
+    return {f"{verb} {name}" for name in names for verb in ("read", "write")}
+
+
+# Each function, and all that it may do of what is tried below.
+MAY: dict[str, set[str]] = {
+    "AcceptEnrollment": {"put record", "update record", "emit event", *kept("request.json")},
+    "CreateKey": {
+        "put record",
+        "update record",
+        "delete record",
+        "secret key management",
+        *TLS_AND_PASSWORDS,
+        *kept("tsb/create-key-1.json"),
+    },
+    "RequestCsr": {"get record", "update record", "secret key operation", *TLS_AND_PASSWORDS},
+    "PollRequest": {
+        "get record",
+        "update record",
+        "emit event",
+        "secret key operation",
+        "secret TLS",
+        *kept("tsb/poll-request-1.json"),
+    },
+    "StoreCsr": {
+        "get record",
+        "update record",
+        "secret key management",
+        *TLS_AND_PASSWORDS,
+        *kept("request.pem", "tsb/store-csr-1.json"),
+    },
+    "DiscardKey": {
+        "get record",
+        "update record",
+        "delete record",
+        "secret key management",
+        *TLS_AND_PASSWORDS,
+    },
+    "CloseEnrollment": {*RECORDS, "emit event", "take from the backstop's queue"},
+    "Api": {*RECORDS, "list records", "start execution", "secret service", "secret TLS"},
+    "CancelRequest": {"get record", "update record", "secret key operation", "secret TLS"},
+    "Notify": set(),
+    "KeepEvidence": {
+        "get record",
+        "list objects",
+        # Its policy names the evidence's queue alone; the emulator lets it at this one as well.
+        "take from the backstop's queue",
+        "read request.json",
+        "read request.pem",
+        *(f"read tsb/{one}-1.json" for one in ANSWERS),
+    },
+    "WatchEnrollments": {"list records", "get record", "secret TLS"},
+}
+
+
+def probes(stack: Stack, clients: Clients) -> dict[str, Callable[[], Any]]:
+    """All that somebody who has taken over a function would try."""
+    outputs = stack.outputs
+    probe = f"probe-{uuid.uuid4().hex[:8]}"
+    key = {"id": {"S": probe}}
+    table: Json = {"TableName": outputs["EnrollmentsTableName"]}
+    never: Json = {"ConditionExpression": "attribute_exists(never)"}
+    bucket: Json = {"Bucket": outputs["CsrBucketName"]}
+    machine = outputs["EnrollmentStateMachineArn"]
+    found: dict[str, Callable[[], Any]] = {
+        "get record": lambda: clients("dynamodb").get_item(**table, Key=key),
+        "put record": lambda: clients("dynamodb").put_item(**table, Item=key, **never),
+        "update record": lambda: clients("dynamodb").update_item(
+            **table, Key=key, UpdateExpression="REMOVE x", **never
+        ),
+        "delete record": lambda: clients("dynamodb").delete_item(**table, Key=key, **never),
+        "list records": lambda: clients("dynamodb").query(
+            **table,
+            IndexName="ByStatus",
+            KeyConditionExpression="#s = :s",
+            ExpressionAttributeNames={"#s": "status"},
+            ExpressionAttributeValues={":s": {"S": "none"}},
+        ),
+        "scan records": lambda: clients("dynamodb").scan(**table),
+        "delete table": lambda: clients("dynamodb").delete_table(TableName="elsewhere"),
+        "list objects": lambda: clients("s3").list_objects_v2(**bucket),
+        "delete object": lambda: clients("s3").delete_object(
+            **bucket, Key=f"enrollments/{probe}/request.pem"
+        ),
+        "write outside enrollments": lambda: clients("s3").put_object(**bucket, Key=probe),
+        "emit event": lambda: clients("events").put_events(
+            Entries=[
+                {
+                    "EventBusName": outputs["BusName"],
+                    "Source": "probe",
+                    "DetailType": "Probe",
+                    "Detail": "{}",
+                }
+            ]
+        ),
+        "emit event on the default bus": lambda: clients("events").put_events(
+            Entries=[{"Source": "probe", "DetailType": "Probe", "Detail": "{}"}]
+        ),
+        "start execution": lambda: clients("stepfunctions").start_execution(
+            stateMachineArn=machine, input='{"request": {}}'
+        ),
+        "change the state machine": lambda: clients("stepfunctions").update_state_machine(
+            stateMachineArn=machine, tracingConfiguration={"enabled": True}
+        ),
+        "take from the backstop's queue": lambda: clients("sqs").get_queue_attributes(
+            QueueUrl=outputs["BackstopQueueUrl"], AttributeNames=["QueueArn"]
+        ),
+        "write into the backstop's queue": lambda: clients("sqs").send_message(
+            QueueUrl=outputs["BackstopDeadLetterQueueUrl"], MessageBody="{}"
+        ),
+        "change a secret": lambda: clients("secretsmanager").put_secret_value(
+            SecretId=outputs["ServiceSecretArn"], SecretString="{}"
+        ),
+        "list secrets": lambda: clients("secretsmanager").list_secrets(),
+        "delete the key": lambda: clients("kms").schedule_key_deletion(
+            KeyId=outputs["StackKeyArn"], PendingWindowInDays=30
+        ),
+        "invoke a function": lambda: clients("lambda").invoke(FunctionName="elsewhere"),
+        "open a log group": lambda: clients("logs").create_log_group(logGroupName="/elsewhere"),
+        "take a role": lambda: clients("iam").list_roles(),
+    }
+    for name, output in SECRETS.items():
+        found[f"secret {name}"] = partial(
+            clients("secretsmanager").get_secret_value, SecretId=outputs[output]
+        )
+    found["key password"] = lambda: clients("secretsmanager").get_secret_value(
+        SecretId=f"arn:aws:secretsmanager:{region(stack)}:000000000000:secret:"
+        f"{outputs['KeyPasswordPrefix']}nobody-abcdef"
+    )
+    for name in ("request.json", "request.pem", *(f"tsb/{one}-1.json" for one in ANSWERS)):
+        where = {**bucket, "Key": f"enrollments/{probe}/{name}"}
+        found[f"read {name}"] = partial(clients("s3").get_object, **where)
+        found[f"write {name}"] = partial(clients("s3").put_object, **where, Body=b"{}")
+    return found
+
+
+def region(stack: Stack) -> str:
+    return str(stack.client("s3").meta.region_name)
+
+
+def allowed(probe: Callable[[], Any]) -> bool:
+    try:
+        probe()
+    except ClientError as error:
+        return error.response["Error"]["Code"] not in DENIED
+    return True
+
+
+def roles(stack: Stack) -> dict[str, str]:
+    """Logical id and physical name of every role in the stack."""
+    pages = stack.client("cloudformation").describe_stack_resources(StackName=STACK_NAME)
+    return {
+        one["LogicalResourceId"]: one["PhysicalResourceId"]
+        for one in pages["StackResources"]
+        if one["ResourceType"] == "AWS::IAM::Role"
+    }
+
+
+def functions(stack: Stack) -> list[str]:
+    return [name.removesuffix("FunctionRole") for name in roles(stack) if "FunctionRole" in name]
+
+
+def as_function(stack: Stack, function: str) -> Clients:
+    arn = stack.client("iam").get_role(RoleName=roles(stack)[f"{function}FunctionRole"])
+    session = stack.client("sts").assume_role(
+        RoleArn=arn["Role"]["Arn"], RoleSessionName="somebody-else"
+    )["Credentials"]
+    return cache(
+        lambda service: stack.client(
+            service,
+            aws_access_key_id=session["AccessKeyId"],
+            aws_secret_access_key=session["SecretAccessKey"],
+            aws_session_token=session["SessionToken"],
+        )
+    )
+
+
+def documents(stack: Stack, role: str) -> list[Json]:
+    """The policies of a role, AWS's managed ones included, and not its boundary."""
+    iam, name = stack.client("iam"), roles(stack)[role]
+    inline = [
+        iam.get_role_policy(RoleName=name, PolicyName=policy)["PolicyDocument"]
+        for policy in iam.list_role_policies(RoleName=name)["PolicyNames"]
+    ]
+    attached = iam.list_attached_role_policies(RoleName=name)["AttachedPolicies"]
+    return inline + [document(stack, one["PolicyArn"]) for one in attached]
+
+
+def document(stack: Stack, arn: str) -> Json:
+    iam = stack.client("iam")
+    version = iam.get_policy(PolicyArn=arn)["Policy"]["DefaultVersionId"]
+    answer = iam.get_policy_version(PolicyArn=arn, VersionId=version)["PolicyVersion"]["Document"]
+    return dict(json.loads(answer) if isinstance(answer, str) else answer)
+
+
+def listed(value: Any) -> list[str]:
+    return [value] if isinstance(value, str) else list(value)
+
+
+def permits(policies: list[Json], action: str, resource: str) -> bool:
+    return any(
+        IAMPolicy(json.dumps(one)).is_action_permitted(action, resource)
+        == PermissionResult.PERMITTED
+        for one in policies
+    )
+
+
+def test_every_function_is_in_the_table(stack: Stack) -> None:
+    assert sorted(functions(stack)) == sorted(MAY)
+
+
+@pytest.mark.parametrize("function", MAY)
+def test_a_function_may_do_what_it_needs_and_nothing_else(stack: Stack, function: str) -> None:
+    tried = probes(stack, as_function(stack, function))
+
+    assert {name for name, probe in tried.items() if allowed(probe)} == MAY[function]
+
+
+@pytest.mark.parametrize("function", MAY)
+def test_a_function_s_own_policy_lies_within_the_boundary(stack: Stack, function: str) -> None:
+    """What the boundary cuts off would be missing on AWS too: it must be AWS's policies alone."""
+    iam, name = stack.client("iam"), roles(stack)[f"{function}FunctionRole"]
+    boundary = iam.get_role(RoleName=name)["Role"]["PermissionsBoundary"]["PermissionsBoundaryArn"]
+    limits = [document(stack, boundary)]
+    own = [
+        iam.get_role_policy(RoleName=name, PolicyName=policy)["PolicyDocument"]
+        for policy in iam.list_role_policies(RoleName=name)["PolicyNames"]
+    ]
+
+    asked = [
+        (action, resource)
+        for one in own
+        for statement in one["Statement"]
+        for action in listed(statement["Action"])
+        for resource in listed(statement["Resource"])
+    ]
+    assert asked
+    assert [one for one in asked if not permits(limits, *one)] == []
+
+
+def test_without_a_vpc_no_function_can_make_network_interfaces(stack: Stack) -> None:
+    iam = stack.client("iam")
+    for function in MAY:
+        role = iam.get_role(RoleName=roles(stack)[f"{function}FunctionRole"])["Role"]
+        limits = document(stack, role["PermissionsBoundary"]["PermissionsBoundaryArn"])
+
+        assert "ec2:" not in json.dumps(limits)
+
+
+def test_the_state_machine_may_invoke_its_states_functions_and_nothing_else(stack: Stack) -> None:
+    policies = documents(stack, "EnrollmentStateMachineRole")
+    arn = stack.outputs["EnrollmentStateMachineArn"]
+    definition = json.loads(
+        stack.client("stepfunctions").describe_state_machine(stateMachineArn=arn)["definition"]
+    )
+    invoked = {
+        state["Arguments"]["FunctionName"]
+        for state in definition["States"].values()
+        if state["Type"] == "Task" and state["Resource"].endswith("lambda:invoke")
+    }
+    all_functions = {
+        one["FunctionArn"] for one in stack.client("lambda").list_functions()["Functions"]
+    }
+    outputs, account = stack.outputs, arn.split(":")[4]
+
+    assert invoked
+    assert {one for one in all_functions if permits(policies, "lambda:InvokeFunction", one)} == (
+        invoked
+    )
+    for action, resource in (
+        ("dynamodb:GetItem", f"arn:aws:dynamodb:*:{account}:table/{STACK_NAME}"),
+        ("s3:GetObject", f"arn:aws:s3:::{outputs['CsrBucketName']}/enrollments/x/request.pem"),
+        ("secretsmanager:GetSecretValue", outputs["KeyManagementSecretArn"]),
+        ("events:PutEvents", outputs["BusArn"]),
+        ("kms:Decrypt", outputs["StackKeyArn"]),
+        ("states:StartExecution", arn),
+        ("lambda:UpdateFunctionCode", next(iter(invoked))),
+        ("iam:PassRole", f"arn:aws:iam::{account}:role/x"),
+    ):
+        assert not permits(policies, action, resource), action
