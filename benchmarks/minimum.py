@@ -30,6 +30,8 @@ MINIMUM = {
     "cancel_request": EVERY + REQUESTS,
     "keep_evidence": EVERY + CERTIFICATES + CANONICAL,
     "notify": EVERY,
+    "sweep_keys": EVERY + REQUESTS + CERTIFICATES + CANONICAL,
+    "audit_keys": EVERY + REQUESTS + CERTIFICATES + CANONICAL,
 }
 
 # Everything at the top, every client at once. Without the Tracer, which wants the X-Ray SDK.

@@ -118,6 +118,12 @@ class CsrRequested(Answer):
     sign_request_id: str
 
 
+class BlockRequested(Answer):
+    """The id under which the approvals of `ruleBlock` are collected."""
+
+    block_key_request_id: str
+
+
 class RequestStatus(Answer):
     """How a request stands. The lists hold base64 SPKIs; `status` may be one we do not know."""
 
@@ -227,6 +233,29 @@ class TsbClient:
             about=_label(label),
         )
 
+    def list_keys(self) -> list[str]:
+        """`GET /v1/key`: the labels of all keys of the partition, ours or not."""
+        response = self._send(Role.KEY_MANAGEMENT, "GET", "/v1/key", None, about="")
+        try:
+            content = response.json()
+        except ValueError:
+            content = None
+        if not isinstance(content, list) or not all(isinstance(one, str) for one in content):
+            raise _unreadable("GET /v1/key", "a list of labels", response)
+        return content
+
+    def block_key(self, label: str, password: str | None = None) -> BlockRequested:
+        """`POST /v1/block`. Executed at once, or asks the approvers of `ruleBlock`, each time."""
+        body = {"blockKeyName": label, "keyPassword": _letters(password)}
+        return self._ask(
+            BlockRequested,
+            Role.KEY_OPERATION,
+            "POST",
+            "/v1/block",
+            {"blockRequest": body},
+            about=_label(label),
+        )
+
     def request_csr(self, csr_sign_request: dict[str, Any]) -> CsrRequested:
         """`POST /v1/certificate/request`. Not idempotent: each call asks the approvers again."""
         return self._ask(
@@ -277,12 +306,8 @@ class TsbClient:
             content = response.json()
             return model.model_validate({**content, "raw": response.text})
         except (ValueError, TypeError, ValidationError):
-            # It said yes, so it was executed; what it did is in an answer that we cannot read.
-            raise TsbNoAnswerError(
-                f"{method} {path}{about}: TSB's answer is not {model.__name__} as JSON",
-                http_status=response.status_code,
-                action="Compare the TSB's version with those this product knows.",
-            ) from None
+            doing = f"{method} {path}{about}"
+            raise _unreadable(doing, f"{model.__name__} as JSON", response) from None
 
     def _send(
         self, role: Role, method: str, path: str, body: dict[str, Any] | None, *, about: str
@@ -417,6 +442,15 @@ def _refusal(doing: str, role: Role, response: requests.Response) -> Countersign
         )
     return TsbRefusedError(
         message, action="Look errorCode up in TSB's documentation; mend the cause.", **details
+    )
+
+
+def _unreadable(doing: str, expected: str, response: requests.Response) -> TsbNoAnswerError:
+    """It said yes, so it was executed; what it did is in an answer that we cannot read."""
+    return TsbNoAnswerError(
+        f"{doing}: TSB's answer is not {expected}",
+        http_status=response.status_code,
+        action="Compare the TSB's version with those this product knows.",
     )
 
 
