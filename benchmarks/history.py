@@ -19,7 +19,7 @@ MISSING_ON_THE_EMULATOR = {"TaskStarted"}
 BEFORE = ("AcceptEnrollment", "IsDuplicate", "CreateKey", "RequestCsr", "ChooseNext")
 TURN = ("WaitForApproval", "PollRequest", "ChooseNext")
 AFTER = {
-    "ISSUED": ("StoreCsr", "CloseEnrollment", "IsFailed", "EnrollmentEnded"),
+    "ISSUED": ("StoreCsr", "ChooseNext", "CloseEnrollment", "IsFailed", "EnrollmentEnded"),
     "EXPIRED": ("CloseEnrollment", "IsFailed", "EnrollmentEnded"),
 }
 

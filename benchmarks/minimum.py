@@ -31,6 +31,8 @@ MINIMUM = {
     "keep_evidence": EVERY + CERTIFICATES + CANONICAL,
     "notify": EVERY,
     "watch_enrollments": EVERY + REQUESTS + CERTIFICATES,
+    "sweep_keys": EVERY + REQUESTS + CERTIFICATES + CANONICAL,
+    "audit_keys": EVERY + REQUESTS + CERTIFICATES + CANONICAL,
 }
 
 # Everything at the top, every client at once. Without the Tracer, which wants the X-Ray SDK.

@@ -29,7 +29,7 @@ type Json = dict[str, Any]
 OWN_POLICY = "a policy of the caller's own (for stacks with AllowRawPolicy=true)"
 GIVEN_LATER = "(given when it is submitted)"
 # States that an issued enrollment enters once, and at each look; functions likewise.
-AROUND_TRANSITIONS, LOOK_TRANSITIONS = 9, 3
+AROUND_TRANSITIONS, LOOK_TRANSITIONS = 10, 3
 AROUND_CALLS, LOOK_CALLS = 5, 1
 FIRST_LOOKS = 6
 AGES_SECONDS = (600, 3_600, 28_800)  # what it would cost if it ended then, or with the window

@@ -28,12 +28,12 @@ LEFT_OUT = ("title", "default", "additionalProperties", "const")
 type Json = dict[str, Any]
 
 
-def slug(event: type[events.Event]) -> str:
+def slug(event: type[events.Said]) -> str:
     """The name of an event's files: `Enrollment Issued` is `enrollment-issued`."""
     return event.DETAIL_TYPE.lower().replace(" ", "-")
 
 
-def schema(event: type[events.Event]) -> Json:
+def schema(event: type[events.Said]) -> Json:
     """The whole event as EventBridge delivers it, in draft 4: the one that its registry takes.
 
     Unknown fields are allowed: a later release may add some.
@@ -49,7 +49,11 @@ def schema(event: type[events.Event]) -> Json:
         "account": text,
         "time": {**text, "format": "date-time"},
         "region": text,
-        "resources": {"type": "array", "items": text, "description": "The execution's ARN."},
+        "resources": {
+            "type": "array",
+            "items": text,
+            "description": "The execution's ARN, where it is about one.",
+        },
         "detail": {"$ref": f"#/definitions/{event.__name__}"},
     }
     whole = _draft_4(
@@ -96,7 +100,7 @@ def registry() -> Json:
                 "Content": json.dumps(schema(event)),
             },
         }
-        for event in events.CATALOGUE
+        for event in (*events.CATALOGUE, *events.OF_KEYS)
     }
     return {
         "AWSTemplateFormatVersion": "2010-09-09",
@@ -203,7 +207,10 @@ def _type(field: Json) -> str:
 def files() -> dict[Path, str]:
     """Everything that is made, by path."""
     return {
-        **{SCHEMAS / f"{slug(one)}.schema.json": _json(schema(one)) for one in events.CATALOGUE},
+        **{
+            SCHEMAS / f"{slug(one)}.schema.json": _json(schema(one))
+            for one in (*events.CATALOGUE, *events.OF_KEYS)
+        },
         REGISTRY: _json(registry()),
         PAGE: page(),
         README: readme(),

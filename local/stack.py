@@ -218,7 +218,7 @@ class Stack:
         return [
             event
             for event in self._events
-            if enrollment_id in (None, event["detail"]["enrollmentId"])
+            if enrollment_id in (None, event["detail"].get("enrollmentId"))
         ]
 
     def signing_key(self) -> bytes:

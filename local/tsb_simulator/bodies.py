@@ -213,6 +213,27 @@ class SelfSignBody(Body):
     meta_data_signature: str | None = None
 
 
+class BlockBody(Body):
+    """`blockRequest`."""
+
+    block_key_name: str
+    key_password: Password = None
+    meta_data: str | None = None
+    meta_data_signature: str | None = None
+
+    @property
+    def sign_key_name(self) -> str:
+        """The key that it is about, by the name that all requests share here."""
+        return self.block_key_name
+
+
+class BlockRequestBody(Body):
+    """`POST /v1/block`."""
+
+    block_request: BlockBody
+    request_signature: dict[str, Any] | None = None
+
+
 class CsrRequestBody(Body):
     """`POST /v1/certificate/request`."""
 

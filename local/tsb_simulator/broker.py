@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from local.tsb_simulator import certificates, der, keys, policy
 from local.tsb_simulator.bodies import (
+    BlockBody,
     CreateKeyBody,
     CsrBody,
     SelfSignBody,
@@ -27,9 +28,9 @@ from local.tsb_simulator.errors import TsbError, hsm_refusal
 if TYPE_CHECKING:
     from local.tsb_simulator.switches import Switches
 
-OPERATION_USE = 1
+OPERATION_USE, OPERATION_BLOCK = 1, 2
 TIMESTAMP_KEY = "TIMESTAMP_KEY"
-type Inner = CsrBody | SignCertificateBody | SelfSignBody
+type Inner = CsrBody | SignCertificateBody | SelfSignBody | BlockBody
 
 
 @dataclass
@@ -44,7 +45,7 @@ class Task:
 
 @dataclass
 class Request:
-    """One use of a key that waits for its approvals."""
+    """One use, or the blocking, of a key that waits for its approvals."""
 
     id: str
     key: keys.HsmKey
@@ -60,6 +61,11 @@ class Request:
     result: str | None = None
     fetched: bool = False
     fails: bool = False
+
+    @property
+    def rule(self) -> policy.Rule | None:
+        """Whose approval it needs."""
+        return self.key.block if self.kind == "block" else self.key.use
 
 
 class Broker:
@@ -139,7 +145,10 @@ class Broker:
     # Requests --------------------------------------------------------------------------------
 
     def post(self, kind: str, inner: Inner, posted: str, *, fails: bool = False) -> Request:
-        """Take a request for a use of a key, and make a task for everybody whom the rule names."""
+        """Take a request for a use of a key, or for blocking it.
+
+        Everybody whom the rule names gets a task.
+        """
         with self.lock:
             key = self.key(inner.sign_key_name, inner.key_password)
             self._check_use(key, inner, "post")
@@ -157,7 +166,7 @@ class Broker:
                 posted=posted,
                 fails=fails,
             )
-            for approver in key.use.approvers if key.use else ():
+            for approver in request.rule.approvers if request.rule else ():
                 signed = base64.b64encode(self._to_be_signed(request)).decode()
                 request.tasks[approver] = Task(str(uuid.uuid4()), approver, signed)
             self.requests[request.id] = request
@@ -165,6 +174,8 @@ class Broker:
             return request
 
     def _check_use(self, key: keys.HsmKey, inner: Inner, moment: str) -> None:
+        if isinstance(inner, BlockBody):
+            return
         if self.switches.forbidden_use == moment and (key.blocked or not key.attributes["sign"]):
             raise hsm_refusal()
         if self.switches.algorithm_check == moment:
@@ -195,7 +206,7 @@ class Broker:
                 return request.status
             now = self.clock.now(request.key.label)
             found = policy.assess(
-                request.key.use,
+                request.rule,
                 request.votes,
                 now - request.created,
                 empty_tokens=self.switches.empty_tokens,
@@ -228,6 +239,10 @@ class Broker:
         inner, key = request.inner, request.key
         if isinstance(inner, CsrBody):
             return certificates.csr(key, request.payload, inner.signature_algorithm)
+        if isinstance(inner, BlockBody):
+            key.blocked = True
+            key.policy = {**(key.policy or {}), "keyStatus": {"blocked": True}}
+            return "true"
         if isinstance(inner, SignCertificateBody):
             return certificates.issue(key, inner, now, self.switches)
         pem = certificates.self_sign(key, inner, now)
@@ -260,7 +275,7 @@ class Broker:
         with self.lock:
             status = self.assess(request)
             age = self.clock.now(request.key.label) - request.created
-            open_for = policy.outstanding(request.key.use, request.votes, age)
+            open_for = policy.outstanding(request.rule, request.votes, age)
             if status in policy.FINAL and self.switches.lists_after_end == "emptied":
                 open_for = ()
             result = request.result if not (self.switches.fetch_once and request.fetched) else None
@@ -309,8 +324,9 @@ class Broker:
             der.tlv(der.SEQUENCE, der.oid("1.2.840.10045.4.3.2")),
             der.bit_string(signature),
         )
+        operation = OPERATION_BLOCK if request.kind == "block" else OPERATION_USE
         content = (
-            _record(0x003B, struct.pack("<I", OPERATION_USE))
+            _record(0x003B, struct.pack("<I", operation))
             + _record(0x1002, request.key.label.encode())
             + _record(0x1054, stamp)
             + _record(0x1056, signed)

@@ -143,6 +143,7 @@ def _state(simulator: Simulator, label: str | None) -> dict[str, Any]:
                     "createTime": key.created,
                     "destroyable": key.attributes["destroyable"],
                     "deleted": key.deleted,
+                    "blocked": key.blocked,
                 }
                 for key in made
                 if label in (None, key.label)

@@ -64,7 +64,9 @@ HASHES: dict[str, type[hashes.HashAlgorithm]] = {
 
 @dataclass
 class HsmKey:
-    """A key in the HSM. `rules` are what the policy means; `policy` is what was posted."""
+    """A key in the HSM. `use` and `block` are what the policy's rules mean; `policy` is as posted,
+    and as the HSM changed it since.
+    """
 
     label: str
     password: str | None
@@ -74,6 +76,7 @@ class HsmKey:
     attributes: dict[str, bool]
     policy: dict[str, Any] | None
     use: Rule | None
+    block: Rule | None
     blocked: bool
     private: PrivateKey = field(repr=False)
     created: float
@@ -111,11 +114,11 @@ def create(body: CreateKeyBody, now: float, switches: Switches) -> HsmKey:
         raise TsbError(606, "At least one of decrypt, sign, unwrap must be true.")
     if body.policy is not None and given["extractable"]:
         raise TsbError(606, "A key with a policy must not be extractable.")
-    use = None
+    use = block = None
     if body.policy is not None:
         for name in RULES:
             _check(getattr(body.policy, name), switches)
-        use = _rule(body.policy.rule_use)
+        use, block = _rule(body.policy.rule_use), _rule(body.policy.rule_block)
     private, size = _generate(body, switches)
     return HsmKey(
         label=body.label,
@@ -128,6 +131,7 @@ def create(body: CreateKeyBody, now: float, switches: Switches) -> HsmKey:
         if body.policy is None
         else body.policy.model_dump(by_alias=True, exclude_unset=True),
         use=use,
+        block=block,
         blocked=bool(body.policy and body.policy.key_status.blocked),
         private=private,
         created=now,

@@ -35,10 +35,12 @@ DTO_NAMES = {
     "csr": "signedCertificateRequestRequest",
     "sign": "signedSignCertificateRequest",
     "selfsign": "signedSelfSignCertificateRequestDto",
+    "block": "signedBlockKeyRequest",
 }
+LISTED = {"Sign": ("csr", "sign", "selfsign"), "BlockKey": ("block",), "All": tuple(DTO_NAMES)}
 SIGNED_DTOS = (
-    "signedSignRequest", "signedModifyKeyRequest", "signedBlockKeyRequest",
-    "signedUnblockKeyRequest", "signedDecryptRequest", "signedUnwrapKeyRequest",
+    "signedSignRequest", "signedModifyKeyRequest", "signedUnblockKeyRequest",
+    "signedDecryptRequest", "signedUnwrapKeyRequest",
     *DTO_NAMES.values(),
 )  # fmt: skip
 
@@ -155,6 +157,13 @@ def sign_certificate(call: Call) -> Answer:
 def self_sign(call: Call) -> Answer:
     """`POST /v1/certificate/selfsign`."""
     return _posted(call, "selfsign", call.read(b.SelfSignRequestBody).self_sign_certificate_request)
+
+
+def block_key(call: Call) -> Answer:
+    """`POST /v1/block`."""
+    inner = call.read(b.BlockRequestBody).block_request
+    request = call.broker.post("block", inner, compact(call.content), fails=call.fails)
+    return call.broker.switches.create_http_status, {"blockKeyRequestId": request.id}
 
 
 def _free_key(call: Call, label: str, password: str | None) -> keys.HsmKey:
@@ -290,12 +299,12 @@ def _tasks(operation: str) -> Callable[[Call], Answer]:
         body = call.read(b.TasksBody)
         approver = _authenticated(call, body)
         broker = call.broker
-        listed = operation == "All" or (
-            operation == "Sign" and broker.switches.sign_tasks_include_certificates
-        )
+        kinds = LISTED.get(operation, ())
+        if operation == "Sign" and not broker.switches.sign_tasks_include_certificates:
+            kinds = ()
         found: list[tuple[Request, Task]] = []
-        for request in list(broker.requests.values()) if listed else ():
-            if broker.assess(request) in policy.FINAL:
+        for request in list(broker.requests.values()):
+            if request.kind not in kinds or broker.assess(request) in policy.FINAL:
                 continue
             found += [
                 (request, task)
@@ -423,6 +432,7 @@ ROUTES = (
     Route("POST", "/v1/key/deleteKey", _only(MANAGEMENT), delete_key_with_password),
     Route("GET", "/v1/key/{}/attributes", _only(MANAGEMENT), key_attributes_by_path),
     Route("DELETE", "/v1/key/{}", _only(MANAGEMENT), delete_key),
+    Route("POST", "/v1/block", _only(OPERATION), block_key),
     Route("POST", "/v1/certificate/request", _certificate, request_csr),
     Route("POST", "/v1/certificate/sign", _certificate, sign_certificate),
     Route("POST", "/v1/certificate/selfsign", _certificate, self_sign),

@@ -176,6 +176,7 @@ class Simulator:
             return None
         inner = next((value for value in body.values() if isinstance(value, dict)), {})
         named = body.get("label") or body.get("signKeyName") or inner.get("signKeyName")
+        named = named or inner.get("blockKeyName")
         return named if isinstance(named, str) else None
 
 

@@ -217,7 +217,8 @@ def test_every_event_of_the_catalogue_was_emitted_as_its_schema_and_sample_say(
             continue  # a forgery in our name, put by a test
         emitted.setdefault(event["detail-type"], []).append(event)
 
-    assert set(emitted) == {one.DETAIL_TYPE for one in events.CATALOGUE}
+    of_keys = {one.DETAIL_TYPE for one in events.OF_KEYS}  # by schedule
+    assert set(emitted) - of_keys == {one.DETAIL_TYPE for one in events.CATALOGUE}
     for one in events.CATALOGUE:
         schema = json.loads((ROOT / f"events/schemas/{slug(one)}.schema.json").read_text())
         sample = json.loads((SAMPLES / f"{slug(one)}.json").read_text())

@@ -272,7 +272,8 @@ def test_what_the_tsb_refuses_fails_with_its_own_words(ran: Ran) -> None:
     assert_failed(run, "TsbRefusedError", "RequestCsr")
     assert run.document["error"]["errorCode"] == 621
     assert run.document["error"]["reason"] == "res.error.in.hsm"
-    assert "DiscardKey" not in run.entered
+    assert run.record["unusedKey"]["result"] == "kept"
+    assert [key["deleted"] for key in run.keys] == [False]
 
 
 @act

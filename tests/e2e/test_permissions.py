@@ -31,6 +31,10 @@ type Json = dict[str, Any]
 type Clients = Callable[[str], Any]
 
 RECORDS = {"get record", "put record", "update record"}
+LOOKS_AT_KEYS = {
+    "list objects", "read request.json", "emit event", "secret key management", "secret TLS",
+    "key password",
+}  # fmt: skip
 TLS_AND_PASSWORDS = {"secret TLS", "key password"}
 
 
@@ -70,6 +74,7 @@ MAY: dict[str, set[str]] = {
         "update record",
         "delete record",
         "secret key management",
+        "secret key operation",
         *TLS_AND_PASSWORDS,
     },
     "CloseEnrollment": {*RECORDS, "emit event", "take from the backstop's queue"},
@@ -86,6 +91,8 @@ MAY: dict[str, set[str]] = {
         *(f"read tsb/{one}-1.json" for one in ANSWERS),
     },
     "WatchEnrollments": {"list records", "get record", "secret TLS"},
+    "SweepKeys": {*RECORDS, "delete record", *LOOKS_AT_KEYS},
+    "AuditKeys": {*RECORDS, "list records", *LOOKS_AT_KEYS},
 }
 
 

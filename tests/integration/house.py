@@ -7,7 +7,7 @@ tests/e2e has those.
 import hashlib
 import json
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from io import BytesIO
@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from moto import mock_aws
 from requests.adapters import BaseAdapter
 
-from countersign import enrollment, evidence, outcome, polling
+from countersign import enrollment, evidence, inventory, outcome, polling
 from countersign import models as m
 from countersign.attestation import Trust
 from countersign.aws import clients
@@ -36,6 +36,8 @@ from countersign.tsb import Credentials, TsbClient
 from local.approver import Approver, Desk
 from local.tsb_simulator.faults import FaultRule
 from local.tsb_simulator.simulator import Simulator
+from tests.unit.test_state_machine import SETTLED, evaluated
+from tests.unit.test_template import RESOURCES
 
 ROOT = Path(__file__).parents[2]
 NAME = "countersign"
@@ -180,6 +182,7 @@ class House:
         self,
         request: Json,
         *approvers: Approver,
+        declining: Iterable[Approver] = (),
         trust: Callable[[], Trust] | None = None,
         sign: Callable[[bytes], bytes] | None = None,
         after_creation: Callable[[], None] = lambda: None,
@@ -190,6 +193,7 @@ class House:
         Args:
             request: what is asked for.
             approvers: those who approve.
+            declining: those who decline.
             trust: whose attestations are believed, when asked; None: the simulator's.
             sign: what signs for the stack; None: its signing key.
             after_creation: called when the key is there.
@@ -238,6 +242,8 @@ class House:
             )
             for one in approvers:
                 one.approve(self.desk, one.await_task(self.desk, request["key"]["label"], 1))
+            for one in declining:
+                one.decline(self.desk, one.await_task(self.desk, request["key"]["label"], 1))
             state = "PollRequest"
             polled = enrollment.poll_request(
                 m.PollRequestInput.read(
@@ -281,6 +287,8 @@ class House:
             name = type(error).__name__
             cause = json.dumps({"errorType": name, "errorMessage": str(error)})
             closing = {"failure": {"state": state, "error": name, "cause": cause}}
+        if state not in ("AcceptEnrollment", "CreateKey"):
+            closing = self._discard(step, closing)
         document = outcome.close_enrollment(
             m.CloseEnrollmentInput.read({"execution": run.dump(), **closing}),
             records=self.records,
@@ -289,13 +297,105 @@ class House:
         )
         return self._ended(document, caught)
 
-    def _ended(self, document: m.OutcomeDocument, error: CountersignError | None) -> Ended:
-        queue, s3 = boto3.client("sqs"), boto3.client("s3")
-        found: list[Json] = []
+    def _discard(self, step: Json, closing: Json) -> Json:
+        """As the state machine: its own condition, and its Catch, which changes nothing."""
+        if evaluated(SETTLED["Condition"], closing, request=step["request"]):
+            return closing
+        ending = {name: closing.get(name) for name in ("status", "failure")}
+        try:
+            settled = enrollment.discard_key(
+                m.DiscardKeyInput.read({**step, **ending, "unanswered": False}),
+                records=self.records,
+                tsb=self.tsb,
+                password=str,
+            )
+        except CountersignError:
+            return closing
+        assert not settled.again
+        return {
+            name: one
+            for name, one in settled.dump().items()
+            if name not in ("again", "keyWaitSeconds")
+        }
+
+    def sweep(self, mode: str, prefix: str = "", more: int | None = None) -> Json:
+        """A run of SweepKeys, for so many keys."""
+        left = iter(range(more)) if more is not None else None
+        return inventory.sweep_keys(
+            mode,
+            prefix,
+            records=self.records,
+            objects=self.objects,
+            tsb=self.tsb,
+            password=str,
+            bus=self.bus,
+            more=lambda: left is None or next(left, None) is not None,
+        ).dump()
+
+    def audit(self, more: int | None = None) -> Json:
+        """A run of AuditKeys, for so many keys."""
+        left = iter(range(more)) if more is not None else None
+        return inventory.audit_keys(
+            records=self.records,
+            objects=self.objects,
+            tsb=self.tsb,
+            password=str,
+            trust=self.trust,
+            bus=self.bus,
+            more=lambda: left is None or next(left, None) is not None,
+        ).dump()
+
+    def told(self, detail_type: str) -> list[Json]:
+        """The details of the events of a type that were not yet received."""
+        return [one["detail"] for one in self._received() if one["detail-type"] == detail_type]
+
+    def adopt(self, shelf: Path, unused_key: str | None, **policy: Any) -> dict[str, Approver]:
+        """Take requests by profile `trial` from here on; its people, by name.
+
+        Args:
+            shelf: a folder for the profile and its directory.
+            unused_key: what it says of unused keys; None: nothing.
+            policy: rules other than the profile's.
+        """
+        people = {name: Approver.generate(name, "ec") for name in ("Ada Lovelace", "Grace Hopper")}
+        directory = [
+            {
+                "name": one.name,
+                "contact": "x",
+                "keys": [{"publicKey": one.spki, "validFrom": "2026-01-01"}],
+            }
+            for one in people.values()
+        ]
+        profile = json.loads((ROOT / "profiles/trial@1.json").read_text())
+        profile["policy"] |= policy
+        del profile["unusedKey"]
+        profile |= {"unusedKey": unused_key} if unused_key else {}
+        (shelf / "directory.json").write_text(json.dumps({"people": directory}))
+        (shelf / "trial@1.json").write_text(json.dumps(profile))
+        self.rules = Rules(Profiles(shelf), "arn:", allow_raw_policy=True)
+        return people
+
+    def by_profile(self) -> Json:
+        """A request by profile `trial`."""
+        enrollment_id = uuid.uuid4().hex[:12]
+        csr = {"standardCertificateAttributes": {"commonName": enrollment_id}}
+        key = {"label": f"trial.{enrollment_id}"}
+        return {"enrollmentId": enrollment_id, "profile": "trial@1", "key": key, "csr": csr}
+
+    def keys(self, request: Json) -> list[str]:
+        """The labels in the HSM that are this request's."""
+        return [label for label in self.simulator.broker.keys if label == request["key"]["label"]]
+
+    def _received(self) -> list[Json]:
+        queue, found = boto3.client("sqs"), list[Json]()
         while messages := queue.receive_message(QueueUrl=self._queue).get("Messages"):
             for message in messages:
                 found.append(json.loads(message["Body"]))
                 queue.delete_message(QueueUrl=self._queue, ReceiptHandle=message["ReceiptHandle"])
+        return found
+
+    def _ended(self, document: m.OutcomeDocument, error: CountersignError | None) -> Ended:
+        s3, found = boto3.client("s3"), self._received()
         listed = s3.list_objects_v2(Bucket=NAME).get("Contents", [])
         return Ended(
             id=document.enrollment_id,
@@ -303,7 +403,7 @@ class House:
             document=document,
             record=self.records.get(document.enrollment_id) or {},
             events=[
-                one for one in found if one["detail"]["enrollmentId"] == document.enrollment_id
+                one for one in found if one["detail"].get("enrollmentId") == document.enrollment_id
             ],
             objects={
                 one["Key"]: s3.get_object(Bucket=NAME, Key=one["Key"])["Body"].read()
@@ -318,11 +418,10 @@ def house() -> Iterator[House]:
     """A house with a table, a bucket and a bus whose events can be read."""
     clients.client.cache_clear()
     with mock_aws():
+        table = RESOURCES["EnrollmentsTable"]["Properties"]
+        wanted = ("BillingMode", "AttributeDefinitions", "KeySchema", "GlobalSecondaryIndexes")
         boto3.client("dynamodb").create_table(
-            TableName=NAME,
-            BillingMode="PAY_PER_REQUEST",
-            AttributeDefinitions=[{"AttributeName": "id", "AttributeType": "S"}],
-            KeySchema=[{"AttributeName": "id", "KeyType": "HASH"}],
+            TableName=NAME, **{name: table[name] for name in wanted}
         )
         for bucket in (NAME, f"{NAME}-evidence"):
             boto3.client("s3").create_bucket(

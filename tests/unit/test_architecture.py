@@ -21,7 +21,7 @@ ROUTER = ROOT / "functions/api.py"
 LOWER_FIRST = [
     "errors", "settings", "models", "polling", "csr", "tsb", "findings", "policy", "summary",
     "profiles", "lint", "request", "claim", "cancel", "events", "mails", "attestation",
-    "verification", "evidence",
+    "verification", "evidence", "unused", "inventory",
 ]  # fmt: skip
 
 

@@ -105,7 +105,9 @@ def test_a_request_for_a_csr_is_retried_only_where_nothing_was_executed() -> Non
 def test_whatever_leaves_the_answer_unknown_discards_the_key() -> None:
     closed, discarded = TASKS["RequestCsr"]["Catch"]
 
-    assert closed["Next"] == "CloseEnrollment"
+    assert closed["Next"] == "ChooseNext"
+    assert "unanswered" not in closed["Output"]
+    assert discarded["Output"]["unanswered"] is True
     assert "NotAskedError" in closed["ErrorEquals"]
     assert not {"TsbNoAnswerError", "AwsCallError", "States.Timeout"} & set(closed["ErrorEquals"])
     assert discarded["Next"] == "DiscardKey"
@@ -117,6 +119,51 @@ def test_polling_has_no_retry_and_goes_on_waiting() -> None:
     assert "Retry" not in TASKS["PollRequest"]
     assert {"TsbUnavailableError", "TsbNoAnswerError"} <= set(looping["ErrorEquals"])
     assert looping["Next"] == "IsSilentTooLong"
+
+
+SETTLED = STATES["ChooseNext"]["Choices"][2]
+FAILURE = {"failure": {"state": "StoreCsr", "error": "CsrInvalidError", "cause": ""}}
+
+
+@pytest.mark.parametrize(
+    ("given", "keep", "delete"),
+    [
+        ({"status": "ISSUED", "csr": {}}, False, False),
+        ({"status": "REJECTED", "pem": None}, False, True),
+        ({"status": "EXPIRED", "pem": None}, False, True),
+        # TSB may hold an open request: a failure, a cancellation that it was not told of.
+        ({"status": "CANCELLED", "pem": None}, True, True),
+        ({"status": "FAILED", "pem": None}, True, True),
+        ({"status": "FROBNICATED", "pem": None}, True, True),
+        (FAILURE, True, True),
+    ],
+)
+def test_an_end_without_a_csr_passes_discard_key_where_there_is_something_to_do(
+    given: dict[str, Any], keep: bool, delete: bool
+) -> None:
+    for unused, expected in ((None, keep), ("keep", keep), ("delete", delete), ("block", delete)):
+        request = {"unusedKey": unused} if unused else {}
+        assert evaluated(SETTLED["Condition"], given, request=request) is not expected
+    assert (SETTLED["Next"], STATES["ChooseNext"]["Default"]) == ("CloseEnrollment", "DiscardKey")
+
+
+@pytest.mark.parametrize("given", [{"status": "REJECTED", "pem": None}, FAILURE])
+def test_a_key_that_cannot_be_settled_changes_no_outcome(given: dict[str, Any]) -> None:
+    (caught,) = TASKS["DiscardKey"]["Catch"]
+    error = {"Error": "TsbUnavailableError", "Cause": "later"}
+
+    assert evaluated(caught["Output"], given, errorOutput=error) == given
+    lost = evaluated(caught["Output"], {**FAILURE, "unanswered": True}, errorOutput=error)
+    assert lost["failure"]["state"] == "DiscardKey"
+
+
+def evaluated(expression: str, given: dict[str, Any], **more: Any) -> Any:
+    import jsonata  # noqa: PLC0415
+
+    frame = jsonata.Jsonata(expression.strip("{}% "))
+    frame.assign("states", {"input": given, "errorOutput": more.get("errorOutput")})
+    frame.assign("request", more.get("request"))
+    return frame.evaluate(None)
 
 
 def test_every_choice_has_a_default() -> None:

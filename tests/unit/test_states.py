@@ -77,14 +77,16 @@ def test_the_newest_samples_are_what_the_state_machine_sends(sample: Path) -> No
 
 def evaluated(expression: str, payload: Json) -> Json:
     """The Payload of a state whose input and execution are those of `payload`."""
-    execution = payload["execution"]
+    execution = payload.get("execution", {"arn": payload.get("executionArn")})
     context = {
         "Id": execution["arn"],
-        "Name": execution["name"],
-        "Input": execution["input"],
-        "StartTime": execution["startTime"],
+        "Name": execution.get("name"),
+        "Input": execution.get("input"),
+        "StartTime": execution.get("startTime"),
     }
     program = jsonata.Jsonata(expression.removeprefix("{%").removesuffix("%}"))
+    for name in ("enrollmentId", "request"):
+        program.assign(name, payload.get(name))
     program.assign("states", {"context": {"Execution": context}, "input": payload})
     found: Json = program.evaluate(None)
     return found

@@ -105,7 +105,9 @@ def test_no_function_may_do_anything_to_everything(name: str) -> None:
         ("AcceptEnrollmentFunction", [], ["Secret"]),
         ("CreateKeyFunction", ["KeyManagementSecret"], ["KeyOperationSecret", "ServiceSecret"]),
         ("StoreCsrFunction", ["KeyManagementSecret"], ["KeyOperationSecret", "ServiceSecret"]),
-        ("DiscardKeyFunction", ["KeyManagementSecret"], ["KeyOperationSecret", "ServiceSecret"]),
+        ("DiscardKeyFunction", ["KeyManagementSecret", "KeyOperationSecret"], ["ServiceSecret"]),
+        ("SweepKeysFunction", ["KeyManagementSecret"], ["KeyOperationSecret", "ServiceSecret"]),
+        ("AuditKeysFunction", ["KeyManagementSecret"], ["KeyOperationSecret", "ServiceSecret"]),
         ("CloseEnrollmentFunction", [], ["Secret"]),
         ("ApiFunction", ["ServiceSecret"], ["KeyManagementSecret", "KeyOperationSecret"]),
         ("NotifyFunction", [], ["Secret"]),
@@ -450,7 +452,8 @@ def test_every_target_of_a_rule_has_a_dead_letter_queue_that_the_rule_may_send_t
 
 
 def test_only_who_has_something_to_say_may_put_events_and_on_our_bus_only() -> None:
-    speakers = {"AcceptEnrollmentFunction", "PollRequestFunction", "CloseEnrollmentFunction"}
+    states = {"AcceptEnrollmentFunction", "PollRequestFunction", "CloseEnrollmentFunction"}
+    speakers = states | {"SweepKeysFunction", "AuditKeysFunction"}
 
     for name in FUNCTIONS:
         granted = [s for s in statements(name) if "events:PutEvents" in s["Action"]]
@@ -500,12 +503,10 @@ def test_event_schemas_are_registered_where_wanted() -> None:
     assert TEMPLATE["Parameters"]["RegisterEventSchemas"]["Default"] == "false"
     assert set(nested["Properties"]["Parameters"]) == set(registry["Parameters"])
     assert {json.loads(one["Content"])["title"] for one in schemas} == {
-        one.DETAIL_TYPE for one in events.CATALOGUE
+        one.DETAIL_TYPE for one in (*events.CATALOGUE, *events.OF_KEYS)
     }
     assert {one["Type"] for one in schemas} == {"JSONSchemaDraft4"}
-    assert all(
-        re.fullmatch(r"countersign@Enrollment[A-Za-z]+", one["SchemaName"]) for one in schemas
-    )
+    assert all(re.fullmatch(r"countersign@[A-Z][A-Za-z]+", one["SchemaName"]) for one in schemas)
 
 
 def test_a_caller_s_own_policy_is_refused_unless_the_stack_says_otherwise() -> None:
@@ -578,6 +579,23 @@ def test_no_function_but_the_verifier_writes_issued_csrs_or_the_quarantine() -> 
             for one in statements(name)
             if target in str(one["Resource"]) and "PutObject" in str(one["Action"])
         } == {"StoreCsrFunction"}
+
+
+def test_keys_are_swept_and_audited_by_schedule_and_nothing_is_deleted_unless_told() -> None:
+    sweep, audit = FUNCTIONS["SweepKeysFunction"], FUNCTIONS["AuditKeysFunction"]
+
+    assert TEMPLATE["Parameters"]["SweepKeys"]["Default"] == "report"
+    assert TEMPLATE["Parameters"]["SweepKeys"]["AllowedValues"] == ["off", "report", "delete"]
+    for function, expression in ((sweep, "SweepSchedule"), (audit, "AuditSchedule")):
+        (event,) = function["Events"].values()
+        assert event["Type"] == "ScheduleV2"
+        assert event["Properties"]["ScheduleExpression"] == {"Ref": expression}
+        assert event["Properties"]["RetryPolicy"] == {"MaximumRetryAttempts": 0}
+        assert function["EventInvokeConfig"] == {"MaximumRetryAttempts": 0}
+    assert sweep["Events"]["Schedule"]["Properties"]["State"] == {
+        "Fn::If": ["KeysAreSwept", "ENABLED", "DISABLED"]
+    }
+    assert "dynamodb:DeleteItem" not in str(statements("AuditKeysFunction"))
 
 
 def test_only_functions_layers_and_profiles_can_be_deployed() -> None:

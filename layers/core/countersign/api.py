@@ -227,6 +227,7 @@ def enrollment(record: "Item", base: str) -> m.Enrollment:
             "policy": record.get("policy"),
             "approvals": record.get("approvers", []),
             "csr": {k: v for k, v in stored.items() if k != "pem"} if stored else None,
+            "unusedKey": record.get("unusedKey"),
         }
     )
 

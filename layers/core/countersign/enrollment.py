@@ -31,7 +31,6 @@ from countersign.lint import dump, lint_ca_key, refuse
 from countersign.profiles import Profiles
 from countersign.tsb import (
     KEY_ALREADY_EXISTING,
-    KEY_NOT_EXISTENT,
     Key,
     KeyAttributes,
     RequestStatus,
@@ -706,16 +705,26 @@ def discard_key(
     password: Password,
     keys_per_minute: int = 0,
 ) -> m.DiscardedKey:
-    """Delete the fresh key whose CSR request got no answer: that cancels whatever TSB holds.
+    """What becomes of a key that has no CSR.
 
-    Idempotent: a key that is gone counts as deleted. CreateKey may start over once; after that,
-    and for a key that cannot be deleted, the enrollment fails, naming the key.
+    Where the request for one got no answer, the fresh key is deleted, which cancels whatever TSB
+    holds, and CreateKey may start over once; after that, and for a key that cannot be deleted, the
+    enrollment fails, naming the key. In every other case the enrollment ends as it would without
+    this state, and the key is kept, deleted or blocked as its profile says (unused.py).
+
+    Idempotent: a key that is gone counts as deleted.
 
     Raises:
         TsbUnavailableError, TsbNoAnswerError: the state machine retries.
-        TsbRefusedError, TsbCredentialsError: the execution fails.
+        TsbRefusedError, TsbCredentialsError, KeyConflictError: of an unanswered request only; the
+            execution fails.
     Source: TSB REST API, POST /v1/key/deleteKey (deleting a key cancels its requests).
     """
+    from countersign import unused  # noqa: PLC0415  the loop's function need not load it
+
+    if not given.unanswered:
+        unused.settle(given, records=records, tsb=tsb, password=password)
+        return m.DiscardedKey(again=False, status=given.status, failure=given.failure)
     key = given.request.key
     if not key.attributes.destroyable:
         return _unanswered(
@@ -724,11 +733,8 @@ def discard_key(
     record = records.get(given.enrollment_id) or {}
     if record.get("executionArn") != given.execution_arn:
         raise _not_own(given)
-    try:
-        tsb.delete_key(key.label, password(key.password.secret_arn) if key.password else None)
-    except TsbRefusedError as error:
-        if error.error_code != KEY_NOT_EXISTENT:
-            raise
+    secret = password(key.password.secret_arn) if key.password else None
+    unused.delete(given.request, record, records=records, tsb=tsb, secret=secret)
     discards = record.get("discards", 0) + 1
     _require_own(
         given,
@@ -740,7 +746,7 @@ def discard_key(
         ),
     )
     if discards > MAX_FRESH_STARTS:
-        _release_label(given, records)
+        unused.release_label(record, records)
         return _unanswered(given, f"it was asked twice; key {key.label!r} was deleted both times")
     # The next key is a new one: one older than this moment is not ours to adopt.
     records.update(
@@ -761,7 +767,7 @@ def _unanswered(given: m.DiscardKeyInput, why: str) -> m.DiscardedKey:
         action="See at the TSB which requests of this key are open and cancel them.",
     )
     failure = m.CaughtError(
-        state=given.failure.state,
+        state=given.failure.state if given.failure else "RequestCsr",
         error=type(error).__name__,
         cause=json.dumps({"errorType": type(error).__name__, "errorMessage": str(error)}),
     )

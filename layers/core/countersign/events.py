@@ -26,8 +26,8 @@ WORKFLOW = "countersign"  # cancels what TSB neither decides nor lets expire
 NOT_PRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 
 
-class Event(m.Model):
-    """What every event says."""
+class Said(m.Model):
+    """Whatever the bus says."""
 
     # Each function emits a few kinds: the others' validators would be a third of its import time.
     model_config = ConfigDict(defer_build=True)
@@ -35,11 +35,26 @@ class Event(m.Model):
     DETAIL_TYPE: ClassVar[str] = ""
 
     schema_version: Literal["1"] = m.SCHEMA_VERSION
+
+    @property
+    def resources(self) -> list[str]:
+        """ARNs of what it is about."""
+        return []
+
+
+class Event(Said):
+    """What every event of an enrollment says."""
+
     enrollment_id: str = Field(description="Which enrollment; the id that its caller knows.")
     execution_arn: str = Field(description="The Step Functions execution that this is about.")
     origin: m.Origin = Field(description="The door that the request came through, and who asked.")
     key_label: str | None = Field(description="The key in the HSM; null where none was asked for.")
     reason: str | None = Field(description="Why it was asked for, in the caller's words.")
+
+    @property
+    def resources(self) -> list[str]:
+        """The execution's ARN."""
+        return [self.execution_arn]
 
 
 class Accepted(Event):
@@ -170,12 +185,46 @@ class Refused(Failed):
     DETAIL_TYPE = "Enrollment Refused"
 
 
+class KeyDrifted(Event):
+    """For security: the key of an issued CSR is in the HSM no longer what was approved."""
+
+    DETAIL_TYPE = "Key Drifted"
+
+    findings: tuple[m.Check, ...] = Field(
+        description="What differs: checks of docs/evidence.md, or KEY_MISSING, KEY_UNREADABLE."
+    )
+
+
+class KeysUnaccounted(Said):
+    """There are keys in the HSM that no enrollment accounts for."""
+
+    DETAIL_TYPE = "Keys Unaccounted"
+
+    mode: Literal["report", "delete"] = Field(description="What the run was told to do.")
+    looked_at: int = Field(description="How many labels this run looked at.")
+    keys: tuple[m.UnaccountedKey, ...] = Field(description="The first hundred of them.")
+    left_out: int = Field(description="How many more this run found.")
+
+
 CATALOGUE: tuple[type[Event], ...] = (
     Accepted, AwaitingApproval, ApprovalProgressed,
     Issued, Rejected, Expired, Cancelled, Quarantined, Failed, Refused,
 )  # fmt: skip
+# What is said of keys, by schedule: no part of any enrollment's story.
+OF_KEYS: tuple[type[Said], ...] = (KeyDrifted, KeysUnaccounted)
 BY_DETAIL_TYPE = {event.DETAIL_TYPE: event for event in CATALOGUE}
 ENDINGS = tuple(event.DETAIL_TYPE for event in CATALOGUE if issubclass(event, Ended))
+
+
+def key_drifted(record: "Item", failed: tuple[m.Check, ...]) -> KeyDrifted:
+    """Of an issued enrollment's record and the checks that fail now."""
+    return KeyDrifted(
+        **_common(record, record["executionArn"], record["origin"]),
+        findings=tuple(
+            one.model_copy(update={"finding": one.finding and _cut(one.finding, MAX_FINDING)})
+            for one in failed
+        ),
+    )
 
 
 def accepted(record: "Item") -> Accepted:

@@ -387,6 +387,55 @@ class Failure(Model):
     action: str | None = None
 
 
+class SettledKey(Model):
+    """What became of a key whose CSR was not issued.
+
+    `action` is what the profile wants. `started` and `asking` are left where a function died; then
+    nobody knows. `asked`: the approvers of `ruleBlock` decide, as `request_id` at the TSB. `none`:
+    there is no such key.
+    """
+
+    action: UnusedKey
+    result: Literal["started", "asking", "none", "kept", "deleted", "blocked", "asked", "failed"]
+    at: Moment
+    reason: str | None = None
+    request_id: str | None = None
+    error: Failure | None = None
+
+
+class UnaccountedKey(Model):
+    """A key that no enrollment accounts for.
+
+    `why`: `unclaimed`, its label was never ours, as far as is known; `unrecorded`, the enrollment
+    that claimed the label is not on record, or not what it asked for; `unused`, it should have been
+    deleted when its enrollment ended without a CSR; `unblocked`, it should have been blocked.
+    `deleted`: by this run. `problem`: why not, although it should.
+    """
+
+    label: str
+    why: Literal["unclaimed", "unrecorded", "unused", "unblocked"]
+    enrollment_id: str | None = None
+    deleted: bool = False
+    problem: str | None = None
+
+
+class SweptKeys(Model):
+    """What a run of SweepKeys found; `left_out`: how many more than are named."""
+
+    looked_at: int
+    keys: tuple[UnaccountedKey, ...]
+    left_out: int
+
+
+class AuditedKeys(Model):
+    """What a run of AuditKeys looked at; `drifted`: labels of the keys that differ, announced or
+    known before.
+    """
+
+    looked_at: int
+    drifted: tuple[str, ...]
+
+
 class OutcomeDocument(Model):
     """What a caller gets at the end; the outcome's event says the same (events.py)."""
 
@@ -501,6 +550,7 @@ class Enrollment(EnrollmentSummary):
     policy: PolicySummary | None
     approvals: tuple[Approver, ...]
     csr: CsrLocation | None
+    unused_key: SettledKey | None = None
 
 
 class EnrollmentList(Model):
@@ -678,16 +728,23 @@ class CancelledRequest(Model):
 
 
 class DiscardKeyInput(CreateKeyInput):
-    """The key whose CSR request got no answer, and that error."""
+    """The key whose CSR was not issued, and how it came to that: a status or a caught error.
 
-    failure: CaughtError
+    `unanswered`: nobody knows whether the request for the CSR reached TSB, so the key is given up
+    for a fresh one. The release before knew no other reason to come here.
+    """
+
+    status: str | None = None
+    failure: CaughtError | None = None
+    unanswered: bool = True
 
 
 class DiscardedKey(Model):
-    """`again`: the key is gone and CreateKey may start over."""
+    """`again`: the key is gone and CreateKey may start over. The rest as it was handed in."""
 
     again: bool
-    failure: CaughtError
+    status: str | None = None
+    failure: CaughtError | None = None
     key_wait_seconds: int = 0
 
 

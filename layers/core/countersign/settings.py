@@ -28,6 +28,8 @@ class Settings:
     signing_key_arn: str
     attestation_root: str
     code_version: str
+    sweep_keys: str
+    sweep_key_prefix: str
     poll_growth: float
     poll_floor_seconds: int
     poll_cap_seconds: int
@@ -64,6 +66,8 @@ def settings() -> Settings:
         signing_key_arn=env.get("SIGNING_KEY_ARN", ""),
         attestation_root=env.get("ATTESTATION_ROOT", ""),
         code_version=env.get("CODE_VERSION", ""),
+        sweep_keys=env.get("SWEEP_KEYS", "off"),
+        sweep_key_prefix=env.get("SWEEP_KEY_PREFIX", ""),
         poll_growth=float(env.get("POLL_GROWTH", "0.2")),
         poll_floor_seconds=int(env.get("POLL_FLOOR_SECONDS", "10")),
         poll_cap_seconds=int(env.get("POLL_CAP_SECONDS", "900")),

@@ -159,6 +159,12 @@ class CsrRequested(Answer):
     sign_request_id: str
 
 
+class BlockRequested(Answer):
+    """The id under which the approvals of `ruleBlock` are collected."""
+
+    block_key_request_id: str
+
+
 class RequestStatus(Answer):
     """How a request stands. The lists hold base64 SPKIs; `status` may be one we do not know."""
 
@@ -280,6 +286,29 @@ class TsbClient:
             about=_label(label),
         )
 
+    def list_keys(self) -> list[str]:
+        """`GET /v1/key`: the labels of all keys of the partition, ours or not."""
+        response = self._send(Role.KEY_MANAGEMENT, "GET", "/v1/key", None, about="")
+        try:
+            content = response.json()
+        except ValueError:
+            content = None
+        if not isinstance(content, list) or not all(isinstance(one, str) for one in content):
+            raise _unreadable("GET /v1/key", "a list of labels", response)
+        return content
+
+    def block_key(self, label: str, password: str | None = None) -> BlockRequested:
+        """`POST /v1/block`. Executed at once, or asks the approvers of `ruleBlock`, each time."""
+        body = {"blockKeyName": label, "keyPassword": _letters(password)}
+        return self._ask(
+            BlockRequested,
+            Role.KEY_OPERATION,
+            "POST",
+            "/v1/block",
+            {"blockRequest": body},
+            about=_label(label),
+        )
+
     def request_csr(self, csr_sign_request: dict[str, Any]) -> CsrRequested:
         """`POST /v1/certificate/request`. Not idempotent: each call asks the approvers again."""
         return self._ask(
@@ -330,12 +359,8 @@ class TsbClient:
             content = response.json()
             return model.model_validate({**content, "raw": response.text})
         except (ValueError, TypeError, ValidationError):
-            # It said yes, so it was executed; what it did is in an answer that we cannot read.
-            raise TsbNoAnswerError(
-                f"{method} {path}{about}: TSB's answer is not {model.__name__} as JSON",
-                http_status=response.status_code,
-                action="Compare the TSB's version with those this product knows.",
-            ) from None
+            doing = f"{method} {path}{about}"
+            raise _unreadable(doing, f"{model.__name__} as JSON", response) from None
 
     def _send(
         self, role: Role, method: str, path: str, body: dict[str, Any] | None, *, about: str
@@ -645,6 +670,15 @@ def _expiry(token: str | None) -> str | None:
     except (IndexError, ValueError, KeyError, TypeError, OverflowError):
         return None
     return moment.isoformat() if moment < datetime.now(UTC) else None
+
+
+def _unreadable(doing: str, expected: str, response: requests.Response) -> TsbNoAnswerError:
+    """It said yes, so it was executed; what it did is in an answer that we cannot read."""
+    return TsbNoAnswerError(
+        f"{doing}: TSB's answer is not {expected}",
+        http_status=response.status_code,
+        action="Compare the TSB's version with those this product knows.",
+    )
 
 
 def _no_key_left(doing: str, role: Role) -> TsbCredentialsError:

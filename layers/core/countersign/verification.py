@@ -82,6 +82,41 @@ def verify(returned: Returned, trust: Trust, *, now: datetime) -> Verified:
     return Verified(tuple(checks), found)
 
 
+def verify_key(
+    asked: m.EnrollmentRequest,
+    answer: KeyAttributes,
+    record: Mapping[str, Any],
+    trust: Trust,
+    *,
+    asked_at: datetime,
+    now: datetime,
+) -> tuple[m.Check, ...]:
+    """The comparisons of `verify` that are about the key alone, for one whose CSR was issued.
+
+    Args:
+        asked: the accepted request.
+        answer: the key as the HSM reports it now.
+        record: of the enrollment.
+        trust: whose attestations are believed.
+        asked_at: when the HSM was asked: no older attestation counts.
+        now: the moment at which the attestation chain must be valid.
+    """
+    returned = Returned(
+        asked=asked,
+        request_id=record["requestId"],
+        pem="",
+        # Of the key at its creation the record holds the fingerprint, which is compared as well.
+        created_public_key=answer.key.public_key,
+        answer=answer,
+        record=record,
+    )
+    return (
+        *_request_checks(returned),
+        *_key_checks(returned),
+        *attestation.check(answer, trust, asked_at=asked_at, now=now),
+    )
+
+
 def differences(reported: Key, asked: m.KeyRequest) -> dict[str, list[str]]:
     """What the HSM reports otherwise than was asked, by `attributes` and `policy`."""
     wanted = asked.attributes.dump()

@@ -7,7 +7,7 @@ from countersign.aws.clients import client, named_errors
 from countersign.errors import AwsCallError
 
 if TYPE_CHECKING:
-    from countersign.events import Event
+    from countersign.events import Said
 
 SOURCE = "countersign"
 
@@ -18,7 +18,7 @@ class Bus:
     def __init__(self, name: str) -> None:
         self._name = name
 
-    def put(self, event: "Event") -> None:
+    def put(self, event: "Said") -> None:
         """Emit one event; at least once, because a lost answer is repeated by the SDK.
 
         Raises:
@@ -30,7 +30,7 @@ class Bus:
             "DetailType": event.DETAIL_TYPE,
             # As UTF-8: escapes would make two or three times as many bytes of it.
             "Detail": json.dumps(event.dump(), ensure_ascii=False),
-            "Resources": [event.execution_arn],
+            "Resources": event.resources,
         }
         with named_errors(f"emitting {event.DETAIL_TYPE}"):
             answer = client("events").put_events(Entries=[entry])

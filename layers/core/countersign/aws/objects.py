@@ -58,6 +58,20 @@ class Objects:
             if self._put(key, body, "application/json")[1] == body:
                 return
 
+    def read(self, key: str) -> bytes | None:
+        """An object's content as it stands; None where there is none.
+
+        Raises:
+            AwsCallError: S3 refused or was silent.
+        """
+        with named_errors(f"reading {key}"):
+            try:
+                return self._get(key)
+            except ClientError as error:
+                if error.response.get("Error", {}).get("Code") != "NoSuchKey":
+                    raise
+        return None
+
     def below(self, prefix: str) -> dict[str, bytes]:
         """All objects below a prefix, by the rest of their key."""
         with named_errors(f"reading {prefix}"):

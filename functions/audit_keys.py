@@ -1,0 +1,27 @@
+"""Beside the workflow, by schedule: compares the keys of issued CSRs with what was approved."""
+
+from typing import Any
+
+from aws_lambda_powertools import Logger
+from aws_lambda_powertools.utilities.typing import LambdaContext
+
+from countersign import inventory
+from countersign.aws import stack
+
+logger = Logger()
+ENOUGH_MILLISECONDS = 60_000  # for one more key, whatever time-outs it meets
+
+
+@logger.inject_lambda_context
+def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:  # noqa: ARG001
+    audited = inventory.audit_keys(
+        records=stack.records(),
+        objects=stack.objects(),
+        tsb=stack.tsb(),
+        password=stack.password,
+        trust=stack.trust(),
+        bus=stack.bus(),
+        more=lambda: context.get_remaining_time_in_millis() > ENOUGH_MILLISECONDS,
+    )
+    logger.info("audited", extra=audited.dump())
+    return audited.dump()
