@@ -8,7 +8,11 @@ from typing import Any
 from local.stack import Stack
 from tests.integration.pki import ClientCa
 
-PUBLIC = ("caBundle", "certificate")  # what a TLS secret holds beside its private key
+PUBLIC = (
+    "caBundle",
+    "certificate",
+    "attestationChain",
+)  # what a TLS secret holds beside its private key
 SHORTEST = 8  # anything shorter is found by chance
 TOKEN = "canary-bearer-token-c0ffee"  # TSB ignores it, unless told otherwise
 
@@ -63,17 +67,21 @@ def places(stack: Stack) -> Iterator[tuple[str, str]]:
     for page in table.paginate(TableName=stack.outputs["EnrollmentsTableName"]):
         for item in page["Items"]:
             yield f"table {item['id']['S']}", json.dumps(item)
-    s3, bucket = stack.client("s3"), stack.outputs["CsrBucketName"]
-    for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket):
-        for one in page.get("Contents", []):
-            body = s3.get_object(Bucket=bucket, Key=one["Key"])["Body"].read()
-            yield f"object {one['Key']}", body.decode()
+    for bucket in ("CsrBucketName", "EvidenceBucketName"):
+        yield from _objects(stack.client("s3"), stack.outputs[bucket])
     for event in stack.events():
         yield f"event {event['id']}", json.dumps(event)
     for name, url in stack.outputs.items():
         if name.endswith("QueueUrl"):
             answer = stack.client("sqs").receive_message(QueueUrl=url, MaxNumberOfMessages=10)
             yield f"queue {name}", json.dumps(answer.get("Messages", []))
+
+
+def _objects(s3: Any, bucket: str) -> Iterator[tuple[str, str]]:
+    for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket):
+        for one in page.get("Contents", []):
+            body = s3.get_object(Bucket=bucket, Key=one["Key"])["Body"].read()
+            yield f"object {one['Key']}", body.decode(errors="replace")
 
 
 def _logs(stack: Stack) -> Iterator[tuple[str, str]]:

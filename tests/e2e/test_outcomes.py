@@ -106,7 +106,7 @@ def test_the_record_tells_the_whole_story(ran: Ran) -> None:
     assert run.record["tsbStatus"] == "EXECUTED"
     assert run.record["requestId"] == run.requests[0]["id"]
     assert set(run.record["times"]) == {
-        "accepted", "keyCreated", "requested", "windowEnds", "nextLook", "ended",
+        "accepted", "keyCreated", "requested", "windowEnds", "nextLook", "executed", "ended",
     }  # fmt: skip
     assert run.record["approvers"][0]["spkiSha256"]
 

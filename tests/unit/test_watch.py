@@ -23,7 +23,6 @@ from tests.unit.test_template import of
 
 HOUR = timedelta(hours=1)
 PACE = Schedule(window_seconds=0, timelock_seconds=0)
-NOW = datetime.now(UTC)
 
 type Json = dict[str, Any]
 
@@ -51,7 +50,7 @@ def records(monkeypatch: pytest.MonkeyPatch) -> Iterator[Records]:
 
 def put(records: Records, name: str, accepted: timedelta, **more: Any) -> None:
     """An enrollment that was accepted so long ago."""
-    moment = m.timestamp(NOW - accepted)
+    moment = m.timestamp(datetime.now(UTC) - accepted)
     times = {"accepted": moment, **more.pop("times", {})}
     records.put(
         {
@@ -69,8 +68,8 @@ def asked(ago: timedelta, window: timedelta | None) -> Json:
     """The times of a request to approvers."""
     return {
         "times": {
-            "requested": m.timestamp(NOW - ago),
-            "windowEnds": m.timestamp(NOW - ago + window) if window else None,
+            "requested": m.timestamp(datetime.now(UTC) - ago),
+            "windowEnds": m.timestamp(datetime.now(UTC) - ago + window) if window else None,
         },
     }
 

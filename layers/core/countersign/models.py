@@ -512,6 +512,7 @@ class Times(Model):
     requested: Moment | None = None
     window_ends: Moment | None = None
     next_look: Moment | None = None
+    executed: Moment | None = None
     ended: Moment | None = None
 
 
