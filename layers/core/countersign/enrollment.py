@@ -715,9 +715,9 @@ def discard_key(
     Idempotent: a key that is gone counts as deleted.
 
     Raises:
-        TsbUnavailableError, TsbNoAnswerError: the state machine retries.
-        TsbRefusedError, TsbCredentialsError, KeyConflictError: of an unanswered request only; the
-            execution fails.
+        KeyNotSettledError: tried a few times more; whatever comes of it, the outcome stays.
+        TsbUnavailableError, TsbNoAnswerError: of an unanswered request only; retried for a day.
+        TsbRefusedError, TsbCredentialsError, KeyConflictError: likewise; the execution fails.
     Source: TSB REST API, POST /v1/key/deleteKey (deleting a key cancels its requests).
     """
     from countersign import unused  # noqa: PLC0415  the loop's function need not load it

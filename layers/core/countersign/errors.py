@@ -92,6 +92,12 @@ class CsrInvalidError(CountersignError):
     """What came back is not what was asked; it is never stored as issued. The execution fails."""
 
 
+class KeyNotSettledError(CountersignError):
+    """An unused key could not be deleted or blocked, or its request not cancelled, this time.
+    DiscardKey tries a few times more and goes on: the outcome is known and waits to be told.
+    """
+
+
 class NotAskedError(CountersignError):
     """An AWS service refused or was silent before TSB was called, so no approver was asked.
     RequestCsr retries: after the call the same fault would leave the answer unknown.

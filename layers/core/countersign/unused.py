@@ -17,6 +17,7 @@ from countersign.errors import (
     CountersignError,
     EnrollmentConflictError,
     KeyConflictError,
+    KeyNotSettledError,
     TsbNoAnswerError,
     TsbRefusedError,
     TsbUnavailableError,
@@ -49,7 +50,7 @@ def settle(
     `ruleBlock` are asked once, whoever dies in between.
 
     Raises:
-        TsbUnavailableError, TsbNoAnswerError: noted; the state machine retries, then goes on.
+        KeyNotSettledError: noted; the state machine tries a few times more, then goes on.
         EnrollmentConflictError: the record belongs to another execution.
     Source: TSB REST API, POST /v1/key/deleteKey, POST /v1/block, DELETE /v1/request/{id}.
     """
@@ -81,7 +82,7 @@ def settle(
         release_label(record, records)
     again = next((one for one in errors if isinstance(one, RETRIED)), None)
     if again is not None:
-        raise again
+        raise KeyNotSettledError(again.message, action=again.action) from again
 
 
 def own_key(
