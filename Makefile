@@ -111,8 +111,11 @@ sbom: | $(UV)  ## what the layers consist of: dist/sbom.cdx.json, dist/layers.sh
 	@echo "dist/sbom.cdx.json: $$(grep -c '"bom-ref"' dist/sbom.cdx.json) components; dist/layers.sha256: $$(wc -l < dist/layers.sha256) files"
 
 .PHONY: test unit
+# What needs no stack runs beside what does: the one computes while the other waits.
 test: .venv/.synced  ## every test, against the deployed stack too
-	@$(RUN) pytest tests
+	@mkdir -p .stack; $(RUN) pytest tests/unit tests/integration > .stack/unit.log 2>&1 & unit=$$!; \
+	trap 'kill $$unit 2>/dev/null; cat .stack/unit.log' EXIT; \
+	$(RUN) pytest tests/e2e && wait $$unit
 
 unit: .venv/.synced  ## the tests that need no stack
 	@$(RUN) pytest tests/unit tests/integration
