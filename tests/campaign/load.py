@@ -10,6 +10,7 @@ from typing import Any
 
 import psutil
 
+from countersign.events import ENDINGS
 from local.stack import Stack
 from tests.campaign.faults import new_case
 from tests.e2e.case import Case, Json
@@ -82,7 +83,7 @@ def ended(stack: Stack, cases: list[Case]) -> dict[str, int]:
     ids = {case.id for case in cases}
     told: dict[str, set[str]] = {}
     for event in stack.events():
-        if event["detail"]["enrollmentId"] in ids:
+        if event["detail"]["enrollmentId"] in ids and event["detail-type"] in ENDINGS:
             told.setdefault(event["detail-type"], set()).add(event["detail"]["enrollmentId"])
     return {name: len(which) for name, which in told.items()}
 
