@@ -6,11 +6,11 @@ import json
 import secrets
 import threading
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from local.tsb_simulator.attestation import make_attestation
 from local.tsb_simulator.broker import Broker
-from local.tsb_simulator.clock import iso
 from local.tsb_simulator.errors import TsbError
 from local.tsb_simulator.faults import Fault, Faults
 from local.tsb_simulator.forgeries import forge
@@ -69,7 +69,7 @@ class Simulator:
         label = self._label(template, part, body)
         fault = self.faults.strike(method, template, label)
         call: dict[str, Any] = {
-            "at": iso(self.broker.clock.now()),
+            "at": datetime.fromtimestamp(self.broker.clock.now(), UTC).isoformat(),
             "method": method,
             "path": template,
             "label": label,

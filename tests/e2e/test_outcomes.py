@@ -30,9 +30,11 @@ from tests.e2e.case import (
 
 pytestmark = pytest.mark.e2e
 
+# As often as others ask at the same time, and as it takes the approvers.
+AS_OFTEN_AS_NEED_BE = ("WaitForKeyTurn", "ChooseNext", "WaitForApproval", "PollRequest")
 WAY_OF_AN_ISSUED_CSR = [
-    "AcceptEnrollment", "IsDuplicate", "CreateKey", "RequestCsr", "ChooseNext", "WaitForApproval",
-    "PollRequest", "ChooseNext", "StoreCsr", "CloseEnrollment", "IsFailed", "EnrollmentEnded",
+    "AcceptEnrollment", "IsDuplicate", "CreateKey", "RequestCsr",
+    "StoreCsr", "CloseEnrollment", "IsFailed", "EnrollmentEnded",
 ]  # fmt: skip
 
 
@@ -52,12 +54,8 @@ def test_one_real_signature_issues_the_csr(ran: Ran) -> None:
 
     assert_issued(run)
     assert decisions(run) == {"Ada": "approved"}
-    looked = [name for name in run.entered if name not in ("WaitForApproval", "PollRequest")]
-    assert [name for name in looked if name != "ChooseNext"] == [
-        name
-        for name in WAY_OF_AN_ISSUED_CSR
-        if name not in ("WaitForApproval", "PollRequest", "ChooseNext")
-    ]
+    entered = [name for name in run.entered if name not in AS_OFTEN_AS_NEED_BE]
+    assert entered == WAY_OF_AN_ISSUED_CSR
 
 
 def test_the_approver_is_shown_the_accepted_request_signed_by_the_stack(

@@ -313,9 +313,7 @@ class House:
             return closing
         assert not settled.again
         return {
-            name: one
-            for name, one in settled.dump().items()
-            if name not in ("again", "keyWaitSeconds")
+            name: one for name, one in settled.dump().items() if name not in ("again", "keyTurn")
         }
 
     def sweep(self, mode: str, prefix: str = "", more: int | None = None) -> Json:

@@ -8,6 +8,7 @@ import base64
 import hashlib
 import json
 import math
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from countersign.verification import Verified
 
 CLOCK_SKEW = timedelta(seconds=60)  # between our clock and the HSM's
+TURN_MARGIN = 0.05  # some come late, and then close together: a minute forgives three seconds
 MAX_FRESH_STARTS = 1  # after a lost answer; a second loss is no accident
 WAITING = ("PENDING", "APPROVED")
 NOTHING_SEEN = "nothing"  # the state machine's `seen` before the first look
@@ -109,7 +111,7 @@ def accept_enrollment(
         enrollment_id=enrollment_id,
         attempt=record["attempt"],
         request=accepted,
-        key_wait_seconds=_key_turn(records, keys_per_minute),
+        key_turn=_key_turn(records, keys_per_minute),
     )
 
 
@@ -130,13 +132,27 @@ def _accepted(record: "Item", reading: request.Reading, objects: "Objects") -> d
     return accepted
 
 
-def _key_turn(records: "Records", keys_per_minute: int) -> int:
-    """The seconds until the next key may be created: an HSM makes so many and no more."""
+def _key_turn(records: "Records", keys_per_minute: int) -> str | None:
+    """The moment of the next free turn to create a key: an HSM makes so many and no more."""
     if not keys_per_minute:
-        return 0
-    now = int(m.now().timestamp() * 1000)
-    turn = records.take_turn("turn#create-key", now, 60_000 // keys_per_minute)
-    return max(math.ceil((turn - now) / 1000), 0)
+        return None
+    now = m.now()
+    interval = math.ceil(60_000 * (1 + TURN_MARGIN) / keys_per_minute)
+    milliseconds = int(now.timestamp() * 1000)
+    turn = records.take_turn("turn#create-key", milliseconds, interval)
+    moment = now + timedelta(milliseconds=turn - milliseconds)
+    if moment <= now:
+        return None
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _await_turn(turn: str | None) -> None:
+    """Wait out what the Wait state could not: Step Functions cuts its timestamp to whole seconds.
+
+    Source: https://docs.aws.amazon.com/step-functions/latest/dg/state-wait.html
+    """
+    left = (datetime.fromisoformat(turn) - m.now()).total_seconds() if turn else 0
+    time.sleep(min(max(left, 0), 1))
 
 
 def create_key(
@@ -178,6 +194,7 @@ def create_key(
     claimed_at = _claim_label(given, records)
     secret = password(key.password.secret_arn) if key.password else None
     try:
+        _await_turn(given.key_turn)
         answer = tsb.create_key(request.tsb_key(given.request, secret))
     except TsbRefusedError as error:
         if error.error_code != KEY_ALREADY_EXISTING:
@@ -757,7 +774,7 @@ def discard_key(
     return m.DiscardedKey(
         again=True,
         failure=given.failure,
-        key_wait_seconds=_key_turn(records, keys_per_minute),
+        key_turn=_key_turn(records, keys_per_minute),
     )
 
 

@@ -621,15 +621,16 @@ class Accepted(Model):
     attempt: int
     request: dict[str, Any]
     duplicate: bool = False
-    key_wait_seconds: int = 0  # until this enrollment's turn to create a key
+    key_turn: Moment | None = None  # before which no key may be created; None: at once
 
 
 class CreateKeyInput(Model):
-    """The claimed enrollment."""
+    """The claimed enrollment, and its turn (`Accepted`)."""
 
     execution_arn: str
     enrollment_id: str
     request: EnrollmentRequest
+    key_turn: Moment | None = None
 
 
 class CreatedKey(Model):
@@ -746,7 +747,7 @@ class DiscardedKey(Model):
     again: bool
     status: str | None = None
     failure: CaughtError | None = None
-    key_wait_seconds: int = 0
+    key_turn: Moment | None = None
 
 
 class CloseEnrollmentInput(Model):
