@@ -14,9 +14,10 @@ from typer.testing import CliRunner
 from cli.exits import Exit
 from cli.main import app
 from countersign import evidence
+from countersign.aws.objects import Objects
 from countersign.evidence import EvidenceInvalidError
 from local.approver import Approver
-from tests.integration.house import Ended, House
+from tests.integration.house import NAME, Ended, House
 
 ADA, BERT, CARL = (Approver.generate(name, "ec") for name in ("Ada", "Bert", "Carl"))
 OFFSETS_PER_FILE = 40
@@ -278,6 +279,30 @@ def test_the_same_event_again_changes_nothing(house: House, issued: tuple[Ended,
 
     assert house.keep_evidence(ended.events[-1]) == folder
     assert house.keep_evidence({**ended.events[-1], "id": "emitted twice"}) == folder
+
+
+class LookedBefore(Objects):
+    """A bucket as somebody knows it who looked before the others wrote."""
+
+    def below(self, prefix: str) -> dict[str, bytes]:
+        return {} if prefix else super().below(prefix)
+
+
+def test_an_event_that_is_told_twice_at_once_has_one_evidence(
+    house: House, issued: tuple[Ended, Folder]
+) -> None:
+    ended, folder = issued
+
+    evidence.keep_evidence(
+        {**ended.events[-1], "id": "emitted twice"},
+        records=house.records,
+        objects=house.objects,
+        evidence=LookedBefore(f"{NAME}-evidence"),
+        sign=house.sign,
+    )
+
+    assert house.keep_evidence(ended.events[-1]) == folder
+    assert evidence.verify(folder, house.public_key)
 
 
 def test_evidence_that_was_begun_is_finished(house: House) -> None:

@@ -100,7 +100,8 @@ def keep_evidence(
     whole = {**_parts(event, own, found, aside), **there}
     whole.pop(MANIFEST, None)
     for name in whole.keys() - there.keys():
-        evidence.keep_first(f"{folder}{name}", whole[name])
+        # Of an event that was delivered twice at once, the first to write a part has written it.
+        whole[name] = evidence.keep_first(f"{folder}{name}", whole[name])
     made = manifest(whole)
     if evidence.keep_first(f"{folder}{MANIFEST}", made) != made:
         raise EnrollmentConflictError(
