@@ -196,17 +196,19 @@ class Stack:
             {"stepfunctions._SFN_WAIT_SCALE": factor},
         )
 
-    def doom(self, state: str, enrollment_id: str) -> None:
-        """Let the state's function die once, having done this enrollment's work, unheard."""
-        self.strike(state, enrollment_id, kind="die", when="after")
+    def strike(self, state: str, enrollment_id: str, **fault: Any) -> Path:
+        """Let something go wrong inside the state's function; see `local/worker_faults.py`.
 
-    def strike(self, state: str, enrollment_id: str, **fault: Any) -> None:
-        """Let something go wrong inside the state's function; see `local/worker_faults.py`."""
+        Returns:
+            The file that is there as soon as it has gone wrong.
+        """
         number = next(self._faults)
+        name = f"{state}--{enrollment_id}--{number:06}"
         order = self.folder / "tmp" / f"fault-{number}"
         order.write_text(json.dumps(fault))
         # In one step, so that no worker reads half of it.
-        order.rename(self.folder / "tmp/faults" / f"{state}--{enrollment_id}--{number:06}")
+        order.rename(self.folder / "tmp/faults" / name)
+        return self.folder / "tmp" / f"{name}.struck"
 
     @property
     def pids(self) -> list[int]:

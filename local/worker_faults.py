@@ -5,18 +5,27 @@ Executed in each worker, on an interpreter that has boto3 only. A command is a f
 contains the text. Its content is JSON:
 
 - `{"kind": "die", "when": "before" | "after"}`: the process ends, having done the work or not.
+- `{"kind": "hang", "when": …}`: it does not end, and Lambda kills it at its timeout.
 - `{"kind": "twice"}`: the handler runs twice at once, as after a repeated delivery.
 - `{"kind": "aws", "operation": "PutItem", "skip": 0, "when": …}`: that call of an AWS service,
-  after so many others of its kind, is refused before it is executed or after, or is executed twice
-  (`"repeat"`: what the SDK does when the first answer got lost).
+  after so many others of its kind, is refused before it is executed or after, is executed twice
+  (`"repeat"`: what the SDK does when the first answer got lost), or is answered with a failed entry
+  (`"entry"`: how PutEvents refuses).
+- `{"kind": "refused"}`: the first call of TSB finds its port closed.
+
+Whatever has befallen the function leaves a file `<command>.struck` beside the folder, so that a
+test knows that it was not spared.
 """
 
 import json
 import os
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 KILL = 9
+FOR_EVER = 3600
+CLOSED_PORT = 1
 
 
 def strike_and_handle(folder, handler, event, context, *, function, line):
@@ -24,16 +33,19 @@ def strike_and_handle(folder, handler, event, context, *, function, line):
     fault = _ordered(folder, function, line)
     if fault is None:
         return handler(event, context)
-    if fault["kind"] == "twice":
+    kind = fault["kind"]
+    if kind in ("aws", "refused"):
+        with (_Aws if kind == "aws" else _Refused)(fault):
+            return handler(event, context)
+    _tell(fault)
+    if kind == "twice":
         with ThreadPoolExecutor(2) as pool:
             both = [pool.submit(handler, event, context) for _ in range(2)]
         return both[1].result()
-    if fault["kind"] == "aws":
-        with _Aws(fault):
-            return handler(event, context)
-    if fault["when"] == "before":
-        os.kill(os.getpid(), KILL)
-    handler(event, context)
+    if fault["when"] == "after":
+        handler(event, context)
+    if kind == "hang":
+        time.sleep(FOR_EVER)
     os.kill(os.getpid(), KILL)
     return None
 
@@ -49,8 +61,13 @@ def _ordered(folder, function, line):
                 os.unlink(path)  # whoever removes it is the one
             except FileNotFoundError:
                 continue
-            return json.loads(content)
+            return {**json.loads(content), "told": f"{folder}/../{file}.struck"}
     return None
+
+
+def _tell(fault):
+    with open(fault["told"], "w"):
+        pass
 
 
 class _Aws:
@@ -71,6 +88,10 @@ class _Aws:
         def faulty(client, operation, arguments):
             if not self._is_hit(operation):
                 return call(client, operation, arguments)
+            _tell(fault)
+            if fault["when"] == "entry":
+                entry = {"ErrorCode": "InternalFailure", "ErrorMessage": "by command"}
+                return {"FailedEntryCount": 1, "Entries": [entry]}
             if fault["when"] == "repeat":
                 call(client, operation, arguments)
                 return call(client, operation, arguments)
@@ -92,3 +113,32 @@ class _Aws:
                 return False
             self._skip -= 1
             return self._skip == -1
+
+
+class _Refused:
+    """Between the TSB client and the network: the kernel itself refuses the connection."""
+
+    def __init__(self, fault):
+        self._fault = fault
+        self._left = 1
+
+    def __enter__(self):
+        import requests
+
+        self._send = send = requests.adapters.HTTPAdapter.send
+
+        def faulty(adapter, request, **more):
+            if self._left:
+                self._left -= 1
+                _tell(self._fault)
+                there = requests.compat.urlsplit(request.url)
+                closed = there._replace(netloc=f"{there.hostname}:{CLOSED_PORT}")
+                request.url = closed.geturl()
+            return send(adapter, request, **more)
+
+        requests.adapters.HTTPAdapter.send = faulty
+
+    def __exit__(self, *_):
+        import requests
+
+        requests.adapters.HTTPAdapter.send = self._send

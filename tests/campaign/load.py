@@ -88,8 +88,8 @@ def ended(stack: Stack, cases: list[Case]) -> dict[str, int]:
     return {name: len(which) for name, which in told.items()}
 
 
-def busiest_minute(stack: Stack) -> int:
-    """The most keys that were created within sixty seconds."""
+def busiest(stack: Stack, seconds: float) -> int:
+    """The most keys that were created within so many seconds."""
     calls: list[Json] = stack.control("GET", "/calls")
     moments = sorted(
         datetime.fromisoformat(call["at"]).timestamp()
@@ -97,7 +97,8 @@ def busiest_minute(stack: Stack) -> int:
         if call["path"] == "/v1/key" and call["executed"]
     )
     return max(
-        (sum(moment <= other < moment + 60 for other in moments) for moment in moments), default=0
+        (sum(moment <= other < moment + seconds for other in moments) for moment in moments),
+        default=0,
     )
 
 

@@ -33,6 +33,6 @@ def test_a_seed_gives_the_same_schedule_again() -> None:
 
 
 def test_every_boundary_has_its_faults() -> None:
-    alone = [schedule[-1] for schedule in faults.systematic()]
+    alone = [schedule.faults[-1] for schedule in faults.systematic()]
 
     assert len({fault.boundary for fault in alone}) > 25

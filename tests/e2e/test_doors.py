@@ -3,6 +3,7 @@
 import json
 import textwrap
 import time
+import uuid
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -56,7 +57,7 @@ def schedule(case: Case, asked: Json) -> None:
 def parent(case: Case, asked: Json) -> str:
     """Start docs/nested.asl.json, which asks in the middle of its own work; its ARN."""
     machines, iam = case.stack.client("stepfunctions"), case.stack.client("iam")
-    name = f"parent-{case.id}"
+    name = f"parent-{uuid.uuid4()}"
     trust = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "sts:AssumeRole",
              "Principal": {"Service": "states.amazonaws.com"}}]}  # fmt: skip
     role = iam.create_role(RoleName=name, AssumeRolePolicyDocument=json.dumps(trust))["Role"]
@@ -70,7 +71,6 @@ def parent(case: Case, asked: Json) -> str:
     )
     started = machines.start_execution(
         stateMachineArn=machine["stateMachineArn"],
-        name=case.id,
         input=json.dumps({"request": asked}),
     )
     return str(started["executionArn"])
