@@ -156,4 +156,4 @@ deploy: .venv/.synced  ## build and deploy to AWS, as samconfig.toml says
 	@$(SAM) deploy
 
 clean:  ## remove everything that make has made
-	@rm -rf .venv .tools .aws-sam .stack .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	@rm -rf .venv .tools .aws-sam .stack dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

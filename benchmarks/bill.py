@@ -28,6 +28,10 @@ SECRETS_EACH = 2  # a function that asks TSB reads its role's credentials and th
 FUNCTIONS_WITH_SECRETS = {"create_key", "request_csr", "poll_request", "store_csr"}
 # An event source of a queue asks for messages without a pause: five pollers, 20 s each.
 QUEUE_REQUESTS_A_MONTH = 5 * 3 * 60 * 24 * 30
+# WatchEnrollments runs every five minutes and says four things where nothing is pending.
+WATCHES_A_MONTH = 12 * 24 * 30
+WATCH_METRICS = 4  # Pending, OldestPending, Overdue, LooksDue; a certificate has one more
+WATCH_SECONDS = 0.1  # assumed: two queries of an empty index, in a function that is warm
 GB = 1e9
 
 type Json = dict[str, Any]
@@ -102,13 +106,27 @@ def idle_month() -> list[Item]:
     def count(kind: str) -> int:
         return len(re.findall(rf"^ +Type: {re.escape(kind)}$", text, re.MULTILINE))
 
-    queues = count("SQS")
+    queues = count("AWS::Lambda::EventSourceMapping")
     return [
         _item("KMS key", count("AWS::KMS::Key"), "keys", price["kmsKeyMonth"]),
         _item("Secrets", count("AWS::SecretsManager::Secret"), "secrets", price["secretMonth"]),
         _item("Alarms", count("AWS::CloudWatch::Alarm"), "alarms", price["alarmMonth"]),
         _item(
             "Dashboards", count("AWS::CloudWatch::Dashboard"), "dashboards", price["dashboardMonth"]
+        ),
+        _item("Custom metrics", WATCH_METRICS, "metrics", price["metricMonth"]),
+        _item(
+            "WatchEnrollments, Lambda time",
+            WATCHES_A_MONTH * WATCH_SECONDS * MEMORY_GB,
+            "GB-s",
+            price["lambdaGbSecondArm64"],
+        ),
+        _item("WatchEnrollments, secret", WATCHES_A_MONTH, "calls", price["secretRequest"]),
+        _item(
+            "WatchEnrollments, logs",
+            WATCHES_A_MONTH * (1 + WATCH_METRICS) * INVOCATION_LOG_BYTES / GB,
+            "GB",
+            price["logsGb"],
         ),
         _item(
             "Queues that are listened to",

@@ -14,7 +14,6 @@ from cli.prices import Prices
 from countersign import polling
 
 EVENT_LIMIT = 25_000  # Step Functions fails an execution that reaches it
-LOOK_MEGABYTES = 512  # template.yaml, Globals
 P95 = 0.95
 
 type Ages = Callable[[Scenario], Iterator[float]]
@@ -103,7 +102,6 @@ def square_root(factor: float) -> Poller:
 
 FIXED = tuple(fixed(seconds) for seconds in (5, 30, 60, 300, 600))
 JOB_POLLER = fixed(60, "job poller (60 s)")
-RIVALS = (*FIXED, retry(10, 1.2, 900))
 
 
 @dataclass(frozen=True)

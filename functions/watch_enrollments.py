@@ -13,6 +13,11 @@ logger = Logger()
 
 @logger.inject_lambda_context
 def handler(event: dict[str, Any], context: LambdaContext) -> None:
-    seen = watch.watch_enrollments(records=stack.records(), tls=stack.tls(), pace=stack.pace())
+    seen = watch.watch_enrollments(
+        records=stack.records(),
+        tls=stack.tls(),
+        pace=stack.pace(),
+        directory=stack.profiles().directory,
+    )
     metrics.sighting(seen)
     logger.info("seen", pending=seen.pending, overdue=seen.overdue)

@@ -16,7 +16,7 @@ Forgery = Literal[
     "missing_extension", "changed_usage", "dropped_criticality", "added_san", "extra_extension",
     "broken_signature", "weaker_algorithm", "not_pem",
     # of the approvals
-    "stranger", "too_few",
+    "stranger", "unreadable_stranger", "too_few",
     # of the key's attributes
     "other_public_key", "weaker_policy", "extractable", "blocked",
     # of their attestation

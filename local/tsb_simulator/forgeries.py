@@ -32,6 +32,8 @@ def _status(
     if what == "stranger":
         stranger = base64.b64encode(broker.decoy().spki).decode()
         return {"approvedBy": [*answer["approvedBy"], stranger]}
+    if what == "unreadable_stranger":
+        return {"approvedBy": [*answer["approvedBy"], "approver-name@email.com"]}
     if what == "too_few":
         return {"approvedBy": answer["approvedBy"][1:]}
     if not isinstance(request.inner, CsrBody):

@@ -124,6 +124,25 @@ def test_a_tsb_that_is_silent_over_several_polls_delays_and_nothing_else(ran: Ra
     assert run.entered.count("IsSilentTooLong") == 4
 
 
+@act
+def locked_out_for_a_while(case: Case) -> Run:
+    # Somebody exchanged the credentials at the TSB and puts them into the secrets later.
+    case.fault("GET", REQUEST, "status", httpStatus=401, times=4)
+    case.fault("POST", ATTRIBUTES, "status", httpStatus=401, times=3)
+    (person,) = people(1)
+    arn = case.start(case.request(token(group(person))))
+    case.approve(person)
+    return case.end(arn)
+
+
+def test_refused_credentials_delay_what_the_approvers_were_asked(ran: Ran) -> None:
+    run = ran(locked_out_for_a_while)
+
+    assert_issued(run)
+    refused = [call["path"] for call in run.calls if call["httpStatus"] == 401]
+    assert refused == [REQUEST] * 4 + [ATTRIBUTES] * 3
+
+
 # A TSB that is unavailable for a while, in every state that calls it ------------------------------
 
 
@@ -651,7 +670,7 @@ def dead_before_its_answer(state: str) -> Act:
     """An enrollment during which a state's function dies, its work done, before it says so."""
 
     def run(case: Case) -> Run:
-        case.stack.doom(state, case.id)
+        case.stack.strike(state, case.id, kind="die", when="after")
         (person,) = people(1)
         arn = case.start(case.request(token(group(person))))
         case.approve(person)

@@ -84,8 +84,6 @@ MAY: dict[str, set[str]] = {
     "KeepEvidence": {
         "get record",
         "list objects",
-        # Its policy names the evidence's queue alone; the emulator lets it at this one as well.
-        "take from the backstop's queue",
         "read request.json",
         "read request.pem",
         *(f"read tsb/{one}-1.json" for one in ANSWERS),

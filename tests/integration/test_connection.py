@@ -10,7 +10,7 @@ import subprocess
 import sys
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,12 @@ from moto import mock_aws
 
 from countersign import settings
 from countersign.aws import clients, secrets, stack
-from countersign.errors import CountersignError, TsbCredentialsError, TsbUnavailableError
+from countersign.errors import (
+    CountersignError,
+    TsbCredentialsError,
+    TsbRefusedError,
+    TsbUnavailableError,
+)
 from countersign.tsb import Credentials, Tls, TsbClient
 from local.tsb_simulator.server import make_certificates
 from tests.integration.pki import ClientCa, Identity
@@ -152,13 +157,19 @@ class Deployed:
         for arn, (_, text) in list(secrets._kept.items()):
             secrets._kept[arn] = (0, text)
 
-    def list(self) -> None:
-        stack.tsb().list_requests(["PENDING"])
+    def look(self) -> None:
+        look(stack.tsb())
 
     def refused(self, call: Callable[[], object] | None = None) -> TsbCredentialsError:
         with pytest.raises(TsbCredentialsError) as caught:
-            (call or self.list)()
+            (call or self.look)()
         return caught.value
+
+
+def look(tsb: TsbClient) -> None:
+    """A call in the role of key operation, which changes nothing: TSB knows no such request."""
+    with suppress(TsbRefusedError):
+        tsb.request_status("none")
 
 
 @pytest.fixture
@@ -187,7 +198,7 @@ def test_a_client_certificate_from_the_secret_is_shown(mutual: Tsb, deploy: Depl
     function = deploy(mutual)
     function.put_tls(CLIENT_CA.issue())
 
-    function.list()
+    function.look()
 
     assert mutual.ports()
 
@@ -223,7 +234,7 @@ def test_a_new_client_certificate_is_taken_up_without_a_deploy(mutual: Tsb, depl
     function.refused()  # what is kept still holds
     function.forget()
 
-    function.list()
+    function.look()
 
 
 def test_the_connection_is_kept_over_warm_invocations_and_reads_of_the_secret(
@@ -233,7 +244,7 @@ def test_the_connection_is_kept_over_warm_invocations_and_reads_of_the_secret(
     function.put_tls(CLIENT_CA.issue())
 
     for _ in range(5):
-        function.list()
+        function.look()
         function.forget()
 
     assert len(mutual.ports()) == 5
@@ -312,7 +323,7 @@ def test_a_revoked_api_key_is_followed_by_the_next_remembered_and_counted(
     plain.revoke("keyOperation", old)
 
     for _ in range(3):
-        function.list()
+        function.look()
 
     assert len(plain.ports()) == 4
     (counted,) = metric(capsys, "TsbKeysRejected")
@@ -327,11 +338,11 @@ def test_api_keys_exchanged_since_they_were_read_are_read_once_more(
     function = deploy(plain)
     old, new = plain.new_key("keyOperation"), plain.new_key("keyOperation")
     function.put("KEY_OPERATION", old)
-    function.list()
+    function.look()
     function.put("KEY_OPERATION", new)
     plain.revoke("keyOperation", old)
 
-    function.list()
+    function.look()
 
     assert len(plain.ports()) == 3
 
@@ -406,7 +417,7 @@ def test_the_role_of_requests_can_be_key_management(
     function = deploy(plain)
     monkeypatch.setenv("REQUEST_ROLE", "keyManagement")
     with plain.switched(requestRole="management"):
-        function.list()
+        function.look()
 
 
 # Bearer tokens ------------------------------------------------------------------------------------
@@ -417,7 +428,7 @@ def test_a_bearer_token_is_sent_along_with_the_api_key(plain: Tsb, deploy: Deplo
     token = plain.token()
     function.put("KEY_OPERATION", *plain.api_keys["keyOperation"], token=token)
     with plain.switched(authorization="require"):
-        function.list()
+        function.look()
 
 
 def test_missing_expired_and_revoked_tokens_are_told_apart(plain: Tsb, deploy: Deploy) -> None:
@@ -480,13 +491,13 @@ def test_the_line_end_of_a_pasted_api_key_does_no_harm(plain: Tsb, deploy: Deplo
     function = deploy(plain)
     function.put("KEY_OPERATION", plain.api_keys["keyOperation"][0] + "\n")
 
-    function.list()
+    function.look()
 
 
 # A proxy ------------------------------------------------------------------------------------------
 
 
-def through(proxy_url: str, tsb: Tsb) -> TsbClient:
+def through(proxy_url: str | None, tsb: Tsb) -> TsbClient:
     return TsbClient(
         tsb.url,
         credentials=lambda role: Credentials(tuple(tsb.api_keys[role])),
@@ -495,10 +506,26 @@ def through(proxy_url: str, tsb: Tsb) -> TsbClient:
     )
 
 
+def test_what_cannot_be_asked_twice_has_a_connection_of_its_own(plain: Tsb) -> None:
+    asked = {"signKeyName": "none"}
+    plain.control("DELETE", "/calls")
+    with through(None, plain) as tsb:
+        look(tsb)
+        look(tsb)
+        with suppress(TsbRefusedError):
+            tsb.request_csr(asked)
+        with suppress(TsbRefusedError):
+            tsb.create_key({"label": "none"})
+
+    first, second, *others = plain.ports()
+    assert first == second
+    assert len({first, *others}) == 3
+
+
 def test_a_proxy_tunnels_tls_and_sees_no_credential(plain: Tsb) -> None:
     with Proxy() as proxy, through(proxy.url, plain) as tsb:
-        tsb.list_requests(["PENDING"])
-        tsb.list_requests(["PENDING"])
+        look(tsb)
+        look(tsb)
 
     assert proxy.asked == [f"CONNECT {plain.url.removeprefix('https://')}"]
     assert plain.api_keys["keyOperation"][0].encode() not in proxy.seen
@@ -566,6 +593,6 @@ def test_tls_is_spoken_from_1_2_on(tmp_path: Path, version: str, spoken: bool) -
 
 def test_every_role_has_its_secret_and_only_that(plain: Tsb, deploy: Deploy) -> None:
     function = deploy(plain)
-    function.list()
+    function.look()
 
     assert set(secrets._kept) == {function.arns["CLIENT_TLS"], function.arns["KEY_OPERATION"]}

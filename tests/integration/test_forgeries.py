@@ -106,6 +106,12 @@ def test_a_forgery_is_refused_under_its_own_code(house: House, what: str) -> Non
     assert aside == {f"quarantine/{ended.id}/{name}" for name in expected}
 
 
+def test_an_approver_whom_tsb_does_not_show_by_a_key_is_a_stranger(house: House) -> None:
+    ended = forged(house, csr("APPROVAL_STRANGER", "unreadable_stranger"))
+
+    assert_refused(ended, "APPROVAL_STRANGER")
+
+
 def test_no_two_forgeries_share_a_code() -> None:
     codes = [forgery.code for forgery in TABLE.values()]
 

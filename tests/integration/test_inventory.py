@@ -330,12 +330,12 @@ def test_an_audit_goes_on_where_the_one_before_stopped(house: House) -> None:
     assert house.audit()["lookedAt"] == 3
 
 
-def test_a_tsb_that_is_silent_is_asked_for_the_same_key_by_the_next_run(house: House) -> None:
+def test_a_key_that_cannot_be_looked_at_keeps_no_run_from_the_others(house: House) -> None:
     first, second = (house.request(ADA) for _ in range(2))
     for day, request in ((2, first), (1, second)):
         ended = house.enroll(request, ADA)
         house.records.update(ended.id, {"acceptedAt": f"2026-01-0{day}T00:00:00Z"})
-    house.fault(second, *ATTRIBUTES, kind="status", httpStatus=503)
+    house.fault(first, *ATTRIBUTES, kind="status", httpStatus=503)
 
     with pytest.raises(TsbUnavailableError):
         house.audit()

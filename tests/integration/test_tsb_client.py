@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
+from countersign import tsb
 from countersign.errors import (
     CountersignError,
     TsbCredentialsError,
@@ -139,6 +141,13 @@ def test_a_call_that_is_not_answered_in_time_may_have_been_executed() -> None:
         running.acts = [running.wait]
 
         assert isinstance(failure(running.url, **HASTY), TsbNoAnswerError)
+
+
+@pytest.mark.parametrize("alert", ["INTERNAL_ERROR", "USER_CANCELLED", "BAD_RECORD_MAC"])
+def test_an_alert_about_anything_but_our_certificate_may_follow_an_execution(alert: str) -> None:
+    broken = requests.exceptions.SSLError(ssl.SSLError(f"[SSL: TLSV1_ALERT_{alert}] tlsv1 alert"))
+
+    assert isinstance(tsb._fault("POST /v1/x", broken), TsbNoAnswerError)
 
 
 def test_an_answer_that_trickles_and_stops_may_have_been_executed() -> None:

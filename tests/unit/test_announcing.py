@@ -134,6 +134,38 @@ def test_an_outcome_that_cannot_be_told_is_on_record_and_told_later_once() -> No
     assert record()["announced"]
 
 
+CSR: Json = {
+    "bucket": "csrs", "key": "enrollments/web-2026-11/request.pem", "versionId": "1",
+    "sha256": "0" * 64, "pem": "-----BEGIN CERTIFICATE REQUEST-----",
+}  # fmt: skip
+DIED = m.CaughtError(state="", error="ExecutionAborted", cause="the execution ended as ABORTED")
+LOST = m.CaughtError(state="StoreCsr", error="Lambda.Unknown", cause="")
+
+
+@pytest.mark.usefixtures("aws")
+@pytest.mark.parametrize(
+    ("known", "how", "outcome"),
+    [
+        ({"csr": CSR, "tsbStatus": "EXECUTED"}, DIED, "ISSUED"),
+        ({"csr": CSR, "tsbStatus": "EXECUTED"}, LOST, "ISSUED"),
+        ({"cancel": {"by": "somebody", "at": "2026-11-24T09:00:00Z"}}, DIED, "CANCELLED"),
+        ({"tsbStatus": "REJECTED"}, DIED, "REJECTED"),
+        ({"tsbStatus": "EXECUTED"}, DIED, "FAILED"),
+        ({"tsbStatus": "REJECTED"}, LOST, "FAILED"),
+        ({}, DIED, "FAILED"),
+    ],
+)
+def test_an_end_on_record_counts_whatever_became_of_the_execution(
+    known: Json, how: m.CaughtError, outcome: str
+) -> None:
+    accept(request_of())
+    Records("enrollments").update("web-2026-11", {"stage": "StoreCsr", **known})
+
+    assert close(failure=how).outcome == outcome
+    assert record()["outcome"] == outcome
+    assert [one["detail-type"] for one in emitted()][1:] == [f"Enrollment {outcome.title()}"]
+
+
 @pytest.mark.usefixtures("aws")
 def test_a_cancelled_enrollment_says_who_cancelled() -> None:
     accept(request_of())

@@ -170,14 +170,15 @@ def test_every_function_that_calls_the_tsb_can_go_through_a_vpc_and_a_proxy() ->
 def test_executions_that_end_without_close_reach_it_through_a_queue() -> None:
     rule = of("AWS::Events::Rule")["BackstopRule"]
     queue = of("AWS::SQS::Queue")["BackstopQueue"]
-    source = FUNCTIONS["CloseEnrollmentFunction"]["Events"]["Backstop"]
+    source = of("AWS::Lambda::EventSourceMapping")["BackstopQueueSource"]
 
     assert rule["EventPattern"]["detail"]["status"] == ["ABORTED", "TIMED_OUT", "FAILED"]
     assert rule["EventPattern"]["detail"]["stateMachineArn"] == [{"Ref": "EnrollmentStateMachine"}]
     assert rule["Targets"][0]["DeadLetterConfig"]
     assert queue["RedrivePolicy"]["maxReceiveCount"] == 5
     assert queue["VisibilityTimeout"] >= 6 * GLOBALS["Timeout"]
-    assert source["Properties"]["Queue"] == {"Fn::GetAtt": "BackstopQueue.Arn"}
+    assert source["EventSourceArn"] == {"Fn::GetAtt": "BackstopQueue.Arn"}
+    assert source["FunctionName"] == {"Ref": "CloseEnrollmentFunction"}
 
 
 def test_a_request_by_event_starts_the_machine_with_its_origin_and_cannot_get_lost() -> None:
@@ -547,7 +548,7 @@ def test_what_approvers_and_auditors_see_is_signed_with_a_key_that_is_kept() -> 
 def test_every_outcome_leads_to_its_evidence_through_a_queue() -> None:
     rule = of("AWS::Events::Rule")["EvidenceRule"]
     queue = of("AWS::SQS::Queue")["EvidenceQueue"]
-    source = FUNCTIONS["KeepEvidenceFunction"]["Events"]["Ended"]
+    source = of("AWS::Lambda::EventSourceMapping")["EvidenceQueueSource"]
 
     assert rule["EventPattern"]["source"] == ["countersign"]
     assert set(rule["EventPattern"]["detail-type"]) == {
@@ -556,7 +557,8 @@ def test_every_outcome_leads_to_its_evidence_through_a_queue() -> None:
     assert rule["Targets"][0]["DeadLetterConfig"]
     assert queue["RedrivePolicy"]["maxReceiveCount"] == 5
     assert queue["VisibilityTimeout"] >= 6 * GLOBALS["Timeout"]
-    assert source["Properties"]["Queue"] == {"Fn::GetAtt": "EvidenceQueue.Arn"}
+    assert source["EventSourceArn"] == {"Fn::GetAtt": "EvidenceQueue.Arn"}
+    assert source["FunctionName"] == {"Ref": "KeepEvidenceFunction"}
 
 
 def test_evidence_is_locked_by_default_and_written_by_one_function() -> None:

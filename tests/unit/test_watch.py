@@ -16,6 +16,7 @@ from countersign.aws import clients, metrics
 from countersign.aws.records import Records
 from countersign.csr import expiries
 from countersign.polling import Schedule
+from countersign.profiles import Directory
 from countersign.tsb import Exchange, Role, Tls
 from countersign.watch import watch_enrollments
 from local.approver import Approver
@@ -74,8 +75,19 @@ def asked(ago: timedelta, window: timedelta | None) -> Json:
     }
 
 
-def look(records: Records, tls: Tls | None = None, pace: Schedule = PACE) -> watch.Sighting:
-    return watch_enrollments(records=records, tls=tls or Tls(), pace=pace)
+def certificate(days: int) -> str:
+    return Approver.generate("somebody", "ec").certificate(days)
+
+
+def look(
+    records: Records,
+    tls: Tls | None = None,
+    pace: Schedule = PACE,
+    directory: Directory | None = None,
+) -> watch.Sighting:
+    return watch_enrollments(
+        records=records, tls=tls or Tls(), pace=pace, directory=directory or Directory()
+    )
 
 
 def test_open_enrollments_are_counted_and_ended_ones_are_not(records: Records) -> None:
@@ -117,10 +129,7 @@ def test_looks_are_due_where_the_longest_wait_is_an_hour_at_most(records: Record
 
 
 def test_the_days_that_certificates_have_left_are_seen(records: Records) -> None:
-    soon, later = (
-        Approver.generate(name, "ec").certificate(days)
-        for name, days in (("soon", 5), ("later", 300))
-    )
+    soon, later = certificate(5), certificate(300)
     approvals = [{"type": "certificate", "value": one} for one in (later, soon)]
     request = {"key": {"policy": {"ruleUse": {"tokens": [{"groups": [{"approvals": approvals}]}]}}}}
     put(records, "x", HOUR, request=request, **asked(HOUR, 24 * HOUR))
@@ -132,6 +141,23 @@ def test_the_days_that_certificates_have_left_are_seen(records: Records) -> None
     assert 299 < seen.expiring_days["ca"] <= 300
     assert "client" not in seen.expiring_days
     assert expiries("") == []
+
+
+def test_the_days_that_people_of_the_directory_have_left_are_seen(records: Records) -> None:
+    old = {"certificate": certificate(2), "validFrom": "2025-01-01"}
+    new = {"certificate": certificate(40), "validFrom": "2026-01-01"}
+    leaving = {
+        "publicKey": Approver.generate("x", "ec").spki,
+        "validFrom": "2026-01-01",
+        "validTo": f"{datetime.now(UTC) + 20 * 24 * HOUR:%Y-%m-%d}",
+    }
+
+    def left(*keys: Json) -> float:
+        people = [{"name": "Ada", "contact": "x", "keys": keys}]
+        return look(records, directory=Directory.read({"people": people})).expiring_days["approver"]
+
+    assert 39 < left(old, new) <= 40  # he is asked with the newest
+    assert 20 <= left(leaving) <= 21
 
 
 # Metrics ------------------------------------------------------------------------------------------

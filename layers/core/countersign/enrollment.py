@@ -9,6 +9,7 @@ import hashlib
 import json
 import math
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
 CLOCK_SKEW = timedelta(seconds=60)  # between our clock and the HSM's
 TURN_MARGIN = 0.05  # some come late, and then close together: a minute forgives three seconds
 MAX_FRESH_STARTS = 1  # after a lost answer; a second loss is no accident
+DISCARDED = ("intent", "requestId", "publicKeySha256")  # of a key that is gone
 WAITING = ("PENDING", "APPROVED")
 NOTHING_SEEN = "nothing"  # the state machine's `seen` before the first look
 
@@ -191,14 +193,16 @@ def create_key(
     if there is not None:
         return m.CreatedKey(label=key.label, public_key=None, public_key_sha256=None)
     _check_ca_key(given, records, tsb, profiles)
-    claimed_at = _claim_label(given, records)
+    claimed_at, first = _claim_label(given, records)
     secret = password(key.password.secret_arn) if key.password else None
     try:
         _await_turn(given.key_turn)
         answer = tsb.create_key(request.tsb_key(given.request, secret))
     except TsbRefusedError as error:
         if error.error_code != KEY_ALREADY_EXISTING:
-            _release_label(given, records)
+            # Claimed before: an earlier try may have made a key whose answer got lost.
+            if first:
+                _release_label(given, records)
             raise
         answer = tsb.key_attributes(key.label, secret)
         if answer.key.create_time < claimed_at - CLOCK_SKEW:
@@ -251,18 +255,20 @@ def _check_ca_key(
     refuse(findings)
 
 
-def _claim_label(given: m.CreateKeyInput, records: "Records") -> datetime:
-    """When this enrollment claimed the label: no key of ours can be older."""
+def _claim_label(given: m.CreateKeyInput, records: "Records") -> tuple[datetime, bool]:
+    """When this enrollment claimed the label, which no key of ours predates; whether just now."""
     label = given.request.key.label
     claim = {
         "id": f"label#{label}",
         "enrollmentId": given.enrollment_id,
         "claimedAt": m.timestamp(m.now()),
     }
-    there = records.put(claim) or claim
+    there = records.put(claim)
+    if there is None:
+        return datetime.fromisoformat(claim["claimedAt"]), True
     if there["enrollmentId"] != given.enrollment_id:
         raise _key_conflict(label, f"is claimed by enrollment {there['enrollmentId']}")
-    return datetime.fromisoformat(there["claimedAt"])
+    return datetime.fromisoformat(there["claimedAt"]), False
 
 
 def _release_label(given: m.CreateKeyInput, records: "Records") -> None:
@@ -314,8 +320,8 @@ def request_csr(
 ) -> m.RequestedCsr:
     """Ask TSB for the CSR: from here on the approvers are asked, so it happens once.
 
-    Not idempotent at the TSB, so an intent is recorded first. Entered again with an intent and no
-    request id it refuses to guess; with the id it returns it.
+    Not idempotent at the TSB, so an intent is recorded first. Entered again with another
+    invocation's intent and no request id it refuses to guess; with the id it returns it.
 
     What the approvers are shown is signed and kept before the intent is recorded: up to there an
     AWS service that refuses has asked nobody, and the state machine may try again.
@@ -340,16 +346,18 @@ def request_csr(
     )
     if given.key.public_key is None:
         return _requested(None, m.Outcome.CANCELLED, schedule)
+    intent = f"{m.timestamp(m.now())} {uuid.uuid4().hex}"
     with _nobody_asked():
         asking, noted = _prepare(given, records, objects, password, sign)
         there = _progress(
             given,
             records,
-            {"stage": "RequestCsr", "intent": m.timestamp(m.now()), **noted},
+            {"stage": "RequestCsr", "intent": intent, **noted},
             absent=("intent", "requestId"),
         )
-    if there is None:
-        request_id = _ask(given, records, tsb, asking, schedule=schedule, names=names)
+    # Ours is there already where the SDK repeated the write, because its first answer got lost.
+    if there is None or (there.get("intent") == intent and "cancel" not in there):
+        request_id = _ask(given, records, tsb, asking, intent, schedule=schedule, names=names)
         return _requested(request_id, "PENDING", schedule)
     if "cancel" in there:
         return _requested(None, m.Outcome.CANCELLED, schedule)
@@ -408,18 +416,17 @@ def _ask(
     records: "Records",
     tsb: TsbClient,
     body: dict[str, Any],
+    intent: str,
     *,
     schedule: polling.Schedule,
     names: policy.Names,
 ) -> str:
-    key = given.request.key
+    key, when = given.request.key, {**_own(given), "intent": intent}
     try:
         answer = tsb.request_csr(body)
     except (TsbUnavailableError, TsbRefusedError, TsbCredentialsError):
         # Surely not executed: without this, the retry would find an intent and discard the key.
-        records.update(
-            given.enrollment_id, {"stage": "RequestCsr"}, when=_own(given), remove=("intent",)
-        )
+        records.update(given.enrollment_id, {"stage": "RequestCsr"}, when=when, remove=("intent",))
         raise
     moment = m.now()
     ends = schedule.window_seconds and m.timestamp(
@@ -439,7 +446,7 @@ def _ask(
                     moment + timedelta(seconds=polling.first_wait(schedule))
                 ),
             },
-            when=_own(given),
+            when=when,
         ),
     )
     return answer.sign_request_id
@@ -743,23 +750,24 @@ def discard_key(
         unused.settle(given, records=records, tsb=tsb, password=password)
         return m.DiscardedKey(again=False, status=given.status, failure=given.failure)
     key = given.request.key
-    if not key.attributes.destroyable:
-        return _unanswered(
-            given, f"key {key.label!r} is permanent (not destroyable) and may have an open request"
-        )
     record = records.get(given.enrollment_id) or {}
     if record.get("executionArn") != given.execution_arn:
         raise _not_own(given)
+    if not key.attributes.destroyable:
+        unused.cancel_open(record, None, tsb)
+        asked = "its request was cancelled" if "requestId" in record else "may have an open request"
+        return _unanswered(given, f"key {key.label!r} is permanent (not destroyable); {asked}")
     secret = password(key.password.secret_arn) if key.password else None
     unused.delete(given.request, record, records=records, tsb=tsb, secret=secret)
-    discards = record.get("discards", 0) + 1
+    # Run again after its own update it finds none of these, and counts nothing.
+    discards = record.get("discards", 0) + bool(record.keys() & DISCARDED)
     _require_own(
         given,
         records.update(
             given.enrollment_id,
             {"stage": "DiscardKey", "discards": discards},
             when=_own(given),
-            remove=("intent", "requestId", "publicKeySha256"),
+            remove=DISCARDED,
         ),
     )
     if discards > MAX_FRESH_STARTS:

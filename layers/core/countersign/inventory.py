@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from countersign import events, unused, verification
 from countersign import models as m
-from countersign.errors import CountersignError, TsbRefusedError
+from countersign.errors import CountersignError, TsbCredentialsError, TsbRefusedError
 from countersign.tsb import KEY_NOT_EXISTENT
 
 if TYPE_CHECKING:
@@ -184,8 +184,8 @@ def audit_keys(
         more: whether there is time for another key.
 
     Raises:
-        TsbUnavailableError, TsbNoAnswerError, TsbCredentialsError: TSB does not speak; the next run
-            goes on with the key that this one could not look at.
+        TsbUnavailableError, TsbNoAnswerError, TsbCredentialsError: TSB does not speak, or a key's
+            password cannot be read; the next run goes on with the key behind this one.
         AwsCallError: a store or the bus refused; as above.
     Source: TSB REST API, POST /v1/key/attributes.
     """
@@ -204,14 +204,15 @@ def audit_keys(
             if not more():
                 position = reached
                 break
+            reached = {name: summary[name] for name in ("id", "acceptedAt")}
             record = records.get(summary["id"]) or {}
             if record.get("outcome") == m.Outcome.ISSUED:
                 failed = _audit(record, objects, tsb, password=password, trust=trust)
                 _announce(record, failed, records, bus)
                 drifted += [record["keyLabel"]] if failed else []
             looked_at += 1
-            reached = {name: summary[name] for name in ("id", "acceptedAt")}
     except CountersignError:
+        # Behind the key that could not be looked at: it would keep every run from all the others.
         _remember(records, AUDIT, reached)
         raise
     _remember(records, AUDIT, position)
@@ -240,14 +241,20 @@ def _audit(
     asked_at = m.now()
     try:
         secret = password(asked.key.password.secret_arn) if asked.key.password else None
+    except TsbCredentialsError as error:
+        return _unseen("KEY_UNREADABLE", "password", error.message)
+    try:
         answer = tsb.key_attributes(asked.key.label, secret)
     except TsbRefusedError as error:
-        gone = error.error_code == KEY_NOT_EXISTENT
-        finding = "the HSM has no such key any more" if gone else error.message
-        code = "KEY_MISSING" if gone else "KEY_UNREADABLE"
-        return (m.Check(code=code, result="failed", field="label", finding=finding),)
+        if error.error_code == KEY_NOT_EXISTENT:
+            return _unseen("KEY_MISSING", "label", "the HSM has no such key any more")
+        return _unseen("KEY_UNREADABLE", "label", error.message)
     checks = verification.verify_key(asked, answer, record, trust, asked_at=asked_at, now=m.now())
     return tuple(check for check in checks if check.result == "failed")
+
+
+def _unseen(code: str, field: str, finding: str) -> tuple[m.Check, ...]:
+    return (m.Check(code=code, result="failed", field=field, finding=finding),)
 
 
 def _announce(record: "Item", failed: tuple[m.Check, ...], records: "Records", bus: "Bus") -> None:

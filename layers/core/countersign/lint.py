@@ -197,11 +197,6 @@ def executable(token: Token) -> bool:
     return not token.timeout or token.timelock < token.timeout
 
 
-def satisfiable(rule: Rule | None, who: Who) -> bool:
-    """Whether a rule is fulfilled when everybody agrees: more people never hurt."""
-    return earliest(rule, frozenset(who.values()), who) is not None
-
-
 def open_to_all(rule: Rule | None) -> bool:
     """Whether nobody has to agree."""
     return rule is None or any(executable(token) and not token.groups for token in rule.tokens)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from countersign.aws.bus import Bus
     from countersign.aws.records import Item, Records
 
+BACKSTOP = ""  # as the state of a failure: none of the workflow's
 DECIDED_BY_TSB = ("REJECTED", "EXPIRED", "CANCELLED")
 DELIVERED_AT_LEAST_ONCE = ("event", "schedule")  # each with an id of its own in the origin
 MAX_TEXT = 4_000  # characters of a message; the whole document must fit a Cause of 32 KB
@@ -47,7 +48,7 @@ def closing(event: Mapping[str, Any], describe_input: DescribeInput) -> m.CloseE
             input=_json_or_none(text if text is not None else describe_input(arn)),
         ),
         failure=m.CaughtError(
-            state="",
+            state=BACKSTOP,
             error=detail.get("error") or f"Execution{detail['status'].title().replace('_', '')}",
             cause=detail.get("cause")
             or f"the execution ended as {detail['status']} before the enrollment was closed",
@@ -95,6 +96,7 @@ def close_enrollment(
         bus.put(events.ended(refused, {}, given.execution.arn, _origin(given)))
         return refused
     if "outcome" not in record:
+        ending = _proven(record, given) or ending
         ended_at = m.timestamp(m.now())
         values = {
             "outcome": ending["outcome"],
@@ -178,6 +180,24 @@ def _closed_before(given: m.CloseEnrollmentInput) -> m.OutcomeDocument | None:
     cause = _json_or_none(given.failure.cause) if given.failure else None
     if isinstance(cause, dict) and "enrollmentId" in cause:
         return m.OutcomeDocument.read(cause)
+    return None
+
+
+def _proven(record: "Item", given: m.CloseEnrollmentInput) -> dict[str, Any] | None:
+    """The end that is on record already, whatever went wrong on the way here.
+
+    A CSR there is verified and stored, and no cancellation can come after it (`verifiedSha256`).
+    What the backstop closes knows nothing but how the execution died: a cancellation and TSB's own
+    word are on record.
+    """
+    if "csr" in record:
+        return {"outcome": m.Outcome.ISSUED, "error": None}
+    if given.failure is None or given.failure.state != BACKSTOP:
+        return None
+    if "cancel" in record:
+        return {"outcome": m.Outcome.CANCELLED, "error": None}
+    if record.get("tsbStatus") in DECIDED_BY_TSB:
+        return {"outcome": m.Outcome(record["tsbStatus"]), "error": None}
     return None
 
 

@@ -4,11 +4,17 @@ A rule's tokens are alternatives, a token's groups must all agree, a group needs
 approvers. Source: TSB documentation, Smart Key Attributes.
 """
 
+import hashlib
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import Any
 
-from countersign.csr import approver_public_key, certificate_common_name, spki_sha256
+from countersign.csr import (
+    approver_public_key,
+    certificate_common_name,
+    fingerprint,
+    spki_sha256,
+)
 from countersign.models import (
     Approval,
     Approver,
@@ -91,7 +97,7 @@ def decided(
     """`asked` with what TSB's three lists of base64 SPKIs say of each.
 
     A key that the policy does not name is kept, under the directory's name for it or its
-    fingerprint: hiding it would hide that a stranger approved.
+    fingerprint: hiding it would hide that a stranger approved. So is what is no key at all.
     """
     said: dict[str, Any] = {}
     for decision, keys in (
@@ -99,7 +105,7 @@ def decided(
         ("declined", declined),
         ("approved", approved),
     ):
-        said.update({spki_sha256(key): decision for key in keys})
+        said.update({_identity(key): decision for key in keys})
     result = [
         one.model_copy(update={"decision": said.pop(one.spki_sha256 or "", "none")})
         for one in asked
@@ -109,6 +115,10 @@ def decided(
         for digest, decision in said.items()
     )
     return (*result, *strangers)
+
+
+def _identity(listed: str) -> str:
+    return fingerprint(listed) or hashlib.sha256(listed.encode()).hexdigest()
 
 
 def open_groups(asked: PolicySummary, approvers: tuple[Approver, ...]) -> tuple[OpenGroup, ...]:

@@ -11,7 +11,7 @@ import json
 import os
 import ssl
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -50,7 +50,6 @@ KEY_ALREADY_EXISTING = 608
 INVALID_ACCESS_TOKEN, INSUFFICIENT_LOGIN = 617, 618
 INVALID_API_KEY = 631
 KEY_NOT_EXISTENT = 650
-REQUEST_NOT_EXISTENT = 651
 CREDENTIAL_CODES = (
     MISSING_ACCESS_TOKEN,
     MISSING_API_KEY,
@@ -143,6 +142,12 @@ class Key(Answer):
     attributes: dict[str, bool | None]
     policy: dict[str, Any] | None = None
 
+    @field_validator("public_key")
+    @classmethod
+    def _base64(cls, value: str) -> str:
+        base64.b64decode(value, validate=True)
+        return value
+
 
 class KeyAttributes(Answer):
     """A key's attributes with the HSM's signature over their XML form."""
@@ -182,17 +187,6 @@ class RequestStatus(Answer):
         return [] if value is None else value
 
 
-class ListedRequest(Answer):
-    """A request in a list: its id and status only."""
-
-    id: str
-    status: str
-
-
-class _Requests(Answer):
-    requests: list[ListedRequest]
-
-
 class _Version(Answer):
     version: str = Field(alias="Version")
 
@@ -211,7 +205,7 @@ class TsbClient:
         tls: see `Tls`. Verification cannot be switched off.
         proxy_url: an HTTP proxy; the call goes through its CONNECT, so it sees TLS only.
         certificate_role: the role of `/v1/certificate/**`; TSB versions differ.
-        request_role: the role of `/v1/request/**` and `/v1/filteredRequests`; sources differ.
+        request_role: the role of `/v1/request/**`; sources differ.
         report: told about every call.
         connect_timeout_seconds: for the TCP and TLS handshakes.
         read_timeout_seconds: between two bytes of the answer.
@@ -261,6 +255,7 @@ class TsbClient:
 
     def create_key(self, body: dict[str, Any]) -> KeyAttributes:
         """`POST /v1/key`. Not idempotent: a used label is refused with 608."""
+        self._reconnect()
         return self._ask(
             KeyAttributes, Role.KEY_MANAGEMENT, "POST", "/v1/key", body, about=_label(body["label"])
         )
@@ -299,6 +294,7 @@ class TsbClient:
 
     def block_key(self, label: str, password: str | None = None) -> BlockRequested:
         """`POST /v1/block`. Executed at once, or asks the approvers of `ruleBlock`, each time."""
+        self._reconnect()
         body = {"blockKeyName": label, "keyPassword": _letters(password)}
         return self._ask(
             BlockRequested,
@@ -311,6 +307,7 @@ class TsbClient:
 
     def request_csr(self, csr_sign_request: dict[str, Any]) -> CsrRequested:
         """`POST /v1/certificate/request`. Not idempotent: each call asks the approvers again."""
+        self._reconnect()
         return self._ask(
             CsrRequested,
             self._certificate_role,
@@ -330,12 +327,6 @@ class TsbClient:
         path = f"/v1/request/{quote(request_id, safe='')}"
         self._send(self._request_role, "DELETE", path, None, about="")
 
-    def list_requests(self, statuses: Sequence[str]) -> list[ListedRequest]:
-        """`POST /v1/filteredRequests` (TSB 2.0.1): all requests in these statuses."""
-        body = {"requestStatusList": list(statuses)}
-        path = "/v1/filteredRequests"
-        return self._ask(_Requests, self._request_role, "POST", path, body, about="").requests
-
     def version(self) -> str:
         """`GET /v1/versionInfo`."""
         return self._ask(_Version, Role.SERVICE, "GET", "/v1/versionInfo", about="").version
@@ -343,6 +334,15 @@ class TsbClient:
     def licence_flags(self) -> list[str]:
         """`GET /v1/licenseInfo`: approvals need `TSB_ENGINE`."""
         return self._ask(_Licence, Role.SERVICE, "GET", "/v1/licenseInfo", about="").client_flags
+
+    def _reconnect(self) -> None:
+        """Let a call whose answer cannot be asked for again have a connection of its own.
+
+        A worker is frozen between its calls, and what is on the way drops idle connections: on one
+        that was kept, "no answer" would be the rule after a quiet hour, not the exception.
+        Source: https://docs.aws.amazon.com/lambda/latest/dg/best-practices.html
+        """
+        self._session.close()
 
     def _ask[T: Answer](
         self,
@@ -658,7 +658,7 @@ def _not_accepted(
 def _role_parameter(doing: str) -> str | None:
     if "/v1/certificate/" in doing:
         return "CertificateRole"
-    return "RequestRole" if "/v1/request/" in doing or "/v1/filteredRequests" in doing else None
+    return "RequestRole" if "/v1/request/" in doing else None
 
 
 def _expiry(token: str | None) -> str | None:
@@ -703,9 +703,9 @@ def _fault(doing: str, error: requests.RequestException) -> CountersignError:
         for cause in chain
     )
     for cause in chain:
-        # With TLS 1.3 a server rejects our certificate after the handshake: an alert, and nothing
-        # executed. Other TLS errors on a connection that was made are those of a broken one.
-        if isinstance(cause, ssl.SSLError) and (never_connected or "ALERT" in str(cause).upper()):
+        # With TLS 1.3 a server rejects our certificate after the handshake: an alert about it, and
+        # nothing executed. Other TLS errors on a connection that was made are of a broken one.
+        if isinstance(cause, ssl.SSLError) and (never_connected or _rejects_us(cause)):
             return _tls_fault(doing, cause)
         if never_connected and str(cause).startswith("Tunnel connection failed"):
             return TsbUnavailableError(
@@ -739,9 +739,15 @@ CERTIFICATE_ALERTS = {
 }
 
 
+def _rejects_us(cause: BaseException) -> bool:
+    """Whether it is an alert about our client certificate."""
+    text = str(cause).upper().replace("_", " ")
+    return "ALERT" in text and ("CERTIFICATE" in text or "UNKNOWN CA" in text)
+
+
 def _tls_fault(doing: str, cause: BaseException) -> CountersignError:
     text = str(cause).upper().replace("_", " ")
-    if "ALERT" in text and ("CERTIFICATE" in text or "UNKNOWN CA" in text):
+    if _rejects_us(cause):
         # TLS 1.2 has no word for a certificate that is missing: handshake failure, below.
         what, action = next(said for word, said in CERTIFICATE_ALERTS.items() if word in text)
         return TsbCredentialsError(f"{doing}: {what}", action=action)

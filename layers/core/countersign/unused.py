@@ -74,7 +74,7 @@ def settle(
         errors.append(error)
     if done["result"] != "deleted":
         try:
-            _cancel_open(record, given.status, tsb)
+            cancel_open(record, given.status, tsb)
         except CountersignError as error:
             errors.append(error)
     _note(given, records, action, done, error=errors[0] if errors else None)
@@ -135,18 +135,22 @@ def delete(
     records: "Records",
     tsb: "TsbClient",
     secret: str | None,
-) -> None:
+) -> bool:
     """Delete the enrollment's own key; TSB cancels its requests. Idempotent.
+
+    Returns:
+        Whether there was one.
 
     Raises: as `own_key`.
     """
     if own_key(asked, record, records=records, tsb=tsb, secret=secret) is None:
-        return
+        return False
     try:
         tsb.delete_key(asked.key.label, secret)
     except TsbRefusedError as error:
         if error.error_code != KEY_NOT_EXISTENT:
             raise
+    return True
 
 
 def release_label(record: "Item", records: "Records") -> None:
@@ -168,12 +172,13 @@ def _act(
         return {"result": "kept"}
     if action == "delete" and not asked.key.attributes.destroyable:
         return {"result": "kept", "reason": "the key is permanent (not destroyable)"}
-    if record.get("publicKeySha256") is None:
-        return {"result": "none", "reason": "no key is on record"}
     secret = password(asked.key.password.secret_arn) if asked.key.password else None
     if action == "delete":
-        delete(asked, record, records=records, tsb=tsb, secret=secret)
-        return {"result": "deleted"}
+        # Also where none is on record: CreateKey's answer may have got lost before a cancellation.
+        deleted = delete(asked, record, records=records, tsb=tsb, secret=secret)
+        if deleted or "publicKeySha256" in record:
+            return {"result": "deleted"}
+        return {"result": "none", "reason": "no key was made"}
     return _block(given, record, records=records, tsb=tsb, secret=secret)
 
 
@@ -190,7 +195,7 @@ def _block(
         return {"result": "kept", "reason": "ruleBlock is frozen: nobody can block this key"}
     key = own_key(given.request, record, records=records, tsb=tsb, secret=secret)
     if key is None:
-        return {"result": "none", "reason": "the key is gone"}
+        return {"result": "none", "reason": "there is no key (any more)"}
     if ((key.policy or {}).get("keyStatus") or {}).get("blocked"):
         return {"result": "blocked"}
     return _blocked(given, record.get("unusedKey", {}), records=records, tsb=tsb, secret=secret)
@@ -234,7 +239,7 @@ def _blocked(
     return asked
 
 
-def _cancel_open(record: "Item", status: str | None, tsb: "TsbClient") -> None:
+def cancel_open(record: "Item", status: str | None, tsb: "TsbClient") -> None:
     """Cancel what may still ask approvers for the use of this key."""
     told = "told" in record.get("cancel", {})
     if (

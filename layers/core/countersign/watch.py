@@ -5,7 +5,7 @@ Looks only: nothing is repaired here, because nobody knows better than the workf
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, time, timedelta
 from typing import TYPE_CHECKING, Any
 
 from countersign import csr
@@ -14,6 +14,7 @@ from countersign.polling import Schedule
 
 if TYPE_CHECKING:
     from countersign.aws.records import Item, Records
+    from countersign.profiles import Directory, PersonKey
     from countersign.tsb import Tls
 
 OPEN = ("PENDING", "CANCELLING")  # the status of an enrollment without an outcome
@@ -42,7 +43,9 @@ class Sighting:
     expiring_days: dict[str, float] = field(default_factory=dict)
 
 
-def watch_enrollments(*, records: "Records", tls: "Tls", pace: Schedule) -> Sighting:
+def watch_enrollments(
+    *, records: "Records", tls: "Tls", pace: Schedule, directory: "Directory"
+) -> Sighting:
     """Look at every open enrollment and at every certificate on which the next steps depend.
 
     Idempotent: reads only.
@@ -51,6 +54,7 @@ def watch_enrollments(*, records: "Records", tls: "Tls", pace: Schedule) -> Sigh
         records: the table.
         tls: whose certificates are looked at as well.
         pace: as in RequestCsr.
+        directory: the people whom profiles name; their certificates are looked at as well.
     """
     seen = Sighting()
     moment = m.now()
@@ -60,10 +64,21 @@ def watch_enrollments(*, records: "Records", tls: "Tls", pace: Schedule) -> Sigh
             for certificate in _approver_certificates(records.get(line["id"])):
                 for ends in csr.expiries(certificate):
                     _note_expiry(seen, "approver", ends, moment)
+    for person in directory.people:
+        for ends in _key_ends(person.key_at(moment)):
+            _note_expiry(seen, "approver", ends, moment)
     for name, certificates in (("client", tls.certificate), ("ca", tls.ca_bundle)):
         for ends in csr.expiries(certificates or ""):
             _note_expiry(seen, name, ends, moment)
     return seen
+
+
+def _key_ends(key: "PersonKey") -> Iterator[datetime]:
+    """When somebody can no longer approve with it: by its certificate, and by the directory."""
+    if key.certificate is not None:
+        yield from csr.expiries(key.certificate)
+    if key.valid_to is not None:
+        yield datetime.combine(key.valid_to + timedelta(days=1), time.min, UTC)
 
 
 def _look_at(record: "Item", pace: Schedule, moment: datetime, seen: Sighting) -> None:

@@ -1,0 +1,205 @@
+"""Answers that got lost on the way, whoever's: what was done is found again, and done once."""
+
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from botocore.client import BaseClient
+
+from countersign import enrollment, polling
+from countersign import models as m
+from countersign.errors import CountersignError, TsbNoAnswerError, TsbRefusedError
+from local.approver import Approver
+from tests.integration.house import House, Json
+
+ADA = Approver.generate("Ada", "ec")
+KEY = ("POST", "/v1/key")
+ASK = ("POST", "/v1/certificate/request")
+LOST: Json = {"kind": "status", "httpStatus": 504, "executed": True}
+HSM_ERROR: Json = {"errorCode": 701, "reason": "res.error.in.hsm", "message": "no such algorithm"}
+
+
+@dataclass
+class Steps:
+    """One enrollment, state by state, each as often as a test likes."""
+
+    house: House
+    request: Json
+    arn: str = field(default_factory=lambda: f"arn:aws:states:{uuid.uuid4()}")
+
+    def __post_init__(self) -> None:
+        execution = m.Execution(arn=self.arn, name="x", input=self.request)
+        accepted = enrollment.accept_enrollment(
+            m.AcceptEnrollmentInput(execution=execution),
+            records=self.house.records,
+            objects=self.house.objects,
+            bus=self.house.bus,
+            rules=self.house.rules,
+        )
+        assert isinstance(accepted, m.Accepted)
+        self.id = accepted.enrollment_id
+        self.step = {
+            "executionArn": self.arn,
+            "enrollmentId": self.id,
+            "request": accepted.request,
+        }
+
+    def create(self) -> m.CreatedKey:
+        return enrollment.create_key(
+            m.CreateKeyInput.read(self.step),
+            records=self.house.records,
+            objects=self.house.objects,
+            tsb=self.house.tsb,
+            password=str,
+            profiles=self.house.rules.profiles,
+            trust=self.house.trust,
+        )
+
+    def ask(self, key: m.CreatedKey) -> m.RequestedCsr:
+        return enrollment.request_csr(
+            m.RequestCsrInput.read({**self.step, "key": key.dump()}),
+            records=self.house.records,
+            objects=self.house.objects,
+            tsb=self.house.tsb,
+            password=str,
+            sign=self.house.sign,
+            pace=polling.Schedule(window_seconds=0, timelock_seconds=0),
+            names=self.house.rules.profiles.directory.names,
+        )
+
+    def discard(self, *, unanswered: bool) -> m.DiscardedKey:
+        return enrollment.discard_key(
+            m.DiscardKeyInput.read({**self.step, "unanswered": unanswered}),
+            records=self.house.records,
+            tsb=self.house.tsb,
+            password=str,
+        )
+
+    @property
+    def record(self) -> Json:
+        return self.house.records.get(self.id) or {}
+
+    def fault(self, call: tuple[str, str], **fault: Any) -> None:
+        self.house.fault(self.request, *call, **fault)
+
+    def mend(self) -> None:
+        self.house.simulator.faults.clear(self.request["key"]["label"])
+
+    def calls(self, call: tuple[str, str]) -> int:
+        made = self.house.simulator.calls(self.request["key"]["label"])
+        return sum((one["method"], one["path"]) == call for one in made)
+
+
+@pytest.fixture
+def steps(house: House) -> Steps:
+    return Steps(house, house.request(ADA))
+
+
+@pytest.fixture
+def writing_twice(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """As the SDK does by itself where the answer to a write gets lost."""
+    call = BaseClient._make_api_call  # type: ignore[attr-defined]
+
+    def twice(client: Any, operation: str, arguments: Json) -> Any:
+        if operation == "UpdateItem":
+            call(client, operation, arguments)
+        return call(client, operation, arguments)
+
+    monkeypatch.setattr(BaseClient, "_make_api_call", twice)
+    yield
+
+
+@pytest.mark.usefixtures("writing_twice")
+def test_a_write_that_the_sdk_repeats_is_the_same_intent(steps: Steps) -> None:
+    asked = steps.ask(steps.create())
+
+    assert asked.request_id == steps.record["requestId"]
+    assert steps.calls(ASK) == 1
+
+
+def test_a_request_on_record_is_found_again_and_not_asked_for_twice(steps: Steps) -> None:
+    key = steps.create()
+
+    assert steps.ask(key) == steps.ask(key)
+    assert steps.calls(ASK) == 1
+
+
+def test_a_label_stays_claimed_where_a_lost_answer_may_have_made_the_key(steps: Steps) -> None:
+    steps.fault(KEY, **LOST)
+    with pytest.raises(TsbNoAnswerError):
+        steps.create()
+    steps.mend()
+    steps.fault(KEY, kind="status", httpStatus=500, body=HSM_ERROR)
+    with pytest.raises(CountersignError):
+        steps.create()
+    steps.mend()
+
+    # Whoever is next finds the key under its own claim, and adopts it.
+    assert steps.create().public_key
+    assert len(steps.house.keys(steps.request)) == 1
+
+
+def test_a_refusal_at_the_first_try_lets_the_label_go(steps: Steps) -> None:
+    steps.fault(KEY, kind="status", httpStatus=400, body={**HSM_ERROR, "errorCode": 606})
+    with pytest.raises(TsbRefusedError):
+        steps.create()
+
+    assert steps.house.records.get(f"label#{steps.request['key']['label']}") is None
+
+
+def test_a_key_is_discarded_once_however_often_the_state_runs(steps: Steps) -> None:
+    steps.fault(ASK, **LOST)
+    with pytest.raises(TsbNoAnswerError):
+        steps.ask(steps.create())
+
+    first, second = (steps.discard(unanswered=True) for _ in range(2))
+
+    assert first.again
+    assert second.again
+    assert steps.record["discards"] == 1
+
+
+def test_the_second_key_that_is_lost_is_the_last(steps: Steps) -> None:
+    steps.fault(ASK, **LOST)
+    ends = []
+    for _ in range(2):
+        with pytest.raises(TsbNoAnswerError):
+            steps.ask(steps.create())
+        ends.append(steps.discard(unanswered=True))
+
+    assert [one.again for one in ends] == [True, False]
+    assert not steps.discard(unanswered=True).again
+
+
+def test_a_permanent_key_s_request_that_is_on_record_is_cancelled(house: House) -> None:
+    request = house.request(ADA)
+    request["key"]["attributes"]["destroyable"] = False
+    steps = Steps(house, request)
+    asked = steps.ask(steps.create())
+
+    discarded = steps.discard(unanswered=True)
+
+    assert not discarded.again
+    assert discarded.failure is not None
+    assert "its request was cancelled" in discarded.failure.cause
+    assert house.simulator.broker.requests[str(asked.request_id)].status == "CANCELLED"
+
+
+def test_a_key_whose_answer_was_lost_before_a_cancellation_is_deleted(
+    house: House, tmp_path: Path
+) -> None:
+    house.adopt(tmp_path, "delete")
+    steps = Steps(house, house.by_profile())
+    steps.fault(KEY, **LOST)
+    with pytest.raises(TsbNoAnswerError):
+        steps.create()
+    house.records.update(steps.id, {"cancel": {"by": "somebody", "at": "now"}})
+
+    assert steps.create().public_key is None
+    steps.discard(unanswered=False)
+
+    assert steps.record["unusedKey"]["result"] == "deleted"
+    assert house.keys(steps.request) == []
