@@ -263,6 +263,11 @@ def settle(case: Case, run: Run) -> None:
         time.sleep(0.2)
     run.events = case.stack.events(case.id)
     run.record = case.record()
+    gather_evidence(case, run)
+
+
+def gather_evidence(case: Case, run: Run) -> None:
+    """Wait for the evidence of the execution that ended last."""
     deadline = time.monotonic() + EVIDENCE_SECONDS
     kept: dict[str, bytes] = {}
     while evidence.SIGNATURE not in kept and time.monotonic() < deadline:

@@ -7,7 +7,7 @@ moved on by as much.
 from collections.abc import Callable
 from typing import Any
 
-from tests.campaign.faults import TSB_CALLS, Approvers, new_case, violations
+from tests.campaign.faults import TSB_CALLS, Approvers, gather_evidence, new_case, violations
 from tests.e2e.case import Case, Json, Run, group, people, token
 
 AWAY: Json = {"kind": "status", "httpStatus": 503}
@@ -125,7 +125,9 @@ def row(stack: Any, outage: Outage) -> dict[str, Any]:
     """What came of it, for the report."""
     name = outage.__name__.replace("_", " ")
     try:
-        run = outage(new_case(stack, outage.__name__.replace("_", "-")[:20]))
+        case = new_case(stack, outage.__name__.replace("_", "-")[:20])
+        run = outage(case)
+        gather_evidence(case, run)
     except AssertionError as error:
         return {
             "name": name,

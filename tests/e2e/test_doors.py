@@ -71,6 +71,7 @@ def parent(case: Case, asked: Json) -> str:
     )
     started = machines.start_execution(
         stateMachineArn=machine["stateMachineArn"],
+        name=case.id,
         input=json.dumps({"request": asked}),
     )
     return str(started["executionArn"])

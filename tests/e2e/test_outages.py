@@ -3,7 +3,7 @@
 import pytest
 
 from tests.campaign import outages
-from tests.campaign.faults import new_case, violations
+from tests.campaign.faults import gather_evidence, new_case, violations
 from tests.e2e.case import Act, Case, Ran, Run, act
 
 pytestmark = pytest.mark.e2e
@@ -17,7 +17,10 @@ AT_STAKE: tuple[outages.Outage, ...] = (
 
 def during(outage: outages.Outage) -> Act:
     def run(case: Case) -> Run:
-        return outage(new_case(case.stack, "outage"))
+        own = new_case(case.stack, "outage")
+        run = outage(own)
+        gather_evidence(own, run)
+        return run
 
     return act(run)
 
