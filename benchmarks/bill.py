@@ -25,6 +25,9 @@ TSB_SECONDS, AWS_SECONDS = 0.1, 0.01
 EVENT_LOG_BYTES, INVOCATION_LOG_BYTES = 450, 1_000
 EVENT_BYTES = 4_000  # of an outcome's event in the archive: the document with its PEM
 SECRETS_EACH = 2  # a function that asks TSB reads its role's credentials and the TLS secret
+SIGNATURES = 2  # of what the approvers are shown, and of the evidence
+EVIDENCE_LISTS = 3  # KeepEvidence looks at what is there, and at what there is to keep
+QUEUE_CALLS = 3  # an outcome's message is sent, received and deleted
 FUNCTIONS_WITH_SECRETS = {"create_key", "request_csr", "poll_request", "store_csr"}
 # An event source of a queue asks for messages without a pause: five pollers, 20 s each.
 QUEUE_REQUESTS_A_MONTH = 5 * 3 * 60 * 24 * 30
@@ -72,28 +75,33 @@ def enrollment(results: Json, looks: int, *, cold: bool) -> list[Item]:
     seconds = sum(_seconds(work, step) for step in work["byState"])
     seconds += more_looks * _seconds(work, "poll_request 1", only_tsb=True)
     init = _init_seconds(results)
-    starts = len(tasks) if cold else 0
+    starts = len(tasks) + 1 if cold else 0
     secret_reads = SECRETS_EACH * (3 + looks) if cold else 0
+    evidence = work["evidence"]
     put, get = (_times(work, f"s3.{name}") for name in ("PutObject", "GetObject"))
+    put, get = put + evidence["parts"], get + evidence["sources"]
     writes, reads = _units(work["writes"])
+    seconds += _evidence_seconds(work)
     emitted = _times(work, "eventbridge.PutEvents") + _times(work, "events.PutEvents")
     encrypted = put + get + secret_reads + len(_functions(work))
     log_bytes = history.events(states).total() * EVENT_LOG_BYTES + len(tasks) * INVOCATION_LOG_BYTES
     return [
         _item("Step Functions", len(states), "transitions", price["stateTransition"]),
-        _item("Lambda requests", len(tasks), "requests", price["lambdaRequest"]),
+        _item("Lambda requests", len(tasks) + 1, "requests", price["lambdaRequest"]),
         _item("Lambda time", seconds * MEMORY_GB, "GB-s", price["lambdaGbSecondArm64"]),
         _item("Lambda start-ups", starts * init * MEMORY_GB, "GB-s", price["lambdaGbSecondArm64"]),
         _item("Secrets Manager", secret_reads, "calls", price["secretRequest"]),
         _item("DynamoDB writes", writes, "units", price["dynamodbWriteUnit"]),
         _item("DynamoDB reads", reads, "units", price["dynamodbReadUnit"]),
-        _item("S3 writes", put, "PUT", price["s3Put"]),
+        _item("S3 writes", put + EVIDENCE_LISTS, "PUT, LIST", price["s3Put"]),
         _item("S3 reads", get, "GET", price["s3Get"]),
         _item("EventBridge", emitted, "events", price["eventbridgeEvent"]),
         _item(
             "EventBridge archive", emitted * EVENT_BYTES / GB, "GB", price["eventbridgeArchiveGb"]
         ),
         _item("KMS", encrypted, "requests (at most)", price["kmsRequest"]),
+        _item("KMS signatures", SIGNATURES, "requests", price["kmsAsymmetricRequest"]),
+        _item("SQS", QUEUE_CALLS, "requests", price["sqsRequest"]),
         _item("CloudWatch Logs", log_bytes / GB, "GB", price["logsGb"]),
         _item("X-Ray", 1, "trace (at most)", price["xrayTrace"]),
     ]
@@ -110,7 +118,7 @@ def idle_month() -> list[Item]:
     return [
         _item("KMS key", count("AWS::KMS::Key"), "keys", price["kmsKeyMonth"]),
         _item("Secrets", count("AWS::SecretsManager::Secret"), "secrets", price["secretMonth"]),
-        _item("Alarms", count("AWS::CloudWatch::Alarm"), "alarms", price["alarmMonth"]),
+        _item("Alarms", text.count("MetricName: "), "alarm metrics", price["alarmMonth"]),
         _item(
             "Dashboards", count("AWS::CloudWatch::Dashboard"), "dashboards", price["dashboardMonth"]
         ),
@@ -162,6 +170,13 @@ def _init_seconds(results: Json) -> float:
     """Mean CPU time of the functions' Init under the real runtime client."""
     measured = results["startup"]["functions"].values()
     return float(sum(one["milliseconds"]["init"] for one in measured) / len(measured) / 1_000)
+
+
+def _evidence_seconds(work: Json) -> float:
+    """KeepEvidence's warm call: its calls of AWS, and as much of the CPU as StoreCsr takes."""
+    calls = EVIDENCE_LISTS + work["evidence"]["parts"] + work["evidence"]["sources"]
+    cpu = work["byState"]["store_csr"]["oursMilliseconds"] / 1_000 / VCPU
+    return float(cpu + calls * AWS_SECONDS)
 
 
 def _units(calls: list[Json]) -> tuple[int, int]:

@@ -19,6 +19,7 @@ import boto3
 
 from benchmarks import enrollments
 from benchmarks.bare import AwsCall, Bare, Call, Recorder, renamed
+from countersign.evidence import SIGNATURE
 from local.stack import REGION, Stack
 
 PAIRS = 25
@@ -29,6 +30,7 @@ STATES = ("accept_enrollment", "create_key", "request_csr", "poll_request", "sto
 ASKED_AGAIN = "GET /v1/request/{id}"
 DECISION_AFTER = "poll_request 1"
 SIGN_REQUEST_ID = "signRequestId"
+EVIDENCE_SECONDS = 60
 WRITE_UNIT, READ_UNIT = 1_024, 4_096  # bytes
 
 type Json = dict[str, Any]
@@ -98,7 +100,27 @@ def run(stack: Stack, recorder: Recorder) -> Json:
         "awsCalls": dict(Counter(str(call) for call in made if isinstance(call, AwsCall))),
         "tsbCalls": dict(counted),
         "writes": _writes(stack, recorder, handlers, environment["TABLE_NAME"]),
+        "evidence": _evidence(stack, label),
     }
+
+
+def _evidence(stack: Stack, label: str) -> Json:
+    """What KeepEvidence, which runs deployed behind its queue, read and wrote of an enrollment."""
+    deadline = time.monotonic() + EVIDENCE_SECONDS
+    parts: dict[str, bytes] = {}
+    while SIGNATURE not in parts:
+        if time.monotonic() > deadline:
+            raise NotIssuedError(f"no signed evidence of {label}, only {sorted(parts)}")
+        time.sleep(1)
+        parts = stack.evidence(label, _arn(label))
+    listed = stack.client("s3").list_objects_v2(
+        Bucket=stack.outputs["CsrBucketName"], Prefix=f"enrollments/{label}/"
+    )
+    return {"parts": len(parts), "sources": listed["KeyCount"]}
+
+
+def _arn(label: str) -> str:
+    return f"arn:aws:states:{REGION}:000000000000:execution:bench:{label}"
 
 
 def _environment(stack: Stack) -> dict[str, str]:
@@ -122,7 +144,7 @@ def _environment(stack: Stack) -> dict[str, str]:
 
 def _enroll(handlers: dict[str, Any], label: str) -> Iterator[str]:
     """One enrollment through our handlers, as the state machine calls them."""
-    arn = f"arn:aws:states:{REGION}:000000000000:execution:bench:{label}"
+    arn = _arn(label)
     context = SimpleNamespace(
         function_name="bench",
         memory_limit_in_mb=512,

@@ -11,7 +11,8 @@ contains the text. Its content is JSON:
   after so many others of its kind, is refused before it is executed or after, is executed twice
   (`"repeat"`: what the SDK does when the first answer got lost), or is answered with a failed entry
   (`"entry"`: how PutEvents refuses).
-- `{"kind": "refused"}`: the first call of TSB finds its port closed.
+- `{"kind": "refused", "path": "/v1/key"}`: the first call of that path finds TSB's port closed.
+- `{"kind": "listen"}`: nothing goes wrong; the calls of AWS services are noted, in their order.
 
 Whatever has befallen the function leaves a file `<command>.struck` beside the folder, so that a
 test knows that it was not spared.
@@ -34,16 +35,17 @@ def strike_and_handle(folder, handler, event, context, *, function, line):
     if fault is None:
         return handler(event, context)
     kind = fault["kind"]
-    if kind in ("aws", "refused"):
-        with (_Aws if kind == "aws" else _Refused)(fault):
+    if kind in BETWEEN:
+        with BETWEEN[kind](fault):
             return handler(event, context)
-    _tell(fault)
     if kind == "twice":
+        _tell(fault)
         with ThreadPoolExecutor(2) as pool:
             both = [pool.submit(handler, event, context) for _ in range(2)]
         return both[1].result()
     if fault["when"] == "after":
         handler(event, context)
+    _tell(fault)
     if kind == "hang":
         time.sleep(FOR_EVER)
     os.kill(os.getpid(), KILL)
@@ -65,9 +67,9 @@ def _ordered(folder, function, line):
     return None
 
 
-def _tell(fault):
-    with open(fault["told"], "w"):
-        pass
+def _tell(fault, text=""):
+    with open(fault["told"], "w") as told:
+        told.write(text)
 
 
 class _Aws:
@@ -115,6 +117,31 @@ class _Aws:
             return self._skip == -1
 
 
+class _Listen:
+    """Beside boto3's clients."""
+
+    def __init__(self, fault):
+        self._fault = fault
+        self._made = []
+
+    def __enter__(self):
+        from botocore.client import BaseClient
+
+        self._call = call = BaseClient._make_api_call
+
+        def noting(client, operation, arguments):
+            self._made.append(operation)
+            return call(client, operation, arguments)
+
+        BaseClient._make_api_call = noting
+
+    def __exit__(self, *_):
+        from botocore.client import BaseClient
+
+        BaseClient._make_api_call = self._call
+        _tell(self._fault, " ".join(self._made))
+
+
 class _Refused:
     """Between the TSB client and the network: the kernel itself refuses the connection."""
 
@@ -128,7 +155,7 @@ class _Refused:
         self._send = send = requests.adapters.HTTPAdapter.send
 
         def faulty(adapter, request, **more):
-            if self._left:
+            if self._left and request.path_url.startswith(self._fault["path"]):
                 self._left -= 1
                 _tell(self._fault)
                 there = requests.compat.urlsplit(request.url)
@@ -142,3 +169,6 @@ class _Refused:
         import requests
 
         requests.adapters.HTTPAdapter.send = self._send
+
+
+BETWEEN = {"aws": _Aws, "listen": _Listen, "refused": _Refused}

@@ -114,7 +114,7 @@ def _faults_report(systematic: list[Row], drawn: list[Row], took: float) -> str:
         "",
         "What must hold: at most one live key, at most one open approval request (none once"
         " issued), exactly one kind of outcome event, the same outcome on record, no"
-        " ISSUED without the verified CSR of the live key in S3, no key that no record names,"
+        " ISSUED without the verified CSR of the live key in S3, no key whose label nobody claims,"
         " signed evidence that verifies and says the same. Each fault is seen to have struck."
         " Replay a seed with `python -m tests.campaign faults --seed N`.",
         "",

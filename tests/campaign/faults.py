@@ -110,7 +110,7 @@ def at_the_tsb(state: str, name: str) -> Fault:
 
 def refused(state: str) -> Fault:
     method, path = TSB_CALLS[state]
-    order = {"kind": "refused"}
+    order = {"kind": "refused", "path": path.partition("{")[0]}
     return Fault(f"{state}: {method} {path}", "connection refused", state, worker=order)
 
 
@@ -263,6 +263,11 @@ def settle(case: Case, run: Run) -> None:
         time.sleep(0.2)
     run.events = case.stack.events(case.id)
     run.record = case.record()
+    claim = case.stack.client("dynamodb").get_item(
+        TableName=case.stack.outputs["EnrollmentsTableName"],
+        Key={"id": {"S": f"label#{case.label}"}},
+    )
+    run.more["claim"] = claim.get("Item", {}).get("enrollmentId", {}).get("S", "nobody")
     gather_evidence(case, run)
 
 
@@ -309,8 +314,8 @@ def violations(run: Run) -> list[str]:
             found.append("issued by a request that TSB did not execute")
     elif "request.pem" in run.objects and run.record.get("csr"):
         found.append(f"a CSR on record for {outcome}")
-    if outcome != "ISSUED" and alive and run.record.get("keyLabel") != run.label:
-        found.append("an orphan key that no record names")
+    if alive and run.more.get("claim") not in (None, run.record.get("id")):
+        found.append(f"an orphan key: its label is claimed by {run.more['claim']!r}")
     unused = run.record.get("unusedKey") or {}
     if outcome != "ISSUED" and alive and _wanted(run) == "delete" and not unused.get("error"):
         found.append("an unused key is there that the profile wants deleted")
@@ -392,9 +397,9 @@ def delivered_twice(case: Case, door: str) -> Run:
     asked = case.request()
     with Approvers(case.stack, case.label):
         with ThreadPoolExecutor(2) as pool:
-            list(pool.map(lambda _: DOORS[door](case, asked), range(2)))
+            answered = list(pool.map(lambda _: DOORS[door](case, asked), range(2)))
         run = case.end(case.execution(), event=False)
     settle(case, run)
     run.more["faults"] = [f"door: {door}: delivered twice at once"]
-    run.more["struck"] = 1
+    run.more["struck"] = len(answered)
     return run

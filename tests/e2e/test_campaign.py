@@ -8,6 +8,7 @@ from tests.e2e.case import Act, Case, Ran, Run, act
 pytestmark = pytest.mark.e2e
 
 SEEDS = range(1, 9)
+STATES = faults.STATES
 
 
 def under(seed: int) -> Act:
@@ -25,6 +26,24 @@ def test_what_must_hold_holds_under_random_faults(ran: Ran, seed: int) -> None:
     run = ran(SCHEDULES[seed])
 
     assert faults.violations(run) == [], run.more["faults"]
+
+
+@act
+def listened_to(case: Case) -> Run:
+    notes = {state: case.stack.strike(state, case.id, kind="listen") for state in STATES}
+    case.fault("POST", "/v1/certificate/request", "drop", executed=True)
+    with faults.Approvers(case.stack, case.label, after_seconds=faults.LOOK_SECONDS):
+        run = case.end(case.start(case.request()))
+    run.more["calls"] = {state: note.read_text().split() for state, note in notes.items()}
+    return run
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_every_call_of_aws_has_its_faults(ran: Ran, state: str) -> None:
+    made = ran(listened_to).more["calls"][state]
+
+    # Secrets are kept for minutes: whether one is read is chance.
+    assert [call for call in made if call != "GetSecretValue"] == faults.AWS_CALLS[state]
 
 
 def test_a_seed_gives_the_same_schedule_again() -> None:

@@ -311,7 +311,7 @@ def test_a_client_certificate_that_makes_no_sense_is_named_and_not_quoted(
 
 def metric(capsys: pytest.CaptureFixture[str], name: str) -> list[Json]:
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    return [line for line in lines if name in line]
+    return [line for line in lines if any(one.startswith(name) for one in line)]
 
 
 def test_a_revoked_api_key_is_followed_by_the_next_remembered_and_counted(
@@ -326,10 +326,27 @@ def test_a_revoked_api_key_is_followed_by_the_next_remembered_and_counted(
         function.look()
 
     assert len(plain.ports()) == 4
-    (counted,) = metric(capsys, "TsbKeysRejected")
+    lines = metric(capsys, "Tsb")
+    (counted,) = [line for line in lines if "TsbKeysRejected" in line]
+    assert not [line for line in lines if "TsbCredentialsRefused" in line]
     assert counted["Role"] == "keyOperation"
     assert counted["service"] == "countersign"
     assert old not in json.dumps(counted)
+
+
+def test_credentials_that_nobody_takes_are_counted_however_that_is_found_out(
+    plain: Tsb, deploy: Deploy, capsys: pytest.CaptureFixture[str]
+) -> None:
+    function = deploy(plain)
+    function.put("KEY_OPERATION", "unknown")
+    function.refused()
+    function.refused()  # without a call: the key is known not to be taken
+    for secret in ("KEY_OPERATION", "CLIENT_TLS"):
+        function.put_value(secret, "no JSON")
+        function.forget()
+        function.refused()
+
+    assert len(metric(capsys, "TsbCredentialsRefused")) == 4
 
 
 def test_api_keys_exchanged_since_they_were_read_are_read_once_more(

@@ -2,7 +2,7 @@
 
 import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,12 @@ from botocore.client import BaseClient
 
 from countersign import enrollment, polling
 from countersign import models as m
-from countersign.errors import CountersignError, TsbNoAnswerError, TsbRefusedError
+from countersign.errors import (
+    CountersignError,
+    TsbNoAnswerError,
+    TsbRefusedError,
+    TsbUnavailableError,
+)
 from local.approver import Approver
 from tests.integration.house import House, Json
 
@@ -68,6 +73,37 @@ class Steps:
             sign=self.house.sign,
             pace=polling.Schedule(window_seconds=0, timelock_seconds=0),
             names=self.house.rules.profiles.directory.names,
+        )
+
+    def store(self, key: m.CreatedKey, request_id: str) -> m.StoredResult:
+        polled = enrollment.poll_request(
+            m.PollRequestInput.read(
+                {
+                    **{name: self.step[name] for name in ("executionArn", "enrollmentId")},
+                    "requestId": request_id,
+                    "ageSeconds": 10,
+                    "seen": "nothing",
+                    "schedule": m.Schedule(
+                        **asdict(polling.Schedule(window_seconds=0, timelock_seconds=0)),
+                        slowest_seconds=900,
+                        last_age_seconds=10_000,
+                    ).dump(),
+                }
+            ),
+            records=self.house.records,
+            objects=self.house.objects,
+            tsb=self.house.tsb,
+            bus=self.house.bus,
+            names=self.house.rules.profiles.directory.names,
+        )
+        given = {**self.step, "key": key.dump(), "requestId": request_id, "pem": polled.pem}
+        return enrollment.store_csr(
+            m.StoreCsrInput.read(given),
+            records=self.house.records,
+            objects=self.house.objects,
+            tsb=self.house.tsb,
+            password=str,
+            trust=self.house.trust,
         )
 
     def discard(self, *, unanswered: bool) -> m.DiscardedKey:
@@ -140,6 +176,43 @@ def test_a_label_stays_claimed_where_a_lost_answer_may_have_made_the_key(steps: 
     # Whoever is next finds the key under its own claim, and adopts it.
     assert steps.create().public_key
     assert len(steps.house.keys(steps.request)) == 1
+
+
+def test_a_label_is_free_again_where_the_tries_before_made_no_key(steps: Steps) -> None:
+    steps.fault(KEY, kind="status", httpStatus=503)
+    with pytest.raises(TsbUnavailableError):
+        steps.create()
+    steps.mend()
+    steps.fault(KEY, kind="status", httpStatus=500, body=HSM_ERROR)
+    with pytest.raises(TsbRefusedError):
+        steps.create()
+
+    assert steps.house.records.get(f"label#{steps.request['key']['label']}") is None
+
+
+def test_a_lost_answer_is_not_forgotten_whatever_goes_wrong_after_it(steps: Steps) -> None:
+    steps.fault(ASK, **LOST)
+    with pytest.raises(TsbNoAnswerError):
+        steps.ask(steps.create())
+
+    # The state's last error was another one: the state machine sees nothing unanswered.
+    discarded = steps.discard(unanswered=False)
+
+    assert discarded.again
+    assert steps.house.keys(steps.request) == []
+
+
+def test_a_csr_on_record_is_handed_out_again_whatever_became_of_its_key(steps: Steps) -> None:
+    key = steps.create()
+    asked = steps.ask(key)
+    ADA.approve(
+        steps.house.desk, ADA.await_task(steps.house.desk, steps.request["key"]["label"], 1)
+    )
+    stored = steps.store(key, str(asked.request_id))
+    steps.house.simulator.broker.keys[steps.request["key"]["label"]].blocked = True
+
+    assert steps.store(key, str(asked.request_id)) == stored
+    assert "quarantine" not in steps.record
 
 
 def test_a_refusal_at_the_first_try_lets_the_label_go(steps: Steps) -> None:

@@ -146,18 +146,21 @@ def test_the_days_that_certificates_have_left_are_seen(records: Records) -> None
 def test_the_days_that_people_of_the_directory_have_left_are_seen(records: Records) -> None:
     old = {"certificate": certificate(2), "validFrom": "2025-01-01"}
     new = {"certificate": certificate(40), "validFrom": "2026-01-01"}
-    leaving = {
-        "publicKey": Approver.generate("x", "ec").spki,
-        "validFrom": "2026-01-01",
-        "validTo": f"{datetime.now(UTC) + 20 * 24 * HOUR:%Y-%m-%d}",
-    }
+    endless, leaving, lapsed = (
+        {"publicKey": Approver.generate("x", "ec").spki, "validFrom": "2026-01-01", "validTo": ends}
+        for ends in (None, f"{datetime.now(UTC) + 20 * 24 * HOUR:%Y-%m-%d}", "2026-01-02")
+    )
 
-    def left(*keys: Json) -> float:
+    def left(*keys: Json) -> float | None:
         people = [{"name": "Ada", "contact": "x", "keys": keys}]
-        return look(records, directory=Directory.read({"people": people})).expiring_days["approver"]
+        seen = look(records, directory=Directory.read({"people": people}))
+        return seen.expiring_days.get("approver")
 
-    assert 39 < left(old, new) <= 40  # he is asked with the newest
-    assert 20 <= left(leaving) <= 21
+    assert left(old, new) == pytest.approx(40, abs=0.01)
+    assert left(leaving) == pytest.approx(20.5, abs=0.51)
+    assert left(leaving, lapsed) == pytest.approx(20.5, abs=0.51)
+    assert left(lapsed) is None  # gone, as everybody knows
+    assert left(leaving, endless) is None
 
 
 # Metrics ------------------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ from countersign import cancel, claim, csr, events, outcome, policy, polling, re
 from countersign import models as m
 from countersign.errors import (
     AwsCallError,
+    CountersignError,
     CsrInvalidError,
     EnrollmentConflictError,
     KeyConflictError,
@@ -33,6 +34,7 @@ from countersign.lint import dump, lint_ca_key, refuse
 from countersign.profiles import Profiles
 from countersign.tsb import (
     KEY_ALREADY_EXISTING,
+    KEY_NOT_EXISTENT,
     Key,
     KeyAttributes,
     RequestStatus,
@@ -201,7 +203,7 @@ def create_key(
     except TsbRefusedError as error:
         if error.error_code != KEY_ALREADY_EXISTING:
             # Claimed before: an earlier try may have made a key whose answer got lost.
-            if first:
+            if first or not _may_be_there(tsb, key.label, secret):
                 _release_label(given, records)
             raise
         answer = tsb.key_attributes(key.label, secret)
@@ -269,6 +271,14 @@ def _claim_label(given: m.CreateKeyInput, records: "Records") -> tuple[datetime,
     if there["enrollmentId"] != given.enrollment_id:
         raise _key_conflict(label, f"is claimed by enrollment {there['enrollmentId']}")
     return datetime.fromisoformat(there["claimedAt"]), False
+
+
+def _may_be_there(tsb: TsbClient, label: str, secret: str | None) -> bool:
+    try:
+        tsb.key_attributes(label, secret)
+    except CountersignError as error:
+        return not (isinstance(error, TsbRefusedError) and error.error_code == KEY_NOT_EXISTENT)
+    return True
 
 
 def _release_label(given: m.CreateKeyInput, records: "Records") -> None:
@@ -619,9 +629,10 @@ def store_csr(
 ) -> m.StoredResult:
     """Verify what came back against what was approved, and keep it only if every check passes.
 
-    Idempotent: the object is written once; finding it there with the same SHA-256 counts. The
-    write of `verifiedSha256` decides against a cancellation: whichever is first on record wins.
-    Who approved is read from the record, where PollRequest put TSB's answer.
+    Idempotent: a CSR on record is handed out again, whatever became of its key since; the object is
+    written once, finding it there with the same SHA-256 counts. The write of `verifiedSha256`
+    decides against a cancellation: whichever is first on record wins. Who approved is read from the
+    record, where PollRequest put TSB's answer.
 
     Args:
         trust: whose attestations are believed.
@@ -629,12 +640,15 @@ def store_csr(
     Raises:
         CsrInvalidError: `reason` is the code of the first check that failed; CSR and findings are
             in quarantine, nothing is stored as issued.
-        TsbUnavailableError, TsbNoAnswerError: the state machine retries.
+        TsbUnavailableError, TsbNoAnswerError, TsbCredentialsError: the state machine retries.
     Source: TSB REST API, POST /v1/key/attributes.
     """
     from countersign import verification  # noqa: PLC0415  the loop's function need not load it
 
     asked = given.request
+    record = records.get(given.enrollment_id) or {}
+    if "csr" in record and record.get("executionArn") == given.execution_arn:
+        return m.StoredResult(status="ISSUED", csr=m.StoredCsr.read(record["csr"]))
     secret = password(asked.key.password.secret_arn) if asked.key.password else None
     answer = tsb.key_attributes(asked.key.label, secret)
     objects.keep_answer(given.enrollment_id, "store-csr", answer.raw)
@@ -644,7 +658,7 @@ def store_csr(
         pem=given.pem or "",
         created_public_key=given.key.public_key,
         answer=answer,
-        record=records.get(given.enrollment_id) or {},
+        record=record,
     )
     verified = verification.verify(returned, trust, now=m.now())
     if trust.chain:
@@ -731,7 +745,8 @@ def discard_key(
 ) -> m.DiscardedKey:
     """What becomes of a key that has no CSR.
 
-    Where the request for one got no answer, the fresh key is deleted, which cancels whatever TSB
+    Where the request for one got no answer (the state machine says so, or the record, which has the
+    intent and no id), the fresh key is deleted, which cancels whatever TSB
     holds, and CreateKey may start over once; after that, and for a key that cannot be deleted, the
     enrollment fails, naming the key. In every other case the enrollment ends as it would without
     this state, and the key is kept, deleted or blocked as its profile says (unused.py).
@@ -740,17 +755,19 @@ def discard_key(
 
     Raises:
         KeyNotSettledError: tried a few times more; whatever comes of it, the outcome stays.
-        TsbUnavailableError, TsbNoAnswerError: of an unanswered request only; retried for a day.
-        TsbRefusedError, TsbCredentialsError, KeyConflictError: likewise; the execution fails.
+        TsbUnavailableError, TsbNoAnswerError, TsbCredentialsError: of an unanswered request only;
+            retried for a day.
+        TsbRefusedError, KeyConflictError: likewise; the execution fails.
     Source: TSB REST API, POST /v1/key/deleteKey (deleting a key cancels its requests).
     """
     from countersign import unused  # noqa: PLC0415  the loop's function need not load it
 
-    if not given.unanswered:
-        unused.settle(given, records=records, tsb=tsb, password=password)
-        return m.DiscardedKey(again=False, status=given.status, failure=given.failure)
     key = given.request.key
     record = records.get(given.enrollment_id) or {}
+    # The error that came last need not be about the answer that was lost first.
+    if not given.unanswered and not ("intent" in record and "requestId" not in record):
+        unused.settle(given, records=records, tsb=tsb, password=password)
+        return m.DiscardedKey(again=False, status=given.status, failure=given.failure)
     if record.get("executionArn") != given.execution_arn:
         raise _not_own(given)
     if not key.attributes.destroyable:

@@ -207,6 +207,7 @@ class TsbClient:
         certificate_role: the role of `/v1/certificate/**`; TSB versions differ.
         request_role: the role of `/v1/request/**`; sources differ.
         report: told about every call.
+        refused: told when a call ends because no credential is accepted, or none can be read.
         connect_timeout_seconds: for the TCP and TLS handshakes.
         read_timeout_seconds: between two bytes of the answer.
         transport: instead of the network, for tests in process.
@@ -229,6 +230,7 @@ class TsbClient:
         certificate_role: Role = Role.KEY_OPERATION,
         request_role: Role = Role.KEY_OPERATION,
         report: Callable[[Exchange], None] | None = None,
+        refused: Callable[[], None] | None = None,
         connect_timeout_seconds: float = CONNECT_TIMEOUT_SECONDS,
         read_timeout_seconds: float = READ_TIMEOUT_SECONDS,
         transport: BaseAdapter | None = None,
@@ -245,6 +247,7 @@ class TsbClient:
         self._certificate_role = certificate_role
         self._request_role = request_role
         self._report = report
+        self._refused = refused
         self._timeout = (connect_timeout_seconds, read_timeout_seconds)
         self._rejected: dict[str, float] = {}  # API keys, and until when they are not shown again
         self._proxies = {"https": proxy_url} if proxy_url else {}
@@ -365,7 +368,16 @@ class TsbClient:
     def _send(
         self, role: Role, method: str, path: str, body: dict[str, Any] | None, *, about: str
     ) -> requests.Response:
-        doing = f"{method} {path}{about}"
+        try:
+            return self._with_credentials(f"{method} {path}{about}", role, method, path, body)
+        except TsbCredentialsError:
+            if self._refused is not None:
+                self._refused()
+            raise
+
+    def _with_credentials(
+        self, doing: str, role: Role, method: str, path: str, body: dict[str, Any] | None
+    ) -> requests.Response:
         refusal: TsbCredentialsError | None = None
         # A role's keys may have been exchanged since they were read, so they are read once more.
         for read in (self._credentials, self._renewed):

@@ -54,7 +54,7 @@ def watch_enrollments(
         records: the table.
         tls: whose certificates are looked at as well.
         pace: as in RequestCsr.
-        directory: the people whom profiles name; their certificates are looked at as well.
+        directory: who of its people can approve today, and until when.
     """
     seen = Sighting()
     moment = m.now()
@@ -65,20 +65,23 @@ def watch_enrollments(
                 for ends in csr.expiries(certificate):
                     _note_expiry(seen, "approver", ends, moment)
     for person in directory.people:
-        for ends in _key_ends(person.key_at(moment)):
-            _note_expiry(seen, "approver", ends, moment)
+        until = [_end(key) for key in person.keys]
+        known = [one for one in until if one is not None]
+        # Who can no longer approve was told of before; who has a key without an end needs no word.
+        if len(known) == len(until) and any(key.valid(moment) for key in person.keys):
+            _note_expiry(seen, "approver", max(known), moment)
     for name, certificates in (("client", tls.certificate), ("ca", tls.ca_bundle)):
         for ends in csr.expiries(certificates or ""):
             _note_expiry(seen, name, ends, moment)
     return seen
 
 
-def _key_ends(key: "PersonKey") -> Iterator[datetime]:
-    """When somebody can no longer approve with it: by its certificate, and by the directory."""
-    if key.certificate is not None:
-        yield from csr.expiries(key.certificate)
+def _end(key: "PersonKey") -> datetime | None:
+    """From when on nobody can approve with it: by its certificate, and by the directory."""
+    ends = csr.expiries(key.certificate or "")
     if key.valid_to is not None:
-        yield datetime.combine(key.valid_to + timedelta(days=1), time.min, UTC)
+        ends.append(datetime.combine(key.valid_to + timedelta(days=1), time.min, UTC))
+    return min(ends, default=None)
 
 
 def _look_at(record: "Item", pace: Schedule, moment: datetime, seen: Sighting) -> None:

@@ -30,6 +30,11 @@ def tsb_call(exchange: "Exchange") -> None:
         _emit("TsbKeysRejected", MetricUnit.Count, 1, Role=exchange.role)
 
 
+def credentials_refused() -> None:
+    """TSB accepts none of our credentials, or there are none to show."""
+    _emit("TsbCredentialsRefused", MetricUnit.Count, 1)
+
+
 def closed(document: "OutcomeDocument", record: "Item") -> None:
     """An enrollment that has just been announced: its outcome, and how long people and we took."""
     _emit("Enrollments", MetricUnit.Count, 1, Outcome=str(document.outcome))

@@ -95,7 +95,14 @@ def tsb(read_timeout_seconds: int | None = None) -> "TsbClient":
     Args:
         read_timeout_seconds: where somebody waits who will not wait for the client's own.
     """
-    return _client(tls(), read_timeout_seconds)
+    from countersign.aws import metrics  # noqa: PLC0415
+    from countersign.errors import TsbCredentialsError  # noqa: PLC0415
+
+    try:
+        return _client(tls(), read_timeout_seconds)
+    except TsbCredentialsError:
+        metrics.credentials_refused()
+        raise
 
 
 @lru_cache(maxsize=1)
@@ -114,6 +121,7 @@ def _client(shown: "Tls", read_timeout_seconds: int | None) -> "TsbClient":
         certificate_role=Role(settings().certificate_role),
         request_role=Role(settings().request_role),
         report=metrics.tsb_call,
+        refused=metrics.credentials_refused,
         read_timeout_seconds=read_timeout_seconds or READ_TIMEOUT_SECONDS,
     )
 
