@@ -45,16 +45,18 @@ TSB_FAULTS: dict[str, Json] = {
 }
 # Beyond the client's read time-out of 20 s; real time, so once for each call.
 SLOW: dict[str, Json] = {"slower than the limit": {"kind": "delay", "seconds": 23}}
-# The calls that each state makes, in order, beside those of the secrets.
+# The calls that each state makes, in order, beside those of the secrets; a turn to create a key is
+# two UpdateItems where the queue had run empty.
 AWS_CALLS: dict[str, list[str]] = {
     "AcceptEnrollment": ["PutItem", "PutObject", "PutEvents", "UpdateItem"],
     "CreateKey": ["UpdateItem", "PutItem", "PutObject", "UpdateItem"],
-    "RequestCsr": ["UpdateItem", "UpdateItem"],
+    "RequestCsr": ["GetItem", "Sign", "PutObject", "UpdateItem", "UpdateItem"],
     "PollRequest": ["GetItem", "PutObject", "UpdateItem", "PutEvents"],
-    "StoreCsr": ["PutObject", "UpdateItem", "PutObject", "UpdateItem"],
-    "DiscardKey": ["GetItem", "UpdateItem", "UpdateItem", "UpdateItem"],
-    "CloseEnrollment": ["GetItem", "UpdateItem", "PutEvents", "UpdateItem"],
+    "StoreCsr": ["GetItem", "PutObject", "PutObject", "UpdateItem", "PutObject", "UpdateItem"],
+    "DiscardKey": ["GetItem", "GetItem", "UpdateItem", "UpdateItem", "UpdateItem"],
+    "CloseEnrollment": ["GetItem", "UpdateItem", "GetItem", "PutEvents", "UpdateItem"],
 }
+TURNS = ("AcceptEnrollment", "DiscardKey")
 AWS_FAULTS = {
     "refused": "before",
     "executed, then refused": "after",
@@ -72,7 +74,9 @@ HANGS: dict[str, Json] = {
     "killed at its timeout, after": {"kind": "hang", "when": "after"},
 }
 STATES = tuple(AWS_CALLS)
-EVIDENCE = "KeepEvidence"  # beside the workflow, behind a queue that delivers again after 180 s
+# Beside the workflow, behind a queue that delivers again after 180 s; the first call of each kind.
+EVIDENCE = "KeepEvidence"
+EVIDENCE_CALLS = ["ListObjectsV2", "GetItem", "GetObject", "PutObject", "Sign"]
 EVIDENCE_SECONDS = 400
 ENDS = {f"Enrollment {one}" for one in ("Issued", "Rejected", "Expired", "Cancelled", "Failed")}
 OPEN = ("PENDING", "APPROVED")
@@ -115,8 +119,9 @@ def refused(state: str) -> Fault:
 
 
 def at_aws(state: str, number: int, name: str) -> Fault:
-    operation = AWS_CALLS[state][number]
-    skip = AWS_CALLS[state][:number].count(operation)
+    calls = EVIDENCE_CALLS if state == EVIDENCE else AWS_CALLS[state]
+    operation = calls[number]
+    skip = calls[:number].count(operation)
     order = {"kind": "aws", "operation": operation, "skip": skip, "when": AWS_FAULTS[name]}
     return Fault(f"{state}: {operation} {skip + 1}", name, state, worker=order)
 
@@ -162,7 +167,7 @@ def systematic() -> Iterator[Schedule]:
         *(refused(state) for state in TSB_CALLS),
         *(
             at_aws(state, number, name)
-            for state, calls in AWS_CALLS.items()
+            for state, calls in (*AWS_CALLS.items(), (EVIDENCE, EVIDENCE_CALLS))
             for number, operation in enumerate(calls)
             for name in aws_faults(operation)
         ),
