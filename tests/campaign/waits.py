@@ -20,7 +20,9 @@ WINDOWS = {
 }
 BUDGETS = {"7 days": 10_000}
 BUDGET = 14_000
-DEPLOYED = ("template.yaml", "samconfig.toml", "functions", "layers", "statemachine")
+DEPLOYED = (
+    "template.yaml", "samconfig.toml", "functions", "layers", "profiles", "statemachine", "events"
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
