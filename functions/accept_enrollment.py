@@ -5,7 +5,10 @@ from typing import Any
 from aws_lambda_powertools import Logger
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from countersign import enrollment
+from countersign import (
+    enrollment,
+    lint,  # noqa: F401  at start-up, which has a whole CPU
+)
 from countersign.aws import stack
 from countersign.models import AcceptEnrollmentInput
 from countersign.settings import settings

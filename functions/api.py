@@ -10,7 +10,10 @@ from aws_lambda_powertools.event_handler.openapi.exceptions import RequestValida
 from aws_lambda_powertools.event_handler.openapi.params import Header, Path, Query
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from countersign import api
+from countersign import (
+    api,
+    lint,  # noqa: F401  at start-up, which has a whole CPU
+)
 from countersign import models as m
 from countersign.aws import stack
 from countersign.errors import AwsCallError

@@ -10,7 +10,7 @@ from cryptography import x509
 from hypothesis import given
 from hypothesis import strategies as st
 
-from countersign import csr
+from countersign.spki import spki_sha256
 from local.approver import Approver
 from local.tsb_simulator import policy
 from local.tsb_simulator.policy import Group, Rule, Token, Vote
@@ -268,6 +268,6 @@ def test_switches_change_what_the_documents_leave_open() -> None:
 def test_a_key_s_attributes_carry_a_signature_that_holds(simulator: Simulator) -> None:
     created = create(simulator)[1]
 
-    assert csr.spki_sha256(created["json"]["publicKey"])
+    assert spki_sha256(created["json"]["publicKey"])
     assert created["xml"]
     assert created["xmlSignature"]

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from countersign import models as m
 from countersign import verification
+from countersign.spki import spki_sha256
 from local.approver import Approver
 
 PEOPLE = [
@@ -54,12 +55,11 @@ def policy(*tokens: list[tuple[int, list[Any]]]) -> m.Policy:
 
 
 def said(*people: Approver, names: dict[str, str] | None = None) -> list[m.Approver]:
-    from countersign import csr
 
     return [
         m.Approver(
             name=(names or {}).get(one.name, one.name),
-            spki_sha256=csr.spki_sha256(one.spki),
+            spki_sha256=spki_sha256(one.spki),
             decision="approved",
         )
         for one in people

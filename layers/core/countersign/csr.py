@@ -5,7 +5,6 @@ header, the criticality of the usages and the subject key identifier.
 """
 
 import base64
-import binascii
 import hashlib
 import re
 from collections.abc import Callable, Sequence
@@ -24,6 +23,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID, NameOID
 
 from countersign.errors import CsrInvalidError
 from countersign.models import Check, CsrRequest
+from countersign.spki import der
 
 MAX_BYTES = 64 * 1024  # our limit; the CSR of an 8,192-bit RSA key is 3 KB
 PEM = re.compile(
@@ -142,19 +142,6 @@ def check(pem: str, asked: CsrRequest, *, public_key: str) -> tuple[Csr | None, 
     return _describe(request), [Check(code="CSR_FORMAT"), *checks]
 
 
-def spki_sha256(public_key: str) -> str:
-    """The fingerprint (hex SHA-256 of the DER SPKI) of a base64 public key."""
-    return hashlib.sha256(_der(public_key)).hexdigest()
-
-
-def fingerprint(public_key: str) -> str | None:
-    """`spki_sha256` of what somebody says is a public key; None where it is not base64."""
-    try:
-        return spki_sha256(public_key)
-    except ValueError:
-        return None
-
-
 def approver_public_key(kind: str, value: str) -> str:
     """The base64 DER SPKI of an approver, given as public key or as certificate.
 
@@ -216,16 +203,9 @@ def _certificate(der: bytes) -> x509.Certificate:
 
 def _approver_der(value: str) -> bytes:
     try:
-        return _der(ARMOUR.sub("", value).strip())
+        return der(ARMOUR.sub("", value).strip())
     except ValueError:
         raise ValueError("is not base64 on one line") from None
-
-
-def _der(text: str) -> bytes:
-    try:
-        return base64.b64decode(text, validate=True)
-    except binascii.Error:
-        raise ValueError("is not base64") from None
 
 
 def _parse(pem: str) -> Request:

@@ -16,9 +16,11 @@ from dataclasses import asdict, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from countersign import cancel, claim, csr, events, outcome, policy, polling, request
+from countersign import cancel, claim, events, outcome, policy, polling, request
 from countersign import models as m
 from countersign.errors import (
+    KEY_ALREADY_EXISTING,
+    KEY_NOT_EXISTENT,
     AwsCallError,
     CountersignError,
     CsrInvalidError,
@@ -30,22 +32,15 @@ from countersign.errors import (
     TsbRefusedError,
     TsbUnavailableError,
 )
-from countersign.lint import dump, lint_ca_key, refuse
-from countersign.profiles import Profiles
-from countersign.tsb import (
-    KEY_ALREADY_EXISTING,
-    KEY_NOT_EXISTENT,
-    Key,
-    KeyAttributes,
-    RequestStatus,
-    TsbClient,
-)
+from countersign.spki import spki_sha256
 
 if TYPE_CHECKING:
     from countersign.attestation import Trust
     from countersign.aws.bus import Bus
     from countersign.aws.objects import Objects
     from countersign.aws.records import Item, Records
+    from countersign.profiles import Profiles
+    from countersign.tsb import Key, KeyAttributes, RequestStatus, TsbClient
     from countersign.verification import Verified
 
 CLOCK_SKEW = timedelta(seconds=60)  # between our clock and the HSM's
@@ -164,9 +159,9 @@ def create_key(
     *,
     records: "Records",
     objects: "Objects",
-    tsb: TsbClient,
+    tsb: "TsbClient",
     password: Password,
-    profiles: Profiles,
+    profiles: "Profiles",
     trust: "Trust",
 ) -> m.CreatedKey:
     """Create the key under its policy, or adopt the one that a lost answer left behind.
@@ -213,7 +208,7 @@ def create_key(
     objects.keep_answer(given.enrollment_id, "create-key", answer.raw)
     _require_as_asked(answer.key, key)
     _require_attested(answer, trust)
-    fingerprint = csr.spki_sha256(answer.key.public_key)
+    fingerprint = spki_sha256(answer.key.public_key)
     _require_own(
         given,
         records.update(
@@ -231,11 +226,13 @@ def create_key(
 
 
 def _check_ca_key(
-    given: m.CreateKeyInput, records: "Records", tsb: TsbClient, profiles: Profiles
+    given: m.CreateKeyInput, records: "Records", tsb: "TsbClient", profiles: "Profiles"
 ) -> None:
     profile = profiles.get(given.request.profile) if given.request.profile else None
     if profile is None or profile.ca_key_label is None:
         return
+    from countersign.lint import dump, lint_ca_key, refuse  # noqa: PLC0415  one state of many
+
     unread, ca_policy = None, None
     try:
         reported = tsb.key_attributes(profile.ca_key_label).key.policy
@@ -273,7 +270,7 @@ def _claim_label(given: m.CreateKeyInput, records: "Records") -> tuple[datetime,
     return datetime.fromisoformat(there["claimedAt"]), False
 
 
-def _may_be_there(tsb: TsbClient, label: str, secret: str | None) -> bool:
+def _may_be_there(tsb: "TsbClient", label: str, secret: str | None) -> bool:
     try:
         tsb.key_attributes(label, secret)
     except CountersignError as error:
@@ -285,7 +282,7 @@ def _release_label(given: m.CreateKeyInput, records: "Records") -> None:
     records.delete(f"label#{given.request.key.label}", when={"enrollmentId": given.enrollment_id})
 
 
-def _require_as_asked(reported: Key, asked: m.KeyRequest) -> None:
+def _require_as_asked(reported: "Key", asked: m.KeyRequest) -> None:
     """The HSM's word against the request: attributes, algorithm, size and policy."""
     from countersign import verification  # noqa: PLC0415  the loop's function need not load it
 
@@ -296,7 +293,7 @@ def _require_as_asked(reported: Key, asked: m.KeyRequest) -> None:
         raise _key_conflict(asked.label, f"is not what was asked: {', '.join(different)} differ")
 
 
-def _require_attested(answer: KeyAttributes, trust: "Trust") -> None:
+def _require_attested(answer: "KeyAttributes", trust: "Trust") -> None:
     from countersign import attestation  # noqa: PLC0415  the loop's function need not load it
 
     for check in attestation.check(answer, trust, asked_at=None, now=m.now()):
@@ -322,7 +319,7 @@ def request_csr(
     *,
     records: "Records",
     objects: "Objects",
-    tsb: TsbClient,
+    tsb: "TsbClient",
     password: Password,
     sign: Sign,
     pace: polling.Schedule,
@@ -424,7 +421,7 @@ def _prepare(
 def _ask(
     given: m.RequestCsrInput,
     records: "Records",
-    tsb: TsbClient,
+    tsb: "TsbClient",
     body: dict[str, Any],
     intent: str,
     *,
@@ -481,7 +478,7 @@ def poll_request(
     records: "Records",
     objects: "Objects",
     bus: "Bus",
-    tsb: TsbClient,
+    tsb: "TsbClient",
     names: policy.Names,
 ) -> m.PolledRequest:
     """Read TSB's request and decide how long to wait before the next look.
@@ -554,7 +551,7 @@ def poll_request(
     )
 
 
-def _cancelled(given: m.PollRequestInput, records: "Records", tsb: TsbClient) -> m.PolledRequest:
+def _cancelled(given: m.PollRequestInput, records: "Records", tsb: "TsbClient") -> m.PolledRequest:
     """The end of a cancelled enrollment: TSB is told here where CancelRequest could not."""
     with suppress(TsbUnavailableError, TsbNoAnswerError, TsbCredentialsError):
         cancel.cancel_request(
@@ -565,14 +562,14 @@ def _cancelled(given: m.PollRequestInput, records: "Records", tsb: TsbClient) ->
     return m.PolledRequest(status=m.Outcome.CANCELLED, wait_seconds=0, seen=given.seen)
 
 
-def _executed(answer: RequestStatus) -> "Item":
+def _executed(answer: "RequestStatus") -> "Item":
     """When TSB executed; its own timer does, so it tells how long the people took."""
     moment = answer.execution_time
     return {"times.executed": m.timestamp(moment)} if moment else {}
 
 
 def _another_request(
-    given: m.PollRequestInput, answer: RequestStatus, records: "Records", objects: "Objects"
+    given: m.PollRequestInput, answer: "RequestStatus", records: "Records", objects: "Objects"
 ) -> CsrInvalidError:
     objects.keep_answer(given.enrollment_id, "poll-request", answer.raw)
     check = m.Check(
@@ -595,7 +592,7 @@ def _end_the_endless(
     given: m.PollRequestInput,
     schedule: polling.Schedule,
     records: "Records",
-    tsb: TsbClient,
+    tsb: "TsbClient",
     status: str,
 ) -> None:
     if given.age_seconds >= schedule.last_age:
@@ -623,7 +620,7 @@ def store_csr(
     *,
     records: "Records",
     objects: "Objects",
-    tsb: TsbClient,
+    tsb: "TsbClient",
     password: Password,
     trust: "Trust",
 ) -> m.StoredResult:
@@ -739,7 +736,7 @@ def discard_key(
     given: m.DiscardKeyInput,
     *,
     records: "Records",
-    tsb: TsbClient,
+    tsb: "TsbClient",
     password: Password,
     keys_per_minute: int = 0,
 ) -> m.DiscardedKey:

@@ -6,6 +6,10 @@ so a class exists only where somebody reacts differently to it.
 
 import json
 
+# Of TSB's codes, those by which callers decide.
+KEY_ALREADY_EXISTING = 608
+KEY_NOT_EXISTENT = 650
+
 
 class CountersignError(Exception):
     """Base of every error that leaves a function.

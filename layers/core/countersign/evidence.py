@@ -27,6 +27,7 @@ from countersign import csr, verification
 from countersign import models as m
 from countersign.attestation import Trust
 from countersign.errors import CountersignError, EnrollmentConflictError
+from countersign.spki import fingerprint
 from countersign.tsb import KeyAttributes
 
 if TYPE_CHECKING:
@@ -167,7 +168,7 @@ def _approvals(record: "Item", found: Folder) -> list[dict[str, Any]]:
     keys: dict[str | None, str | None] = {}
     for answer in _answers(found, "poll-request"):
         for name in ("approvedBy", "notYetApprovedBy", "rejectedBy"):
-            keys |= {csr.fingerprint(key): key for key in json.loads(answer).get(name) or ()}
+            keys |= {fingerprint(key): key for key in json.loads(answer).get(name) or ()}
     keys[None] = None  # of whoever TSB knows by name only
     return [
         {**one, "publicKey": keys.get(one["spkiSha256"])} for one in record.get("approvers", ())
@@ -305,7 +306,7 @@ def _again(
     created = [
         key
         for answer in _answers(folder, "create-key")
-        if csr.fingerprint(key := json.loads(answer)["json"]["publicKey"])
+        if fingerprint(key := json.loads(answer)["json"]["publicKey"])
         == record.get("publicKeySha256")
     ]
     issued = "request.pem" in folder

@@ -11,8 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from countersign import events, unused, verification
 from countersign import models as m
-from countersign.errors import CountersignError, TsbCredentialsError, TsbRefusedError
-from countersign.tsb import KEY_NOT_EXISTENT
+from countersign.errors import (
+    KEY_NOT_EXISTENT,
+    CountersignError,
+    TsbCredentialsError,
+    TsbRefusedError,
+)
 
 if TYPE_CHECKING:
     from countersign.attestation import Trust

@@ -9,12 +9,6 @@ from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import Any
 
-from countersign.csr import (
-    approver_public_key,
-    certificate_common_name,
-    fingerprint,
-    spki_sha256,
-)
 from countersign.models import (
     Approval,
     Approver,
@@ -25,6 +19,7 @@ from countersign.models import (
     Rule,
     TokenSummary,
 )
+from countersign.spki import fingerprint, spki_sha256
 
 ONBOARDED = "onboarded "  # begins the identity of an approver whose key only TSB knows
 RULES = {
@@ -190,6 +185,8 @@ def identity(approval: Approval) -> str:
     """
     if approval.type == "onboarded_approver_certificate":
         return f"{ONBOARDED}{approval.name}"
+    from countersign.csr import approver_public_key  # noqa: PLC0415  a look needs no certificate
+
     return spki_sha256(approver_public_key(approval.type, approval.value or ""))
 
 
@@ -200,6 +197,8 @@ def approver(approval: Approval) -> Approver:
     digest = identity(approval)
     name = approval.name
     if not name and approval.type == "certificate":
+        from countersign.csr import certificate_common_name  # noqa: PLC0415
+
         name = certificate_common_name(approval.value or "")
     return Approver(name=name or unnamed(digest), spki_sha256=digest)
 

@@ -21,6 +21,7 @@ from countersign import models as m
 from countersign.errors import InvalidEnrollmentError
 from countersign.findings import CODES, ORDER
 from countersign.models import Model
+from countersign.spki import spki_sha256
 
 DIRECTORY = "directory.json"
 MAX_PATTERN = 200  # characters; a longer one nobody reviews
@@ -71,7 +72,7 @@ class PersonKey(Model):
     @cached_property
     def spki_sha256(self) -> str:
         """The fingerprint of the public key, also where it stands in a certificate."""
-        return csr.spki_sha256(csr.approver_public_key(self.kind, self.value))
+        return spki_sha256(csr.approver_public_key(self.kind, self.value))
 
     def valid(self, moment: datetime) -> bool:
         """Whether the directory says that the key counts on the day of `moment`."""

@@ -10,9 +10,9 @@ from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from countersign import csr, verification
 from countersign import models as m
 from countersign.errors import (
+    KEY_NOT_EXISTENT,
     AwsCallError,
     CountersignError,
     EnrollmentConflictError,
@@ -22,11 +22,11 @@ from countersign.errors import (
     TsbRefusedError,
     TsbUnavailableError,
 )
-from countersign.tsb import KEY_NOT_EXISTENT, Key
+from countersign.spki import spki_sha256
 
 if TYPE_CHECKING:
     from countersign.aws.records import Item, Records
-    from countersign.tsb import TsbClient
+    from countersign.tsb import Key, TsbClient
 
 CLOCK_SKEW = timedelta(seconds=60)  # between our clock and the HSM's
 ENDED_AT_TSB = ("EXECUTED", "REJECTED", "EXPIRED", "CANCELLED", "FAILED")
@@ -92,7 +92,7 @@ def own_key(
     records: "Records",
     tsb: "TsbClient",
     secret: str | None,
-) -> Key | None:
+) -> "Key | None":
     """The enrollment's own key as it lies in the HSM; None where there is none (any more).
 
     It is its own where the enrollment holds the claim of the label and the key has the public key
@@ -114,8 +114,10 @@ def own_key(
             raise
         return None
     if "publicKeySha256" in record:
-        own = csr.spki_sha256(key.public_key) == record["publicKeySha256"]
+        own = spki_sha256(key.public_key) == record["publicKeySha256"]
     else:
+        from countersign import verification  # noqa: PLC0415  needed after a lost answer alone
+
         claimed_at = datetime.fromisoformat(claim["claimedAt"])
         different = verification.differences(key, asked.key)
         own = key.create_time >= claimed_at - CLOCK_SKEW and not any(different.values())

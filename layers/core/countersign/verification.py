@@ -11,6 +11,7 @@ from typing import Any, Literal
 from countersign import attestation, csr, policy, request
 from countersign import models as m
 from countersign.attestation import Trust
+from countersign.spki import fingerprint
 from countersign.tsb import Key, KeyAttributes
 
 
@@ -166,7 +167,7 @@ def _key_checks(returned: Returned) -> list[m.Check]:
     different = differences(key, asked)
     safe = key.attributes.get("extractable") is False and key.attributes.get("neverExtractable")
     status = (key.policy or {}).get("keyStatus") or {}
-    same = key.public_key == returned.created_public_key and csr.fingerprint(
+    same = key.public_key == returned.created_public_key and fingerprint(
         key.public_key
     ) == returned.record.get("publicKeySha256")
     return [
