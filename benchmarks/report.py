@@ -269,8 +269,8 @@ def _startup(measured: Json | None) -> str:
             ),
             "Mended: the layers carry bytecode (SAM leaves it out, Lambda cannot write it), which"
             " halves every start-up; a model's validator is built when it is first used; requests"
-            " is not imported by what never asks TSB, nor certificates and linter by looks and ends."
-            " What is over the minimum is our own models, a twelfth.\n",
+            " is not imported by what never asks TSB, nor certificates and linter by looks and ends"
+            ". What is over the minimum is our own models, a twelfth.\n",
             "The ten imports with the most time of their own:\n",
             *dearest,
         ]
