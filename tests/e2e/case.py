@@ -25,7 +25,7 @@ SEED = ROOT / "events/seed"
 DEADLINE_SECONDS = 240  # for one scenario, next to all the others on two cores
 WAIT_SCALE = 0.05  # a wait of 10 s lasts 0.5 s; TSB's own clock is advanced where it matters
 EVENT_SECONDS = 60  # an event comes a second after what it tells, next to all the others later
-LOOK_SECONDS = 1  # dozens look at one emulator, which has two cores
+LOOK_SECONDS = 0.5  # dozens look at one emulator
 
 type Json = dict[str, Any]
 
