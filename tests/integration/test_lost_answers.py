@@ -1,16 +1,12 @@
 """Answers that got lost on the way, whoever's: what was done is found again, and done once."""
 
-import uuid
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 from botocore.client import BaseClient
 
-from countersign import enrollment, polling
-from countersign import models as m
 from countersign.errors import (
     CountersignError,
     TsbNoAnswerError,
@@ -19,114 +15,13 @@ from countersign.errors import (
 )
 from local.approver import Approver
 from tests.integration.house import House, Json
+from tests.integration.steps import Steps
 
 ADA = Approver.generate("Ada", "ec")
 KEY = ("POST", "/v1/key")
 ASK = ("POST", "/v1/certificate/request")
 LOST: Json = {"kind": "status", "httpStatus": 504, "executed": True}
 HSM_ERROR: Json = {"errorCode": 701, "reason": "res.error.in.hsm", "message": "no such algorithm"}
-
-
-@dataclass
-class Steps:
-    """One enrollment, state by state, each as often as a test likes."""
-
-    house: House
-    request: Json
-    arn: str = field(default_factory=lambda: f"arn:aws:states:{uuid.uuid4()}")
-
-    def __post_init__(self) -> None:
-        execution = m.Execution(arn=self.arn, name="x", input=self.request)
-        accepted = enrollment.accept_enrollment(
-            m.AcceptEnrollmentInput(execution=execution),
-            records=self.house.records,
-            objects=self.house.objects,
-            bus=self.house.bus,
-            rules=self.house.rules,
-        )
-        assert isinstance(accepted, m.Accepted)
-        self.id = accepted.enrollment_id
-        self.step = {
-            "executionArn": self.arn,
-            "enrollmentId": self.id,
-            "request": accepted.request,
-        }
-
-    def create(self) -> m.CreatedKey:
-        return enrollment.create_key(
-            m.CreateKeyInput.read(self.step),
-            records=self.house.records,
-            objects=self.house.objects,
-            tsb=self.house.tsb,
-            password=str,
-            profiles=self.house.rules.profiles,
-            trust=self.house.trust,
-        )
-
-    def ask(self, key: m.CreatedKey) -> m.RequestedCsr:
-        return enrollment.request_csr(
-            m.RequestCsrInput.read({**self.step, "key": key.dump()}),
-            records=self.house.records,
-            objects=self.house.objects,
-            tsb=self.house.tsb,
-            password=str,
-            sign=self.house.sign,
-            pace=polling.Schedule(window_seconds=0, timelock_seconds=0),
-            names=self.house.rules.profiles.directory.names,
-        )
-
-    def store(self, key: m.CreatedKey, request_id: str) -> m.StoredResult:
-        polled = enrollment.poll_request(
-            m.PollRequestInput.read(
-                {
-                    **{name: self.step[name] for name in ("executionArn", "enrollmentId")},
-                    "requestId": request_id,
-                    "ageSeconds": 10,
-                    "seen": "nothing",
-                    "schedule": m.Schedule(
-                        **asdict(polling.Schedule(window_seconds=0, timelock_seconds=0)),
-                        slowest_seconds=900,
-                        last_age_seconds=10_000,
-                    ).dump(),
-                }
-            ),
-            records=self.house.records,
-            objects=self.house.objects,
-            tsb=self.house.tsb,
-            bus=self.house.bus,
-            names=self.house.rules.profiles.directory.names,
-        )
-        given = {**self.step, "key": key.dump(), "requestId": request_id, "pem": polled.pem}
-        return enrollment.store_csr(
-            m.StoreCsrInput.read(given),
-            records=self.house.records,
-            objects=self.house.objects,
-            tsb=self.house.tsb,
-            password=str,
-            trust=self.house.trust,
-        )
-
-    def discard(self, *, unanswered: bool) -> m.DiscardedKey:
-        return enrollment.discard_key(
-            m.DiscardKeyInput.read({**self.step, "unanswered": unanswered}),
-            records=self.house.records,
-            tsb=self.house.tsb,
-            password=str,
-        )
-
-    @property
-    def record(self) -> Json:
-        return self.house.records.get(self.id) or {}
-
-    def fault(self, call: tuple[str, str], **fault: Any) -> None:
-        self.house.fault(self.request, *call, **fault)
-
-    def mend(self) -> None:
-        self.house.simulator.faults.clear(self.request["key"]["label"])
-
-    def calls(self, call: tuple[str, str]) -> int:
-        made = self.house.simulator.calls(self.request["key"]["label"])
-        return sum((one["method"], one["path"]) == call for one in made)
 
 
 @pytest.fixture
