@@ -147,12 +147,17 @@ def _algorithm(body: CreateKeyBody) -> str:
     return name
 
 
+def generate_rsa(bits: int) -> rsa.RSAPrivateKey:
+    """A fresh RSA key; it takes a while."""
+    return rsa.generate_private_key(65537, bits)
+
+
 def _generate(body: CreateKeyBody, switches: Switches) -> tuple[PrivateKey, int]:
     match _algorithm(body):
         case "RSA":
             if body.key_size not in switches.rsa_key_sizes:
                 raise TsbError(603, f"Key size {body.key_size} is not supported for RSA.")
-            return rsa.generate_private_key(65537, body.key_size), body.key_size
+            return generate_rsa(body.key_size), body.key_size
         case "EC":
             curve = CURVES.get(body.curve_oid or "")
             if curve is None:

@@ -1,0 +1,220 @@
+"""A Lambda function at work in this process: its real handler, and what goes wrong with it.
+
+Before every call of AWS or of the TSB it pauses, so that others may move. A fault is ordered for
+one invocation of a function, the next whose event contains a text (an enrollment's id, mostly):
+
+- `{"kind": "die", "when": "before" | "after"}`: its process ends, having done the work or not.
+- `{"kind": "hang", "when": …}`: it does not end, and Lambda kills it at its timeout.
+- `{"kind": "error", "name": "Lambda.Unknown", "when": …}`: Step Functions is told this name.
+- `{"kind": "twice"}`: the event is delivered twice, and both work at once.
+- `{"kind": "aws", "operation": "PutItem", "skip": 0, "when": …}`: that call of an AWS service,
+  after so many others of its kind, is refused before it is executed or after, is executed twice
+  (`"repeat"`: what the SDK does when the first answer got lost), or is answered with a failed entry
+  (`"entry"`: how PutEvents refuses).
+- `{"kind": "refused", "path": "/v1/key"}`: the first call of that path finds the TSB's port closed.
+- `{"kind": "listen"}`: nothing goes wrong; the calls of AWS are noted, in their order.
+"""
+
+import importlib
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from local.engine.clock import CALL_SECONDS
+from local.engine.schedule import FOR_EVER, AbandonedError, Process, Schedule
+
+type Json = dict[str, Any]
+
+
+@dataclass
+class Order:
+    """A fault for one invocation, and whether it has struck."""
+
+    function: str
+    text: str
+    fault: Json
+    taken: bool = False
+    struck: bool = False
+    calls: list[str] = field(default_factory=list)
+
+
+class FunctionFailedError(Exception):
+    """What Lambda or Step Functions says of an invocation that failed: a name and a message."""
+
+    def __init__(self, name: str, message: str) -> None:
+        super().__init__(message)
+        self.name = name
+        self.message = message
+
+
+LOST = FunctionFailedError("Lambda.Unknown", "the answer got lost")
+
+
+class Invocation(Process):
+    """One invocation of a function.
+
+    Attributes:
+        number: the port of its connection, to tell its calls of the TSB from others'.
+        calls: what it has called so far: `PutItem`, `POST /v1/key`.
+    """
+
+    def __init__(
+        self,
+        schedule: Schedule,
+        function: str,
+        event: str,
+        *,
+        number: int,
+        timeout: float,
+        order: Order | None = None,
+    ) -> None:
+        self.function, self.number = function, number
+        self.calls: list[str] = []
+        self._event = event
+        self._clock = schedule.clock
+        self._deadline = schedule.clock.now + timeout
+        self._timeout = timeout
+        self._order = order
+        self._fault: Json = order.fault if order else {"kind": "none"}
+        self._skip = self._fault.get("skip", 0)
+        super().__init__(schedule, f"{function} {number}", self._handle)
+
+    # The function's own thread ----------------------------------------------------------------
+
+    def pause(self, at: str, seconds: float = 0) -> None:
+        """As every process does, but for Lambda, which kills it at its timeout."""
+        left = self._deadline - self._clock.now
+        super().pause(at, min(seconds, left))
+        if seconds >= left:
+            self.kill(
+                FunctionFailedError(
+                    "Sandbox.Timedout",
+                    f"RequestId: {self.number} Error: Task timed out after {self._timeout:.2f}"
+                    " seconds",
+                )
+            )
+            self._paused.release()
+            self._go.acquire()
+            raise AbandonedError
+
+    def aws(self, operation: str, call: Callable[[], Any]) -> Any:
+        """A call of AWS, as it is or as ordered."""
+        self.calls.append(operation)
+        self.pause(operation)
+        self._clock.advance(CALL_SECONDS)
+        if not self._is_hit(operation):
+            return call()
+        when = self._fault["when"]
+        self._strike()
+        if when == "entry":
+            entry = {"ErrorCode": "InternalFailure", "ErrorMessage": "by command"}
+            return {"FailedEntryCount": 1, "Entries": [entry]}
+        if when == "repeat":
+            call()
+            return call()
+        if when == "after":
+            call()
+        raise _client_error("InternalServerError", "by command", operation)
+
+    def tsb(self, method: str, path: str) -> bool:
+        """A call of the TSB is about to be made; whether its port is closed."""
+        self.calls.append(f"{method} {path}")
+        self.pause(f"{method} {path}")
+        self._clock.advance(CALL_SECONDS)
+        refused = (
+            self._fault["kind"] == "refused"
+            and not (self._order and self._order.struck)
+            and path.startswith(self._fault["path"])
+        )
+        if refused:
+            self._strike()
+        return refused
+
+    def _handle(self) -> Any:
+        self._befall("before")
+        module = importlib.import_module(f"functions.{_snake(self.function)}")
+        context = SimpleNamespace(
+            function_name=self.function,
+            memory_limit_in_mb=512,
+            invoked_function_arn=f"arn:aws:lambda:::function:{self.function}",
+            aws_request_id=str(self.number),
+            get_remaining_time_in_millis=lambda: (self._deadline - self._clock.now) * 1_000,
+        )
+        result = json.dumps(module.handler(json.loads(self._event), context))
+        if self._order and self._fault["kind"] == "listen":
+            self._order.calls = [one for one in self.calls if " " not in one]
+            self._strike()
+        self._befall("after")
+        self.pause("its return")
+        return json.loads(result)
+
+    def _befall(self, when: str) -> None:
+        if self._fault.get("when") != when:
+            return
+        kind = self._fault["kind"]
+        if kind == "die":
+            self._strike()
+            raise FunctionFailedError(
+                "Runtime.ExitError", "Error: Runtime exited with error: signal: killed"
+            )
+        if kind == "error":
+            self._strike()
+            raise FunctionFailedError(self._fault["name"], "by command")
+        if kind == "hang":
+            self._strike()
+            self.pause("for ever", FOR_EVER)
+
+    def _is_hit(self, operation: str) -> bool:
+        if self._fault["kind"] != "aws" or operation != self._fault["operation"]:
+            return False
+        self._skip -= 1
+        return bool(self._skip == -1)
+
+    def _strike(self) -> None:
+        if self._order:
+            self._order.struck = True
+
+    # Whoever invoked it -----------------------------------------------------------------------
+
+    def kill(self, error: FunctionFailedError | None = None) -> None:
+        """End it wherever it is, without another line of it being run."""
+        message = "Error: Runtime exited with error: signal: killed"
+        self.end(error or FunctionFailedError("Runtime.ExitError", message))
+
+    def lose(self) -> None:
+        """Let its caller hear `Lambda.Unknown` while it goes on."""
+        self.is_lost = True
+
+    def answer(self) -> Json:
+        """What Lambda's Invoke answers.
+
+        Raises:
+            ClientError: an error of Lambda's own.
+        """
+        if self.error is None and not self.is_lost:
+            return {"StatusCode": 200, "ExecutedVersion": "$LATEST", "Payload": self.result}
+        error = LOST if self.is_lost else self.error
+        name, message = type(error).__name__, str(error)
+        if isinstance(error, FunctionFailedError):
+            name, message = error.name, error.message
+        if name.startswith("Lambda."):
+            raise _client_error(name.removeprefix("Lambda."), message, "Invoke")
+        failure = {"errorMessage": message, "errorType": name, "stackTrace": []}
+        return {"StatusCode": 200, "FunctionError": "Unhandled", "Payload": failure}
+
+
+def _client_error(code: str, message: str, operation: str) -> ClientError:
+    answer: Any = {
+        "Error": {"Code": code, "Message": message},
+        "ResponseMetadata": {"HTTPStatusCode": 500, "RequestId": "by-command"},
+    }
+    return ClientError(answer, operation)
+
+
+def _snake(name: str) -> str:
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()

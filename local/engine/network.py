@@ -1,0 +1,166 @@
+"""Everything that leaves this process, led to a simulator in it: boto3's calls, the TSB's, sleep.
+
+What moto answers otherwise than AWS, where the product depends on it, is corrected here, too.
+"""
+
+import hashlib
+import time
+from collections.abc import Callable
+from functools import cache
+from http.client import RemoteDisconnected
+from io import BytesIO
+from typing import Any
+
+import boto3
+import botocore.client
+import requests
+import requests.adapters
+import urllib3
+from botocore.exceptions import ClientError, ParamValidationError
+from botocore.validate import ParamValidator
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
+from moto.kms.utils import ECDSAPrivateKey
+from urllib3.exceptions import NewConnectionError, ProtocolError
+
+from local.engine import shortcuts
+from local.engine.invocation import Invocation
+from local.engine.schedule import current
+from local.engine.surroundings import REGION, TSB_URL
+from local.tsb_simulator.simulator import Reply, Simulator
+
+type Json = dict[str, Any]
+
+
+@cache
+def client(service: str) -> Any:
+    """A boto3 client; one for all stacks, since making it takes longer than all of its calls."""
+    return boto3.client(service, region_name=REGION)  # type: ignore[call-overload]
+
+
+def replace(
+    simulator: Callable[[], Simulator],
+    hand_over: Callable[[str, str], None],
+    announced: Callable[[], None],
+) -> Callable[[], None]:
+    """Let this process's calls end in this process, until the function that is returned is called.
+
+    Args:
+        simulator: the TSB at `TSB_URL`.
+        hand_over: an asynchronous invocation of a function: its name, its event as JSON text.
+        announced: called after something was put on a bus.
+    """
+    replaced: list[tuple[Any, str, Any]] = []
+
+    def put(owner: Any, name: str, new: Any) -> Any:
+        old = getattr(owner, name)
+        replaced.append((owner, name, old))
+        setattr(owner, name, new)
+        return old
+
+    def undo() -> None:
+        while replaced:
+            setattr(*replaced.pop())
+
+    def send(adapter: Any, request: Any, *args: Any, **options: Any) -> requests.Response:
+        if not request.url.startswith(TSB_URL):
+            answer: requests.Response = real_send(adapter, request, *args, **options)
+            return answer
+        return _exchange(simulator(), adapter, request, options.get("timeout"))
+
+    def executed(made: Any, operation: str, parameters: Json) -> Any:
+        model = made.meta.service_model
+        # What botocore refuses before it calls anybody.
+        report = ParamValidator().validate(parameters, model.operation_model(operation).input_shape)
+        if report.has_errors():
+            raise ParamValidationError(report=report.generate_report())
+        try:
+            answer = shortcuts.answer(model.service_name, operation, parameters)
+        except ClientError as error:
+            code = error.response["Error"]["Code"]
+            raise made.exceptions.from_code(code)(error.response, operation) from None
+        return real_call(made, operation, parameters) if answer is None else answer
+
+    def call(made: Any, operation: str, parameters: Json) -> Any:
+        process = current()
+        if not isinstance(process, Invocation):
+            return executed(made, operation, parameters)
+        if made.meta.service_model.service_name == "lambda":
+            text = parameters["Payload"].decode()
+            process.aws(operation, lambda: hand_over(parameters["FunctionName"], text))
+            return {"StatusCode": 202}
+        answer = process.aws(operation, lambda: executed(made, operation, parameters))
+        if operation == "PutEvents":
+            announced()
+        return answer
+
+    def sleep(seconds: float) -> None:
+        process = current()
+        if process is None:
+            real_sleep(seconds)
+        elif seconds > 0:
+            process.pause("after a moment", seconds)
+
+    def monotonic() -> float:
+        # What a function keeps for minutes (secrets, rejected API keys) ages as everything does.
+        return time.time() if isinstance(current(), Invocation) else real_monotonic()
+
+    real_send = put(requests.adapters.HTTPAdapter, "send", send)
+    real_call = put(botocore.client.BaseClient, "_make_api_call", call)
+    real_sleep = put(time, "sleep", sleep)
+    real_monotonic = put(time, "monotonic", monotonic)
+    put(ECDSAPrivateKey, "sign", _sign)
+    shortcuts.take(put)
+    return undo
+
+
+def _sign(key: Any, message: bytes, signing_algorithm: str) -> bytes:
+    """KMS Sign of a digest; moto, which does not look at MessageType, hashes it again."""
+    assert signing_algorithm == "ECDSA_SHA_256", signing_algorithm  # noqa: S101
+    assert len(message) == hashlib.sha256().digest_size, "the product signs digests"  # noqa: S101
+    signature: bytes = key.private_key.sign(message, ec.ECDSA(Prehashed(hashes.SHA256())))
+    return signature
+
+
+def _exchange(simulator: Simulator, adapter: Any, request: Any, timeout: Any) -> requests.Response:
+    """A call of the TSB, by everything of requests but the socket."""
+    process = current()
+    number = None
+    if isinstance(process, Invocation):
+        number = process.number
+        if process.tsb(request.method, request.path_url):
+            refused = NewConnectionError(None, "refused")  # type: ignore[arg-type]
+            raise requests.ConnectionError(refused, request=request)
+    body = request.body or b""
+    reply = simulator.handle(
+        request.method,
+        request.path_url,
+        {name.lower(): value for name, value in request.headers.items()},
+        body.encode() if isinstance(body, str) else body,
+        client_port=number,
+    )
+    if reply.delay_seconds and process is not None:
+        limit = timeout[1] if isinstance(timeout, tuple) else timeout
+        process.pause("an answer that takes its time", min(reply.delay_seconds, limit))
+        if reply.delay_seconds >= limit:
+            raise requests.ReadTimeout(request=request)
+    if reply.drop:
+        gone = RemoteDisconnected("Remote end closed connection without response")
+        raise requests.ConnectionError(ProtocolError("Connection aborted.", gone), request=request)
+    return _received(adapter, request, reply)
+
+
+def _received(adapter: Any, request: Any, reply: Reply) -> requests.Response:
+    length = len(reply.body)
+    body = reply.body[: length // 2] if reply.truncate else reply.body
+    raw = urllib3.HTTPResponse(
+        body=BytesIO(body),
+        headers={"Content-Type": reply.content_type, "Content-Length": str(length)},
+        status=reply.status,
+        preload_content=False,
+        request_method=request.method,
+    )
+    response: requests.Response = adapter.build_response(request, raw)
+    response.content  # noqa: B018  half a body is noticed while it is read
+    return response

@@ -1,0 +1,137 @@
+"""Whose turn it is: processes that move one at a time, each from one pause to the next.
+
+A process pauses before every call that it makes. Between two steps nothing runs but the test, so
+every run is the same again, and a test may act at any point.
+"""
+
+import threading
+from collections.abc import Callable
+from itertools import count
+from typing import Any
+
+from local.engine.clock import Clock
+
+FOR_EVER = 10.0**10  # seconds
+
+
+class AbandonedError(BaseException):
+    """Unwinds the thread of a process that nobody waits for; no handler of errors may catch it."""
+
+
+class Process:
+    """Something that moves in steps: an execution, or one invocation of a function.
+
+    Args:
+        name: for people.
+        work: what it does, in a thread of its own; it calls `pause` between its steps.
+    """
+
+    def __init__(self, schedule: "Schedule", name: str, work: Callable[[], Any]) -> None:
+        self.name = name
+        self.at = "the start"  # what it does next
+        self.due = schedule.clock.now
+        self.awaited: Process | None = None  # it goes on when that one has ended
+        self.ended = False
+        self.result: Any = None
+        self.error: BaseException | None = None
+        self.is_lost = False  # whoever awaits it goes on, and so does it
+        self.turn = 0  # when it last moved
+        self._schedule = schedule
+        self._work = work
+        self._abandoned = False
+        self._go, self._paused = threading.Semaphore(0), threading.Semaphore(0)
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+
+    def step(self) -> None:
+        """Let it do what it is at, up to its next pause or its end."""
+        self._go.release()
+        self._paused.acquire()
+
+    def pause(self, at: str, seconds: float = 0) -> None:
+        """Called by the process itself: let others move before `at`, and time pass."""
+        self.at, self.due = at, self._schedule.clock.now + seconds
+        self._paused.release()
+        self._go.acquire()
+        if self._abandoned:
+            raise AbandonedError
+
+    def await_end(self, other: "Process") -> None:
+        """Called by the process itself: go on when the other one has ended."""
+        self.awaited = other
+        self.pause(f"the end of {other.name}")
+        self.awaited = None
+
+    def end(self, error: BaseException | None = None) -> None:
+        """End it from outside, wherever it is: whoever waits for it sees this error."""
+        self.ended, self.error = True, error
+
+    def abandon(self) -> None:
+        """Free its thread. Call it for each process at the end of the schedule."""
+        self._abandoned = self.ended = True
+        if self._thread.is_alive():
+            self._go.release()
+            self._thread.join()
+
+    @property
+    def is_movable(self) -> bool:
+        """Whether it waits for nobody but its turn."""
+        awaited = self.awaited
+        return not self.ended and (awaited is None or awaited.ended or awaited.is_lost)
+
+    def _run(self) -> None:
+        self._go.acquire()
+        CURRENT.process = self
+        try:
+            if not self._abandoned:
+                self.result = self._work()
+        except AbandonedError:
+            pass
+        except BaseException as error:
+            self.error = error
+        finally:
+            self.ended = True
+            self._paused.release()
+
+
+CURRENT = threading.local()
+
+
+def current() -> Process | None:
+    """The process whose thread this is; None for a test's."""
+    return getattr(CURRENT, "process", None)
+
+
+class Schedule:
+    """The processes there are, and the clock that they share."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+        self.processes: list[Process] = []
+        self._all: list[Process] = []
+        self._turns = count(1)
+
+    def add(self, process: Process) -> Process:
+        """Let it move from now on."""
+        self.processes.append(process)
+        self._all.append(process)
+        return process
+
+    def step(self) -> Process | None:
+        """Let the process that is due first do one step; None where nothing is left to happen."""
+        self.processes = [one for one in self.processes if not one.ended]
+        movable = [one for one in self.processes if one.is_movable]
+        if not movable:
+            return None
+        process = min(movable, key=lambda one: (max(one.due, self.clock.now), one.turn))
+        if process.due - self.clock.now > FOR_EVER / 2:
+            return None
+        self.clock.advance(max(process.due - self.clock.now, 0))
+        process.turn = next(self._turns)
+        process.step()
+        return process
+
+    def close(self) -> None:
+        """Free every thread."""
+        for process in self._all:
+            process.abandon()

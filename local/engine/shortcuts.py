@@ -1,0 +1,126 @@
+"""Where botocore and moto spend time that no test looks at: three quarters of a run, without these.
+
+What a store keeps and answers is the same: `tests/workflow/test_engine.py` compares.
+"""
+
+import json
+from collections.abc import Callable
+from functools import cache
+from io import BytesIO
+from typing import Any
+
+import jsonpath_ng.ext
+from botocore import xform_name
+from botocore.exceptions import ClientError
+from botocore.response import StreamingBody
+from moto import backend_index
+from moto.core import responses
+from moto.core.base_backend import BaseBackend
+from moto.core.exceptions import JsonRESTError
+from moto.core.utils import method_names_from_class
+from moto.dynamodb.responses import DynamoHandler
+from moto.events.models import events_backends
+from moto.s3.models import FakeKey, s3_backends
+
+from local.engine.surroundings import ACCOUNT, REGION
+
+TABLE = ("GetItem", "PutItem", "UpdateItem", "DeleteItem", "Query", "Scan")
+OK: Any = {"HTTPStatusCode": 200}
+SERVICES = ("dynamodb", "events", "kms", "s3", "secretsmanager", "sns", "sqs", "stepfunctions")
+
+PUT = {"Bucket", "Key", "Body", "ContentType", "ChecksumAlgorithm", "IfNoneMatch"}
+PAGE = 1_000
+
+type Json = dict[str, Any]
+type Put = Callable[[Any, str, Any], Any]
+
+
+def take(put: Put) -> None:
+    """Replace attributes by `put(owner, name, new)`, which remembers what was there."""
+    # Which service a URL is of, among two hundred of them, for each call.
+    found = [one for one in backend_index.backend_url_patterns if one[0] in SERVICES]
+    put(backend_index, "backend_url_patterns", found)
+    # It reads its own URLs and methods anew for each call.
+    put(BaseBackend, "urls", property(cache(BaseBackend.urls.fget)))  # type: ignore[attr-defined]
+    put(responses, "method_names_from_class", cache(method_names_from_class))
+    # It makes a parser of JSONPath for each event; the paths are always the same.
+    put(jsonpath_ng.ext, "parse", cache(jsonpath_ng.ext.parse))  # type: ignore[attr-defined]
+
+
+# The calls that the product makes most: moto's own stores, asked without HTTP between -------------
+
+
+def answer(service: str, operation: str, parameters: Json) -> Json | None:
+    """What a call of AWS returns; None for calls that take the long way.
+
+    Raises:
+        ClientError: the service refuses.
+    """
+    match service, operation:
+        case "dynamodb", _ if operation in TABLE:
+            return _table(operation, parameters)
+        case "s3", "PutObject" if set(parameters) <= PUT:
+            return _put_object(parameters)
+        case "s3", "GetObject" if set(parameters) == {"Bucket", "Key"}:
+            return _get_object(parameters)
+        case "s3", "ListObjectsV2" if set(parameters) <= {"Bucket", "Prefix"}:
+            return _list_objects(parameters)
+        case "events", "PutEvents":
+            entries = events_backends[ACCOUNT][REGION].put_events(parameters["Entries"])
+            failed = sum("ErrorCode" in one for one in entries)
+            return {"FailedEntryCount": failed, "Entries": entries, "ResponseMetadata": OK}
+    return None
+
+
+def _table(operation: str, parameters: Json) -> Json:
+    handler = DynamoHandler()
+    handler.body = json.loads(json.dumps(parameters))
+    handler.headers, handler.region, handler.current_account = {}, REGION, ACCOUNT
+    try:
+        result = getattr(handler, xform_name(operation))().result
+    except JsonRESTError as error:
+        said = json.loads(str(error.description))
+        item = {"Item": said["Item"]} if "Item" in said else {}
+        code = said["__type"].rpartition("#")[2]
+        raise _refused(
+            code, said.get("message") or said.get("Message", ""), operation, item
+        ) from None
+    return {**json.loads(json.dumps(result)), "ResponseMetadata": OK}
+
+
+def _put_object(parameters: Json) -> Json:
+    backend = s3_backends[ACCOUNT]["aws"]
+    bucket, key = parameters["Bucket"], parameters["Key"]
+    if "IfNoneMatch" in parameters and backend.get_object(bucket, key) is not None:
+        raise _refused("PreconditionFailed", "It is there.", "PutObject", {}, 412)
+    made = backend.put_object(bucket, key, parameters["Body"])
+    if "ContentType" in parameters:
+        made.set_metadata({"Content-Type": parameters["ContentType"]})
+    return {"VersionId": made.version_id, "ETag": made.etag, "ResponseMetadata": OK}
+
+
+def _get_object(parameters: Json) -> Json:
+    found = s3_backends[ACCOUNT]["aws"].get_object(parameters["Bucket"], parameters["Key"])
+    if not isinstance(found, FakeKey):
+        raise _refused("NoSuchKey", "It is not there.", "GetObject", {}, 404)
+    body = StreamingBody(BytesIO(found.value), len(found.value))
+    return {"Body": body, "VersionId": found.version_id, "ResponseMetadata": OK}
+
+
+def _list_objects(parameters: Json) -> Json | None:
+    keys = s3_backends[ACCOUNT]["aws"].get_bucket(parameters["Bucket"]).keys
+    found = [
+        {"Key": name, "Size": keys[name].size}
+        for name in sorted(keys)
+        if name.startswith(parameters.get("Prefix", "")) and isinstance(keys[name], FakeKey)
+    ]
+    if len(found) > PAGE:
+        return None
+    listed = {"Contents": found} if found else {}
+    return {**listed, "KeyCount": len(found), "IsTruncated": False, "ResponseMetadata": OK}
+
+
+def _refused(code: str, message: str, operation: str, more: Json, status: int = 400) -> ClientError:
+    meta = {"HTTPStatusCode": status}
+    said: Any = {"Error": {"Code": code, "Message": message}, "ResponseMetadata": meta, **more}
+    return ClientError(said, operation)
