@@ -110,15 +110,25 @@ sbom: | $(UV)  ## what the layers consist of: dist/sbom.cdx.json, dist/layers.sh
 	@cd .aws-sam/build && find DependenciesLayer CoreLayer -type f | LC_ALL=C sort | xargs -d '\n' sha256sum > ../../dist/layers.sha256
 	@echo "dist/sbom.cdx.json: $$(grep -c '"bom-ref"' dist/sbom.cdx.json) components; dist/layers.sha256: $$(wc -l < dist/layers.sha256) files"
 
-.PHONY: test unit
+.PHONY: test unit record
+NO_STACK := tests/unit tests/integration tests/workflow
 # What needs no stack runs beside what does: the one computes while the other waits.
-test: .venv/.synced  ## every test, against the deployed stack too
-	@mkdir -p .stack; $(RUN) pytest tests/unit tests/integration > .stack/unit.log 2>&1 & unit=$$!; \
-	trap 'kill $$unit 2>/dev/null; cat .stack/unit.log' EXIT; \
-	$(RUN) pytest tests/e2e && wait $$unit
+test: .venv/.synced  ## every test, against the deployed stack too; one with T=tests/…
+ifdef T
+	@$(RUN) pytest $(T)
+else
+	@mkdir -p .stack; $(RUN) pytest tests/workflow > .stack/workflow.log 2>&1 & workflow=$$!; \
+	$(RUN) pytest tests/unit tests/integration > .stack/unit.log 2>&1 & unit=$$!; \
+	trap 'kill $$unit $$workflow 2>/dev/null; cat .stack/unit.log .stack/workflow.log' EXIT; \
+	$(RUN) pytest tests/e2e && wait $$unit && wait $$workflow
+endif
 
 unit: .venv/.synced  ## the tests that need no stack
-	@$(RUN) pytest tests/unit tests/integration
+	@$(RUN) pytest $(NO_STACK)
+
+record: .venv/.synced  ## write down anew what the workflow's tests do: read the diff
+	@rm -rf tests/workflow/recorded
+	@$(RUN) pytest tests/workflow --record --ignore tests/workflow/test_recordings.py
 
 .PHONY: campaign load
 campaign: .venv/.synced  ## faults at every boundary, outages, long waits: minutes each, reports in docs/campaign

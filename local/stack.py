@@ -18,14 +18,16 @@ import sys
 import threading
 import time
 import urllib.request
+import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import boto3
+import psutil
 from botocore.config import Config
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
@@ -33,9 +35,11 @@ from cryptography.hazmat.primitives.serialization import (
     load_der_public_key,
 )
 
-from countersign.profiles import Profiles
 from countersign.tsb import Credentials, Tls, TsbClient
-from local.approver import Approver
+from local import people
+
+if TYPE_CHECKING:
+    from local.approver import Approver
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / ".stack"
@@ -49,6 +53,8 @@ STACK_NAME = "countersign"
 READY_SECONDS = 180  # the first time it is installed, too
 STOP_SECONDS = 10
 LISTENER = "countersign-listener"
+ENDED = ["SUCCEEDED", "FAILED", "TIMED_OUT", "ABORTED"]
+LOOK_AGAIN_SECONDS = 0.5  # for what no event announces
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 STOPS = (signal.SIGINT, signal.SIGTERM)
 ARM = ("aarch64", "arm64")
@@ -64,7 +70,6 @@ PARAMETERS = {
     "EvidenceRetentionDays": "0",
     "SilenceLimitMinutes": "10",
 }
-CA_PROFILE, CA_APPROVERS = "code-signing", 3
 
 type Step = Callable[[str], AbstractContextManager[None]]
 
@@ -101,8 +106,12 @@ class Stack:
         self.outputs: dict[str, str] = {}
         self.people: dict[str, Approver] = {}
         self._events: list[dict[str, Any]] = []
+        self._ended: set[str] = set()
+        self._arrived = threading.Condition()
         self._listening = threading.Event()
         self._faults = itertools.count()
+        self._clients: dict[tuple[str, ...], Any] = {}
+        self._making = threading.Lock()
 
     # Life ------------------------------------------------------------------------------------
 
@@ -156,16 +165,23 @@ class Stack:
     # Use -------------------------------------------------------------------------------------
 
     def client(self, service: str, **credentials: str) -> Any:
-        """A boto3 client of the emulator; as root unless other credentials are given."""
+        """A boto3 client of the emulator; as root unless other credentials are given.
+
+        Each is made once: that takes longer than a dozen of its calls.
+        """
         require_loopback(self.endpoint)
         keys = credentials or {"aws_access_key_id": "test", "aws_secret_access_key": "test"}
-        return boto3.client(  # type: ignore[call-overload]
-            service,
-            endpoint_url=self.endpoint,
-            region_name=REGION,
-            config=Config(retries={"total_max_attempts": 2}, max_pool_connections=40),
-            **keys,
-        )
+        known = (service, self.endpoint, *keys.values())
+        with self._making:
+            if known not in self._clients:
+                self._clients[known] = boto3.client(  # type: ignore[call-overload]
+                    service,
+                    endpoint_url=self.endpoint,
+                    region_name=REGION,
+                    config=Config(retries={"total_max_attempts": 2}, max_pool_connections=40),
+                    **keys,
+                )
+            return self._clients[known]
 
     @property
     def api_url(self) -> str:
@@ -183,6 +199,42 @@ class Stack:
         if not line:
             raise self._failed("the API's page", "api-page")
         return str(json.loads(line)["url"])
+
+    def new_name(self) -> str:
+        """A name that no enrollment has yet."""
+        return f"e2e-{uuid.uuid4().hex[:12]}"
+
+    def until[T](self, find: Callable[[], T | None], what: str, seconds: float) -> T:
+        """What `find` finds, as soon as it does; asked again whenever an event arrives.
+
+        Raises:
+            AssertionError: not within so many seconds.
+        """
+        deadline = time.monotonic() + seconds
+        while not (found := find()):
+            with self._arrived:
+                if not self._arrived.wait(LOOK_AGAIN_SECONDS) and time.monotonic() > deadline:
+                    raise AssertionError(f"no {what} within {seconds} s")
+        return found
+
+    def has_ended(self, arn: str) -> bool:
+        """Whether this execution has ended: Step Functions' own event says so."""
+        return arn in self._ended
+
+    def history(self, arn: str) -> list[dict[str, Any]]:
+        """The events of an execution."""
+        pages = self.client("stepfunctions").get_paginator("get_execution_history")
+        return [event for page in pages.paginate(executionArn=arn) for event in page["events"]]
+
+    def kill_caller(self, call: dict[str, Any]) -> None:
+        """Kill the function that waits for the answer to this call of the TSB."""
+        for connection in psutil.net_connections("tcp"):
+            if connection.pid and connection.laddr[1:] == (call["clientPort"],):
+                process = psutil.Process(connection.pid)
+                if "ministack-lambda" in " ".join(process.cmdline()):
+                    process.kill()
+                    return
+        raise AssertionError(f"nobody waits for {call}")
 
     def control(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
         """Call the simulator's control side, for example `("POST", "/clock", {…})`."""
@@ -314,24 +366,8 @@ class Stack:
             compile_ = [sys.executable, "-m", "local.bytecode"]
             if folder == ROOT:
                 self._run("sam-build", compile_, "compiling what was built")
-                self._move_in()
-
-    def _move_in(self) -> None:
-        """Give the directory's people keys of this stack: nobody holds those of the shipped one.
-
-        Of the first person the directory has a certificate, of the others a public key.
-        """
-        directory = json.loads(DIRECTORY.read_text())
-        for person in directory["people"]:
-            approver = Approver.generate(person["name"], "ec")
-            key = (
-                {"publicKey": approver.spki}
-                if self.people
-                else {"certificate": approver.certificate()}
-            )
-            person["keys"] = [{**key, "validFrom": "2026-01-01"}]
-            self.people[approver.name] = approver
-        DIRECTORY.write_text(json.dumps(directory))
+                # Nobody holds the keys of the shipped directory.
+                self.people = people.move_in(DIRECTORY)
 
     def _deploy(self, step: Step, folder: Path = ROOT) -> None:
         with step("sam deploy"):
@@ -376,48 +412,26 @@ class Stack:
             secrets.put_secret_value(SecretId=self.outputs[output], SecretString=json.dumps(value))
 
     def _make_ca_key(self) -> None:
-        """A CA key with approvers of its own: the last of the directory's people, all of them."""
         tsb = TsbClient(
             self.tsb_url,
             credentials=lambda role: Credentials(api_keys=tuple(self.api_keys[role])),
             tls=Tls(ca_bundle=self.ca_certificate.read_text()),
         )
-        approvals = [
-            {"type": "public_key", "name": name, "value": self.people[name].spki}
-            for name in list(self.people)[-CA_APPROVERS:]
-        ]
-        group = {"name": "Group1", "quorum": len(approvals), "approvals": approvals}
-        token = {"name": "Token1", "timelock": 0, "timeout": 86_400, "groups": [group]}
-        frozen: dict[str, Any] = {"tokens": []}
         with tsb:
-            tsb.create_key(
-                {
-                    "label": Profiles(ROOT / "profiles").get(CA_PROFILE).ca_key_label,
-                    "algorithm": "EC",
-                    "curveOid": "1.3.132.0.34",
-                    "attributes": {"decrypt": False, "sign": True, "unwrap": False},
-                    "policy": {
-                        "ruleUse": {"tokens": [token]},
-                        "ruleBlock": frozen,
-                        "ruleUnblock": frozen,
-                        "ruleModify": frozen,
-                        "keyStatus": {"blocked": False},
-                    },
-                }
-            )
+            people.make_ca_key(tsb, self.people)
 
     def _listen(self) -> None:
-        """Receive all events of the bus, as a target of the user's own would."""
+        """Receive the bus's events, as a target of the user's own would, and executions' ends."""
         queues, events = self.client("sqs"), self.client("events")
         url = queues.create_queue(QueueName=LISTENER)["QueueUrl"]
         attributes = queues.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])
-        rule = {"Name": LISTENER, "EventBusName": self.outputs["BusName"]}
-        events.put_rule(**rule, EventPattern=json.dumps({"source": ["countersign"]}))
-        events.put_targets(
-            Rule=LISTENER,
-            EventBusName=self.outputs["BusName"],
-            Targets=[{"Id": LISTENER, "Arn": attributes["Attributes"]["QueueArn"]}],
-        )
+        target = {"Id": LISTENER, "Arn": attributes["Attributes"]["QueueArn"]}
+        for bus, pattern in (
+            (self.outputs["BusName"], {"source": ["countersign"]}),
+            ("default", {"source": ["aws.states"], "detail": {"status": ENDED}}),
+        ):
+            events.put_rule(Name=LISTENER, EventBusName=bus, EventPattern=json.dumps(pattern))
+            events.put_targets(Rule=LISTENER, EventBusName=bus, Targets=[target])
         self._listening.set()
         threading.Thread(target=self._receive, args=(queues, url), daemon=True).start()
 
@@ -427,12 +441,23 @@ class Stack:
                 answer = queues.receive_message(
                     QueueUrl=url, MaxNumberOfMessages=10, WaitTimeSeconds=1
                 )
-                for message in answer.get("Messages", []):
-                    self._events.append(json.loads(message["Body"]))
+                messages = answer.get("Messages", [])
+                for message in messages:
+                    self._note(json.loads(message["Body"]))
                     queues.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
             except Exception:
                 if self._listening.is_set():
                     raise
+            else:
+                if messages:
+                    with self._arrived:
+                        self._arrived.notify_all()
+
+    def _note(self, event: dict[str, Any]) -> None:
+        if event["source"] == "aws.states":
+            self._ended.add(event["detail"]["executionArn"])
+        else:
+            self._events.append(event)
 
     # Processes -------------------------------------------------------------------------------
 

@@ -1,37 +1,42 @@
-"""One enrollment on the shared stack: how a test starts it, decides for it, and looks at its end.
+"""One enrollment: how a test starts it, acts while it is under way, and looks at what came of it.
 
-Executions wait, so they wait together: a test's `@act` function runs in the background from the
-start of the session, next to all others; the test itself looks at what came of it.
+On either stack: in this process (`local.engine`), where things move only while a test waits for
+something, or deployed (`local.stack`), where they move by themselves.
 """
 
 import copy
 import json
-import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import psutil
+from boto3.dynamodb.types import TypeDeserializer, TypeSerializer
 
 from countersign import csr
 from countersign.events import ENDINGS
-from local.approver import Approver, Desk
+from countersign.evidence import SIGNATURE
+from local import approver as approvers
+from local.approver import Approver, Desk, Task
+from local.engine.stack import InProcessStack
 from local.stack import Stack
+from tests.catalogue import BY_DETAIL_TYPE, assert_documented
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 SEED = ROOT / "events/seed"
-DEADLINE_SECONDS = 240  # for one scenario, next to all the others on two cores
-WAIT_SCALE = 0.05  # a wait of 10 s lasts 0.5 s; TSB's own clock is advanced where it matters
-EVENT_SECONDS = 60  # an event comes a second after what it tells, next to all the others later
-LOOK_SECONDS = 0.5  # dozens look at one emulator
+DEADLINE_SECONDS = 240  # on the deployed stack, next to all other scenarios on two cores
+EVENT_SECONDS = 60  # an event comes a second after what it announces, there
 
 type Json = dict[str, Any]
+type AnyStack = Stack | InProcessStack
+
+
+# What is asked ------------------------------------------------------------------------------------
 
 
 def seed() -> Json:
-    """The vendor's own two bodies, as machine request."""
+    """The vendor's own two bodies, as raw request."""
     return {
         "key": json.loads((SEED / "create-key.json").read_text()),
         "csr": json.loads((SEED / "csr-request.json").read_text())["csrSignRequest"],
@@ -42,8 +47,8 @@ def approval(approver: Approver) -> Json:
     return {"type": "public_key", "name": approver.name, "value": approver.spki}
 
 
-def group(*approvers: Approver, quorum: int = 1) -> Json:
-    return {"name": "group", "quorum": quorum, "approvals": [approval(one) for one in approvers]}
+def group(*members: Approver, quorum: int = 1) -> Json:
+    return {"name": "group", "quorum": quorum, "approvals": [approval(one) for one in members]}
 
 
 def token(*groups: Json, timelock: int = 0, timeout: int = 3600) -> Json:
@@ -54,8 +59,20 @@ def rule(*tokens: Json) -> Json:
     return {"tokens": list(tokens)}
 
 
+def people(number: int) -> list[Approver]:
+    return [Approver.generate(f"person {index}", "ec") for index in range(1, number + 1)]
+
+
+def fresh(request: Json) -> Json:
+    """A copy that can be changed."""
+    return copy.deepcopy(request)
+
+
+# What came of it ----------------------------------------------------------------------------------
+
+
 @dataclass
-class Run:
+class Result:
     """What came of an execution: everything that a test may look at."""
 
     status: str
@@ -71,7 +88,7 @@ class Run:
     objects: dict[str, bytes]
     label: str
     arn: str
-    teller: str  # the execution that speaks of the end: where this one is a parent, its child
+    announced_by: str  # this execution, or where it is a parent, its child
     quarantine: dict[str, bytes] = field(default_factory=dict)
     more: dict[str, Any] = field(default_factory=dict)
 
@@ -84,29 +101,47 @@ class Run:
 
     @property
     def event_types(self) -> list[str]:
-        """Everything that was said about the enrollment, in its order."""
+        """Everything that was announced about the enrollment, in its order."""
         return [event["detail-type"] for event in self.events]
 
     @property
     def endings(self) -> list[str]:
-        """What was said of its end: one event for each execution."""
+        """What was announced of its end: one event for each execution."""
         return [kind for kind in self.event_types if kind in ENDINGS]
 
     @property
     def ending(self) -> Json:
         """The event of this execution's end."""
-        (event,) = [one for one in self.events if is_ending(one, self.teller)]
+        (event,) = [one for one in self.events if is_ending(one, self.announced_by)]
         return event
+
+    @property
+    def failures(self) -> list[tuple[str, str]]:
+        """Each failed task: its state and its error."""
+        found, state = [], ""
+        for event in self.history:
+            if event["type"] == "TaskStateEntered":
+                state = event["stateEnteredEventDetails"]["name"]
+            elif event["type"] in ("TaskFailed", "TaskTimedOut"):
+                details = event.get("taskFailedEventDetails") or event["taskTimedOutEventDetails"]
+                found.append((state, details["error"]))
+        return found
+
+
+def is_ending(event: Json, arn: str) -> bool:
+    """Whether it is the event of the end of this execution."""
+    return event["detail-type"] in ENDINGS and event["detail"]["executionArn"] == arn
 
 
 class Case:
     """One enrollment with a key label of its own."""
 
-    def __init__(self, stack: Stack) -> None:
+    def __init__(self, stack: AnyStack, name: str | None = None) -> None:
         self.stack = stack
-        self.id = f"e2e-{uuid.uuid4().hex[:12]}"
+        self.id = name or stack.new_name()
         self.label = f"key.{self.id}"
         self.desk = Desk(stack.tsb_url, stack.api_keys["approver"][0], stack.ca_certificate)
+        self.started: list[str] = []  # the ARNs of its executions
         self._machines = stack.client("stepfunctions")
 
     # Before ----------------------------------------------------------------------------------
@@ -121,8 +156,19 @@ class Case:
             request["key"]["policy"]["ruleUse"] = rule(*tokens)
         return request
 
+    def by_profile(self, profile: str = "trial@1") -> Json:
+        """A request by one of the shipped profiles; `trial` wants unused keys deleted."""
+        prefix = {"trial": "trial", "code-signing": "SUB"}[profile.partition("@")[0]]
+        self.label = f"{prefix}.{self.id}"
+        return {
+            "enrollmentId": self.id,
+            "profile": profile,
+            "key": {"label": self.label},
+            "csr": {"standardCertificateAttributes": {"commonName": self.id}},
+        }
+
     def fault(self, method: str, path: str, kind: str, **more: Any) -> None:
-        """Let TSB misbehave for this case's key."""
+        """Let TSB misbehave for this case's key; see `local/tsb_simulator/faults.py`."""
         outer: Json = {name: more.pop(name) for name in ("times", "skip") if name in more}
         self.stack.control(
             "POST",
@@ -136,39 +182,69 @@ class Case:
             },
         )
 
+    def no_more_faults(self) -> None:
+        """Let TSB behave again for this case's key."""
+        self.stack.control("DELETE", f"/faults?label={self.label}")
+
+    def strike(self, function: str, **fault: Any) -> Any:
+        """Let something go wrong inside a function; see `local/engine/invocation.py`."""
+        return self.stack.strike(function, self.id, **fault)
+
     def start(self, request: Json | Any, **origin: Any) -> str:
         """Start an execution; its ARN."""
-        given = {"request": request, **({"origin": origin} if origin else {})}
+        return self.start_input({"request": request, **({"origin": origin} if origin else {})})
+
+    def start_input(self, given: Any) -> str:
+        """Start an execution with this input; its ARN."""
         answer = self._machines.start_execution(
-            stateMachineArn=self.stack.outputs["EnrollmentStateMachineArn"], input=json.dumps(given)
+            stateMachineArn=self.stack.outputs["EnrollmentStateMachineArn"],
+            name=uuid.uuid4().hex,
+            input=json.dumps(given),
         )
-        return str(answer["executionArn"])
+        self.started.append(str(answer["executionArn"]))
+        return self.started[-1]
 
     # Meanwhile -------------------------------------------------------------------------------
 
-    def approve(self, *approvers: Approver) -> None:
-        for approver in approvers:
-            approver.approve(self.desk, approver.await_task(self.desk, self.label, 100))
+    def approve(self, *members: Approver) -> None:
+        """Let these people sign what TSB hands them, as soon as it does."""
+        for one in members:
+            one.approve(self.desk, self.task(one))
 
-    def decline(self, *approvers: Approver) -> None:
-        for approver in approvers:
-            approver.decline(self.desk, approver.await_task(self.desk, self.label, 100))
+    def decline(self, *members: Approver) -> None:
+        for one in members:
+            one.decline(self.desk, self.task(one))
+
+    def task(self, approver: Approver) -> Task:
+        """What waits for this approver, as soon as it is there."""
+
+        def of_this_key() -> Task | None:
+            tasks = approver.tasks(self.desk)
+            return next((one for one in tasks if approvers.label(one) == self.label), None)
+
+        self.await_request()  # cheaper to look for than a task
+        return self.until(of_this_key, f"task for {approver.name}")
 
     def decide(self, decision: str) -> None:
-        """Decide for any outstanding approver, without his key."""
+        """Decide for any outstanding approver, without their key."""
         self.await_request()
         self.stack.control("POST", "/decide", {"label": self.label, "decision": decision})
+
+    def cancel(self, by: str = "Ada") -> None:
+        """Put a cancellation on record, as the API does."""
+        self.write(cancel={"by": by, "at": "2026-11-26T12:00:00Z"}, status="CANCELLING")
 
     def advance(self, seconds: int) -> None:
         """Let TSB's time pass for this case's key."""
         self.stack.control("POST", "/clock", {"advanceSeconds": seconds, "label": self.label})
 
     def state(self) -> Json:
+        """The keys and requests that TSB has under this case's label."""
         return dict(self.stack.control("GET", f"/state?label={self.label}"))
 
     def await_request(self) -> Json:
         """TSB's newest request for this case's key, as soon as there is one."""
-        found = self.until(lambda: self.state()["requests"], "a request at TSB")
+        found = self.until(lambda: self.state()["requests"], "request at TSB")
         return dict(found[-1])
 
     def await_calls(self, path: str, number: int, method: str = "GET") -> list[Json]:
@@ -184,26 +260,11 @@ class Case:
 
         return list(self.until(enough, f"{number} calls of {path}"))
 
-    def kill_caller(self, call: Json) -> None:
-        """Kill the function that waits for the answer to this call."""
-        for connection in psutil.net_connections("tcp"):
-            if connection.pid and connection.laddr[1:] == (call["clientPort"],):
-                process = psutil.Process(connection.pid)
-                if "ministack-lambda" in " ".join(process.cmdline()):
-                    process.kill()
-                    return
-        raise AssertionError(f"nobody waits for {call}")
-
     def until[T](
-        self, look: Callable[[], T | None], what: str, seconds: float = DEADLINE_SECONDS
+        self, find: Callable[[], T | None], what: str, seconds: float = DEADLINE_SECONDS
     ) -> T:
-        deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline:
-            found = look()
-            if found:
-                return found
-            time.sleep(LOOK_SECONDS)
-        raise AssertionError(f"no {what} within {seconds} s for {self.id}")
+        """What `find` finds, as soon as it does."""
+        return self.stack.until(find, f"{what} for {self.id}", seconds)
 
     def execution(self) -> str:
         """The ARN of the execution that carries out the case, as soon as it is on record."""
@@ -211,22 +272,33 @@ class Case:
 
     # After -----------------------------------------------------------------------------------
 
-    def end(self, arn: str, *, event: bool = True, seconds: float = DEADLINE_SECONDS) -> Run:
-        """Wait for the execution's end (and its event), and gather everything about it."""
-        deadline = time.monotonic() + seconds
-        while (now := self._machines.describe_execution(executionArn=arn))["status"] == "RUNNING":
-            if time.monotonic() > deadline:
-                raise AssertionError(f"{arn} still runs:\n{self._story(arn)}")
-            time.sleep(LOOK_SECONDS)
+    def end(self, arn: str, *, event: bool = True, seconds: float = DEADLINE_SECONDS) -> Result:
+        """Wait for the execution's end (and its event), and gather everything about it.
+
+        Whatever was announced must be as the catalogue of events says.
+        """
+        try:
+            self.until(lambda: self.stack.has_ended(arn), "end", seconds)
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{arn} still runs:\n{self._story(arn)}") from None
         machine = self.stack.outputs["EnrollmentStateMachineArn"].rpartition(":")[2]
-        teller = arn if f":{machine}:" in arn else self.execution()
+        announced_by = arn if f":{machine}:" in arn else self.execution()
         if event:
             self.until(
-                lambda: [one for one in self.stack.events(self.id) if is_ending(one, teller)],
-                f"event of the end of {teller}",
+                lambda: [one for one in self.stack.events(self.id) if is_ending(one, announced_by)],
+                f"event of the end of {announced_by}",
                 EVENT_SECONDS,
             )
-        return self._run(arn, teller, now)
+        return self._result(arn, announced_by)
+
+    def evidence(self, result: Result) -> dict[str, bytes]:
+        """The folder of the ended enrollment, as soon as it is signed."""
+
+        def signed() -> dict[str, bytes] | None:
+            folder = self.stack.evidence(result.document["enrollmentId"], result.arn)
+            return folder if SIGNATURE in folder else None
+
+        return self.until(signed, "signed evidence", EVENT_SECONDS)
 
     def await_event(self, detail_type: str) -> Json:
         """The first event of this type, as soon as it is delivered."""
@@ -236,19 +308,18 @@ class Case:
 
         return self.until(of_type, detail_type)[0]
 
-    def record(self) -> Json:
-        from boto3.dynamodb.types import TypeDeserializer
-
+    def record(self, item_id: str | None = None) -> Json:
+        """The enrollment's record, or another item, as it stands; empty where there is none."""
         answer = self.stack.client("dynamodb").get_item(
-            TableName=self.stack.outputs["EnrollmentsTableName"], Key={"id": {"S": self.id}}
+            TableName=self.stack.outputs["EnrollmentsTableName"],
+            Key={"id": {"S": item_id or self.id}},
+            ConsistentRead=True,
         )
         read = TypeDeserializer().deserialize
         return {name: read(value) for name, value in answer.get("Item", {}).items()}
 
     def write(self, **values: Any) -> None:
         """Change the record behind the workflow's back."""
-        from boto3.dynamodb.types import TypeSerializer
-
         write = TypeSerializer().serialize
         self.stack.client("dynamodb").update_item(
             TableName=self.stack.outputs["EnrollmentsTableName"],
@@ -265,8 +336,7 @@ class Case:
         return str(self._machines.describe_execution(executionArn=arn)["status"])
 
     def history(self, arn: str) -> list[Json]:
-        pages = self._machines.get_paginator("get_execution_history").paginate(executionArn=arn)
-        return [event for page in pages for event in page["events"]]
+        return self.stack.history(arn)
 
     def _story(self, arn: str) -> str:
         return "\n".join(
@@ -275,34 +345,36 @@ class Case:
             for event in self.history(arn)[-60:]
         )
 
-    def _run(self, arn: str, teller: str, now: Json) -> Run:
+    def _result(self, arn: str, announced_by: str) -> Result:
+        now = self._machines.describe_execution(executionArn=arn)
         history = self.history(arn)
         # MiniStack gives a failed execution an output, AWS does not.
         text = now["output"] if now["status"] == "SUCCEEDED" else now.get("cause", "")
         state = self.state()
-        return Run(
+        announced = self.stack.events(self.id)
+        for one in announced:
+            if one["detail-type"] in BY_DETAIL_TYPE:  # a forgery in our name is not
+                assert_documented(one)
+        return Result(
             status=now["status"],
             document=json.loads(text) if text.startswith("{") else {},
             error=now.get("error"),
-            entered=[
-                event["stateEnteredEventDetails"]["name"]
-                for event in history
-                if event["type"].endswith("StateEntered")
-            ],
+            entered=entered(history),
             history=history,
             record=self.record(),
-            events=self.stack.events(self.id),
-            calls=self.stack.control("GET", f"/calls?label={self.label}"),
+            events=announced,
+            calls=list(self.stack.control("GET", f"/calls?label={self.label}")),
             keys=state["keys"],
             requests=state["requests"],
-            objects=self._objects(f"enrollments/{self.id}/"),
-            quarantine=self._objects(f"quarantine/{self.id}/"),
+            objects=self.objects(f"enrollments/{self.id}/"),
+            quarantine=self.objects(f"quarantine/{self.id}/"),
             label=self.label,
             arn=arn,
-            teller=teller,
+            announced_by=announced_by,
         )
 
-    def _objects(self, prefix: str) -> dict[str, bytes]:
+    def objects(self, prefix: str) -> dict[str, bytes]:
+        """What lies below a prefix of the bucket, by the rest of its key."""
         s3, bucket = self.stack.client("s3"), self.stack.outputs["CsrBucketName"]
         listed = s3.list_objects_v2(Bucket=bucket, Prefix=prefix).get("Contents", [])
         return {
@@ -313,78 +385,64 @@ class Case:
         }
 
 
-def notify_rule(stack: Stack) -> dict[str, str]:
-    """The rule that has mail sent, as EventBridge's calls name it."""
-    bus = stack.outputs["BusName"]
-    rules = stack.client("events").list_rules(EventBusName=bus)["Rules"]
-    (name,) = [rule["Name"] for rule in rules if "NotifyRule" in rule["Name"]]
-    return {"Name": name, "EventBusName": bus}
+def entered(history: list[Json]) -> list[str]:
+    """The states of an execution, in the order in which it entered them."""
+    return [
+        event["stateEnteredEventDetails"]["name"]
+        for event in history
+        if event["type"].endswith("StateEntered")
+    ]
 
 
-def is_ending(event: Json, arn: str) -> bool:
-    """Whether it is the event of the end of this execution."""
-    return event["detail-type"] in ENDINGS and event["detail"]["executionArn"] == arn
+def output(history: list[Json], state: str) -> Json:
+    """What a state of an execution handed on; where it was left more than once, the last time."""
+    left = [event.get("stateExitedEventDetails", {}) for event in history]
+    return dict(json.loads([one for one in left if one.get("name") == state][-1]["output"]))
 
 
-def evidence_of(stack: Stack, run: Run) -> dict[str, bytes]:
-    """The folder of an ended enrollment, as soon as it is signed."""
-    deadline = time.monotonic() + EVENT_SECONDS
-    while time.monotonic() < deadline:
-        folder = stack.evidence(run.document["enrollmentId"], run.arn)
-        if "manifest.sig" in folder:
-            return folder
-        time.sleep(LOOK_SECONDS)
-    raise AssertionError(f"no evidence of {run.arn}, only {sorted(folder)}")
+def decisions(result: Result) -> dict[str, str]:
+    return {one["name"]: one["decision"] for one in result.document["approvals"]}
 
 
-type Act = Callable[[Case], Run]
-type Ran = Callable[[Act], Run]
-ACTS: list[Act] = []
-
-
-def act(function: Act) -> Act:
-    """Let this run in the background from the session's start."""
-    ACTS.append(function)
-    return function
-
-
-def fresh(request: Json) -> Json:
-    """A copy that can be changed."""
-    return copy.deepcopy(request)
-
-
-def people(number: int) -> list[Approver]:
-    return [Approver.generate(f"person {index}", "ec") for index in range(1, number + 1)]
-
-
-def decisions(run: Run) -> dict[str, str]:
-    return {one["name"]: one["decision"] for one in run.document["approvals"]}
-
-
-def assert_issued(run: Run) -> None:
-    """Issued, told, kept; one key, one request, nothing asked twice."""
-    stored = run.document["csr"]
-    assert run.status == "SUCCEEDED"
-    assert run.document["outcome"] == run.record["outcome"] == "ISSUED"
-    assert run.document["error"] is None
-    assert run.endings == ["Enrollment Issued"]
-    assert run.ending["detail"]["csr"] == stored
-    assert run.ending["source"] == "countersign"
-    assert run.objects["request.pem"].decode() == stored["pem"]
+def assert_issued(result: Result) -> None:
+    """Issued, announced, kept; one key, one request, nothing asked twice."""
+    stored = result.document["csr"]
+    assert result.status == "SUCCEEDED"
+    assert result.document["outcome"] == result.record["outcome"] == "ISSUED"
+    assert result.document["error"] is None
+    assert result.endings == ["Enrollment Issued"]
+    assert result.ending["detail"]["csr"] == stored
+    assert result.ending["source"] == "countersign"
+    assert result.objects["request.pem"].decode() == stored["pem"]
     assert stored["pem"].startswith("-----BEGIN CERTIFICATE REQUEST-----\n")
     assert csr.read_csr(stored["pem"]).sha256 == stored["sha256"]
-    assert csr.read_csr(stored["pem"]).public_key_sha256 == run.record["publicKeySha256"]
-    assert [key["deleted"] for key in run.keys] == [False]
-    assert [request["status"] for request in run.requests] == ["EXECUTED"]
-    assert run.record["announced"]
+    assert csr.read_csr(stored["pem"]).public_key_sha256 == result.record["publicKeySha256"]
+    assert [key["deleted"] for key in result.keys] == [False]
+    assert [request["status"] for request in result.requests] == ["EXECUTED"]
+    assert result.record["announced"]
 
 
-def assert_ended(run: Run, outcome: str) -> None:
+def assert_ended(result: Result, outcome: str) -> None:
     """Decided against: no CSR anywhere, one key, one request."""
-    assert run.status == "SUCCEEDED"
-    assert run.document["outcome"] == run.record["outcome"] == outcome
-    assert run.document["csr"] is None
-    assert run.document["error"] is None
-    assert run.endings == [f"Enrollment {outcome.title()}"]
-    assert "request.pem" not in run.objects
-    assert len(run.keys) == len(run.requests) == 1
+    assert result.status == "SUCCEEDED"
+    assert result.document["outcome"] == result.record["outcome"] == outcome
+    assert result.document["csr"] is None
+    assert result.document["error"] is None
+    assert result.endings == [f"Enrollment {outcome.title()}"]
+    assert "request.pem" not in result.objects
+    assert len(result.keys) == len(result.requests) == 1
+
+
+def assert_failed(result: Result, name: str, state: str | None) -> None:
+    """Failed for this reason, in this state; told alike everywhere; nothing kept as issued."""
+    error = result.document["error"]
+    assert result.status == "FAILED"
+    assert (error["name"], error["state"]) == (name, state)
+    assert result.error == name
+    assert error["action"]
+    assert result.document["outcome"] == result.record["outcome"] == "FAILED"
+    assert result.document["csr"] is None
+    assert result.record["error"] == error
+    assert result.endings == ["Enrollment Failed"]
+    assert result.ending["detail"]["error"] == error
+    assert "request.pem" not in result.objects

@@ -76,6 +76,7 @@ class InProcessStack:
         self.invocations: list[Invocation] = []
         self._orders: list[Order] = []
         self._numbers = itertools.count(50_000)
+        self._names = itertools.count(1)
         self._executions: dict[str, Process] = {}
         self._events: list[Json] = []
         self._rsa_keys = Counter[int]()  # made so far
@@ -129,6 +130,7 @@ class InProcessStack:
         for found in (self.invocations, self._orders, self._events, self._executions, self.waits):
             found.clear()
         self.resources.empty()
+        self._names = itertools.count(1)
         self.clock.restart()
         self.control("POST", "/reset")
         self._rsa_keys.clear()
@@ -156,6 +158,10 @@ class InProcessStack:
         if status >= 400:  # noqa: PLR2004
             raise OSError(answer["message"])  # as over the network
         return answer
+
+    def new_name(self) -> str:
+        """A name that no enrollment has yet: the same in each run."""
+        return f"e2e-{next(self._names):012}"
 
     def until[T](self, find: Callable[[], T | None], what: str, seconds: float = 0) -> T:  # noqa: ARG002
         """Let everything move, step by step, until something is there.

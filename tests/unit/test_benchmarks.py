@@ -5,10 +5,12 @@ import re
 from dataclasses import replace
 from itertools import pairwise, takewhile
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from benchmarks import bill, history, readme, size
+from benchmarks import bill, history, readme, size, work
 from benchmarks.approvals import DAY, SCENARIOS, Scenario
 from benchmarks.bare import AwsCall, TsbCall, renamed
 from benchmarks.minimum import MINIMUM
@@ -175,3 +177,46 @@ def test_the_bare_script_makes_the_same_calls_under_another_name() -> None:
         "Body": b'{"id": "new"}',
     }
     assert renamed(look, {"r-1": "r-2"}).path == "/v1/request/r-2"
+
+
+def handlers(**answers: Any) -> dict[str, Any]:
+    """Functions that answer so, whatever they are given; of a list one answer at each call."""
+
+    def handler(answer: Any) -> Any:
+        left = iter(answer) if isinstance(answer, list) else None
+        return lambda *_: next(left) if left else answer
+
+    return {name: SimpleNamespace(handler=handler(answer)) for name, answer in answers.items()}
+
+
+ANSWERS: dict[str, Any] = {
+    "accept_enrollment": {"enrollmentId": "a", "request": {}},
+    "create_key": {},
+    "request_csr": {"requestId": "r", "schedule": {}, "status": "PENDING", "waitSeconds": 10},
+    "poll_request": [
+        {"status": "PENDING", "pem": None, "waitSeconds": 10, "seen": "nothing"},
+        {"status": "EXECUTED", "pem": "-----", "waitSeconds": 10, "seen": "all"},
+    ],
+    "store_csr": {"status": "ISSUED", "csr": {}},
+    "close_enrollment": {"outcome": "ISSUED"},
+}
+
+
+def test_each_handler_is_timed_where_the_definition_calls_it() -> None:
+    taken: dict[str, float] = {}
+
+    work._enroll(handlers(**ANSWERS), "bench-a", taken.__setitem__)
+
+    assert list(taken) == [
+        "accept_enrollment", "create_key", "request_csr", "poll_request 1", "poll_request 2",
+        "store_csr", "close_enrollment",
+    ]  # fmt: skip
+    assert all(seconds >= 0 for seconds in taken.values())
+
+
+def test_what_is_not_issued_is_not_measured() -> None:
+    rejected = {"poll_request": {**ANSWERS["poll_request"][1], "status": "REJECTED"}}
+    closed = {"close_enrollment": {"outcome": "REJECTED"}}
+
+    with pytest.raises(work.NotIssuedError):
+        work._enroll(handlers(**{**ANSWERS, **rejected, **closed}), "bench-a", lambda *_: None)

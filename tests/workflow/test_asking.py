@@ -1,42 +1,41 @@
 """Before the approvers are asked: what AWS refuses there has asked nobody, and is tried again."""
 
-from countersign.errors import AwsCallError, NotAskedError
-from local.approver import Approver
-from tests.integration.house import House, Json
+from tests.case import Case, assert_failed, group, people, token
 
-ADA = Approver.generate("Ada", "ec")
-ASK = "/v1/certificate/request"
-
-
-def asked(house: House, request: Json) -> int:
-    """How often TSB was asked for this request's CSR."""
-    calls = house.simulator.calls(request["key"]["label"])
-    return sum(call["path"] == ASK for call in calls)
+KEY = "/v1/key"
+CSR = "/v1/certificate/request"
+TRIES = 9  # of RequestCsr, before the state machine gives up
 
 
-def refuse(_: bytes) -> bytes:
-    raise AwsCallError("signing: AWS answered Throttling", reason="Throttling", action="Wait.")
+def key_service_refuses(case: Case, *, times: int) -> None:
+    """Let KMS refuse the signature over what the approvers would be shown."""
+    for _ in range(times):
+        case.strike("RequestCsr", kind="aws", operation="Sign", when="before")
 
 
-def test_a_key_service_that_refuses_has_asked_nobody(house: House) -> None:
-    request = house.request(ADA)
+def test_a_key_service_that_refuses_has_asked_nobody(case: Case) -> None:
+    key_service_refuses(case, times=TRIES)
 
-    ended = house.enroll(request, sign=refuse)
+    result = case.end(case.start(case.request()))
 
-    assert isinstance(ended.error, NotAskedError)
-    assert ended.error.reason == "Throttling"
-    assert asked(house, request) == 0
-    assert "intent" not in ended.record
-    assert ended.document.error is not None
-    assert ended.document.error.name == "NotAskedError"
+    assert_failed(result, "NotAskedError", "RequestCsr")
+    assert result.document["error"]["reason"] == "InternalServerError"  # KMS's own word
+    assert result.failures == [("RequestCsr", "NotAskedError")] * TRIES
+    assert [call for call in result.calls if call["path"] == CSR] == []
+    assert "intent" not in result.record
 
 
-def test_the_enrollment_can_be_started_again_and_keeps_its_key(house: House) -> None:
-    request = house.request(ADA)
-    house.enroll(request, sign=refuse)
+def test_the_enrollment_can_be_started_again_and_keeps_its_key(case: Case) -> None:
+    (person,) = people(1)
+    request = case.request(token(group(person)))
+    key_service_refuses(case, times=TRIES)
+    case.end(case.start(request))
 
-    ended = house.enroll(request, ADA)
+    arn = case.start(request)
+    case.approve(person)
+    result = case.end(arn)
 
-    assert ended.document.outcome == "ISSUED"
-    assert ended.record["attempt"] == 2
-    assert asked(house, request) == 1
+    assert result.document["outcome"] == "ISSUED"
+    assert result.record["attempt"] == 2
+    assert result.count("POST", KEY) == result.count("POST", CSR) == 1
+    assert [key["deleted"] for key in result.keys] == [False]

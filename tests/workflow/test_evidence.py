@@ -2,11 +2,12 @@
 
 import hashlib
 import json
+import ssl
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from typer.testing import CliRunner
@@ -14,29 +15,66 @@ from typer.testing import CliRunner
 from cli.exits import Exit
 from cli.main import app
 from countersign import evidence
-from countersign.aws.objects import Objects
 from countersign.evidence import EvidenceInvalidError
 from local.approver import Approver
-from tests.integration.house import NAME, Ended, House
+from local.engine.invocation import FunctionFailedError
+from local.engine.stack import InProcessStack
+from tests.case import Case, Json, Result, group, token
 
 ADA, BERT, CARL = (Approver.generate(name, "ec") for name in ("Ada", "Bert", "Carl"))
 OFFSETS_PER_FILE = 40
 
 type Folder = dict[str, bytes]
+type Kept = tuple[Result, Folder]  # how an enrollment ended, and its evidence
+
+
+def approved_by_two_of_three(case: Case) -> Result:
+    arn = case.start(case.request(token(group(ADA, BERT, CARL, quorum=2))))
+    case.approve(ADA, BERT)
+    return case.end(arn)
+
+
+def approved_by_one(case: Case) -> Result:
+    arn = case.start(case.request(token(group(ADA))))
+    case.approve(ADA)
+    return case.end(arn)
+
+
+def approved_and_forged(case: Case) -> Result:
+    case.fault("GET", "/v1/request/{id}", "forge", what="added_san", times=None)
+    return approved_by_one(case)
+
+
+def once(stack: InProcessStack, scenario: Callable[[Case], Result]) -> Kept:
+    """Go through a scenario for all tests of this module that only read its evidence."""
+    case = Case(stack)
+    result = scenario(case)
+    folder = case.evidence(result)
+    stack.reset()
+    return result, folder
 
 
 @pytest.fixture(scope="module")
-def issued(house: House) -> tuple[Ended, Folder]:
-    ended = house.enroll(house.request(ADA, BERT, CARL, quorum=2), ADA, BERT)
-    return ended, house.keep_evidence(ended.events[-1])
+def issued(shared_stack: InProcessStack) -> Kept:
+    return once(shared_stack, approved_by_two_of_three)
 
 
 @pytest.fixture(scope="module")
-def forged(house: House) -> tuple[Ended, Folder]:
-    request = house.request(ADA)
-    house.fault(request, "GET", "/v1/request/{id}", kind="forge", what="added_san")
-    ended = house.enroll(request, ADA)
-    return ended, house.keep_evidence(ended.events[-1])
+def forged(shared_stack: InProcessStack) -> Kept:
+    return once(shared_stack, approved_and_forged)
+
+
+@pytest.fixture(scope="module")
+def key(shared_stack: InProcessStack) -> bytes:
+    """The public key of the stack, as an auditor has it."""
+    return shared_stack.signing_key()
+
+
+@pytest.fixture(scope="module")
+def root(shared_stack: InProcessStack) -> str:
+    """The fingerprint of the HSM maker's root, as an auditor has it."""
+    chain = shared_stack.control("GET", "/attestation")["chain"]
+    return hashlib.sha256(ssl.PEM_cert_to_DER_cert(chain[-1])).hexdigest()
 
 
 def invalid(folder: Folder, key: bytes, **more: Any) -> EvidenceInvalidError:
@@ -45,17 +83,15 @@ def invalid(folder: Folder, key: bytes, **more: Any) -> EvidenceInvalidError:
     return caught.value
 
 
-def test_an_issued_csr_is_proven_from_its_folder_alone(
-    house: House, issued: tuple[Ended, Folder]
-) -> None:
-    ended, folder = issued
+def test_an_issued_csr_is_proven_from_its_folder_alone(issued: Kept, key: bytes, root: str) -> None:
+    result, folder = issued
 
-    facts = evidence.verify(folder, house.public_key).facts
+    facts = evidence.verify(folder, key).facts
 
-    assert facts["enrollment"] == ended.id
+    assert facts["enrollment"] == result.document["enrollmentId"]
     assert facts["outcome"] == "ISSUED"
     assert facts["checks"].endswith("all passed, made again")
-    assert facts["attestation"] == f"verified, root sha256:{house.trust.root_sha256}"
+    assert facts["attestation"] == f"verified, root sha256:{root}"
     assert facts["approved by"].startswith("Ada (key sha256:")
     assert "Bert" in facts["approved by"]
     assert "Carl" not in facts["approved by"]
@@ -63,10 +99,8 @@ def test_an_issued_csr_is_proven_from_its_folder_alone(
     assert facts["request"] == f"sha256:{asked}, shown to the approvers"
 
 
-def test_a_folder_holds_everything_that_was_asked_answered_and_decided(
-    issued: tuple[Ended, Folder],
-) -> None:
-    ended, folder = issued
+def test_a_folder_holds_everything_that_was_asked_answered_and_decided(issued: Kept) -> None:
+    result, folder = issued
 
     assert set(folder) == {
         "manifest.json", "manifest.sig", "event.json", "record.json", "request.json",
@@ -74,10 +108,10 @@ def test_a_folder_holds_everything_that_was_asked_answered_and_decided(
         "attestation.sig", "attestation-chain.pem", "request.pem", "tsb/create-key-1.json",
         "tsb/poll-request-1.json", "tsb/store-csr-1.json",
     }  # fmt: skip
-    assert folder["request.pem"] == ended.objects[f"enrollments/{ended.id}/request.pem"]
+    assert folder["request.pem"] == result.objects["request.pem"]
     record = json.loads(folder["record.json"])
     assert record["origin"]["door"] == "start"
-    assert record["codeVersion"] == "layer:7"
+    assert record["codeVersion"] == "CoreLayer"  # deployed, its ARN with the version
     assert record["times"]["requested"] <= record["times"]["ended"]
     approvals = {one["name"]: one for one in json.loads(folder["approvals.json"])}
     assert approvals["Ada"]["publicKey"] == ADA.spki
@@ -92,7 +126,7 @@ def offsets(body: bytes) -> list[int]:
 
 @pytest.mark.parametrize("outcome", ["issued", "forged"])
 def test_whichever_byte_is_changed_the_verifier_names_its_file(
-    house: House, outcome: str, request: pytest.FixtureRequest
+    outcome: str, key: bytes, request: pytest.FixtureRequest
 ) -> None:
     _, folder = request.getfixturevalue(outcome)
 
@@ -101,48 +135,56 @@ def test_whichever_byte_is_changed_the_verifier_names_its_file(
             for change in (0x01, 0x20, 0x80):
                 changed = bytearray(body)
                 changed[offset] ^= change
-                found = invalid({**folder, name: bytes(changed)}, house.public_key)
+                found = invalid({**folder, name: bytes(changed)}, key)
                 assert found.part == name, (name, offset, change)
 
 
-def test_every_bit_of_the_signature_counts(house: House, issued: tuple[Ended, Folder]) -> None:
+def test_every_bit_of_the_signature_counts(issued: Kept, key: bytes) -> None:
     _, folder = issued
 
     for bit in range(8 * len(folder["manifest.sig"])):
         changed = bytearray(folder["manifest.sig"])
         changed[bit // 8] ^= 1 << bit % 8
-        assert invalid({**folder, "manifest.sig": bytes(changed)}, house.public_key)
+        assert invalid({**folder, "manifest.sig": bytes(changed)}, key)
 
 
-def test_a_file_that_is_missing_added_cut_or_lengthened_is_named(
-    house: House, issued: tuple[Ended, Folder]
-) -> None:
+def test_a_file_that_is_missing_added_cut_or_lengthened_is_named(issued: Kept, key: bytes) -> None:
     _, folder = issued
 
     for name in folder:
         without = {other: body for other, body in folder.items() if other != name}
-        assert invalid(without, house.public_key).part == name
-        assert invalid({**folder, name: folder[name][:-1]}, house.public_key).part == name
-        assert invalid({**folder, name: folder[name] + b"0"}, house.public_key).part == name
-    assert invalid({**folder, "note.txt": b""}, house.public_key).part == "note.txt"
+        assert invalid(without, key).part == name
+        assert invalid({**folder, name: folder[name][:-1]}, key).part == name
+        assert invalid({**folder, name: folder[name] + b"0"}, key).part == name
+    assert invalid({**folder, "note.txt": b""}, key).part == "note.txt"
 
 
-def test_another_key_s_signature_is_worth_nothing(issued: tuple[Ended, Folder]) -> None:
+def test_another_key_s_signature_is_worth_nothing(issued: Kept) -> None:
     _, folder = issued
     other = ec.generate_private_key(ec.SECP256R1()).public_key()
-    key = other.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    other_key = other.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
 
-    assert invalid(folder, key).part == "manifest.sig"
+    assert invalid(folder, other_key).part == "manifest.sig"
     assert invalid(folder, b"nonsense").part == "key"
 
 
-def resealed(house: House, folder: Folder, **changed: bytes) -> Folder:
-    """As somebody could who has the signing key, and changes what it signs."""
-    parts = {name: body for name, body in folder.items() if not name.startswith("manifest.")}
-    parts |= {name.replace("_", "."): body for name, body in changed.items()}
-    made = evidence.manifest(parts)
-    signature = house.signing_key.sign(made, ec.ECDSA(hashes.SHA256()))
-    return {**parts, "manifest.json": made, "manifest.sig": signature}
+@pytest.fixture(scope="module")
+def resealed(shared_stack: InProcessStack) -> Callable[..., Folder]:
+    """A folder as somebody could make it who may use the signing key and changes what it signs."""
+
+    def reseal(folder: Folder, **changed: bytes) -> Folder:
+        parts = {name: body for name, body in folder.items() if not name.startswith("manifest.")}
+        parts |= {name.replace("_", "."): body for name, body in changed.items()}
+        made = evidence.manifest(parts)
+        signed = shared_stack.client("kms").sign(
+            KeyId=shared_stack.outputs["SigningKeyArn"],
+            Message=hashlib.sha256(made).digest(),
+            MessageType="DIGEST",
+            SigningAlgorithm="ECDSA_SHA_256",
+        )
+        return {**parts, "manifest.json": made, "manifest.sig": signed["Signature"]}
+
+    return reseal
 
 
 def edited(folder: Folder, name: str, edit: Any) -> bytes:
@@ -152,7 +194,7 @@ def edited(folder: Folder, name: str, edit: Any) -> bytes:
 
 
 def test_what_was_decided_wrongly_is_found_even_under_the_right_signature(
-    house: House, issued: tuple[Ended, Folder]
+    issued: Kept, key: bytes, resealed: Callable[..., Folder]
 ) -> None:
     _, folder = issued
 
@@ -163,43 +205,46 @@ def test_what_was_decided_wrongly_is_found_even_under_the_right_signature(
     def another_reason(request: Any) -> None:
         request["reason"] = "OPS-43"
 
+    def one_was_skipped(checks: Any) -> None:
+        checks[0]["result"] = "skipped"
+
     approvals = edited(folder, "approvals.json", nobody_approved)
     request = edited(folder, "request.json", another_reason)
+    checks = edited(folder, "checks.json", one_was_skipped)
 
-    assert evidence.verify(resealed(house, folder), house.public_key)
-    assert "APPROVAL_QUORUM" in str(
-        invalid(resealed(house, folder, approvals_json=approvals), house.public_key)
-    )
-    found = invalid(resealed(house, folder, request_json=request), house.public_key)
+    assert evidence.verify(resealed(folder), key)
+    assert "APPROVAL_QUORUM" in str(invalid(resealed(folder, approvals_json=approvals), key))
+    found = invalid(resealed(folder, request_json=request), key)
     assert found.part == "metadata.json"
+    assert invalid(resealed(folder, checks_json=checks), key).part == "checks.json"
 
 
 def test_a_signed_folder_of_another_form_is_not_taken_for_proof(
-    house: House, issued: tuple[Ended, Folder]
+    issued: Kept, key: bytes, resealed: Callable[..., Folder]
 ) -> None:
     _, folder = issued
 
     for name in ("record.json", "approvals.json", "checks.json", "tsb/store-csr-1.json"):
-        odd = resealed(house, {**folder, name: b'{"origin": {"door": "start"}}'})
-        assert invalid(odd, house.public_key)
+        odd = resealed({**folder, name: b'{"origin": {"door": "start"}}'})
+        assert invalid(odd, key)
 
 
 def test_the_root_that_an_auditor_pins_must_be_the_one_that_was_believed(
-    house: House, issued: tuple[Ended, Folder]
+    issued: Kept, key: bytes, root: str
 ) -> None:
     _, folder = issued
 
-    assert evidence.verify(folder, house.public_key, attestation_root=house.trust.root_sha256)
-    found = invalid(folder, house.public_key, attestation_root="0" * 64)
+    assert evidence.verify(folder, key, attestation_root=root)
+    found = invalid(folder, key, attestation_root="0" * 64)
     assert found.part == "attestation-chain.pem"
 
 
 def test_a_quarantined_csr_has_its_evidence_and_its_finding_is_found_again(
-    house: House, forged: tuple[Ended, Folder]
+    forged: Kept, key: bytes
 ) -> None:
     _, folder = forged
 
-    facts = evidence.verify(folder, house.public_key).facts
+    facts = evidence.verify(folder, key).facts
 
     assert facts["outcome"] == "FAILED"
     assert facts["quarantined"] == "CSR_ALTERNATIVE_NAMES"
@@ -208,17 +253,17 @@ def test_a_quarantined_csr_has_its_evidence_and_its_finding_is_found_again(
     assert {"quarantine/request.pem", "quarantine/findings.json"} <= set(folder)
 
 
-def test_a_refused_request_has_its_evidence_too(house: House) -> None:
-    request = house.request(ADA)
+def test_a_refused_request_has_its_evidence_too(case: Case, key: bytes) -> None:
+    request = case.request()
     request["key"]["policy"]["ruleUse"] = {"tokens": []}
-    ended = house.enroll(request)
+    result = case.end(case.start(request))
 
-    folder = house.keep_evidence(ended.events[-1])
+    folder = case.evidence(result)
 
     assert set(folder) == {
         "manifest.json", "manifest.sig", "event.json", "record.json", "approvals.json"
     }  # fmt: skip
-    assert evidence.verify(folder, house.public_key).facts["outcome"] == "FAILED"
+    assert evidence.verify(folder, key).facts["outcome"] == "FAILED"
 
 
 # At the shell -------------------------------------------------------------------------------------
@@ -238,32 +283,31 @@ def shell(*arguments: object) -> tuple[int, str]:
 
 
 def test_the_command_shows_what_the_folder_proves(
-    house: House, issued: tuple[Ended, Folder], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    issued: Kept, key: bytes, root: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION"):
         monkeypatch.delenv(name)
-    ended, folder = issued
-    (tmp_path / "key.pem").write_bytes(house.public_key)
+    result, folder = issued
+    (tmp_path / "key.pem").write_bytes(key)
     there = written(folder, tmp_path / "evidence")
-    root = house.trust.root_sha256
     as_openssl_writes = ":".join(root[at : at + 2] for at in range(0, 64, 2)).upper()
 
     code, text = shell(there, "--key", tmp_path / "key.pem", "--attestation-root", root)
     assert code == Exit.OK
     assert "the evidence holds" in text
-    assert ended.id in text
+    assert result.document["enrollmentId"] in text
     told = shell(
         *(there, "--key", tmp_path / "key.pem", "--json"),
         *("--attestation-root", f"sha256 Fingerprint={as_openssl_writes}"),
     )
-    assert json.loads(told[1]) == evidence.verify(folder, house.public_key).facts
+    assert json.loads(told[1]) == evidence.verify(folder, key).facts
 
 
 def test_the_command_names_the_first_thing_that_does_not_hold(
-    house: House, issued: tuple[Ended, Folder], tmp_path: Path
+    issued: Kept, key: bytes, tmp_path: Path
 ) -> None:
     _, folder = issued
-    (tmp_path / "key.pem").write_bytes(house.public_key)
+    (tmp_path / "key.pem").write_bytes(key)
     there = written({**folder, "tsb/poll-request-1.json": b"{}"}, tmp_path / "evidence")
 
     code, text = shell(there, "--key", tmp_path / "key.pem")
@@ -274,57 +318,68 @@ def test_the_command_names_the_first_thing_that_does_not_hold(
     assert shell(there, "--key", tmp_path / "nowhere")[0] == Exit.USAGE
 
 
-def test_the_same_event_again_changes_nothing(house: House, issued: tuple[Ended, Folder]) -> None:
-    ended, folder = issued
-
-    assert house.keep_evidence(ended.events[-1]) == folder
-    assert house.keep_evidence({**ended.events[-1], "id": "emitted twice"}) == folder
+# While it is kept ---------------------------------------------------------------------------------
 
 
-class LookedBefore(Objects):
-    """A bucket as somebody knows it who looked before the others wrote."""
+def delivery(event: Json, **different: Any) -> Json:
+    """The evidence queue's message about this event."""
+    return {"Records": [{"messageId": "1", "body": json.dumps({**event, **different})}]}
 
-    def below(self, prefix: str) -> dict[str, bytes]:
-        return {} if prefix else super().below(prefix)
+
+def test_the_same_event_again_changes_nothing(case: Case, stack: InProcessStack) -> None:
+    result = approved_by_two_of_three(case)
+    folder = case.evidence(result)
+
+    for again in (delivery(result.ending), delivery(result.ending, id="emitted twice")):
+        stack.call("KeepEvidence", again)
+        assert case.evidence(result) == folder
 
 
 def test_an_event_that_is_told_twice_at_once_has_one_evidence(
-    house: House, issued: tuple[Ended, Folder]
+    case: Case, stack: InProcessStack, key: bytes
 ) -> None:
-    ended, folder = issued
+    arn = case.start(case.request(token(group(ADA))))
+    case.approve(ADA)
+    first = stack.at("KeepEvidence", "ListObjectsV2")
+    event = case.await_event("Enrollment Issued")
+    second = stack.begin("KeepEvidence", delivery(event, id="emitted twice"))
+    result = case.end(arn)
+    folder = case.evidence(result)
 
-    evidence.keep_evidence(
-        {**ended.events[-1], "id": "emitted twice"},
-        records=house.records,
-        objects=house.objects,
-        evidence=LookedBefore(f"{NAME}-evidence"),
-        sign=house.sign,
-    )
-
-    assert house.keep_evidence(ended.events[-1]) == folder
-    assert evidence.verify(folder, house.public_key)
-
-
-def test_evidence_that_was_begun_is_finished(house: House) -> None:
-    # Another event's parts came first and no signature: a function died in between.
-    ended = house.enroll(house.request(ADA), ADA)
-    arn = ended.record["executionArn"]
-    prefix = f"{ended.id}/{arn.rpartition(':')[2]}/"
-    first = json.dumps({**ended.events[-1], "id": "first"}).encode()
-    house.evidence.keep_first(f"{prefix}event.json", first)
-
-    folder = house.keep_evidence(ended.events[-1])
-
-    assert folder["event.json"] == first
-    assert evidence.verify(folder, house.public_key)
+    # Both had looked before either wrote.
+    assert first.calls.count("PutObject") == second.calls.count("PutObject") == len(folder)
+    assert first.error is second.error is None
+    assert evidence.verify(folder, key)
 
 
-def test_an_id_that_was_claimed_again_has_evidence_of_what_is_left(house: House) -> None:
-    ended = house.enroll(house.request(ADA), ADA)
-    house.records.update(ended.id, {"executionArn": "arn:another"})
+def test_evidence_that_was_begun_is_finished(case: Case, stack: InProcessStack, key: bytes) -> None:
+    # One delivery writes one part; another event's all the others, but no signature.
+    broken = case.strike("KeepEvidence", kind="aws", operation="PutObject", skip=1, when="before")
+    case.strike("KeepEvidence", kind="aws", operation="Sign", when="before")
+    result = approved_by_one(case)
+    stack.until(lambda: broken.struck, "broken delivery")
+    begun = stack.objects("evidence")
+    with pytest.raises(FunctionFailedError, match="signing"):
+        stack.call("KeepEvidence", delivery(result.ending, id="emitted twice"))
+    unsigned = stack.objects("evidence")
 
-    folder = house.keep_evidence(ended.events[-1])
+    folder = case.evidence(result)  # the first is delivered again
+
+    assert len(begun) == 1
+    assert begun.items() < unsigned.items() < stack.objects("evidence").items()
+    assert len(unsigned) == len(folder) - 1
+    assert evidence.verify(folder, key)
+
+
+def test_an_id_that_was_claimed_again_has_evidence_of_what_is_left(
+    case: Case, stack: InProcessStack, key: bytes
+) -> None:
+    arn = case.start(case.request(token(group(ADA))))
+    case.approve(ADA)
+    stack.at("KeepEvidence", "GetItem")
+    case.write(executionArn="arn:another")
+    folder = case.evidence(case.end(arn))
 
     assert "record.json" not in folder
-    facts = evidence.verify(folder, house.public_key).facts
+    facts = evidence.verify(folder, key).facts
     assert facts["record"].startswith("none")

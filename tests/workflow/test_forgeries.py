@@ -1,15 +1,15 @@
 """What came back is not what was approved: every forgery is refused under its own code."""
 
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import pytest
 
-from countersign.attestation import Trust
-from countersign.errors import CsrInvalidError, KeyConflictError
 from local.approver import Approver
+from local.engine.stack import InProcessStack
 from local.tsb_simulator.attestation import make_attestation
-from tests.integration.house import Ended, House
+from tests.case import Case, Json, Result, assert_failed, assert_issued, group, token
 
 ADA, BERT, CARL = (Approver.generate(name, "ec") for name in ("Ada", "Bert", "Carl"))
 REQUEST = ("GET", "/v1/request/{id}")
@@ -18,11 +18,11 @@ ATTRIBUTES = ("POST", "/v1/key/attributes")
 
 @dataclass(frozen=True)
 class Forgery:
-    """Who answers with what instead of the truth, and the code under which it is refused."""
+    """Which call is answered with what instead of the truth, and the code it is refused under."""
 
     code: str
-    call: tuple[str, str] | None = None
-    what: str = ""
+    call: tuple[str, str]
+    what: str = "other_key"
     kind: str = "forge"
 
 
@@ -62,54 +62,66 @@ TABLE = {
 }
 
 
-def forged(house: House, forgery: Forgery) -> Ended:
-    request = house.request(ADA, BERT, CARL, quorum=2)
-    if forgery.call:
-        house.fault(request, *forgery.call, kind=forgery.kind, what=forgery.what or "other_key")
-    return house.enroll(request, ADA, BERT)
+def two_of_three(case: Case) -> Json:
+    """A request with a subject that can be forged."""
+    request = case.request(token(group(ADA, BERT, CARL, quorum=2)))
+    request["csr"]["standardCertificateAttributes"] = {
+        "commonName": "example",
+        "country": "CH",
+        "organizationName": "Example",
+    }
+    return request
 
 
-def assert_refused(ended: Ended, code: str) -> None:
-    """Refused under this code everywhere; put aside, announced, and nowhere near the issued."""
-    assert isinstance(ended.error, CsrInvalidError)
-    assert ended.error.reason == code
-    assert ended.document.outcome == "FAILED"
-    assert ended.document.error is not None
-    assert ended.document.error.reason == code
-    assert ended.record["quarantine"]["code"] == code
-    assert ended.failed[0] == code
-    assert f"enrollments/{ended.id}/request.pem" not in ended.objects
-    assert ended.event_types == [
+def forged(case: Case, forgery: Forgery) -> Result:
+    """An enrollment in which TSB's answers are not what the HSM made."""
+    case.fault(*forgery.call, forgery.kind, what=forgery.what, times=None)
+    arn = case.start(two_of_three(case))
+    case.approve(ADA, BERT)
+    return case.end(arn)
+
+
+def assert_refused(result: Result, code: str) -> None:
+    """Refused under this code everywhere; announced, and nowhere near the issued."""
+    assert_failed(result, "CsrInvalidError", "PollRequest" if code == "REQUEST_ID" else "StoreCsr")
+    assert result.document["error"]["reason"] == code
+    assert result.document["error"]["field"]
+    assert result.record["quarantine"]["code"] == code
+    failed = [one["code"] for one in result.record["checks"] if one["result"] == "failed"]
+    assert failed[0] == code
+    assert result.event_types == [
         "Enrollment Accepted", "Enrollment Quarantined", "Enrollment Failed"
     ]  # fmt: skip
-    assert ended.events[1]["detail"]["code"] == code
-    assert ended.events[1]["detail"]["findings"][0]["code"] == code
+    assert result.events[1]["detail"]["code"] == code
+    assert result.events[1]["detail"]["findings"][0]["code"] == code
 
 
-def test_without_a_forgery_every_check_passes_and_the_csr_is_issued(house: House) -> None:
-    ended = house.enroll(house.request(ADA, BERT, CARL, quorum=2), ADA, BERT)
+def test_without_a_forgery_every_check_passes_and_the_csr_is_issued(case: Case) -> None:
+    arn = case.start(two_of_three(case))
+    case.approve(ADA, BERT)
+    result = case.end(arn)
 
-    assert ended.document.outcome == "ISSUED"
-    assert {one["result"] for one in ended.record["checks"]} == {"passed"}
-    assert ended.record["attestation"] == "verified"
-    assert ended.event_types == ["Enrollment Accepted", "Enrollment Issued"]
-    assert not [name for name in ended.objects if name.startswith("quarantine/")]
+    assert_issued(result)
+    assert {one["result"] for one in result.record["checks"]} == {"passed"}
+    assert result.record["attestation"] == "verified"
+    assert result.event_types == ["Enrollment Accepted", "Enrollment Issued"]
+    assert not result.quarantine
 
 
 @pytest.mark.parametrize("what", TABLE)
-def test_a_forgery_is_refused_under_its_own_code(house: House, what: str) -> None:
-    ended = forged(house, TABLE[what])
+def test_a_forgery_is_refused_under_its_own_code(case: Case, what: str) -> None:
+    result = forged(case, TABLE[what])
 
-    assert_refused(ended, TABLE[what].code)
-    aside = {name for name in ended.objects if name.startswith("quarantine/")}
-    expected = set() if TABLE[what].code == "REQUEST_ID" else {"request.pem", "findings.json"}
-    assert aside == {f"quarantine/{ended.id}/{name}" for name in expected}
+    assert_refused(result, TABLE[what].code)
+    # An answer about another request may be about anybody's: it is not put aside as this one's.
+    aside = set() if TABLE[what].code == "REQUEST_ID" else {"request.pem", "findings.json"}
+    assert set(result.quarantine) == aside
 
 
-def test_an_approver_whom_tsb_does_not_show_by_a_key_is_a_stranger(house: House) -> None:
-    ended = forged(house, csr("APPROVAL_STRANGER", "unreadable_stranger"))
+def test_an_approver_whom_tsb_does_not_show_by_a_key_is_a_stranger(case: Case) -> None:
+    result = forged(case, csr("APPROVAL_STRANGER", "unreadable_stranger"))
 
-    assert_refused(ended, "APPROVAL_STRANGER")
+    assert_refused(result, "APPROVAL_STRANGER")
 
 
 def test_no_two_forgeries_share_a_code() -> None:
@@ -118,88 +130,88 @@ def test_no_two_forgeries_share_a_code() -> None:
     assert len(set(codes)) == len(codes)
 
 
-@pytest.fixture
-def another_hsm(house: House) -> Iterator[Callable[[], None]]:
-    """Puts another HSM, under another root, in the place of the one whose root is pinned."""
-    genuine = house.simulator.broker.attestation
+# Another HSM under another root -------------------------------------------------------------------
 
-    def replace() -> None:
-        house.simulator.broker.attestation = make_attestation()
+
+@pytest.fixture
+def replace_hsm(stack: InProcessStack) -> Iterator[Callable[[], str]]:
+    """Puts another HSM in the place of the one whose root is pinned; returns its chain."""
+    genuine = stack.simulator.broker.attestation
+
+    def replace() -> str:
+        stack.simulator.broker.attestation = make_attestation()
+        return "".join(stack.simulator.broker.attestation.chain)
 
     yield replace
-    house.simulator.broker.attestation = genuine
+    stack.simulator.broker.attestation = genuine
 
 
 def test_an_attestation_up_to_another_root_is_refused(
-    house: House, another_hsm: Callable[[], None]
+    case: Case, stack: InProcessStack, replace_hsm: Callable[[], str]
 ) -> None:
     # Whoever could replace the HSM could write the secret with the chain, and not the pin.
-    pin = house.trust.root_sha256
+    secret = stack.client("secretsmanager").get_secret_value(SecretId="ClientTlsSecret")
+    arn = case.start(case.request(token(group(ADA))))
+    case.await_request()
+    content = {**json.loads(secret["SecretString"]), "attestationChain": replace_hsm()}
+    stack.put_secret("ClientTlsSecret", content)
+    stack.configure()  # new workers: those that are warm keep a secret for a while
+    case.approve(ADA)
+    result = case.end(arn)
 
-    ended = house.enroll(
-        house.request(ADA),
-        ADA,
-        trust=lambda: Trust(root_sha256=pin, chain=house.trust.chain),
-        after_creation=another_hsm,
-    )
-
-    assert_refused(ended, "ATTESTATION_ROOT")
-    assert ended.record["attestation"] == "failed"
+    assert_refused(result, "ATTESTATION_ROOT")
+    assert result.record["attestation"] == "failed"
 
 
 def test_a_key_that_is_not_attested_bothers_no_approver(
-    house: House, another_hsm: Callable[[], None]
+    case: Case, replace_hsm: Callable[[], str]
 ) -> None:
-    pinned = house.trust
-    another_hsm()
-    request = house.request(ADA)
+    replace_hsm()
+    result = case.end(case.start(case.request(token(group(ADA)))))
 
-    ended = house.enroll(request, trust=lambda: pinned)
-
-    assert isinstance(ended.error, KeyConflictError)
-    assert ended.error.reason == "ATTESTATION_SIGNATURE"
-    calls = house.simulator.calls(request["key"]["label"])
-    assert [call["path"] for call in calls] == ["/v1/key"]
+    assert_failed(result, "KeyConflictError", "CreateKey")
+    assert result.document["error"]["reason"] == "ATTESTATION_SIGNATURE"
+    assert [call["path"] for call in result.calls] == ["/v1/key"]
 
 
-def same_person(house: House) -> Callable[[str], None]:
-    """The directory knows both keys, and both are Ada's."""
+def test_without_a_pinned_root_the_record_says_that_nothing_was_verified(
+    case: Case, stack: InProcessStack
+) -> None:
+    stack.configure(AttestationRoot="")
+    arn = case.start(case.request(token(group(ADA))))
+    case.approve(ADA)
+    result = case.end(arn)
 
-    def rename(enrollment_id: str) -> None:
-        approvers = (house.records.get(enrollment_id) or {})["approvers"]
-        names = {"Bert": "ada "}
-        house.records.update(
-            enrollment_id,
-            {
-                "approvers": [
-                    {**one, "name": names.get(one["name"], one["name"])} for one in approvers
-                ]
-            },
-        )
-
-    return rename
-
-
-def test_an_approval_by_one_person_under_two_keys_is_refused(house: House) -> None:
-    request = house.request(ADA, BERT, CARL, quorum=2)
-
-    ended = house.enroll(request, ADA, BERT, before_store=same_person(house))
-
-    assert_refused(ended, "APPROVAL_SAME_PERSON")
-
-
-def test_a_request_that_is_not_the_approved_one_is_refused(house: House) -> None:
-    def another(enrollment_id: str) -> None:
-        house.records.update(enrollment_id, {"acceptedSha256": "0" * 64})
-
-    assert_refused(house.enroll(house.request(ADA), ADA, before_store=another), "REQUEST_ACCEPTED")
-
-
-def test_without_a_pinned_root_the_record_says_that_nothing_was_verified(house: House) -> None:
-    ended = house.enroll(house.request(ADA), ADA, trust=Trust)
-
-    assert ended.document.outcome == "ISSUED"
-    assert ended.record["attestation"] == "unverified"
-    skipped = [one["code"] for one in ended.record["checks"] if one["result"] == "skipped"]
+    assert_issued(result)
+    assert result.record["attestation"] == "unverified"
+    skipped = [one["code"] for one in result.record["checks"] if one["result"] == "skipped"]
     assert all(code.startswith("ATTESTATION_") for code in skipped)
     assert skipped
+
+
+# A record that says something else than what was approved -----------------------------------------
+
+
+def test_an_approval_by_one_person_under_two_keys_is_refused(
+    case: Case, stack: InProcessStack
+) -> None:
+    arn = case.start(two_of_three(case))
+    case.approve(ADA, BERT)
+    stack.at("StoreCsr", "GetItem")
+    ada, bert, carl = case.record()["approvers"]
+    case.write(approvers=[ada, {**bert, "name": "ada "}, carl])
+    result = case.end(arn)
+
+    assert_refused(result, "APPROVAL_SAME_PERSON")
+
+
+def test_a_request_that_is_not_the_approved_one_is_refused(
+    case: Case, stack: InProcessStack
+) -> None:
+    arn = case.start(case.request(token(group(ADA))))
+    case.approve(ADA)
+    stack.at("StoreCsr", "GetItem")
+    case.write(acceptedSha256="0" * 64)
+    result = case.end(arn)
+
+    assert_refused(result, "REQUEST_ACCEPTED")

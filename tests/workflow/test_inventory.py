@@ -2,362 +2,419 @@
 
 import copy
 import json
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-import boto3
 import pytest
 
 from countersign import inventory
-from countersign import models as m
-from countersign.errors import TsbNoAnswerError, TsbUnavailableError
-from countersign.tsb import TsbClient
 from local.approver import Approver
-from local.tsb_simulator.faults import FaultRule
-from tests.integration import house as houses
-from tests.integration.house import NAME, Ended, House, Json
-from tests.integration.house import house as new_house
-from tests.integration.test_unused_keys import DELETE, rejected
+from local.engine.invocation import FunctionFailedError
+from local.engine.stack import ROOT, InProcessStack
+from tests.case import Case, Json, Result, assert_failed, assert_issued, group, seed, token
 
 ADA, BERT = (Approver.generate(name, "ec") for name in ("Ada", "Bert"))
+KEY = "/v1/key"
 ATTRIBUTES = ("POST", "/v1/key/attributes")
-LONG_AGO = "2026-01-01T00:00:00Z"
+DELETE = ("POST", "/v1/key/deleteKey")
+BLOCK = ("POST", "/v1/block")
+FOR_EVER: Json = {"times": None}
+CA_KEY = "CA.code-signing"
+TRIAL: Json = json.loads((ROOT / "profiles/trial@1.json").read_text())  # wants unused keys deleted
+# A run of either function takes up no key in its last minute; each of its calls takes 0.01 s.
+KEPT_FREE = 60
 
 
-@pytest.fixture
-def house(monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
-    """One for each test: a run looks at every key there is."""
-    monkeypatch.setenv("AWS_DEFAULT_REGION", houses.REGION)
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-    monkeypatch.delenv("AWS_PROFILE", raising=False)
-    monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
-    with new_house() as one:
-        yield one
+def issued(case: Case) -> Result:
+    arn = case.start(case.request(token(group(ADA))))
+    case.approve(ADA)
+    return case.end(arn)
 
 
-def stranger(house: House, label: str = "other.key") -> None:
+def rejected(case: Case, request: Json) -> Result:
+    arn = case.start(request)
+    case.decline(case.stack.people["Ada Lovelace"], case.stack.people["Grace Hopper"])
+    result = case.end(arn)
+    assert result.record["outcome"] == "REJECTED"
+    return result
+
+
+def release_trial(stack: InProcessStack, version: int, unused_key: str) -> str:
+    """Release a version of profile `trial` that says this of unused keys; its name."""
+    content = {**TRIAL, "version": version, "unusedKey": unused_key}
+    stack.release_profile(f"trial@{version}", content)
+    return f"trial@{version}"
+
+
+def left_over(case: Case) -> Result:
+    """An enrollment that has ended and whose key should be gone: TSB could not delete it."""
+    request = case.by_profile()
+    case.fault(*DELETE, "status", httpStatus=503, **FOR_EVER)
+    result = rejected(case, request)
+    case.no_more_faults()
+    return result
+
+
+def two_hours_pass(stack: InProcessStack) -> None:
+    """An enrollment that has ended may be at work on its key for an hour more."""
+    stack.clock.advance(7200)
+
+
+def make_key(stack: InProcessStack, label: str) -> None:
     """Somebody else's key in the same partition."""
-    key = house.request(ADA)["key"]
-    house.tsb.create_key({**key, "label": label})
+    with stack.tsb() as tsb:
+        tsb.create_key({**seed()["key"], "label": label})
 
 
-def left_over(house: House, shelf: Path) -> tuple[Ended, Json]:
-    """An enrollment that ended long ago and whose key should be gone, and is not."""
-    fault = (DELETE, {"kind": "status", "httpStatus": 503})
-    ended, request = rejected(house, shelf, "delete", fault)
-    house.simulator.faults.clear()
-    house.records.update(ended.id, {"times.ended": LONG_AGO})
-    return ended, request
+def sweep(
+    stack: InProcessStack, mode: str, prefix: str = "trial.", seconds: float | None = None
+) -> Json:
+    """A run of SweepKeys; what it answers."""
+    stack.configure(SweepKeys=mode, SweepKeyPrefix=prefix)
+    return dict(stack.call("SweepKeys", {}, seconds))
+
+
+def audit(stack: InProcessStack, seconds: float | None = None) -> Json:
+    """A run of AuditKeys; what it answers."""
+    return dict(stack.call("AuditKeys", {}, seconds))
 
 
 def found(swept: Json) -> dict[str, str]:
     return {one["label"]: one["why"] for one in swept["keys"]}
 
 
+def told(stack: InProcessStack, detail_type: str) -> list[Json]:
+    return [one["detail"] for one in stack.events() if one["detail-type"] == detail_type]
+
+
+def labels(stack: InProcessStack) -> set[str]:
+    """The keys there are in the HSM."""
+    keys = stack.control("GET", "/state")["keys"]
+    return {key["label"] for key in keys if not key["deleted"]}
+
+
 # Keys that no enrollment accounts for -------------------------------------------------------------
 
 
-def test_keys_are_reported_and_stay(house: House, tmp_path: Path) -> None:
-    _, request = left_over(house, tmp_path)
-    stranger(house)
+def test_keys_are_reported_and_stay(case: Case, stack: InProcessStack) -> None:
+    left_over(case)
+    two_hours_pass(stack)
+    make_key(stack, "other.key")
 
-    swept = house.sweep("report")
+    swept = sweep(stack, "report", prefix="")
 
-    assert found(swept) == {"other.key": "unclaimed", request["key"]["label"]: "unused"}
-    assert [one["deleted"] for one in swept["keys"]] == [False, False]
-    assert set(house.simulator.broker.keys) == {"other.key", request["key"]["label"]}
-    assert house.told("Keys Unaccounted") == [{"schemaVersion": "1", "mode": "report", **swept}]
+    assert found(swept) == {CA_KEY: "unclaimed", "other.key": "unclaimed", case.label: "unused"}
+    assert [one["deleted"] for one in swept["keys"]] == [False, False, False]
+    assert labels(stack) == {CA_KEY, "other.key", case.label}
+    assert told(stack, "Keys Unaccounted") == [{"schemaVersion": "1", "mode": "report", **swept}]
 
 
 def test_told_so_a_run_deletes_what_should_be_gone_and_nothing_else(
-    house: House, tmp_path: Path
+    case: Case, stack: InProcessStack
 ) -> None:
-    ended, request = left_over(house, tmp_path)
-    stranger(house)
+    left_over(case)
+    two_hours_pass(stack)
+    make_key(stack, "trial.other")
 
-    swept = house.sweep("delete")
+    swept = sweep(stack, "delete")
 
-    assert {one["label"]: one["deleted"] for one in swept["keys"]} == {
-        "other.key": False,
-        request["key"]["label"]: True,
-    }
-    assert set(house.simulator.broker.keys) == {"other.key"}
-    record = house.records.get(ended.id) or {}
+    deleted = {one["label"]: one["deleted"] for one in swept["keys"]}
+    assert deleted == {"trial.other": False, case.label: True}
+    assert labels(stack) == {CA_KEY, "trial.other"}
+    record = case.record()
     assert (record["outcome"], record["unusedKey"]["result"]) == ("REJECTED", "deleted")
-    assert house.records.get(f"label#{request['key']['label']}") is None
-    assert found(house.sweep("delete")) == {"other.key": "unclaimed"}
+    assert case.record(f"label#{case.label}") == {}
+    assert found(sweep(stack, "delete")) == {"trial.other": "unclaimed"}
 
 
-def test_what_enrollments_account_for_is_not_named(house: House, tmp_path: Path) -> None:
-    house.enroll(house.request(ADA), ADA)  # issued
-    kept, _ = rejected(house, tmp_path, "keep")
-    blocked, _ = rejected(house, tmp_path, "block")
-    for ended in (kept, blocked):
-        house.records.update(ended.id, {"times.ended": LONG_AGO})
-    open_one, _ = left_over(house, tmp_path)
-    item = {k: v for k, v in (house.records.get(open_one.id) or {}).items() if k != "outcome"}
-    house.records.put(item, when={"id": open_one.id})
-    just_ended, _ = left_over(house, tmp_path)
-    house.records.update(just_ended.id, {"times.ended": m.timestamp(m.now())})
+def test_what_enrollments_account_for_is_not_named(stack: InProcessStack) -> None:
+    names = ("made", "kept", "blocked", "open", "just-ended")
+    made, kept, blocked, open_one, just_ended = (Case(stack, name) for name in names)
+    arn = made.start(made.by_profile())
+    made.approve(stack.people["Ada Lovelace"])
+    assert_issued(made.end(arn))
+    rejected(kept, kept.by_profile(release_trial(stack, 2, "keep")))
+    rejected(blocked, blocked.by_profile(release_trial(stack, 3, "block")))
+    two_hours_pass(stack)
+    open_one.start(open_one.by_profile())
+    open_one.await_request()
+    left_over(just_ended)
 
-    swept = house.sweep("delete")
+    swept = sweep(stack, "delete")
 
     assert swept["lookedAt"] == 5
     assert swept["keys"] == []
-    assert len(house.simulator.broker.keys) == 5
-    assert house.told("Keys Unaccounted") == []
+    assert len(labels(stack) - {CA_KEY}) == 5
+    assert told(stack, "Keys Unaccounted") == []
 
 
-def test_labels_with_another_prefix_are_not_even_named(house: House) -> None:
-    stranger(house, "theirs.key")
-    stranger(house, "ours.key")
+def test_labels_with_another_prefix_are_not_even_named(stack: InProcessStack) -> None:
+    make_key(stack, "theirs.key")
+    make_key(stack, "ours.key")
 
-    assert found(house.sweep("report", "ours.")) == {"ours.key": "unclaimed"}
-
-
-def test_a_key_of_a_lost_enrollment_is_reported_only(house: House, tmp_path: Path) -> None:
-    ended, request = left_over(house, tmp_path)
-    client = boto3.client("dynamodb")
-    client.delete_item(TableName=NAME, Key={"id": {"S": ended.id}})
-
-    assert found(house.sweep("delete")) == {request["key"]["label"]: "unrecorded"}
-    assert house.keys(request)
+    assert found(sweep(stack, "report", prefix="ours.")) == {"ours.key": "unclaimed"}
 
 
-def test_a_key_that_was_not_blocked_is_reported(house: House, tmp_path: Path) -> None:
-    fault = (("POST", "/v1/block"), {"kind": "status", "httpStatus": 503})
-    ended, request = rejected(house, tmp_path, "block", fault)
-    house.records.update(ended.id, {"times.ended": LONG_AGO})
+def test_a_key_of_a_lost_enrollment_is_reported_only(case: Case, stack: InProcessStack) -> None:
+    left_over(case)
+    two_hours_pass(stack)
+    table = stack.outputs["EnrollmentsTableName"]
+    stack.client("dynamodb").delete_item(TableName=table, Key={"id": {"S": case.id}})
 
-    assert found(house.sweep("delete")) == {request["key"]["label"]: "unblocked"}
-    assert house.keys(request)
+    assert found(sweep(stack, "delete")) == {case.label: "unrecorded"}
+    assert case.label in labels(stack)
+
+
+def test_a_key_that_was_not_blocked_is_reported(case: Case, stack: InProcessStack) -> None:
+    request = case.by_profile(release_trial(stack, 2, "block"))
+    case.fault(*BLOCK, "status", httpStatus=503, **FOR_EVER)
+    rejected(case, request)
+    two_hours_pass(stack)
+
+    assert found(sweep(stack, "delete")) == {case.label: "unblocked"}
+    assert case.label in labels(stack)
 
 
 def test_another_key_under_the_label_of_an_ended_enrollment_is_not_deleted(
-    house: House, tmp_path: Path
+    case: Case, stack: InProcessStack
 ) -> None:
-    _, request = left_over(house, tmp_path)
-    house.fault(request, *ATTRIBUTES, kind="forge", what="other_public_key")
+    left_over(case)
+    two_hours_pass(stack)
+    case.fault(*ATTRIBUTES, "forge", what="other_public_key", **FOR_EVER)
 
-    (one,) = house.sweep("delete")["keys"]
+    (one,) = sweep(stack, "delete")["keys"]
 
     assert "KeyConflictError" in one["problem"]
-    assert house.keys(request)
+    assert case.label in labels(stack)
 
 
 @pytest.mark.parametrize("alike", [True, False])
 def test_a_key_that_was_made_and_never_recorded_is_deleted_only_if_it_is_what_was_asked(
-    house: House, tmp_path: Path, alike: bool
+    case: Case, stack: InProcessStack, alike: bool
 ) -> None:
-    ended, request = left_over(house, tmp_path)
-    item = house.records.get(ended.id) or {}
-    del item["publicKeySha256"]
-    house.records.put(item, when={"id": ended.id})
+    request = case.by_profile()
+    case.fault("POST", KEY, "drop", executed=True)
+    case.fault("POST", KEY, "status", httpStatus=503, **FOR_EVER)
+    result = case.end(case.start(request))
+    two_hours_pass(stack)
     if not alike:
-        house.fault(request, *ATTRIBUTES, kind="forge", what="extractable")
+        case.fault(*ATTRIBUTES, "forge", what="extractable", **FOR_EVER)
 
-    (one,) = house.sweep("delete")["keys"]
+    (one,) = sweep(stack, "delete")["keys"]
 
+    assert_failed(result, "TsbUnavailableError", "CreateKey")
+    assert "publicKeySha256" not in result.record
     assert one["deleted"] is alike
-    assert house.keys(request) == ([] if alike else [request["key"]["label"]])
+    assert (case.label in labels(stack)) is not alike
 
 
 def test_a_request_that_was_changed_in_the_bucket_lets_nothing_be_deleted(
-    house: House, tmp_path: Path
+    case: Case, stack: InProcessStack
 ) -> None:
-    ended, request = rejected(house, tmp_path, "keep")
-    house.records.update(ended.id, {"times.ended": LONG_AGO})
-    name = f"enrollments/{ended.id}/request.json"
-    changed = {**json.loads(ended.objects[name]), "unusedKey": "delete"}
-    boto3.client("s3").put_object(Bucket=NAME, Key=name, Body=json.dumps(changed).encode())
+    result = rejected(case, case.by_profile(release_trial(stack, 2, "keep")))
+    two_hours_pass(stack)
+    changed = {**json.loads(result.objects["request.json"]), "unusedKey": "delete"}
+    put_request(case, json.dumps(changed).encode())
 
-    assert found(house.sweep("delete")) == {request["key"]["label"]: "unrecorded"}
-    assert house.keys(request)
+    assert found(sweep(stack, "delete")) == {case.label: "unrecorded"}
+    assert case.label in labels(stack)
 
 
-def test_an_enrollment_that_begins_anew_keeps_its_key(
-    house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    ended, request = left_over(house, tmp_path)
-    accepted = inventory._accepted
+def put_request(case: Case, content: bytes) -> None:
+    """Put another request in the place of the accepted one."""
+    case.stack.client("s3").put_object(
+        Bucket=case.stack.outputs["CsrBucketName"],
+        Key=f"enrollments/{case.id}/request.json",
+        Body=content,
+    )
 
-    def claimed_again(record: Json, objects: Any) -> Any:
-        house.records.update(ended.id, {"attempt": 2})
-        return accepted(record, objects)
 
-    monkeypatch.setattr(inventory, "_accepted", claimed_again)
+def test_an_enrollment_that_begins_anew_keeps_its_key(case: Case, stack: InProcessStack) -> None:
+    left_over(case)
+    two_hours_pass(stack)
+    stack.configure(SweepKeys="delete", SweepKeyPrefix="trial.")
+    run = stack.begin("SweepKeys", {})
+    stack.at("SweepKeys", "UpdateItem")  # it has read the record, and is about to note its deed
+    case.write(attempt=2)
+    stack.until(lambda: run.ended, "end of SweepKeys")
 
-    (one,) = house.sweep("delete")["keys"]
-
+    (one,) = run.result["keys"]
     assert one["problem"] == "the enrollment has just begun anew"
-    assert house.keys(request)
+    assert case.label in labels(stack)
 
 
 def test_a_run_goes_on_where_the_one_before_stopped(
-    house: House, monkeypatch: pytest.MonkeyPatch
+    stack: InProcessStack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    labels = [f"key.{number}" for number in range(5)]
-    for label in labels:
-        stranger(house, label)
+    made = [f"key.{number}" for number in range(5)]
+    for label in made:
+        make_key(stack, label)
 
-    assert list(found(house.sweep("report", more=2))) == labels[:2]
+    assert list(found(sweep(stack, "report", "key.", seconds=KEPT_FREE + 0.055))) == made[:2]
     monkeypatch.setattr(inventory, "MAX_SWEPT", 2)
-    assert list(found(house.sweep("report"))) == labels[2:4]
-    assert list(found(house.sweep("report"))) == labels[4:]
-    assert list(found(house.sweep("report"))) == labels[:2]
+    assert list(found(sweep(stack, "report", "key."))) == made[2:4]
+    assert list(found(sweep(stack, "report", "key."))) == made[4:]
+    assert list(found(sweep(stack, "report", "key."))) == made[:2]
 
 
-def test_an_event_names_a_hundred_and_counts_the_others(house: House) -> None:
-    house.simulator.broker.keys.update(
-        {f"key.{number:03}": copy.copy(house.simulator.broker.decoy()) for number in range(130)}
-    )
+def test_an_event_names_a_hundred_and_counts_the_others(stack: InProcessStack) -> None:
+    broker = stack.simulator.broker
+    broker.keys.update({f"key.{number:03}": copy.copy(broker.decoy()) for number in range(130)})
 
-    swept = house.sweep("report")
+    swept = sweep(stack, "report", "key.")
 
     assert (len(swept["keys"]), swept["leftOut"]) == (100, 30)
+    (event,) = told(stack, "Keys Unaccounted")
+    assert (len(event["keys"]), event["leftOut"]) == (100, 30)
 
 
-def test_off_asks_nobody(house: House) -> None:
-    stranger(house)
-    house.simulator.forget_calls()
+def test_off_asks_nobody(stack: InProcessStack) -> None:
+    make_key(stack, "trial.other")
+    stack.control("DELETE", "/calls")
 
-    assert house.sweep("off")["keys"] == []
-    assert house.simulator.calls() == []
+    assert sweep(stack, "off")["keys"] == []
+    assert stack.control("GET", "/calls") == []
+
+
+def test_a_list_that_is_none_is_no_list(stack: InProcessStack) -> None:
+    fault = {"kind": "status", "httpStatus": 200, "body": {"keys": []}}
+    stack.control("POST", "/faults", {"method": "GET", "path": KEY, "fault": fault})
+
+    with pytest.raises(FunctionFailedError, match="not a list of labels") as caught:
+        sweep(stack, "report")
+
+    assert caught.value.name == "TsbNoAnswerError"
 
 
 # Keys that drifted --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("what", "codes"),
-    [
-        ("weaker_policy", ["KEY_POLICY"]),
-        ("extractable", ["KEY_EXTRACTABLE", "KEY_ATTRIBUTES"]),
-        ("blocked", ["KEY_BLOCKED", "KEY_POLICY"]),
-        ("other_public_key", ["KEY_PUBLIC_KEY"]),
-        ("other_root", ["ATTESTATION_SIGNATURE"]),
-        ("old_attestation", ["ATTESTATION_TIME"]),
-    ],
-)
-def test_a_key_that_differs_is_announced_once(house: House, what: str, codes: list[str]) -> None:
-    request = house.request(ADA, BERT, quorum=2)
-    ended = house.enroll(request, ADA, BERT)
-    assert house.audit() == {"lookedAt": 1, "drifted": []}
-    house.fault(request, *ATTRIBUTES, kind="forge", what=what)
+DRIFTS = {
+    "weaker_policy": ["KEY_POLICY"],
+    "extractable": ["KEY_EXTRACTABLE", "KEY_ATTRIBUTES"],
+    "blocked": ["KEY_BLOCKED", "KEY_POLICY"],
+    "other_public_key": ["KEY_PUBLIC_KEY"],
+    "other_root": ["ATTESTATION_SIGNATURE"],
+    "old_attestation": ["ATTESTATION_TIME"],
+}
 
+
+def test_a_key_that_differs_is_announced_once(case: Case, stack: InProcessStack) -> None:
+    arn = case.start(case.request(token(group(ADA, BERT, quorum=2))))
+    case.approve(ADA, BERT)
+    case.end(arn)
+
+    for what, codes in DRIFTS.items():
+        assert audit(stack) == {"lookedAt": 1, "drifted": []}
+        before = len(told(stack, "Key Drifted"))
+        case.fault(*ATTRIBUTES, "forge", what=what, **FOR_EVER)
+        for _ in range(2):
+            assert audit(stack) == {"lookedAt": 1, "drifted": [case.label]}, what
+        case.no_more_faults()
+
+        (event,) = told(stack, "Key Drifted")[before:]
+        assert (event["enrollmentId"], event["keyLabel"]) == (case.id, case.label)
+        assert [one["code"] for one in event["findings"]] == codes
+        assert all(one["finding"] for one in event["findings"])
+        record = case.record()
+        assert (record["outcome"], record["drift"]["codes"]) == ("ISSUED", codes)
+
+
+def test_what_is_mended_and_differs_again_is_announced_again(
+    case: Case, stack: InProcessStack
+) -> None:
+    issued(case)
     for _ in range(2):
-        assert house.audit() == {"lookedAt": 1, "drifted": [request["key"]["label"]]}
+        case.fault(*ATTRIBUTES, "forge", what="blocked", **FOR_EVER)
+        audit(stack)
+        case.no_more_faults()
+        assert audit(stack)["drifted"] == []
 
-    (event,) = house.told("Key Drifted")
-    assert (event["enrollmentId"], event["keyLabel"]) == (ended.id, request["key"]["label"])
-    assert [one["code"] for one in event["findings"]] == codes
-    assert all(one["finding"] for one in event["findings"])
-    record = house.records.get(ended.id) or {}
-    assert (record["outcome"], record["drift"]["codes"]) == ("ISSUED", codes)
+    assert len(told(stack, "Key Drifted")) == 2
 
 
-def test_what_is_mended_and_differs_again_is_announced_again(house: House) -> None:
-    request = house.request(ADA)
-    house.enroll(request, ADA)
-    for _ in range(2):
-        house.fault(request, *ATTRIBUTES, kind="forge", what="blocked")
-        house.audit()
-        house.simulator.faults.clear()
-        assert house.audit()["drifted"] == []
-
-    assert len(house.told("Key Drifted")) == 2
+def drift_codes(stack: InProcessStack) -> list[str]:
+    """What the only event about a key that drifted says."""
+    (event,) = told(stack, "Key Drifted")
+    return [one["code"] for one in event["findings"]]
 
 
-def test_a_key_that_is_gone_is_a_difference(house: House) -> None:
-    request = house.request(ADA)
-    house.enroll(request, ADA)
-    house.tsb.delete_key(request["key"]["label"])
+def test_a_key_that_is_gone_is_a_difference(case: Case, stack: InProcessStack) -> None:
+    issued(case)
+    with stack.tsb() as tsb:
+        tsb.delete_key(case.label)
 
-    house.audit()
+    audit(stack)
 
-    (event,) = house.told("Key Drifted")
-    assert [one["code"] for one in event["findings"]] == ["KEY_MISSING"]
+    assert drift_codes(stack) == ["KEY_MISSING"]
 
 
-def test_a_key_that_cannot_be_opened_is_a_difference(house: House) -> None:
-    request = house.request(ADA)
-    house.enroll(request, ADA)
-    house.simulator.broker.keys[request["key"]["label"]].password = "another"  # noqa: S105
+def test_a_key_that_cannot_be_opened_is_a_difference(case: Case, stack: InProcessStack) -> None:
+    issued(case)
+    stack.simulator.broker.keys[case.label].password = "another"
 
-    house.audit()
+    audit(stack)
 
-    (event,) = house.told("Key Drifted")
-    assert [one["code"] for one in event["findings"]] == ["KEY_UNREADABLE"]
+    assert drift_codes(stack) == ["KEY_UNREADABLE"]
 
 
 @pytest.mark.parametrize("change", ["gone", "weakened"])
 def test_an_accepted_request_that_was_changed_in_the_bucket_is_a_difference(
-    house: House, change: str
+    case: Case, stack: InProcessStack, change: str
 ) -> None:
-    ended = house.enroll(house.request(ADA), ADA)
-    name, s3 = f"enrollments/{ended.id}/request.json", boto3.client("s3")
+    result = issued(case)
     if change == "gone":
-        s3.delete_object(Bucket=NAME, Key=name)
+        stack.client("s3").delete_object(
+            Bucket=stack.outputs["CsrBucketName"], Key=f"enrollments/{case.id}/request.json"
+        )
     else:
-        s3.put_object(Bucket=NAME, Key=name, Body=ended.objects[name].replace(b"3600", b"7200"))
+        put_request(case, result.objects["request.json"].replace(b"3600", b"7200"))
 
-    house.audit()
+    audit(stack)
 
-    (event,) = house.told("Key Drifted")
-    assert [one["code"] for one in event["findings"]] == ["REQUEST_ACCEPTED"]
-
-
-def test_only_issued_keys_are_audited(house: House, tmp_path: Path) -> None:
-    rejected(house, tmp_path, "keep")
-
-    assert house.audit()["lookedAt"] == 0
+    assert drift_codes(stack) == ["REQUEST_ACCEPTED"]
 
 
-def test_an_audit_goes_on_where_the_one_before_stopped(house: House) -> None:
-    requests = [house.request(ADA) for _ in range(3)]
-    for number, request in enumerate(requests):
-        ended = house.enroll(request, ADA)
-        house.records.update(ended.id, {"acceptedAt": f"2026-01-0{number + 1}T00:00:00Z"})
-    house.simulator.forget_calls()
+def test_only_issued_keys_are_audited(case: Case, stack: InProcessStack) -> None:
+    rejected(case, case.by_profile(release_trial(stack, 2, "keep")))
 
-    looked = [house.audit(more=2)["lookedAt"], house.audit()["lookedAt"]]
+    assert audit(stack)["lookedAt"] == 0
+
+
+def asked_about(stack: InProcessStack) -> list[Any]:
+    """The keys that TSB was asked about since the last look, in this order."""
+    calls = stack.control("GET", "/calls")
+    stack.control("DELETE", "/calls")
+    return [call["label"] for call in calls]
+
+
+def test_an_audit_goes_on_where_the_one_before_stopped(stack: InProcessStack) -> None:
+    first, second, third = (Case(stack, name) for name in ("first", "second", "third"))
+    for case in (first, second, third):
+        issued(case)
+    stack.settle()
+    asked_about(stack)
+
+    looked = [audit(stack, seconds=KEPT_FREE + 0.065)["lookedAt"], audit(stack)["lookedAt"]]
 
     assert looked == [2, 1]
-    labels = [request["key"]["label"] for request in reversed(requests)]
-    assert [call["label"] for call in house.simulator.calls()] == labels
-    assert house.audit()["lookedAt"] == 3
+    assert asked_about(stack) == [third.label, second.label, first.label]  # the newest first
+    assert audit(stack)["lookedAt"] == 3
 
 
-def test_a_key_that_cannot_be_looked_at_keeps_no_run_from_the_others(house: House) -> None:
-    first, second = (house.request(ADA) for _ in range(2))
-    for day, request in ((2, first), (1, second)):
-        ended = house.enroll(request, ADA)
-        house.records.update(ended.id, {"acceptedAt": f"2026-01-0{day}T00:00:00Z"})
-    house.fault(first, *ATTRIBUTES, kind="status", httpStatus=503)
+def test_a_key_that_cannot_be_looked_at_keeps_no_run_from_the_others(
+    stack: InProcessStack,
+) -> None:
+    older, newer = Case(stack, "older"), Case(stack, "newer")
+    issued(older)
+    issued(newer)
+    newer.fault(*ATTRIBUTES, "status", httpStatus=503, **FOR_EVER)
 
-    with pytest.raises(TsbUnavailableError):
-        house.audit()
-    house.simulator.faults.clear()
-    house.simulator.forget_calls()
+    with pytest.raises(FunctionFailedError) as caught:
+        audit(stack)
+    newer.no_more_faults()
+    asked_about(stack)
 
-    assert house.audit()["lookedAt"] == 1
-    assert [call["label"] for call in house.simulator.calls()] == [second["key"]["label"]]
-    assert house.told("Key Drifted") == []
-
-
-def test_a_list_that_is_none_is_no_list(house: House) -> None:
-    body: Json = {"keys": []}
-    house.simulator.faults.arm(
-        FaultRule.model_validate(
-            {
-                "method": "GET",
-                "path": "/v1/key",
-                "fault": {"kind": "status", "httpStatus": 200, "body": body},
-            }
-        )
-    )
-
-    with pytest.raises(TsbNoAnswerError, match="not a list of labels"):
-        TsbClient.list_keys(house.tsb)
+    assert caught.value.name == "TsbUnavailableError"
+    assert audit(stack)["lookedAt"] == 1
+    assert asked_about(stack) == [older.label]
+    assert told(stack, "Key Drifted") == []

@@ -1,43 +1,76 @@
 """Turns to create a key, as AcceptEnrollment gives them and CreateKey keeps them."""
 
-from datetime import datetime, timedelta
+from datetime import datetime
+from itertools import pairwise
 
-from countersign import models as m
-from local.approver import Approver
-from tests.integration.house import House
-from tests.integration.steps import Steps
+import pytest
 
-KEYS_PER_MINUTE = 120
-PERSON = Approver.generate("person", "ec")
+from local.engine.stack import InProcessStack
+from tests.case import Case, entered, output
 
-
-def accepted(house: House, keys_per_minute: int) -> Steps:
-    return Steps(house, house.request(PERSON), keys_per_minute)
+KEY = "/v1/key"
 
 
-def test_in_a_burst_turns_follow_at_less_than_the_rate(house: House) -> None:
-    burst = [accepted(house, KEYS_PER_MINUTE) for _ in range(4)]
+def start_at_once(stack: InProcessStack, number: int) -> list[tuple[Case, str]]:
+    """Enrollments at the same moment, each with the ARN of its execution."""
+    first = Case(stack)
+    others = [Case(stack, f"{first.id}-{place}") for place in range(2, number + 1)]
+    return [(case, case.start(case.request())) for case in (first, *others)]
 
-    turns = [datetime.fromisoformat(one.key_turn) for one in burst[1:] if one.key_turn]
-    apart = [(b - a).total_seconds() for a, b in zip(turns, turns[1:], strict=False)]
-    assert len(turns) == 3
+
+def key_turn(case: Case, arn: str) -> datetime | None:
+    """The turn that AcceptEnrollment gives the execution."""
+    case.until(lambda: "IsDuplicate" in entered(case.history(arn)), "acceptance")
+    turn = output(case.history(arn), "AcceptEnrollment")["keyTurn"]
+    return datetime.fromisoformat(turn) if turn else None
+
+
+def when_entered(case: Case, arn: str, state: str) -> datetime:
+    """When the execution entered a state."""
+    (moment,) = [
+        event["timestamp"]
+        for event in case.history(arn)
+        if event.get("stateEnteredEventDetails", {}).get("name") == state
+    ]
+    return datetime.fromisoformat(moment)
+
+
+def asked_for_the_key(case: Case) -> datetime:
+    """When TSB is asked for the key."""
+    (call,) = case.await_calls(KEY, 1, "POST")
+    return datetime.fromisoformat(call["at"])
+
+
+def test_in_a_burst_turns_follow_at_less_than_the_rate(stack: InProcessStack) -> None:
+    stack.configure(KeysPerMinute="120")
+    burst = start_at_once(stack, 4)
+
+    turns = [turn for case, arn in burst[1:] if (turn := key_turn(case, arn))]
+    apart = [(after - before).total_seconds() for before, after in pairwise(turns)]
     # 60 s / 120 would be 0.5 s; the rest is for those who come late.
-    assert apart == [0.525, 0.525]
+    assert apart == pytest.approx([0.525, 0.525])
 
 
-def test_without_a_rate_nobody_waits(house: House) -> None:
-    assert [accepted(house, 0).key_turn for _ in range(2)] == [None, None]
+def test_without_a_rate_nobody_waits(stack: InProcessStack) -> None:
+    stack.configure(KeysPerMinute="0")
+    burst = start_at_once(stack, 2)
+
+    assert [key_turn(case, arn) for case, arn in burst] == [None, None]
+    for case, arn in burst:
+        asked_for_the_key(case)
+        assert "WaitForKeyTurn" not in entered(case.history(arn))
 
 
 def test_no_key_is_made_before_its_turn_though_a_wait_knows_whole_seconds_only(
-    house: House,
+    stack: InProcessStack,
 ) -> None:
-    steps = accepted(house, KEYS_PER_MINUTE)
-    turn = m.now() + timedelta(milliseconds=400)
-    steps.key_turn = turn.isoformat()
+    stack.configure(KeysPerMinute="20")
+    burst = start_at_once(stack, 2)
+    case, arn = burst[1]
 
-    steps.create()
-
-    calls = house.simulator.calls(steps.request["key"]["label"])
-    (made,) = [call for call in calls if call["path"] == "/v1/key"]
-    assert datetime.fromisoformat(made["at"]) >= turn
+    turn = key_turn(case, arn)
+    asked = asked_for_the_key(case)
+    wait_ended = when_entered(case, arn, "CreateKey")
+    assert turn is not None
+    assert wait_ended < turn <= asked
+    assert (asked - turn).total_seconds() < 0.1  # nor long after it

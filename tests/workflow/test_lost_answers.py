@@ -1,174 +1,216 @@
 """Answers that got lost on the way, whoever's: what was done is found again, and done once."""
 
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
-
 import pytest
-from botocore.client import BaseClient
 
-from countersign.errors import (
-    CountersignError,
-    TsbNoAnswerError,
-    TsbRefusedError,
-    TsbUnavailableError,
-)
-from local.approver import Approver
-from tests.integration.house import House, Json
-from tests.integration.steps import Steps
+from local.engine.stack import InProcessStack
+from tests.case import Case, Json, Result, assert_failed, assert_issued, group, people, token
 
-ADA = Approver.generate("Ada", "ec")
-KEY = ("POST", "/v1/key")
-ASK = ("POST", "/v1/certificate/request")
+KEY = "/v1/key"
+ATTRIBUTES = "/v1/key/attributes"
+CSR = "/v1/certificate/request"
 LOST: Json = {"kind": "status", "httpStatus": 504, "executed": True}
 HSM_ERROR: Json = {"errorCode": 701, "reason": "res.error.in.hsm", "message": "no such algorithm"}
+ALGORITHM_REFUSED: Json = {**HSM_ERROR, "errorCode": 606}
 
 
-@pytest.fixture
-def steps(house: House) -> Steps:
-    return Steps(house, house.request(ADA))
+def claim_of_the_label(case: Case) -> Json:
+    """Whose the label is, by the table; empty where it is free."""
+    return case.record(f"label#{case.label}")
 
 
-@pytest.fixture
-def writing_twice(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """As the SDK does by itself where the answer to a write gets lost."""
-    call = BaseClient._make_api_call  # type: ignore[attr-defined]
-
-    def twice(client: Any, operation: str, arguments: Json) -> Any:
-        if operation == "UpdateItem":
-            call(client, operation, arguments)
-        return call(client, operation, arguments)
-
-    monkeypatch.setattr(BaseClient, "_make_api_call", twice)
-    yield
+def assert_issued_with_the_second_key(result: Result) -> None:
+    """The first key was deleted, once, and the request that it had with it."""
+    assert [key["deleted"] for key in result.keys] == [True, False]
+    assert [request["status"] for request in result.requests] == ["CANCELLED", "EXECUTED"]
+    assert result.document["outcome"] == "ISSUED"
+    assert result.record["discards"] == 1
 
 
-@pytest.mark.usefixtures("writing_twice")
-def test_a_write_that_the_sdk_repeats_is_the_same_intent(steps: Steps) -> None:
-    asked = steps.ask(steps.create())
-
-    assert asked.request_id == steps.record["requestId"]
-    assert steps.calls(ASK) == 1
+# Of AWS's and Lambda's ----------------------------------------------------------------------------
 
 
-def test_a_request_on_record_is_found_again_and_not_asked_for_twice(steps: Steps) -> None:
-    key = steps.create()
+@pytest.mark.parametrize("write", [0, 1])
+def test_a_write_that_the_sdk_repeats_is_the_same_intent(case: Case, write: int) -> None:
+    # As the SDK does by itself where the answer to a write gets lost.
+    repeated = [
+        case.strike(state, kind="aws", operation="UpdateItem", skip=write, when="repeat")
+        for state in ("CreateKey", "RequestCsr")
+    ]
+    (person,) = people(1)
+    arn = case.start(case.request(token(group(person))))
+    case.approve(person)
+    result = case.end(arn)
 
-    assert steps.ask(key) == steps.ask(key)
-    assert steps.calls(ASK) == 1
-
-
-def test_a_label_stays_claimed_where_a_lost_answer_may_have_made_the_key(steps: Steps) -> None:
-    steps.fault(KEY, **LOST)
-    with pytest.raises(TsbNoAnswerError):
-        steps.create()
-    steps.mend()
-    steps.fault(KEY, kind="status", httpStatus=500, body=HSM_ERROR)
-    with pytest.raises(CountersignError):
-        steps.create()
-    steps.mend()
-
-    assert steps.house.records.get(f"label#{steps.request['key']['label']}")
-    # Whoever is next finds the key under its own claim, and adopts it.
-    assert steps.create().public_key
-    assert len(steps.house.keys(steps.request)) == 1
+    assert all(one.struck for one in repeated)
+    assert_issued(result)
+    assert result.failures == []
+    assert result.requests[0]["id"] == result.record["requestId"]
+    assert result.count("POST", CSR) == 1
 
 
-def test_a_label_is_free_again_where_the_tries_before_made_no_key(steps: Steps) -> None:
-    steps.fault(KEY, kind="status", httpStatus=503)
-    with pytest.raises(TsbUnavailableError):
-        steps.create()
-    steps.mend()
-    steps.fault(KEY, kind="status", httpStatus=500, body=HSM_ERROR)
-    with pytest.raises(TsbRefusedError):
-        steps.create()
+def test_a_request_on_record_is_found_again_and_not_asked_for_twice(case: Case) -> None:
+    case.strike("RequestCsr", kind="error", name="Lambda.Unknown", when="after")
+    (person,) = people(1)
+    arn = case.start(case.request(token(group(person))))
+    case.approve(person)
+    result = case.end(arn)
 
-    assert steps.house.records.get(f"label#{steps.request['key']['label']}") is None
-
-
-def test_a_lost_answer_is_not_forgotten_whatever_goes_wrong_after_it(steps: Steps) -> None:
-    steps.fault(ASK, **LOST)
-    with pytest.raises(TsbNoAnswerError):
-        steps.ask(steps.create())
-
-    # The state's last error was another one: the state machine sees nothing unanswered.
-    discarded = steps.discard(unanswered=False)
-
-    assert discarded.again
-    assert steps.house.keys(steps.request) == []
+    assert_issued(result)
+    assert result.failures == [("RequestCsr", "Lambda.Unknown")]
+    assert result.requests[0]["id"] == result.record["requestId"]
+    assert [call["httpStatus"] for call in result.calls if call["path"] == CSR] == [201]
 
 
-def test_a_csr_on_record_is_handed_out_again_whatever_became_of_its_key(steps: Steps) -> None:
-    key = steps.create()
-    asked = steps.ask(key)
-    ADA.approve(
-        steps.house.desk, ADA.await_task(steps.house.desk, steps.request["key"]["label"], 1)
-    )
-    stored = steps.store(key, str(asked.request_id))
-    del steps.house.simulator.broker.keys[steps.request["key"]["label"]]
-
-    assert steps.store(key, str(asked.request_id)) == stored
-    assert "quarantine" not in steps.record
-
-
-def test_a_refusal_at_the_first_try_lets_the_label_go(steps: Steps) -> None:
-    steps.fault(KEY, kind="status", httpStatus=400, body={**HSM_ERROR, "errorCode": 606})
-    with pytest.raises(TsbRefusedError):
-        steps.create()
-
-    assert steps.house.records.get(f"label#{steps.request['key']['label']}") is None
-
-
-def test_a_key_is_discarded_once_however_often_the_state_runs(steps: Steps) -> None:
-    steps.fault(ASK, **LOST)
-    with pytest.raises(TsbNoAnswerError):
-        steps.ask(steps.create())
-
-    first, second = (steps.discard(unanswered=True) for _ in range(2))
-
-    assert first.again
-    assert second.again
-    assert steps.record["discards"] == 1
-
-
-def test_the_second_key_that_is_lost_is_the_last(steps: Steps) -> None:
-    steps.fault(ASK, **LOST)
-    ends = []
-    for _ in range(2):
-        with pytest.raises(TsbNoAnswerError):
-            steps.ask(steps.create())
-        ends.append(steps.discard(unanswered=True))
-
-    assert [one.again for one in ends] == [True, False]
-    assert not steps.discard(unanswered=True).again
-
-
-def test_a_permanent_key_s_request_that_is_on_record_is_cancelled(house: House) -> None:
-    request = house.request(ADA)
-    request["key"]["attributes"]["destroyable"] = False
-    steps = Steps(house, request)
-    asked = steps.ask(steps.create())
-
-    discarded = steps.discard(unanswered=True)
-
-    assert not discarded.again
-    assert discarded.failure is not None
-    assert "its request was cancelled" in discarded.failure.cause
-    assert house.simulator.broker.requests[str(asked.request_id)].status == "CANCELLED"
-
-
-def test_a_key_whose_answer_was_lost_before_a_cancellation_is_deleted(
-    house: House, tmp_path: Path
+def test_a_csr_on_record_is_handed_out_again_whatever_became_of_its_key(
+    case: Case, stack: InProcessStack
 ) -> None:
-    house.adopt(tmp_path, "delete")
-    steps = Steps(house, house.by_profile())
-    steps.fault(KEY, **LOST)
-    with pytest.raises(TsbNoAnswerError):
-        steps.create()
-    house.records.update(steps.id, {"cancel": {"by": "somebody", "at": "now"}})
+    (person,) = people(1)
+    arn = case.start(case.request(token(group(person))))
+    case.approve(person)
+    store_csr = stack.at("StoreCsr", "its return")
+    stored = case.record()["csr"]
+    with stack.tsb() as tsb:
+        tsb.delete_key(case.label)
+    store_csr.kill()
+    result = case.end(arn)
 
-    assert steps.create().public_key is None
-    steps.discard(unanswered=False)
+    assert result.failures == [("StoreCsr", "Runtime.ExitError")]
+    assert result.document["outcome"] == "ISSUED"
+    assert result.document["csr"] == stored
+    assert "quarantine" not in result.record
+    assert result.count("POST", ATTRIBUTES) == 1
 
-    assert steps.record["unusedKey"]["result"] == "deleted"
-    assert house.keys(steps.request) == []
+
+# Of POST /v1/key ----------------------------------------------------------------------------------
+
+
+def test_a_label_stays_claimed_where_a_lost_answer_may_have_made_the_key(case: Case) -> None:
+    case.fault("POST", KEY, **LOST)
+    case.fault("POST", KEY, "status", httpStatus=500, body=HSM_ERROR)
+    (person,) = people(1)
+    request = case.request(token(group(person)))
+    first = case.end(case.start(request))
+
+    assert_failed(first, "TsbRefusedError", "CreateKey")
+    assert first.failures == [
+        ("CreateKey", "TsbNoAnswerError"),
+        ("CreateKey", "TsbRefusedError"),
+    ]
+    assert claim_of_the_label(case)["enrollmentId"] == case.id
+
+    # Whoever is next finds the key under its own claim, and adopts it.
+    arn = case.start(request)
+    case.approve(person)
+    second = case.end(arn)
+
+    assert second.document["outcome"] == "ISSUED"
+    assert [key["deleted"] for key in second.keys] == [False]
+
+
+def test_a_label_is_free_again_where_the_tries_before_made_no_key(case: Case) -> None:
+    case.fault("POST", KEY, "status", httpStatus=503)
+    case.fault("POST", KEY, "status", httpStatus=500, body=HSM_ERROR)
+    result = case.end(case.start(case.request()))
+
+    assert_failed(result, "TsbRefusedError", "CreateKey")
+    assert result.failures == [
+        ("CreateKey", "TsbUnavailableError"),
+        ("CreateKey", "TsbRefusedError"),
+    ]
+    assert claim_of_the_label(case) == {}
+
+
+def test_a_refusal_at_the_first_try_lets_the_label_go(case: Case) -> None:
+    case.fault("POST", KEY, "status", httpStatus=400, body=ALGORITHM_REFUSED)
+    result = case.end(case.start(case.request()))
+
+    assert_failed(result, "TsbRefusedError", "CreateKey")
+    assert result.failures == [("CreateKey", "TsbRefusedError")]
+    assert claim_of_the_label(case) == {}
+
+
+def test_a_key_whose_answer_was_lost_before_a_cancellation_is_deleted(case: Case) -> None:
+    request = case.by_profile("trial@1")  # which wants unused keys deleted
+    case.fault("POST", KEY, **LOST)
+    arn = case.start(request)
+    case.await_calls(KEY, 1, "POST")
+    case.cancel()
+    result = case.end(arn)
+
+    assert result.document["outcome"] == "CANCELLED"
+    assert result.failures == [("CreateKey", "TsbNoAnswerError")]
+    assert [call["httpStatus"] for call in result.calls if call["path"] == KEY] == [504]
+    assert result.record["unusedKey"]["result"] == "deleted"
+    assert [key["deleted"] for key in result.keys] == [True]
+    assert result.requests == []
+
+
+# Of POST /v1/certificate/request ------------------------------------------------------------------
+
+
+def test_a_lost_answer_is_not_forgotten_whatever_goes_wrong_after_it(
+    case: Case, stack: InProcessStack
+) -> None:
+    (person,) = people(1)
+    arn = case.start(case.request(token(group(person))))
+    # Killed between TSB's answer and the write that puts it on record.
+    stack.at("RequestCsr", "UpdateItem", nth=2).kill()
+    # The state's last error is another one: the state machine sees nothing unanswered.
+    for _ in range(9):
+        case.strike("RequestCsr", kind="aws", operation="Sign", when="before")
+    case.await_calls(CSR, 2, "POST")
+    case.approve(person)
+    result = case.end(arn)
+
+    assert result.failures == [
+        ("RequestCsr", "Runtime.ExitError"),
+        *[("RequestCsr", "NotAskedError")] * 9,
+    ]
+    assert_issued_with_the_second_key(result)
+
+
+def test_a_key_is_discarded_once_however_often_the_state_runs(case: Case) -> None:
+    case.fault("POST", CSR, **LOST)
+    case.strike("DiscardKey", kind="die", when="after")
+    (person,) = people(1)
+    arn = case.start(case.request(token(group(person))))
+    case.await_calls(CSR, 2, "POST")
+    case.approve(person)
+    result = case.end(arn)
+
+    assert result.failures == [
+        ("RequestCsr", "TsbNoAnswerError"),
+        ("DiscardKey", "Runtime.ExitError"),
+    ]
+    assert_issued_with_the_second_key(result)
+
+
+def test_the_second_key_that_is_lost_is_the_last(case: Case) -> None:
+    case.fault("POST", CSR, **LOST, times=2)
+    arn = case.start(case.request())
+    case.await_calls(CSR, 2, "POST")
+    case.strike("DiscardKey", kind="die", when="after")  # at its second loss it runs twice, too
+    result = case.end(arn)
+
+    assert result.failures == [
+        ("RequestCsr", "TsbNoAnswerError"),
+        ("RequestCsr", "TsbNoAnswerError"),
+        ("DiscardKey", "Runtime.ExitError"),
+    ]
+    assert_failed(result, "TsbNoAnswerError", "RequestCsr")
+    assert "it was asked twice" in result.document["error"]["message"]
+    assert [key["deleted"] for key in result.keys] == [True, True]
+    assert result.record["discards"] == 2
+    assert claim_of_the_label(case) == {}
+
+
+def test_a_permanent_key_s_request_that_is_on_record_is_cancelled(case: Case) -> None:
+    for _ in range(4):  # as often as the state machine tries
+        case.strike("RequestCsr", kind="error", name="Lambda.Unknown", when="after")
+    result = case.end(case.start(case.request(destroyable=False)))
+
+    assert result.failures == [("RequestCsr", "Lambda.Unknown")] * 4
+    assert_failed(result, "TsbNoAnswerError", "RequestCsr")
+    assert "its request was cancelled" in result.document["error"]["message"]
+    assert [request["status"] for request in result.requests] == ["CANCELLED"]
+    assert [key["deleted"] for key in result.keys] == [False]

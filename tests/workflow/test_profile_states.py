@@ -1,313 +1,285 @@
-"""AcceptEnrollment and CreateKey by profile: real functions, the simulator, AWS held by moto."""
+"""Requests by profile: what AcceptEnrollment makes of them, what CreateKey asks of the CA key."""
 
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import boto3
 import pytest
-from moto import mock_aws
 
-from countersign import enrollment, polling, request
-from countersign import models as m
-from countersign.attestation import Trust
-from countersign.aws.bus import Bus
-from countersign.aws.clients import client
-from countersign.aws.objects import Objects
-from countersign.aws.records import Records
-from countersign.errors import EnrollmentConflictError, InvalidEnrollmentError, TsbUnavailableError
-from countersign.profiles import Profiles
-from countersign.tsb import Credentials, TsbClient
+from countersign import request
 from local.approver import Approver
-from local.tsb_simulator.faults import FaultRule
-from local.tsb_simulator.simulator import Simulator
-from tests.integration.house import InProcess
-from tests.unit.test_template import RESOURCES
+from local.engine.stack import InProcessStack
+from tests.case import (
+    Case,
+    Json,
+    assert_failed,
+    assert_issued,
+    decisions,
+    group,
+    output,
+    rule,
+    token,
+)
 
-ROOT = Path(__file__).parents[2]
-NAME = "countersign"
+KEY = "/v1/key"
+ATTRIBUTES = "/v1/key/attributes"
 CA_LABEL = "CA.code-signing"
-PEOPLE = ("Ada Lovelace", "Grace Hopper", "Alan Turing", "Edsger Dijkstra")
+APPROVERS = ["Ada Lovelace", "Grace Hopper", "Alan Turing"]
+HSM_ERROR: Json = {"errorCode": 606, "reason": "res.error.in.hsm", "message": "no such algorithm"}
 
-type Json = dict[str, Any]
+
+def released(stack: InProcessStack, file: str) -> Json:
+    """A file of the profiles layer as it is deployed."""
+    return dict(json.loads((stack.folder / f"layer/profiles/{file}.json").read_text()))
 
 
-@dataclass
-class Stack:
-    """The stores, a TSB, and a shelf of profiles that a test may change."""
+def release_second_version(stack: InProcessStack, **different: Any) -> None:
+    """A newer version of profile `code-signing`, with another window."""
+    content = released(stack, "code-signing@1")
+    content |= {"version": 2, "window": {"timeout": 2 * 86_400}, **different}
+    stack.release_profile("code-signing@2", content)
 
-    shelf: Path
-    people: dict[str, Approver]
 
-    def __post_init__(self) -> None:
-        self.records, self.objects = Records(NAME), Objects(NAME)
-        self.simulator = Simulator()
-        self.tsb = TsbClient(
-            "http://127.0.0.1",
-            credentials=lambda role: Credentials(tuple(self.simulator.api_keys[role])),
-            transport=InProcess(self.simulator),
-        )
-
-    @property
-    def profiles(self) -> Profiles:
-        return Profiles(self.shelf)
-
-    def release(self, version: int) -> None:
-        """A newer version of the profile, with another window."""
-        content = json.loads((self.shelf / "code-signing@1.json").read_text())
-        content |= {"version": version, "window": {"timeout": 86_400 * version}}
-        (self.shelf / f"code-signing@{version}.json").write_text(json.dumps(content))
-
-    def ca_key(self, *approvers: str, label: str = CA_LABEL) -> None:
-        """A CA key for which these people approve; without any a key without a policy."""
-        approvals = [
-            {"type": "public_key", "name": name, "value": self.people[name].spki}
-            for name in approvers
-        ]
-        group = {"name": "g", "quorum": 1, "approvals": approvals}
-        token = {"name": "t", "timelock": 0, "timeout": 0, "groups": [group]}
-        frozen: Json = {"tokens": []}
-        others = dict.fromkeys(("ruleBlock", "ruleUnblock", "ruleModify"), frozen)
-        policy = {"ruleUse": {"tokens": [token]}, **others, "keyStatus": {"blocked": False}}
-        self.tsb.create_key(
+def put_ca_key(stack: InProcessStack, *approvers: str) -> None:
+    """Another CA key, of which any of these people approves a use; without any it has no policy."""
+    remove_ca_key(stack)
+    frozen = rule()
+    policy = {
+        "ruleUse": rule(token(group(*(stack.people[name] for name in approvers)))),
+        **dict.fromkeys(("ruleBlock", "ruleUnblock", "ruleModify"), frozen),
+        "keyStatus": {"blocked": False},
+    }
+    with stack.tsb() as tsb:
+        tsb.create_key(
             {
-                "label": label,
+                "label": CA_LABEL,
                 "algorithm": "EC",
                 "curveOid": "1.3.132.0.34",
                 "attributes": {"decrypt": False, "sign": True, "unwrap": False},
                 "policy": policy if approvers else None,
             }
         )
-        self.simulator.forget_calls()
-
-    def accept(self, arn: str = "arn:1") -> m.Accepted:
-        execution = m.Execution(arn=arn, name="x", input={"request": asked()})
-        accepted = enrollment.accept_enrollment(
-            m.AcceptEnrollmentInput(execution=execution),
-            records=self.records,
-            objects=self.objects,
-            bus=Bus(NAME),
-            rules=request.Rules(self.profiles, "", allow_raw_policy=False),
-        )
-        assert isinstance(accepted, m.Accepted)
-        return accepted
-
-    def create_key(self, accepted: m.Accepted, arn: str = "arn:1") -> m.CreatedKey:
-        return enrollment.create_key(
-            m.CreateKeyInput.read(self.step(accepted, arn)),
-            records=self.records,
-            objects=self.objects,
-            tsb=self.tsb,
-            password=str,
-            profiles=self.profiles,
-            trust=Trust(),
-        )
-
-    def step(self, accepted: m.Accepted, arn: str) -> Json:
-        asked = accepted.request
-        return {"executionArn": arn, "enrollmentId": accepted.enrollment_id, "request": asked}
-
-    def record(self) -> Json:
-        return self.records.get("release-1") or {}
-
-    def kept(self) -> dict[str, Json]:
-        s3 = boto3.client("s3")
-        listed = s3.list_objects_v2(Bucket=NAME).get("Contents", [])
-        return {
-            one["Key"].split("/")[-1]: json.loads(
-                s3.get_object(Bucket=NAME, Key=one["Key"])["Body"].read()
-            )
-            for one in listed
-        }
-
-    def called(self) -> list[str]:
-        return [f"{call['method']} {call['path']}" for call in self.simulator.calls()]
+    stack.simulator.forget_calls()
 
 
-def asked() -> Json:
-    return {
-        "enrollmentId": "release-1",
-        "profile": "code-signing",
-        "key": {"label": "SUB.release"},
-        "csr": {"standardCertificateAttributes": {"commonName": "Release 1"}},
-    }
+def remove_ca_key(stack: InProcessStack) -> None:
+    """It is not destroyable, so by an HSM without any key."""
+    stack.control("POST", "/reset")
 
 
-@pytest.fixture
-def stack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stack]:
-    people = {name: Approver.generate(f"CN of {name}", "ec") for name in PEOPLE}
-    keys = {
-        name: {"certificate": person.certificate()}
-        if name == "Ada Lovelace"
-        else {"publicKey": person.spki}
-        for name, person in people.items()
-    }
-    directory = {
-        "people": [
-            {"name": name, "contact": "x", "keys": [{**key, "validFrom": "2026-01-01"}]}
-            for name, key in keys.items()
-        ]
-    }
-    (tmp_path / "directory.json").write_text(json.dumps(directory))
-    released = ROOT / "profiles/code-signing@1.json"
-    (tmp_path / released.name).write_bytes(released.read_bytes())
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.setenv(name, "test")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    table = RESOURCES["EnrollmentsTable"]["Properties"]
-    wanted = ("BillingMode", "AttributeDefinitions", "KeySchema", "GlobalSecondaryIndexes")
-    with mock_aws():
-        client.cache_clear()
-        boto3.client("dynamodb").create_table(
-            TableName=NAME, **{name: table[name] for name in wanted if name in table}
-        )
-        boto3.client("s3").create_bucket(Bucket=NAME)
-        boto3.client("events").create_event_bus(Name=NAME)
-        yield Stack(tmp_path, people)
-    client.cache_clear()
+def called(stack: InProcessStack) -> list[str]:
+    """The calls of the TSB so far, about whatever key."""
+    return [f"{call['method']} {call['path']}" for call in stack.control("GET", "/calls")]
 
 
-def refused(stack: Stack, accepted: m.Accepted) -> InvalidEnrollmentError:
-    with pytest.raises(InvalidEnrollmentError) as caught:
-        stack.create_key(accepted)
-    return caught.value
+def kept(case: Case, name: str) -> Json:
+    """An object of the enrollment."""
+    return dict(json.loads(case.objects(f"enrollments/{case.id}/")[name]))
 
 
-# AcceptEnrollment ------------------------------------------------------------------------------
+def approve(case: Case, stack: InProcessStack) -> None:
+    """Two of the three whom profile `code-signing` asks."""
+    case.approve(stack.people["Ada Lovelace"], stack.people["Grace Hopper"])
 
 
-def test_what_travels_is_whole_and_what_is_on_record_is_as_sent(stack: Stack) -> None:
-    accepted = stack.accept()
-
-    assert accepted.request["profile"] == "code-signing@1"
-    assert accepted.request["key"]["policy"]["keyStatus"] == {"blocked": False}
-    assert stack.kept()["request.json"] == accepted.request
-    assert stack.record()["request"] == asked()
-    assert stack.record()["requestSha256"] == request.sha256(asked())
-    assert stack.record()["acceptedSha256"] == request.sha256(accepted.request)
-    assert stack.record()["profile"] == "code-signing@1"
-    assert stack.record()["findings"] == []
-    group = stack.record()["policy"]["tokens"][0]["groups"][0]
-    assert group["approvers"] == ["Ada Lovelace", "Grace Hopper", "Alan Turing"]
+# AcceptEnrollment ---------------------------------------------------------------------------------
 
 
-def test_an_execution_that_accepts_again_carries_out_what_it_accepted(stack: Stack) -> None:
-    first = stack.accept()
-    stack.release(2)
+def test_what_travels_is_whole_and_what_is_on_record_is_as_sent(
+    case: Case, stack: InProcessStack
+) -> None:
+    asked = case.by_profile("code-signing")
+    arn = case.start(asked)
+    stack.at("CreateKey", "UpdateItem")
+    travels, record = output(case.history(arn), "AcceptEnrollment")["request"], case.record()
+    approve(case, stack)
+    result = case.end(arn)
 
-    assert stack.accept() == first
-
-
-def test_a_request_that_somebody_put_there_is_not_carried_out(stack: Stack) -> None:
-    theirs = {"key": {"label": "SUB.release", "policy": {}}}
-    key = "enrollments/release-1/request.json"
-    boto3.client("s3").put_object(Bucket=NAME, Key=key, Body=json.dumps(theirs).encode())
-
-    with pytest.raises(EnrollmentConflictError, match="who wrote it"):
-        stack.accept()
-
-
-def test_a_later_attempt_means_the_newest_version_and_keeps_its_own_request(stack: Stack) -> None:
-    stack.accept()
-    stack.records.update("release-1", {"outcome": "FAILED"})
-    stack.release(2)
-
-    second = stack.accept("arn:2")
-
-    assert second.attempt == 2
-    assert second.request["profile"] == "code-signing@2"
-    assert {name: one["profile"] for name, one in stack.kept().items()} == {
-        "request.json": "code-signing@1",
-        "request-2.json": "code-signing@2",
-    }
-    assert stack.record()["profile"] == "code-signing@2"
+    assert travels["profile"] == "code-signing@1"
+    assert travels["key"]["policy"]["keyStatus"] == {"blocked": False}
+    assert json.loads(result.objects["request.json"]) == travels
+    assert record["request"] == asked
+    assert record["requestSha256"] == request.sha256(asked)
+    assert record["acceptedSha256"] == request.sha256(travels)
+    assert record["profile"] == "code-signing@1"
+    assert record["findings"] == []
+    assert record["policy"]["tokens"][0]["groups"][0]["approvers"] == APPROVERS
+    assert_issued(result)
 
 
-# CreateKey -------------------------------------------------------------------------------------
+def test_an_execution_that_accepts_again_carries_out_what_it_accepted(
+    case: Case, stack: InProcessStack
+) -> None:
+    arn = case.start(case.by_profile("code-signing"))
+    accept_enrollment = stack.at("AcceptEnrollment", "its return")
+    first = case.objects(f"enrollments/{case.id}/")
+    release_second_version(stack)
+    accept_enrollment.kill()
+    approve(case, stack)
+    result = case.end(arn)
+
+    assert result.failures == [("AcceptEnrollment", "Runtime.ExitError")]
+    travels = output(result.history, "AcceptEnrollment")["request"]
+    assert travels["profile"] == result.record["profile"] == "code-signing@1"
+    assert (
+        travels == json.loads(first["request.json"]) == json.loads(result.objects["request.json"])
+    )
+    assert "request-2.json" not in result.objects
+    assert_issued(result)
 
 
-def test_a_key_is_made_when_the_ca_key_s_approvers_are_others(stack: Stack) -> None:
-    stack.ca_key("Edsger Dijkstra")
+def test_a_request_that_somebody_put_there_is_not_carried_out(
+    case: Case, stack: InProcessStack
+) -> None:
+    asked = case.by_profile("code-signing")
+    theirs = json.dumps({"key": {"label": case.label, "policy": {}}}).encode()
+    stack.client("s3").put_object(
+        Bucket=stack.outputs["CsrBucketName"],
+        Key=f"enrollments/{case.id}/request.json",
+        Body=theirs,
+    )
+    result = case.end(case.start(asked))
 
-    created = stack.create_key(stack.accept())
+    assert_failed(result, "EnrollmentConflictError", "AcceptEnrollment")
+    assert "who wrote it" in result.document["error"]["action"]
+    assert result.calls == []
+    assert result.objects["request.json"] == theirs
 
-    assert created.label == "SUB.release"
-    assert stack.called() == ["POST /v1/key/attributes", "POST /v1/key"]
-    assert stack.record()["caFindings"] == []
+
+def test_a_later_attempt_means_the_newest_version_and_keeps_its_own_request(
+    case: Case, stack: InProcessStack
+) -> None:
+    asked = case.by_profile("code-signing")
+    case.fault("POST", KEY, "status", httpStatus=400, body=HSM_ERROR)
+    assert_failed(case.end(case.start(asked)), "TsbRefusedError", "CreateKey")
+    release_second_version(stack)
+
+    arn = case.start(asked)
+    approve(case, stack)
+    result = case.end(arn)
+
+    assert result.document["outcome"] == "ISSUED"
+    assert result.record["attempt"] == 2
+    assert result.record["profile"] == "code-signing@2"
+    assert kept(case, "request.json")["profile"] == "code-signing@1"
+    assert kept(case, "request-2.json")["profile"] == "code-signing@2"
+    assert output(result.history, "AcceptEnrollment")["request"] == kept(case, "request-2.json")
+
+
+# CreateKey ----------------------------------------------------------------------------------------
+
+
+def test_a_key_is_made_when_the_ca_key_s_approvers_are_others(
+    case: Case, stack: InProcessStack
+) -> None:
+    put_ca_key(stack, "Edsger Dijkstra")
+    arn = case.start(case.by_profile("code-signing"))
+    stack.at("RequestCsr", "GetItem")
+    before_anybody_is_asked = called(stack)
+    approve(case, stack)
+    result = case.end(arn)
+
+    assert before_anybody_is_asked == [f"POST {ATTRIBUTES}", f"POST {KEY}"]
+    assert result.record["caFindings"] == []
+    assert [key["label"] for key in result.keys] == [case.label]
+    assert_issued(result)
 
 
 @pytest.mark.parametrize(
-    ("approvers", "label", "code"),
+    ("approvers", "code"),
     [
-        (("Edsger Dijkstra", "Ada Lovelace"), CA_LABEL, "ca-approvers-overlap"),
-        ((), CA_LABEL, "ca-key-unguarded"),
-        (("Edsger Dijkstra",), "CA.other", "ca-policy-unread"),
+        # The certificate of one approver is known by its public key: the CA's policy has it bare.
+        (["Edsger Dijkstra", "Ada Lovelace"], "ca-approvers-overlap"),
+        ([], "ca-key-unguarded"),
+        (None, "ca-policy-unread"),
     ],
+    ids=["overlap", "unguarded", "unread"],
 )
 def test_nothing_is_made_when_the_ca_key_is_not_as_it_must_be(
-    stack: Stack, approvers: tuple[str, ...], label: str, code: str
+    case: Case, stack: InProcessStack, approvers: list[str] | None, code: str
 ) -> None:
-    # The certificate of one approver is known by its public key: the CA's policy has the key bare.
-    stack.ca_key(*approvers, label=label)
+    if approvers is None:
+        remove_ca_key(stack)
+    else:
+        put_ca_key(stack, *approvers)
+    result = case.end(case.start(case.by_profile("code-signing")))
 
-    error = refused(stack, stack.accept())
+    assert_failed(result, "InvalidEnrollmentError", "CreateKey")
+    assert code in result.document["error"]["message"]
+    assert CA_LABEL in result.document["error"]["message"]
+    assert called(stack) == [f"POST {ATTRIBUTES}"]
+    assert [one["code"] for one in result.record["caFindings"]] == [code]
+    assert case.record(f"label#{case.label}") == {}
 
-    assert code in error.message
-    assert CA_LABEL in error.message
-    assert stack.called() == ["POST /v1/key/attributes"]
-    assert [one["code"] for one in stack.record()["caFindings"]] == [code]
-    assert stack.records.get("label#SUB.release") is None
 
-
-def test_a_waived_finding_about_the_ca_key_goes_on_record_with_its_reason(stack: Stack) -> None:
+def test_a_waived_finding_about_the_ca_key_goes_on_record_with_its_reason(
+    case: Case, stack: InProcessStack
+) -> None:
     reason = "the team is too small for two quorums"
-    content = json.loads((stack.shelf / "code-signing@1.json").read_text())
-    content |= {
-        "version": 2,
-        "lint": {"waivers": [{"code": "ca-approvers-overlap", "reason": reason}]},
+    waiver = {"code": "ca-approvers-overlap", "reason": reason}
+    release_second_version(stack, lint={"waivers": [waiver]})
+    put_ca_key(stack, "Ada Lovelace")
+    arn = case.start(case.by_profile("code-signing"))
+    approve(case, stack)
+    result = case.end(arn)
+
+    assert [one["waiver"] for one in result.record["caFindings"]] == [reason]
+    assert_issued(result)
+
+
+def test_a_tsb_that_is_silent_about_the_ca_key_is_asked_again(
+    case: Case, stack: InProcessStack
+) -> None:
+    fault = {"kind": "status", "httpStatus": 503}
+    stack.control("POST", "/faults", {"label": CA_LABEL, "path": ATTRIBUTES, "fault": fault})
+    arn = case.start(case.by_profile("code-signing"))
+    case.until(lambda: "TaskFailed" in [one["type"] for one in case.history(arn)], "failure")
+    record_without_an_answer = case.record()
+    approve(case, stack)
+    result = case.end(arn)
+
+    assert result.failures == [("CreateKey", "TsbUnavailableError")]
+    assert "caFindings" not in record_without_an_answer
+    assert result.record["caFindings"] == []
+    assert_issued(result)
+
+
+# RequestCsr ---------------------------------------------------------------------------------------
+
+
+def test_approvers_are_on_record_by_their_names_in_the_directory(
+    case: Case, stack: InProcessStack
+) -> None:
+    # Her certificate says otherwise.
+    ada = Approver.generate("CN of Ada Lovelace", "ec")
+    directory = released(stack, "directory")
+    (entry,) = [one for one in directory["people"] if one["name"] == "Ada Lovelace"]
+    entry["keys"] = [{"certificate": ada.certificate(), "validFrom": "2026-01-01"}]
+    stack.release_profile("directory", directory)
+    arn = case.start(case.by_profile("code-signing"))
+    stack.at("PollRequest", "GetItem")
+    names = [one["name"] for one in case.record()["approvers"]]
+    case.approve(ada, stack.people["Alan Turing"])
+    result = case.end(arn)
+
+    assert names == APPROVERS
+    assert decisions(result) == {
+        "Ada Lovelace": "approved",
+        "Grace Hopper": "none",
+        "Alan Turing": "approved",
     }
-    (stack.shelf / "code-signing@2.json").write_text(json.dumps(content))
-    stack.ca_key("Ada Lovelace")
-
-    stack.create_key(stack.accept())
-
-    assert [one["waiver"] for one in stack.record()["caFindings"]] == [reason]
 
 
-def test_a_tsb_that_is_silent_about_the_ca_key_is_asked_again(stack: Stack) -> None:
-    stack.ca_key("Edsger Dijkstra")
-    rule = {"path": "/v1/key/attributes", "fault": {"kind": "status", "httpStatus": 503}}
-    stack.simulator.faults.arm(FaultRule.model_validate(rule))
-    accepted = stack.accept()
+def test_a_raw_policy_s_approvers_are_on_record_by_their_names_in_the_directory_too(
+    case: Case, stack: InProcessStack
+) -> None:
+    ada = stack.people["Ada Lovelace"]
+    asked = case.request(token(group(ada)))
+    asked["key"]["policy"]["ruleUse"]["tokens"][0]["groups"][0]["approvals"][0]["name"] = "the boss"
+    arn = case.start(asked)
+    stack.at("PollRequest", "GetItem")
+    names = [one["name"] for one in case.record()["approvers"]]
+    case.approve(ada)
+    result = case.end(arn)
 
-    with pytest.raises(TsbUnavailableError):
-        stack.create_key(accepted)
-    assert "caFindings" not in stack.record()
-    assert stack.create_key(accepted).label == "SUB.release"
-
-
-# RequestCsr ------------------------------------------------------------------------------------
-
-
-def test_approvers_are_on_record_by_their_names_in_the_directory(stack: Stack) -> None:
-    stack.ca_key("Edsger Dijkstra")
-    accepted = stack.accept()
-    key = stack.create_key(accepted)
-
-    enrollment.request_csr(
-        m.RequestCsrInput.read({**stack.step(accepted, "arn:1"), "key": key.dump()}),
-        records=stack.records,
-        objects=stack.objects,
-        tsb=stack.tsb,
-        password=str,
-        sign=lambda _: b"signed",
-        pace=polling.Schedule(window_seconds=0, timelock_seconds=0),
-        names=stack.profiles.directory.names,
-    )
-
-    # Her certificate says "CN of Ada Lovelace".
-    assert [one["name"] for one in stack.record()["approvers"]] == [
-        "Ada Lovelace", "Grace Hopper", "Alan Turing",
-    ]  # fmt: skip
+    assert names == ["Ada Lovelace"]
+    assert decisions(result) == {"Ada Lovelace": "approved"}

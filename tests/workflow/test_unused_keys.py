@@ -1,274 +1,321 @@
 """A key whose CSR was not issued is kept, deleted or blocked, and no outcome depends on it."""
 
-from pathlib import Path
+import json
 from typing import Any
 
 import pytest
 
-from countersign import enrollment
-from countersign import models as m
-from countersign.errors import KeyConflictError, TsbNoAnswerError
-from local.approver import Approver
-from tests.integration.house import Ended, House, Json
+from countersign.evidence import verify
+from local.engine.invocation import FunctionFailedError
+from local.engine.stack import InProcessStack
+from tests.case import Case, Json, Result, assert_failed, assert_issued, output
 
 REQUEST = ("GET", "/v1/request/{id}")
 ATTRIBUTES = ("POST", "/v1/key/attributes")
+CSR = ("POST", "/v1/certificate/request")
 DELETE = ("POST", "/v1/key/deleteKey")
 BLOCK = ("POST", "/v1/block")
 HSM_ERROR = {"errorCode": 621, "reason": "res.error.in.hsm", "message": "Error in HSM"}
 FROZEN: Json = {"tokens": []}
+ASKS_GRACE: Json = {"tokens": [{"groups": [{"quorum": 1, "approvers": ["Grace Hopper"]}]}]}
 
 
-def asked_of(*people: Approver) -> Json:
-    """A rule of the profile's that asks these people."""
-    return {"tokens": [{"groups": [{"quorum": 1, "approvers": [one.name for one in people]}]}]}
+def by_trial_profile(case: Case, unused_key: str | None, **policy: Any) -> Json:
+    """A request by a version of profile `trial` that says this of unused keys, None: nothing.
+
+    Args:
+        case: the enrollment.
+        unused_key: `keep`, `delete` or `block`.
+        policy: rules other than the profile's.
+    """
+    assert isinstance(case.stack, InProcessStack)  # for the type checker
+    content = json.loads((case.stack.folder / "layer/profiles/trial@1.json").read_text())
+    content |= {"version": 2, "policy": content["policy"] | policy, "unusedKey": unused_key}
+    if unused_key is None:
+        del content["unusedKey"]
+    case.stack.release_profile("trial@2", content)
+    return case.by_profile("trial@2")
 
 
-def rejected(
-    house: House, shelf: Path, unused_key: str | None, *faults: tuple[Any, ...], **policy: Any
-) -> tuple[Ended, Json]:
-    """An enrollment by profile that everybody declines, and its request."""
-    people = house.adopt(shelf, unused_key, **policy)
-    request = house.by_profile()
-    for (method, path), fault in faults:
-        house.fault(request, method, path, **fault)
-    return house.enroll(request, declining=people.values()), request
+def rejected(case: Case, request: Json) -> Result:
+    """An enrollment that everybody who is asked declines."""
+    arn = case.start(request)
+    case.decline(case.stack.people["Ada Lovelace"], case.stack.people["Grace Hopper"])
+    return case.end(arn)
 
 
-def calls(house: House, request: Json, call: tuple[str, str]) -> int:
-    made = house.simulator.calls(request["key"]["label"])
-    return sum((one["method"], one["path"]) == call for one in made)
+def fault_for_ever(case: Case, call: tuple[str, str], **fault: Any) -> None:
+    case.fault(*call, times=None, **fault)
 
 
-def assert_rejected(ended: Ended) -> None:
+def assert_rejected(result: Result) -> None:
     """As without any of this: the outcome, its approvals, its event."""
-    assert ended.error is None
-    assert ended.document.outcome == ended.record["outcome"] == "REJECTED"
-    assert [one.decision for one in ended.document.approvals] == ["declined", "declined"]
-    assert ended.event_types[-1] == "Enrollment Rejected"
+    assert result.status == "SUCCEEDED"
+    assert result.document["outcome"] == result.record["outcome"] == "REJECTED"
+    assert result.document["error"] is None
+    assert [one["decision"] for one in result.document["approvals"]] == ["declined", "declined"]
+    assert result.endings == ["Enrollment Rejected"]
+    assert result.event_types[-1] == "Enrollment Rejected"
 
 
-def test_a_key_is_deleted_and_its_label_free_again(house: House, tmp_path: Path) -> None:
-    ended, request = rejected(house, tmp_path, "delete")
+def claim_of_the_label(case: Case) -> Json:
+    """Whose the label is, by the table; empty where it is free."""
+    return case.record(f"label#{case.label}")
 
-    assert_rejected(ended)
-    settled = ended.record["unusedKey"]
+
+# Kept, deleted, blocked ---------------------------------------------------------------------------
+
+
+def test_a_key_is_deleted_and_its_label_free_again(case: Case, stack: InProcessStack) -> None:
+    request = by_trial_profile(case, "delete")
+    result = rejected(case, request)
+
+    assert_rejected(result)
+    settled = result.record["unusedKey"]
     assert (settled["action"], settled["result"]) == ("delete", "deleted")
-    assert m.SettledKey.read(settled).error is None
-    assert house.keys(request) == []
-    assert house.records.get(f"label#{request['key']['label']}") is None
-    again = {**request, "enrollmentId": f"{ended.id}-2"}
-    assert house.enroll(again, house.adopt(tmp_path, "delete")["Ada Lovelace"]).record["csr"]
+    assert "error" not in settled
+    assert [key["deleted"] for key in result.keys] == [True]
+    assert claim_of_the_label(case) == {}
+
+    other = Case(stack, f"{case.id}-2")
+    other.label = case.label
+    arn = other.start({**request, "enrollmentId": other.id})
+    other.approve(stack.people["Ada Lovelace"])
+    assert other.end(arn).document["outcome"] == "ISSUED"
 
 
 @pytest.mark.parametrize("unused_key", ["keep", None])
-def test_a_key_is_kept_without_any_call(
-    house: House, tmp_path: Path, unused_key: str | None
-) -> None:
-    ended, request = rejected(house, tmp_path, unused_key)
+def test_a_key_is_kept_without_any_call(case: Case, unused_key: str | None) -> None:
+    result = rejected(case, by_trial_profile(case, unused_key))
 
-    assert_rejected(ended)
-    assert house.keys(request)
-    assert "unusedKey" not in ended.record
-    assert ended.record["stage"] == "PollRequest"
+    assert_rejected(result)
+    assert [key["deleted"] for key in result.keys] == [False]
+    assert "unusedKey" not in result.record
+    assert result.record["stage"] == "PollRequest"
+    assert "DiscardKey" not in result.entered
 
 
-def test_a_key_is_blocked_at_once_where_nobody_need_agree(house: House, tmp_path: Path) -> None:
-    ended, request = rejected(house, tmp_path, "block")
+def test_a_key_is_blocked_at_once_where_nobody_need_agree(case: Case) -> None:
+    result = rejected(case, by_trial_profile(case, "block"))
 
-    assert_rejected(ended)
-    assert ended.record["unusedKey"]["result"] == "blocked"
-    assert house.simulator.broker.keys[request["key"]["label"]].blocked
+    assert_rejected(result)
+    assert result.record["unusedKey"]["result"] == "blocked"
+    assert [key["blocked"] for key in result.keys] == [True]
 
 
 def test_the_approvers_of_rule_block_are_asked_once_and_not_waited_for(
-    house: House, tmp_path: Path
+    case: Case, stack: InProcessStack
 ) -> None:
-    grace = Approver.generate("Grace Hopper", "ec")
-    ended, request = rejected(house, tmp_path, "block", ruleBlock=asked_of(grace))
+    result = rejected(case, by_trial_profile(case, "block", ruleBlock=ASKS_GRACE))
 
-    assert_rejected(ended)
-    settled = ended.record["unusedKey"]
-    asked = house.simulator.broker.requests[settled["requestId"]]
-    assert (settled["result"], asked.kind, asked.status) == ("asked", "block", "PENDING")
-    assert not house.simulator.broker.keys[request["key"]["label"]].blocked
-    house.simulator.broker.vote(asked, next(iter(asked.tasks)), approves=True)
-    assert house.simulator.broker.keys[request["key"]["label"]].blocked
-
-
-def test_approvers_of_rule_block_are_not_asked_again_after_a_lost_answer(
-    house: House, tmp_path: Path
-) -> None:
-    grace = Approver.generate("Grace Hopper", "ec")
-    lost = (BLOCK, {"kind": "status", "httpStatus": 504, "executed": True})
-    ended, request = rejected(house, tmp_path, "block", lost, ruleBlock=asked_of(grace))
-
-    assert_rejected(ended)
-    assert ended.record["unusedKey"]["result"] == "failed"
-    assert "nobody asks twice" in ended.record["unusedKey"]["reason"]
-    assert calls(house, request, BLOCK) == 1
+    assert_rejected(result)
+    settled = result.record["unusedKey"]
+    _, asked = result.requests
+    assert (settled["result"], settled["requestId"]) == ("asked", asked["id"])
+    assert (asked["kind"], asked["status"]) == ("block", "PENDING")
+    assert result.count(*BLOCK) == 1
+    assert [key["blocked"] for key in result.keys] == [False]
+    stack.control("POST", "/decide", {"requestId": asked["id"], "decision": "approve"})
+    assert [key["blocked"] for key in case.state()["keys"]] == [True]
 
 
-def test_a_frozen_rule_block_leaves_the_key(house: House, tmp_path: Path) -> None:
-    ended, request = rejected(house, tmp_path, "block", ruleBlock=FROZEN)
+def test_approvers_of_rule_block_are_not_asked_again_after_a_lost_answer(case: Case) -> None:
+    request = by_trial_profile(case, "block", ruleBlock=ASKS_GRACE)
+    fault_for_ever(case, BLOCK, kind="status", httpStatus=504, executed=True)
+    result = rejected(case, request)
 
-    assert_rejected(ended)
-    assert ended.record["unusedKey"]["result"] == "kept"
-    assert "frozen" in ended.record["unusedKey"]["reason"]
-    assert calls(house, request, BLOCK) == 0
+    assert_rejected(result)
+    assert result.record["unusedKey"]["result"] == "failed"
+    assert "nobody asks twice" in result.record["unusedKey"]["reason"]
+    assert result.count(*BLOCK) == 1
+
+
+def test_a_frozen_rule_block_leaves_the_key(case: Case) -> None:
+    result = rejected(case, by_trial_profile(case, "block", ruleBlock=FROZEN))
+
+    assert_rejected(result)
+    assert result.record["unusedKey"]["result"] == "kept"
+    assert "frozen" in result.record["unusedKey"]["reason"]
+    assert result.count(*BLOCK) == 0
+    assert [key["blocked"] for key in result.keys] == [False]
+
+
+# What goes wrong there changes no outcome ---------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("unused_key", "fault", "error"),
+    ("unused_key", "call", "fault", "error"),
     [
-        ("delete", (DELETE, {"kind": "status", "httpStatus": 503}), "TsbUnavailableError"),
-        ("delete", (DELETE, {"kind": "status", "httpStatus": 504}), "TsbNoAnswerError"),
-        (
-            "delete",
-            (DELETE, {"kind": "status", "httpStatus": 400, "body": HSM_ERROR}),
-            "TsbRefusedError",
-        ),
-        ("delete", (ATTRIBUTES, {"kind": "status", "httpStatus": 503}), "TsbUnavailableError"),
-        ("block", (BLOCK, {"kind": "status", "httpStatus": 503}), "TsbUnavailableError"),
+        ("delete", DELETE, {"httpStatus": 503}, "TsbUnavailableError"),
+        ("delete", DELETE, {"httpStatus": 504}, "TsbNoAnswerError"),
+        ("delete", DELETE, {"httpStatus": 400, "body": HSM_ERROR}, "TsbRefusedError"),
+        ("delete", ATTRIBUTES, {"httpStatus": 503}, "TsbUnavailableError"),
+        ("block", BLOCK, {"httpStatus": 503}, "TsbUnavailableError"),
     ],
+    ids=["delete-503", "delete-504", "delete-400", "look-503", "block-503"],
 )
 def test_what_fails_is_noted_and_changes_no_outcome(
-    house: House, tmp_path: Path, unused_key: str, fault: Any, error: str
+    case: Case, unused_key: str, call: tuple[str, str], fault: Json, error: str
 ) -> None:
-    ended, request = rejected(house, tmp_path, unused_key, fault)
+    request = by_trial_profile(case, unused_key)
+    fault_for_ever(case, call, kind="status", **fault)
+    result = rejected(case, request)
 
-    assert_rejected(ended)
-    settled = ended.record["unusedKey"]
+    assert_rejected(result)
+    settled = result.record["unusedKey"]
     assert (settled["action"], settled["result"]) == (unused_key, "failed")
     assert settled["error"]["name"] == error
-    assert house.keys(request)
-    assert house.records.get(f"label#{request['key']['label']}")
+    assert [(key["deleted"], key["blocked"]) for key in result.keys] == [(False, False)]
+    assert claim_of_the_label(case)["enrollmentId"] == case.id
+    # What the TSB refused it would refuse again; the rest is tried a few times more.
+    tries = [] if error == "TsbRefusedError" else [("DiscardKey", "KeyNotSettledError")] * 4
+    assert result.failures == tries
 
 
-def test_another_key_under_the_label_is_left_alone(house: House, tmp_path: Path) -> None:
-    other = (ATTRIBUTES, {"kind": "forge", "what": "other_public_key"})
-    ended, request = rejected(house, tmp_path, "delete", other)
+def test_another_key_under_the_label_is_left_alone(case: Case) -> None:
+    request = by_trial_profile(case, "delete")
+    fault_for_ever(case, ATTRIBUTES, kind="forge", what="other_public_key")
+    result = rejected(case, request)
 
-    assert_rejected(ended)
-    assert ended.record["unusedKey"]["error"]["name"] == "KeyConflictError"
-    assert house.keys(request)
-    assert calls(house, request, DELETE) == 0
+    assert_rejected(result)
+    assert result.record["unusedKey"]["error"]["name"] == "KeyConflictError"
+    assert [key["deleted"] for key in result.keys] == [False]
+    assert result.count(*DELETE) == 0
+
+
+# Enrollments that failed --------------------------------------------------------------------------
 
 
 def test_a_key_of_a_forged_csr_is_deleted_and_the_finding_stays(
-    house: House, tmp_path: Path
+    case: Case, stack: InProcessStack
 ) -> None:
-    people = house.adopt(tmp_path, "delete")
-    request = house.by_profile()
-    house.fault(request, *REQUEST, kind="forge", what="added_san")
+    request = by_trial_profile(case, "delete")
+    fault_for_ever(case, REQUEST, kind="forge", what="added_san")
+    arn = case.start(request)
+    case.approve(stack.people["Ada Lovelace"])
+    result = case.end(arn)
 
-    ended = house.enroll(request, people["Ada Lovelace"])
+    assert result.record["error"]["reason"] == "CSR_ALTERNATIVE_NAMES"
+    assert result.event_types[-2:] == ["Enrollment Quarantined", "Enrollment Failed"]
+    assert result.record["unusedKey"]["result"] == "deleted"
+    assert [key["deleted"] for key in result.keys] == [True]
+    folder = case.evidence(result)
+    assert b'"result":"deleted"' in folder["record.json"]
+    verify(folder, stack.signing_key())
 
-    assert ended.record["error"]["reason"] == "CSR_ALTERNATIVE_NAMES"
-    assert ended.event_types[-2:] == ["Enrollment Quarantined", "Enrollment Failed"]
-    assert ended.record["unusedKey"]["result"] == "deleted"
-    assert house.keys(request) == []
-    evidence = house.keep_evidence(ended.events[-1])
-    assert b'"result":"deleted"' in evidence["record.json"]
 
-
-@pytest.mark.parametrize("unused_key", ["keep", "delete", "block"])
+@pytest.mark.parametrize(
+    ("unused_key", "settled"), [("keep", "kept"), ("delete", "deleted"), ("block", "asked")]
+)
 def test_a_request_that_is_still_open_is_cancelled(
-    house: House, tmp_path: Path, unused_key: str
+    case: Case, unused_key: str, settled: str
 ) -> None:
-    house.adopt(tmp_path, unused_key)
-    request = house.by_profile()
-    house.fault(request, *REQUEST, kind="request_status", status="FROBNICATED")
+    request = by_trial_profile(case, unused_key)
+    fault_for_ever(case, REQUEST, kind="request_status", status="FROBNICATED")
+    result = case.end(case.start(request))
 
-    ended = house.enroll(request)
+    assert_failed(result, "TsbRefusedError", "PollRequest")
+    assert "FROBNICATED" in result.document["error"]["message"]
+    assert result.requests[0]["status"] == "CANCELLED"
+    assert result.record["unusedKey"]["result"] == settled
 
-    assert "FROBNICATED" in ended.record["error"]["message"]
-    (asked, *_) = [
-        one
-        for one in house.simulator.broker.requests.values()
-        if one.key.label == request["key"]["label"]
+
+def test_the_key_of_an_issued_csr_is_never_touched(case: Case, stack: InProcessStack) -> None:
+    # All answers of StoreCsr get lost, so the state machine takes it for failed.
+    for _ in range(9):
+        case.strike("StoreCsr", kind="error", name="Lambda.Unknown", when="after")
+    arn = case.start(by_trial_profile(case, "delete"))
+    case.approve(stack.people["Ada Lovelace"])
+    result = case.end(arn)
+
+    assert "DiscardKey" in result.entered
+    assert "unusedKey" not in result.record
+    assert result.count(*DELETE) == 0
+    assert_issued(result)
+
+
+# DiscardKey may run twice -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("unused_key", "rules", "settled"),
+    [
+        ("delete", {}, "deleted"),
+        ("block", {}, "blocked"),
+        ("block", {"ruleBlock": ASKS_GRACE}, "asked"),
+    ],
+    ids=["deleted", "blocked", "asked"],
+)
+def test_it_may_run_twice(case: Case, unused_key: str, rules: Json, settled: str) -> None:
+    case.strike("DiscardKey", kind="die", when="after")
+    result = rejected(case, by_trial_profile(case, unused_key, **rules))
+
+    assert result.failures == [("DiscardKey", "Runtime.ExitError")]
+    assert_rejected(result)
+    assert result.record["unusedKey"]["result"] == settled
+    assert result.count(*DELETE) + result.count(*BLOCK) == 1
+
+
+def test_a_retry_asks_nobody_twice_to_block(case: Case, stack: InProcessStack) -> None:
+    arn = case.start(by_trial_profile(case, "block", ruleBlock=ASKS_GRACE))
+    case.decline(stack.people["Ada Lovelace"], stack.people["Grace Hopper"])
+    # Killed between TSB's answer and the write that puts it on record.
+    (call,) = case.await_calls(BLOCK[1], 1, "POST")
+    stack.kill_caller(call)
+    result = case.end(arn)
+
+    assert result.failures == [("DiscardKey", "Runtime.ExitError")]
+    assert_rejected(result)
+    assert result.record["unusedKey"]["result"] == "failed"
+    assert result.count(*BLOCK) == 1
+
+
+def test_what_the_approvers_were_asked_stays_on_record_whatever_a_retry_comes_to(
+    case: Case,
+) -> None:
+    request = by_trial_profile(case, "block", ruleBlock=ASKS_GRACE)
+    case.strike("DiscardKey", kind="die", when="after")
+    case.fault(*ATTRIBUTES, "status", httpStatus=503, skip=1, times=None)
+    result = rejected(case, request)
+
+    assert result.failures == [
+        ("DiscardKey", "Runtime.ExitError"),
+        *[("DiscardKey", "KeyNotSettledError")] * 4,
     ]
-    assert asked.status == "CANCELLED"
-    expected = {"keep": "kept", "delete": "deleted", "block": "asked"}
-    assert ended.record["unusedKey"]["result"] == expected[unused_key]
-
-
-def test_the_key_of_an_issued_csr_is_never_touched(house: House, tmp_path: Path) -> None:
-    people = house.adopt(tmp_path, "delete")
-    request = house.by_profile()
-    ended = house.enroll(request, people["Ada Lovelace"])
-    given = m.DiscardKeyInput(
-        execution_arn=ended.record["executionArn"],
-        enrollment_id=ended.id,
-        request=m.EnrollmentRequest.model_validate_json(
-            ended.objects[f"enrollments/{ended.id}/request.json"]
-        ),
-        status="REJECTED",
-        unanswered=False,
-    )
-
-    enrollment.discard_key(given, records=house.records, tsb=house.tsb, password=str)
-
-    assert house.keys(request)
-    assert "unusedKey" not in (house.records.get(ended.id) or {})
-
-
-def discarding(house: House, ended: Ended, **more: Any) -> m.DiscardedKey:
-    """DiscardKey once more, for an enrollment whose end was not yet on record."""
-    item = {**ended.record, **more}
-    for name in ("outcome", "announced"):
-        item.pop(name, None)
-    house.records.put(item, when={"id": ended.id})
-    asked = ended.objects[f"enrollments/{ended.id}/request.json"]
-    given = m.DiscardKeyInput(
-        execution_arn=ended.record["executionArn"],
-        enrollment_id=ended.id,
-        request=m.EnrollmentRequest.model_validate_json(asked),
-        status="REJECTED",
-        unanswered=False,
-    )
-    return enrollment.discard_key(given, records=house.records, tsb=house.tsb, password=str)
-
-
-def test_it_may_run_twice(house: House, tmp_path: Path) -> None:
-    deleted, _ = rejected(house, tmp_path, "delete")
-    blocked, request = rejected(house, tmp_path, "block")
-
-    for ended, result in ((deleted, "deleted"), (blocked, "blocked")):
-        assert discarding(house, ended).status == "REJECTED"
-        assert (house.records.get(ended.id) or {})["unusedKey"]["result"] == result
-    assert calls(house, request, BLOCK) == 1
-
-
-def test_a_retry_asks_nobody_twice_to_block(house: House, tmp_path: Path) -> None:
-    grace = Approver.generate("Grace Hopper", "ec")
-    ended, request = rejected(house, tmp_path, "block", ruleBlock=asked_of(grace))
-
-    discarding(house, ended)
-    discarding(house, ended, unusedKey={"action": "block", "result": "asking", "at": "x"})
-
-    assert calls(house, request, BLOCK) == 1
-    assert (house.records.get(ended.id) or {})["unusedKey"]["result"] == "failed"
+    assert_rejected(result)
+    assert result.record["unusedKey"]["result"] == "asked"
+    assert result.record["unusedKey"]["error"]["name"] == "TsbUnavailableError"
 
 
 def test_an_unanswered_request_s_key_is_deleted_only_if_it_is_the_enrollment_s(
-    house: House, tmp_path: Path
+    case: Case, stack: InProcessStack
 ) -> None:
-    ended, request = rejected(house, tmp_path, "keep")
-    house.records.update(ended.id, {"publicKeySha256": "0" * 64})
+    request = by_trial_profile(case, "keep")
+    case.fault(*CSR, kind="drop", executed=True)
+    arn = case.start(request)
+    stack.at("DiscardKey", "GetItem")
+    case.write(publicKeySha256="0" * 64)
+    result = case.end(arn)
+
+    assert_failed(result, "KeyConflictError", "DiscardKey")
+    assert [key["deleted"] for key in result.keys] == [False]
+
+
+def test_the_release_before_calls_it_for_unanswered_requests_only(
+    case: Case, stack: InProcessStack
+) -> None:
+    # An execution that began under it says nothing of `unanswered`; its key is as safe.
+    result = rejected(case, by_trial_profile(case, "keep"))
+    case.write(publicKeySha256="0" * 64)
     given = {
-        "executionArn": ended.record["executionArn"],
-        "enrollmentId": ended.id,
-        "request": m.EnrollmentRequest.model_validate_json(
-            ended.objects[f"enrollments/{ended.id}/request.json"]
-        ),
-        # As the release before calls this state.
-        "failure": {"state": "RequestCsr", "error": TsbNoAnswerError.__name__, "cause": ""},
+        "executionArn": result.arn,
+        "enrollmentId": case.id,
+        "request": output(result.history, "AcceptEnrollment")["request"],
+        "failure": {"state": "RequestCsr", "error": "TsbNoAnswerError", "cause": ""},
     }
 
-    with pytest.raises(KeyConflictError):
-        enrollment.discard_key(
-            m.DiscardKeyInput.read(given), records=house.records, tsb=house.tsb, password=str
-        )
+    with pytest.raises(FunctionFailedError) as caught:
+        stack.call("DiscardKey", given)
 
-    assert house.keys(request)
+    assert caught.value.name == "KeyConflictError"
+    assert [key["deleted"] for key in case.state()["keys"]] == [False]

@@ -1,0 +1,55 @@
+"""One stack in this process for all tests, fresh for each; what each did is held against its
+recording.
+"""
+
+from collections.abc import Iterator
+
+import pytest
+from pytest_socket import disable_socket
+
+from local.engine.stack import InProcessStack, in_process_stack
+from tests.case import Case
+from tests.workflow.recordings import path_of, recording
+
+
+@pytest.fixture(autouse=True)
+def _no_sockets() -> None:
+    disable_socket(allow_unix_socket=True)
+
+
+@pytest.fixture(scope="session")
+def shared_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[InProcessStack]:
+    with in_process_stack(tmp_path_factory.mktemp("stack")) as started:
+        yield started
+
+
+@pytest.fixture
+def stack(shared_stack: InProcessStack, request: pytest.FixtureRequest) -> Iterator[InProcessStack]:
+    yield shared_stack
+    try:
+        compare(request, recording(shared_stack))
+    finally:
+        shared_stack.reset()
+
+
+@pytest.fixture
+def unrecorded_stack(shared_stack: InProcessStack) -> Iterator[InProcessStack]:
+    """For what is no enrollment."""
+    yield shared_stack
+    shared_stack.reset()
+
+
+@pytest.fixture
+def case(stack: InProcessStack) -> Case:
+    return Case(stack)
+
+
+def compare(request: pytest.FixtureRequest, recorded: str) -> None:
+    """Hold what a test did against its recording, or write it down."""
+    file = path_of(request.node.module.__name__, request.node.name)
+    if request.config.getoption("--record"):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(recorded)
+        return
+    assert file.exists(), f"no recording {file.name}: make record"
+    assert recorded == file.read_text()

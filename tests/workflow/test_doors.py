@@ -1,0 +1,213 @@
+"""Every door: the same request through each, deliveries repeated, requests refused.
+
+An execution is started with what each door gives it. That EventBridge, Scheduler and a parent's
+execution give it just that is shown by tests/e2e/test_doors.py.
+"""
+
+import json
+import uuid
+from typing import Any
+
+import pytest
+
+from countersign import request
+from local import template
+from local.approver import Approver
+from local.engine.stack import InProcessStack
+from local.engine.surroundings import ACCOUNT, REGION
+from tests.case import Case, Json, Result, assert_issued, group, people, token
+from tests.workflow.api import Caller
+
+DOORS = ("start", "api", "event", "schedule", "workflow")
+OCCURRENCE = "2026-12-24T06:00:00Z"
+EVENT: Json = {"account": ACCOUNT, "time": "2026-11-26T11:59:58Z"}
+# Its timeout is no whole number of minutes.
+UNAPPROVABLE = token(group(*people(1)), timeout=601)
+
+
+def nameless(case: Case, *tokens: Json) -> Json:
+    """A request that leaves the enrollment's id, and the CSR's key, to the door."""
+    asked = case.request(*tokens)
+    del asked["enrollmentId"], asked["csr"]["signKeyName"]
+    return asked
+
+
+# What each door gives to the state machine, and the enrollment that it leads to -------------------
+
+
+def by_event(case: Case, detail: Any) -> Json:
+    """An event `Enrollment Requested` as the rule hands it on."""
+    event = {**EVENT, "id": str(uuid.uuid4()), "detail": detail}
+    case.id = f"event-{event['id']}"
+    (target,) = template.read()["Resources"]["RequestedRule"]["Properties"]["Targets"]
+    filled: str = target["InputTransformer"]["InputTemplate"]
+    for name, path in target["InputTransformer"]["InputPathsMap"].items():
+        value = event[path.removeprefix("$.")]
+        filled = filled.replace(f"<{name}>", value if isinstance(value, str) else json.dumps(value))
+    return dict(json.loads(filled))
+
+
+def by_schedule(case: Case, asked: Json) -> Json:
+    """An occurrence of a schedule as docs/schedule.yaml makes one."""
+    name = f"rotate-{case.id}"
+    case.id = f"{name}-{OCCURRENCE.replace('-', '').replace(':', '')}"
+    arn = f"arn:aws:scheduler:{REGION}:{ACCOUNT}:schedule/countersign/{name}"
+    return {"request": asked, "origin": {"door": "schedule", "id": arn, "time": OCCURRENCE}}
+
+
+def by_workflow(case: Case, asked: Json) -> Json:
+    """A nested execution of the parent in docs/nested.asl.json."""
+    parent = f"arn:aws:states:{REGION}:{ACCOUNT}:execution:delivery:{case.id}"
+    return {
+        "AWS_STEP_FUNCTIONS_STARTED_BY_EXECUTION_ID": parent,
+        "request": {"enrollmentId": case.id, **asked},
+    }
+
+
+def announced_origin(result: Result) -> Json:
+    """The origin in the event of the end, where null is what the record does not say."""
+    origin: Json = result.ending["detail"]["origin"]
+    return {name: value for name, value in origin.items() if value is not None}
+
+
+# Accepted -----------------------------------------------------------------------------------------
+
+
+def test_the_same_request_makes_the_same_record_through_every_door(stack: InProcessStack) -> None:
+    person = Approver.generate("Ada", "ec")
+    cases = {door: Case(stack) for door in DOORS}
+    asked = {door: nameless(case, token(group(person))) for door, case in cases.items()}
+    results = {}
+
+    def carried_out(door: str) -> None:
+        cases[door].approve(person)
+        results[door] = cases[door].end(cases[door].execution())
+
+    cases["start"].start({**asked["start"], "enrollmentId": cases["start"].id})
+    carried_out("start")
+    posted = {**asked["api"], "enrollmentId": cases["api"].id}
+    Caller(stack).call("POST", "/enrollments", posted)
+    carried_out("api")
+    for door, by in (("event", by_event), ("schedule", by_schedule), ("workflow", by_workflow)):
+        cases[door].start_input(by(cases[door], asked[door]))
+        carried_out(door)
+
+    records = {door: comparable(result) for door, result in results.items()}
+    for door, result in results.items():
+        assert_issued(result)
+        assert records[door] == records["start"]
+        assert result.record["requestSha256"] == request.sha256(plain(result.record["request"]))
+        assert announced_origin(result) == result.record["origin"]
+        assert result.record["origin"]["door"] == door
+    origins = {door: result.record["origin"] for door, result in results.items()}
+    assert f"event-{origins['event']['id']}" == results["event"].record["id"]
+    assert origins["event"] == {"door": "event", "id": origins["event"]["id"], **EVENT}
+    assert origins["schedule"]["time"] == OCCURRENCE
+    assert origins["workflow"]["id"].endswith(f":execution:delivery:{cases['workflow'].id}")
+
+
+def comparable(result: Result) -> Json:
+    """A record without what is each enrollment's own: ids, times, keys; its label in one word."""
+    own = {
+        "id", "executionArn", "origin", "requestSha256", "publicKeySha256", "requestId", "csr",
+        "acceptedAt", "announced", "intent", "verifiedSha256", "acceptedSha256", "metaDataSha256",
+        "metaDataSignature",
+    }  # fmt: skip
+    record = {name: value for name, value in plain(result.record).items() if name not in own}
+    record["request"].pop("enrollmentId", None)
+    record["times"] = sorted(record["times"])
+    compared: Json = json.loads(json.dumps(record).replace(result.label, "the label"))
+    return {**compared, "attributes": sorted(result.record)}
+
+
+def plain(value: Any) -> Any:
+    return json.loads(json.dumps(value, default=int))
+
+
+def test_a_schedule_s_key_carries_the_date_of_the_occurrence(case: Case) -> None:
+    (person,) = people(1)
+    asked = nameless(case, token(group(person)))
+    asked["key"]["label"] += "-{yyyy}-{mm}"
+    case.label += "-2026-12"
+    arn = case.start_input(by_schedule(case, asked))
+    case.approve(person)
+    result = case.end(arn)
+
+    assert_issued(result)
+    assert result.record["keyLabel"] == case.label
+    assert result.record["request"]["key"]["label"] == case.label
+    assert result.record["id"].endswith("-20261224T060000Z")
+
+
+@pytest.mark.parametrize("by", [by_event, by_schedule])
+def test_a_repeated_delivery_is_the_same_enrollment(case: Case, by: Any) -> None:
+    (person,) = people(1)
+    delivered = by(case, nameless(case, token(group(person))))
+    arn = case.start_input(delivered)
+    case.approve(person)
+    first = case.end(arn)
+    second = case.end(case.start_input(delivered), event=False)
+
+    assert second.status == "SUCCEEDED"
+    assert second.document == {**first.document, "duplicate": True}
+    assert second.endings == ["Enrollment Issued"]
+    assert not {"Enrollment Refused", "Enrollment Failed"} & set(second.event_types)
+
+
+def test_an_event_with_the_id_of_another_request_is_refused_and_told_so(case: Case) -> None:
+    (person,) = people(1)
+    asked = case.request(token(group(person)))
+    arn = case.start(asked)
+    case.approve(person)
+    result = case.end(arn)
+    other = by_event(Case(case.stack), {**asked, "reason": "another request"})
+    case.end(case.start_input(other))
+
+    refused = case.await_event("Enrollment Refused")["detail"]
+    assert refused["error"]["name"] == "EnrollmentConflictError"
+    assert refused["error"]["message"].startswith(f"enrollment id {case.id} belongs")
+    assert refused["origin"]["id"] == other["origin"]["id"]
+    assert case.record() == result.record
+
+
+# Refused ------------------------------------------------------------------------------------------
+
+
+TIMEOUT = "request.key.policy.ruleUse.tokens.0.timeout"
+
+
+@pytest.mark.parametrize(
+    ("by", "asked", "field"),
+    [
+        (by_event, None, TIMEOUT),
+        (by_event, ["please", "a CSR"], "request"),
+        (by_schedule, None, TIMEOUT),
+        (by_workflow, None, TIMEOUT),
+    ],
+    ids=["event", "text", "schedule", "workflow"],
+)
+def test_a_bad_request_fails_with_an_event_that_names_field_and_origin(
+    case: Case, by: Any, asked: Any, field: str
+) -> None:
+    delivered = by(case, asked or nameless(case, UNAPPROVABLE))
+    result = case.end(case.start_input(delivered))
+
+    assert result.status == "FAILED"
+    assert result.error == result.document["error"]["name"] == "InvalidEnrollmentError"
+    assert result.event_types == ["Enrollment Failed"]
+    assert result.ending["detail"]["error"] == result.document["error"] == result.record["error"]
+    assert result.ending["detail"]["error"]["field"] == field
+    assert announced_origin(result) == result.record["origin"]
+    assert result.record["origin"]["id"]
+    assert not result.calls
+
+
+@pytest.mark.parametrize("by", [by_event, by_schedule])
+def test_a_refused_delivery_that_is_repeated_is_announced_once(case: Case, by: Any) -> None:
+    delivered = by(case, nameless(case, UNAPPROVABLE))
+    case.end(case.start_input(delivered))
+    second = case.end(case.start_input(delivered), event=False)
+
+    assert second.status == "FAILED"
+    assert second.error == "InvalidEnrollmentError"
+    assert second.event_types == ["Enrollment Failed"]
