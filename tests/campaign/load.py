@@ -12,8 +12,7 @@ import psutil
 
 from countersign.events import ENDINGS
 from local.stack import Stack
-from tests.campaign.faults import new_case
-from tests.e2e.case import Case, Json
+from tests.case import Case, Json
 
 KEYS_PER_MINUTE = 240
 # Waits are real here, so that the rate is; the first look comes late, so that the machine keeps up.
@@ -45,7 +44,7 @@ class Watched:
 
 def start(stack: Stack, number: int, per_second: float | None) -> list[Case]:
     """Start so many enrollments, all at once or at a pace."""
-    cases = [new_case(stack, "load") for _ in range(number)]
+    cases = [Case(stack) for _ in range(number)]
     if per_second is None:
         with ThreadPoolExecutor(20) as pool:
             list(pool.map(lambda case: case.start(case.request()), cases))

@@ -1,111 +1,118 @@
 """A TSB that is away for an hour, or for longer than the window, in each state that calls it.
 
-Waits are scaled, so an hour is the number of looks or retries that an hour has; TSB's own clock is
-moved on by as much.
+On the in-process stack: an hour is an hour of virtual time, for us and for the TSB.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
-from tests.campaign.faults import TSB_CALLS, Approvers, gather_evidence, new_case, violations
-from tests.e2e.case import Case, Json, Run, group, people, token
+from local.engine.stack import InProcessStack
+from tests.campaign.faults import TSB_CALLS, decided, settled, violations
+from tests.case import Case, Json, Result, group, people, token
 
+AS_DEPLOYED = {"SilenceLimitMinutes": "1440"}  # the template's own; the tests' stacks have less
 AWAY: Json = {"kind": "status", "httpStatus": 503}
 HOUR = 3600
-LOOKS_OF_AN_HOUR = 26  # 10 s, growing by a fifth of the age each time
-RETRIES_OF_AN_HOUR = 12  # 2, 4, … 512, then 900 s
-TOO_MANY = 9  # one more than CreateKey and RequestCsr try
 WINDOW = 600
+OVER_THE_WINDOW = WINDOW + 60
 
-type Outage = Callable[[Case], Run]
+type Outage = Callable[[InProcessStack, Case], Result]
 
 
-def _away(case: Case, state: str, times: int | None) -> None:
+@contextmanager
+def away(case: Case, state: str) -> Iterator[None]:
+    """The call that this state makes finds no TSB, as long as this is open."""
     method, path = TSB_CALLS[state]
-    case.fault(method, path, **AWAY, times=times)
+    case.fault(method, path, **AWAY, times=None)
+    yield
+    case.no_more_faults()
 
 
-def _back(case: Case) -> None:
-    case.stack.control("DELETE", f"/faults?label={case.label}")
+def refused(case: Case, state: str) -> None:
+    """Let things move until this state has called in vain."""
+    method, path = TSB_CALLS[state]
+    case.await_calls(path, 1, method)
 
 
-def _looks(case: Case, number: int) -> None:
-    case.await_calls("/v1/request/{id}", number)
+def pass_time(stack: InProcessStack, seconds: float) -> None:
+    """Let things move for so long."""
+    end = stack.clock.now + seconds
+    stack.until(lambda: stack.clock.now >= end, f"end of {seconds} s")
 
 
-def _again(case: Case, state: str) -> Run:
+def _again(stack: InProcessStack, case: Case, state: str) -> Result:
     """Away for longer than the retries at the start, then the same request once more."""
-    _away(case, state, TOO_MANY)
-    first = case.end(case.start(case.request()))
-    with Approvers(case.stack, case.label):
-        run = case.end(case.start(case.request()), event=False)
-        case.await_event("Enrollment Issued")
-    run.events = case.stack.events(case.id)[len(first.events) :]
-    run.record = case.record()
-    run.more["first"] = first.record["outcome"], first.record["error"]["name"]
-    return run
+    with away(case, state):
+        first = case.end(case.start(case.request()))
+    result = decided(stack, case, case.start(case.request()))
+    result.events = result.events[len(first.events) :]
+    result.more["first"] = first.record["outcome"], first.record["error"]["name"]
+    return result
 
 
-def away_at_the_start(case: Case) -> Run:
-    return _again(case, "CreateKey")
+def away_at_the_start(stack: InProcessStack, case: Case) -> Result:
+    return _again(stack, case, "CreateKey")
 
 
-def away_before_the_approvers_are_asked(case: Case) -> Run:
-    return _again(case, "RequestCsr")
+def away_before_the_approvers_are_asked(stack: InProcessStack, case: Case) -> Result:
+    return _again(stack, case, "RequestCsr")
 
 
-def away_for_an_hour_after_the_approval(case: Case) -> Run:
+def away_for_an_hour_after_the_approval(stack: InProcessStack, case: Case) -> Result:
     arn = case.start(case.request())
     case.await_request()
-    _away(case, "PollRequest", LOOKS_OF_AN_HOUR)
-    case.decide("approve")
-    case.advance(HOUR)
-    return case.end(arn)
+    with away(case, "PollRequest"):
+        case.decide("approve")
+        pass_time(stack, HOUR)
+    return settled(stack, case, arn)
 
 
-def away_for_an_hour_then_the_approval(case: Case) -> Run:
+def away_for_an_hour_then_the_approval(stack: InProcessStack, case: Case) -> Result:
     (person,) = people(1)
-    _away(case, "PollRequest", LOOKS_OF_AN_HOUR)
-    arn = case.start(case.request(token(group(person), timeout=2 * HOUR)))
-    case.await_request()
-    case.advance(HOUR)
+    with away(case, "PollRequest"):
+        arn = case.start(case.request(token(group(person), timeout=2 * HOUR)))
+        case.await_request()
+        pass_time(stack, HOUR)
     case.approve(person)
-    return case.end(arn)
+    return settled(stack, case, arn)
 
 
-def away_over_the_window_with_the_approval_before(case: Case) -> Run:
+def away_over_the_window_with_the_approval_before(stack: InProcessStack, case: Case) -> Result:
     (person,) = people(1)
-    _away(case, "PollRequest", None)
-    arn = case.start(case.request(token(group(person), timeout=WINDOW)))
-    case.approve(person)
-    case.advance(WINDOW + 60)
-    _looks(case, LOOKS_OF_AN_HOUR // 2)
-    _back(case)
-    return case.end(arn)
+    with away(case, "PollRequest"):
+        arn = case.start(case.request(token(group(person), timeout=WINDOW)))
+        case.approve(person)
+        pass_time(stack, OVER_THE_WINDOW)
+    return settled(stack, case, arn)
 
 
-def away_over_the_window_without_an_approval(case: Case) -> Run:
+def away_over_the_window_without_an_approval(stack: InProcessStack, case: Case) -> Result:
     (person,) = people(1)
-    _away(case, "PollRequest", None)
-    arn = case.start(case.request(token(group(person), timeout=WINDOW)))
-    case.await_request()
-    case.advance(WINDOW + 60)
-    _looks(case, LOOKS_OF_AN_HOUR // 2)
-    _back(case)
-    return case.end(arn)
+    with away(case, "PollRequest"):
+        arn = case.start(case.request(token(group(person), timeout=WINDOW)))
+        case.await_request()
+        pass_time(stack, OVER_THE_WINDOW)
+    return settled(stack, case, arn)
 
 
-def away_for_an_hour_while_the_csr_is_verified(case: Case) -> Run:
-    _away(case, "StoreCsr", RETRIES_OF_AN_HOUR)
-    with Approvers(case.stack, case.label):
-        return case.end(case.start(case.request()))
+def away_for_an_hour_while_the_csr_is_verified(stack: InProcessStack, case: Case) -> Result:
+    with away(case, "StoreCsr"):
+        arn = case.start(case.request())
+        case.decide("approve")
+        refused(case, "StoreCsr")
+        pass_time(stack, HOUR)
+    return settled(stack, case, arn)
 
 
-def away_for_an_hour_while_a_key_is_discarded(case: Case) -> Run:
+def away_for_an_hour_while_a_key_is_discarded(stack: InProcessStack, case: Case) -> Result:
     case.fault("POST", "/v1/certificate/request", "drop", executed=True)
-    _away(case, "DiscardKey", RETRIES_OF_AN_HOUR)
-    with Approvers(case.stack, case.label):
-        return case.end(case.start(case.request()))
+    with away(case, "DiscardKey"):
+        arn = case.start(case.request())
+        case.decide("approve")  # of the request that goes with its key
+        refused(case, "DiscardKey")
+        pass_time(stack, HOUR)
+    return decided(stack, case, arn)
 
 
 # Each outage, and how it must end.
@@ -121,28 +128,37 @@ OUTAGES: dict[Outage, str] = {
 }
 
 
-def row(stack: Any, outage: Outage) -> dict[str, Any]:
+def carry_out(stack: InProcessStack, outage: Outage) -> Result:
+    """An enrollment during this outage, to its end and to the end of whatever follows it."""
+    return outage(stack, Case(stack, outage.__name__.replace("_", "-")[:20]))
+
+
+def broken(outage: Outage, result: Result) -> list[str]:
+    """What does not hold: whatever must hold anyway, and the outcome."""
+    found, outcome = violations(result), result.record.get("outcome")
+    if outcome != OUTAGES[outage]:
+        found.append(f"ended as {outcome}, not {OUTAGES[outage]}")
+    if not calls_refused(result):
+        found.append("spared: no call was refused")
+    return found
+
+
+def calls_refused(result: Result) -> list[Json]:
+    """The calls that found no TSB."""
+    return [call for call in result.calls if call["httpStatus"] == AWAY["httpStatus"]]
+
+
+def row(stack: InProcessStack, outage: Outage) -> dict[str, Any]:
     """What came of it, for the report."""
     name = outage.__name__.replace("_", " ")
     try:
-        case = new_case(stack, outage.__name__.replace("_", "-")[:20])
-        run = outage(case)
-        gather_evidence(case, run)
+        result = carry_out(stack, outage)
     except AssertionError as error:
-        return {
-            "name": name,
-            "ended": None,
-            "wanted": OUTAGES[outage],
-            "broken": [str(error)[:300]],
-        }
-    ended = run.record.get("outcome")
-    broken = violations(run)
-    if ended != OUTAGES[outage]:
-        broken.append(f"ended as {ended}, not {OUTAGES[outage]}")
+        return {"name": name, "ended": None, "broken": [str(error)[:300]]}
     return {
         "name": name,
-        "ended": ended,
-        "first": run.more.get("first"),
-        "unanswered": sum(call["httpStatus"] == AWAY["httpStatus"] for call in run.calls),
-        "broken": broken,
+        "ended": result.record.get("outcome"),
+        "first": result.more.get("first"),
+        "refused": len(calls_refused(result)),
+        "broken": broken(outage, result),
     }
