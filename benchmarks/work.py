@@ -1,16 +1,18 @@
 """The CPU time of our handlers for one enrollment, beside a bare script that makes the same calls.
 
-Both run in this process; TSB simulator and AWS emulator run in others, so only their callers' work
-is counted. Pairs alternate and the median of their ratios is told: the machine is noisy.
+The real definition is executed, and each handler is timed while it is at work. Handlers and script
+run in this process; TSB simulator and AWS emulator run in others, so only their callers' work is
+counted. Pairs alternate and the median of their ratios is told: the machine is noisy.
 """
 
 import importlib
+import itertools
 import json
 import os
 import statistics
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable
 from math import ceil
 from types import SimpleNamespace
 from typing import Any
@@ -20,7 +22,8 @@ import boto3
 from benchmarks import enrollments
 from benchmarks.bare import AwsCall, Bare, Call, Recorder, renamed
 from countersign.evidence import SIGNATURE
-from local.stack import REGION, Stack
+from local.engine import asl
+from local.stack import REGION, ROOT, Stack
 
 PAIRS = 25
 BUDGET = 1.5
@@ -28,7 +31,8 @@ BUDGET = 1.5
 STATES = ("accept_enrollment", "create_key", "request_csr", "poll_request", "store_csr",
           "close_enrollment")  # fmt: skip
 ASKED_AGAIN = "GET /v1/request/{id}"
-DECISION_AFTER = "poll_request 1"
+LOOK = "poll_request"
+DECISION_AFTER = f"{LOOK} 1"
 SIGN_REQUEST_ID = "signRequestId"
 EVIDENCE_SECONDS = 60
 WRITE_UNIT, READ_UNIT = 1_024, 4_096  # bytes
@@ -59,7 +63,7 @@ def run(stack: Stack, recorder: Recorder) -> Json:
     os.environ.update(environment)
     handlers = {name: importlib.import_module(f"functions.{name}") for name in STATES}
     label = enrollments.name()
-    _timed(stack, _enroll(handlers, label), label)  # reads the secrets, which warm functions keep
+    _timed(stack, handlers, label)  # reads the secrets, which warm functions keep
     label = enrollments.name()
     script = _script(stack, recorder, handlers, label)
     counted = Counter(f"{one['method']} {one['path']}" for one in enrollments.calls(stack, label))
@@ -76,7 +80,7 @@ def run(stack: Stack, recorder: Recorder) -> Json:
         one, other = enrollments.name(), enrollments.name()
         pairs.append(
             (
-                _timed(stack, _enroll(handlers, one), one),
+                _timed(stack, handlers, one),
                 _replayed(stack, bare, script, label, other),
             )
         )
@@ -142,69 +146,63 @@ def _environment(stack: Stack) -> dict[str, str]:
     }
 
 
-def _enroll(handlers: dict[str, Any], label: str) -> Iterator[str]:
-    """One enrollment through our handlers, as the state machine calls them."""
-    arn = _arn(label)
+def _definition() -> str:
+    """The real one; where a function's ARN belongs, it has the name of the function's module."""
+    text = (ROOT / "statemachine/enrollment.asl.json").read_text().replace("${Partition}", "aws")
+    for name in STATES:
+        function = name.title().replace("_", "")
+        text = text.replace(f"${{{function}FunctionArn}}", f"arn:aws:lambda:::function:{name}")
+    return text
+
+
+def _enroll(handlers: dict[str, Any], label: str, after: Callable[[str, float], None]) -> None:
+    """One enrollment through our handlers, as the definition has them called.
+
+    Args:
+        handlers: the functions' modules, by name.
+        label: of the key, and the enrollment's id.
+        after: called with the name of each step that is done, and its handler's CPU seconds.
+
+    Raises:
+        NotIssuedError: a handler failed, or the enrollment ended otherwise.
+    """
+    arn, looks = _arn(label), itertools.count(1)
     context = SimpleNamespace(
         function_name="bench",
         memory_limit_in_mb=512,
         invoked_function_arn=arn,
         aws_request_id=label,
     )
+    failed: list[str] = []
 
-    def call(name: str, event: Json) -> Json:
-        # What travels between states is JSON text.
-        return dict(json.loads(json.dumps(handlers[name].handler(event, context))))
+    def invoke(name: str, text: str) -> Json:
+        event = json.loads(text)
+        before = time.process_time()
+        try:
+            result = handlers[name].handler(event, context)
+        except Exception as error:  # noqa: BLE001  as Lambda would
+            failed.append(f"{name}: {error!r}")
+            failure = {"errorType": type(error).__name__, "errorMessage": str(error)}
+            return {"FunctionError": "Unhandled", "Payload": failure}
+        taken = time.process_time() - before
+        after(f"{name} {next(looks)}" if name == LOOK else name, taken)
+        return {"StatusCode": 200, "Payload": json.loads(json.dumps(result))}
 
     given = {"request": {**enrollments.request(label), "enrollmentId": label}}
-    execution = {"arn": arn, "name": label, "input": given, "startTime": "2026-01-01T00:00:00Z"}
-    accepted = call("accept_enrollment", {"execution": execution})
-    yield "accept_enrollment"
-    state: Json = {
-        "executionArn": arn,
-        "enrollmentId": accepted["enrollmentId"],
-        "request": accepted["request"],
-    }
-    key = call("create_key", state)
-    yield "create_key"
-    requested = call("request_csr", {**state, "key": key})
-    yield "request_csr"
-    polled: Json = {"seen": "nothing"}
-    for number in (1, 2):
-        polled = call(
-            "poll_request",
-            {
-                "executionArn": arn,
-                "enrollmentId": accepted["enrollmentId"],
-                "requestId": requested["requestId"],
-                "ageSeconds": 10 * number,
-                "seen": polled["seen"],
-                "schedule": requested["schedule"],
-            },
-        )
-        yield f"poll_request {number}"
-    stored = call(
-        "store_csr",
-        {**state, "key": key, "requestId": requested["requestId"], "pem": polled["pem"]},
-    )
-    yield "store_csr"
-    closed = call(
-        "close_enrollment",
-        {"execution": execution, "status": stored["status"], "csr": stored["csr"]},
-    )
-    if closed["outcome"] != "ISSUED":
-        raise NotIssuedError(f"the enrollment ended as {closed}")
-    yield "close_enrollment"
+    ended = asl.execute(_definition(), arn, given, invoke)
+    if failed or ended.get("outcome") != "ISSUED":
+        raise NotIssuedError(f"the enrollment ended as {ended}, with {failed}")
 
 
-def _timed(stack: Stack, steps: Iterator[str], label: str) -> dict[str, float]:
-    """CPU seconds of this process by step, the approver's left out."""
+def _timed(stack: Stack, handlers: dict[str, Any], label: str) -> dict[str, float]:
+    """CPU seconds of each handler's work, by step."""
     taken: dict[str, float] = {}
-    before = time.process_time()
-    for name in steps:
-        taken[name] = time.process_time() - before
+
+    def after(name: str, seconds: float) -> None:
+        taken[name] = seconds
         _decide(stack, label, name)
-        before = time.process_time()
+
+    _enroll(handlers, label, after)
     return taken
 
 
@@ -219,10 +217,13 @@ def _script(
     """The calls of an enrollment, by step."""
     script: dict[str, list[Call]] = {}
     with recorder.record() as made:
-        for name in _enroll(handlers, label):
+
+        def after(name: str, _: float) -> None:
             script[name] = list(made)
             made.clear()
             _decide(stack, label, name)
+
+        _enroll(handlers, label, after)
     return script
 
 
@@ -274,8 +275,7 @@ def _writes(stack: Stack, recorder: Recorder, handlers: dict[str, Any], table: s
 
     label = enrollments.name()
     with recorder.record(measure):
-        for name in _enroll(handlers, label):
-            _decide(stack, label, name)
+        _enroll(handlers, label, lambda name, _: _decide(stack, label, name))
     return found
 
 
