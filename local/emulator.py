@@ -17,14 +17,17 @@ Environment: GATEWAY_PORT; LAMBDA_PYTHON (an interpreter with boto3 only); LAMBD
 """
 
 import contextlib
+import hashlib
 import inspect
 import json
 import os
 import re
 import threading
 import uuid
+import zipfile
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 
 DEFAULTS = {
     "BIND_HOST": "127.0.0.1",
@@ -48,6 +51,8 @@ from ministack.services import (  # noqa: E402
     sqs,
     stepfunctions,
 )
+
+TERMINAL = ("States.Runtime", "States.DataLimitExceeded")
 
 
 def class_names() -> None:
@@ -121,6 +126,19 @@ def capped_retries() -> None:
         return retrier, index
 
     stepfunctions._find_matching_retrier = capped
+
+
+def terminal_errors() -> None:
+    """AWS neither retries nor catches these two; MiniStack's States.ALL matches them, too.
+
+    Source: https://docs.aws.amazon.com/step-functions/latest/dg/concepts-error-handling.html
+    """
+    matches = stepfunctions._error_matches
+
+    def matches_others(names, error):
+        return error not in TERMINAL and matches(names, error)
+
+    stepfunctions._error_matches = matches_others
 
 
 def idempotent_start() -> None:
@@ -207,6 +225,17 @@ def nested_failures() -> None:
     stepfunctions._nested_execution_failure = failure
 
 
+def nested_events() -> None:
+    """AWS announces the status of executions that others wait for, too; MiniStack keeps silent."""
+    emit = stepfunctions._emit_execution_status_event
+    assert 'if execution.get("sync"):' in inspect.getsource(emit), "MiniStack changed: review"
+
+    def emit_always(execution):
+        emit({**execution, "sync": False})
+
+    stepfunctions._emit_execution_status_event = emit_always
+
+
 def _milliseconds(moment: str) -> int:
     return int(datetime.fromisoformat(moment).timestamp() * 1000)
 
@@ -272,6 +301,28 @@ def role_boundaries() -> None:
         return answer
 
     handlers["create"] = create_bounded
+
+
+def object_locks() -> None:
+    """CloudFormation gives a bucket its Object Lock; MiniStack's S3 knows it, that does not."""
+    from ministack.services import s3  # noqa: PLC0415
+    from ministack.services.cloudformation import provisioners  # noqa: PLC0415
+
+    handlers = provisioners._RESOURCE_HANDLERS["AWS::S3::Bucket"]
+    create = handlers["create"]
+    assert "ObjectLock" not in inspect.getsource(provisioners), "MiniStack changed: review"
+
+    def create_locked(logical_id, props, stack_name):
+        answer = create(logical_id, props, stack_name)
+        if props.get("ObjectLockEnabled"):
+            rule = props.get("ObjectLockConfiguration", {}).get("Rule", {})
+            retention = rule.get("DefaultRetention")
+            if retention:
+                retention = {**retention, "Days": int(retention["Days"])}
+            s3._bucket_object_lock[answer[0]] = {"enabled": True, "default_retention": retention}
+        return answer
+
+    handlers["create"] = create_locked
 
 
 def metric_math() -> None:
@@ -359,6 +410,43 @@ def bounded_workers() -> None:
     lambda_svc._execute_function_warm = queued
 
 
+def shared_layers() -> None:
+    """AWS mounts a layer that is unpacked already; MiniStack unpacks all for each worker anew.
+
+    That takes it as long as everything else it does for a dozen enrollments.
+    """
+    spawn = inspect.getsource(lambda_runtime.Worker._spawn)
+    assert spawn.count("zipfile.ZipFile(") == spawn.count(".extractall(") == 2, "review"
+    one_at_a_time = threading.Lock()
+
+    class UnpackedOnce:
+        def __init__(self, path):
+            self._path = path
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            pass
+
+        def namelist(self):
+            return []  # for MiniStack to look through: ours name nothing outside of them
+
+        def extractall(self, folder):
+            digest = hashlib.sha256(Path(self._path).read_bytes()).hexdigest()
+            unpacked = Path(self._path).parents[1] / "unpacked" / digest
+            with one_at_a_time:
+                if not unpacked.exists():
+                    half = unpacked.with_suffix(".half")
+                    with zipfile.ZipFile(self._path) as content:
+                        content.extractall(half)
+                    half.rename(unpacked)
+            Path(folder).rmdir()
+            Path(folder).symlink_to(unpacked)
+
+    lambda_runtime.zipfile = SimpleNamespace(**{**vars(zipfile), "ZipFile": UnpackedOnce})
+
+
 def clean_interpreter() -> None:
     """AWS's runtime has boto3 and nothing else; MiniStack's workers see all it is made of."""
     python = os.environ.get("LAMBDA_PYTHON")
@@ -401,17 +489,21 @@ def faulty_workers(folder: Path) -> None:
 SHIMS = (
     class_names,
     capped_retries,
+    terminal_errors,
     idempotent_start,
     universal_schedule,
     nested_failures,
+    nested_events,
     archives,
     api_extensions,
     role_boundaries,
+    object_locks,
     metric_math,
     bus_policies,
     moved_messages,
     secure_loopback,
     bounded_workers,
+    shared_layers,
     clean_interpreter,
     api_hosts,
 )

@@ -1,16 +1,14 @@
-"""The installed command line against the deployed API, as a real IAM user would use it."""
+"""The installed command line against the deployed API, as a real IAM user would use it.
+
+Every command over a whole enrollment: tests/workflow/test_command_line.py.
+"""
 
 import json
 import os
-import pty
-import re
 import subprocess
 import sys
 import tempfile
-import threading
-from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -18,18 +16,8 @@ from cli.exits import Exit
 from countersign import csr
 from local.caller import Caller
 from local.stack import REGION, STACK_NAME, Stack
-from tests.e2e.case import (
-    ROOT,
-    Case,
-    Ran,
-    Run,
-    act,
-    assert_issued,
-    decisions,
-    group,
-    people,
-    token,
-)
+from tests.case import ROOT, Case, Json, Result, assert_issued, group, people, token
+from tests.e2e.scenarios import ResultOf, deployed, scenario
 
 pytestmark = pytest.mark.e2e
 
@@ -40,8 +28,6 @@ MAY_LOOK = {
     "Version": "2012-10-17",
     "Statement": [{"Effect": "Allow", "Action": "cloudformation:DescribeStacks", "Resource": "*"}],
 }
-
-type Json = dict[str, Any]
 
 
 class User:
@@ -65,25 +51,28 @@ class User:
             **caller.environment,
         }
 
-    def run(
+    def begin(
         self, *command: str, folder: Path = ROOT, **environment: str
-    ) -> "subprocess.CompletedProcess[str]":
-        done = subprocess.run(
+    ) -> "subprocess.Popen[str]":
+        return subprocess.Popen(
             command,
-            check=False,
             cwd=folder,
             env={**self.environment, **environment},
             stdin=subprocess.DEVNULL,
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
-            timeout=SECONDS,
         )
-        assert self.secret not in done.stdout + done.stderr
-        assert "Traceback" not in done.stderr
-        return done
 
-    def countersign(self, *arguments: str, **more: Any) -> "subprocess.CompletedProcess[str]":
-        return self.run("countersign", *arguments, **more)
+    def end(self, begun: "subprocess.Popen[str]") -> tuple[int, str, str]:
+        """Exit code, standard output, standard error."""
+        told, said = begun.communicate(timeout=SECONDS)
+        assert self.secret not in told + said
+        assert "Traceback" not in said
+        return begun.returncode, told, said
+
+
+# The README's commands ----------------------------------------------------------------------------
 
 
 def written(case: Case, request: Json) -> Path:
@@ -100,191 +89,70 @@ def readme_commands() -> str:
     return section.split("```sh\n")[1].split("```")[0]
 
 
-@act
-def readme_at_the_shell(case: Case) -> Run:
+@scenario
+def readme_at_the_shell(case: Case) -> Result:
     one, two = people(2)
     folder = written(case, case.request(token(group(one, two, quorum=2))))
     script = "set -eu\n" + readme_commands().replace(README_ID, case.id)
-    user = User(case.stack, case.id)
-    shell = subprocess.Popen(
-        ["bash", "-c", script],
-        cwd=folder,
-        env=user.environment,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    user = User(deployed(case), case.id)
+    shell = user.begin("bash", "-c", script, folder=folder)
     case.approve(one, two)
-    told, said = shell.communicate(timeout=SECONDS)
-    run = case.end(case.record()["executionArn"])
-    run.more.update(code=shell.returncode, stdout=told, stderr=said, folder=folder)
-    return run
+    code, told, said = user.end(shell)
+    result = case.end(case.execution())
+    result.more = {"code": code, "stdout": told, "stderr": said, "folder": folder}
+    return result
 
 
-def test_the_readme_s_commands_bring_a_csr_to_the_reader(ran: Ran) -> None:
-    run = ran(readme_at_the_shell)
-    lines = run.more["stdout"].splitlines()
+def test_the_readme_s_commands_bring_a_csr_to_the_reader(result: ResultOf) -> None:
+    ended = result(readme_at_the_shell)
+    lines = ended.more["stdout"].splitlines()
 
-    assert run.more["code"] == 0, run.more["stderr"]
-    assert_issued(run)
-    assert lines[0] == run.record["id"]
-    assert "PENDING" in lines[1]
+    assert ended.more["code"] == 0, ended.more["stderr"]
+    assert_issued(ended)
+    assert lines[0] == ended.record["id"]
     assert any("ISSUED" in line and "approved: person 1, person 2" in line for line in lines)
-    stored = (run.more["folder"] / f"{run.record['id']}.csr").read_text()
-    assert stored == run.document["csr"]["pem"]
-    assert csr.read_csr(stored).public_key_sha256 == run.record["publicKeySha256"]
-    listed = [line for line in lines if line.startswith(run.record["id"]) and run.label in line]
+    stored = (ended.more["folder"] / f"{ended.record['id']}.csr").read_text()
+    assert stored == ended.document["csr"]["pem"]
+    assert csr.read_csr(stored).public_key_sha256 == ended.record["publicKeySha256"]
+    listed = [line for line in lines if line.startswith(ended.record["id"]) and ended.label in line]
     assert ["ISSUED" in line for line in listed] == [True]
 
 
-def test_who_asked_is_on_record(ran: Ran) -> None:
-    record = ran(readme_at_the_shell).record
+def test_who_asked_is_on_record(result: ResultOf) -> None:
+    record = result(readme_at_the_shell).record
 
     assert record["origin"]["door"] == "api"
     assert record["origin"]["principal"].endswith(f":user/{record['id']}")
 
 
-@act
-def watched_on_a_terminal(case: Case) -> Run:
-    one, two = people(2)
-    folder = written(case, case.request(token(group(one, two, quorum=2))))
-    terminal, its_end = pty.openpty()
-    watching = subprocess.Popen(
-        ["countersign", "submit", "events/request.json", "--watch"],
-        cwd=folder,
-        env={**User(case.stack, case.id).environment, "TERM": "xterm", "LINES": "40"},
-        stdin=its_end,
-        stdout=its_end,
-        stderr=its_end,
-    )
-    os.close(its_end)
-    screen = Screen(terminal)
-
-    def await_words(words: str) -> None:
-        case.until(lambda: words in screen.text or watching.poll() is not None, f"{words!r} shown")
-        assert words in screen.text, screen.text
-
-    await_words("· person 1  outstanding")
-    case.approve(one)
-    await_words("✓ person 1  approved")
-    case.decline(two)
-    code = watching.wait(SECONDS)
-    run = case.end(case.record()["executionArn"])
-    run.more.update(code=code, screen=screen.text)
-    return run
+# What AWS refuses, and what is not there ----------------------------------------------------------
 
 
-class Screen:
-    """Everything that a terminal has been told to show, without its control sequences."""
-
-    def __init__(self, terminal: int) -> None:
-        self._terminal = terminal
-        self._seen = bytearray()
-        threading.Thread(target=self._read, daemon=True).start()
-
-    @property
-    def text(self) -> str:
-        return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", self._seen.decode(errors="replace"))
-
-    def _read(self) -> None:
-        with suppress(OSError):  # EIO: the program has ended
-            while part := os.read(self._terminal, 65_536):
-                self._seen += part
-        os.close(self._terminal)
-
-
-def test_a_terminal_shows_the_approvals_as_they_come(ran: Ran) -> None:
-    run = ran(watched_on_a_terminal)
-
-    assert run.more["code"] == Exit.REJECTED
-    assert run.document["outcome"] == "REJECTED"
-    assert decisions(run) == {"person 1": "approved", "person 2": "declined"}
-    assert "closes in" in run.more["screen"]
-    assert "✗ person 2  declined" in run.more["screen"]
-    assert "declined by person 2; group has 1 of the 2 it needs" in run.more["screen"]
-
-
-@act
-def cancelled_at_the_shell(case: Case) -> Run:
-    user, (one,) = User(case.stack, case.id), people(1)
-    folder = written(case, case.request(token(group(one))))
-    submit = ("submit", "events/request.json", "--json")
-    first = user.countersign(*submit, folder=folder)
-    second = user.countersign(*submit, folder=folder)
-    case.await_request()
-    pending = user.countersign("status", case.id, "--json")
-    early = user.countersign("csr", case.id)
-    cancel = user.countersign("cancel", case.id)
-    watch = user.countersign("status", case.id, "--watch", "--json", "--timeout", "2m")
-    run = case.end(case.record()["executionArn"])
-    late = user.countersign("csr", case.id)
-    run.more.update(
-        first=first, second=second, pending=pending, early=early, cancel=cancel, watch=watch,
-        late=late, again=user.countersign("cancel", case.id),
-    )  # fmt: skip
-    return run
-
-
-def test_a_cancelled_enrollment_says_so_in_every_command(ran: Ran) -> None:
-    run = ran(cancelled_at_the_shell)
-    codes = {name: done.returncode for name, done in run.more.items()}
-
-    assert codes == {
-        "first": Exit.OK,
-        "second": Exit.OK,
-        "pending": Exit.PENDING,
-        "early": Exit.PENDING,
-        "cancel": Exit.OK,
-        "watch": Exit.CANCELLED,
-        "late": Exit.CANCELLED,
-        "again": Exit.OK,
-    }
-    assert json.loads(run.more["first"].stdout)["enrollmentId"] == run.record["id"]
-    assert json.loads(run.more["second"].stdout)["enrollmentId"] == run.record["id"]
-    shown = json.loads(run.more["watch"].stdout.splitlines()[-1])
-    assert shown["status"] == run.document["outcome"] == "CANCELLED"
-    assert shown["cancel"]["by"].endswith(f":user/{run.record['id']}")
-    assert len(run.requests) == 1
-
-
-def test_what_the_api_refuses_is_explained(stack: Stack, tmp_path: Path) -> None:
-    case = Case(stack)
-    request = case.request(token(group(*people(1), quorum=2)))
-    (tmp_path / "request.json").write_text(json.dumps(request))
-    user = User(stack, case.id)
-    stranger = User(stack, f"{case.id}-stranger", may_call=False)
-    nobody = User(stack, f"{case.id}-nobody", may_call=False, may_look=False)
+def test_what_aws_refuses_is_explained(stack: Stack) -> None:
+    user = User(stack, "lister")
+    stranger = User(stack, "lister-stranger", may_call=False)
+    nobody = User(stack, "lister-nobody", may_call=False, may_look=False)
     by_url = ("--url", stack.api_url)
 
-    told = {
-        "invalid": user.countersign("submit", str(tmp_path / "request.json")),
-        "unknown": user.countersign("status", "nobody-knows-it"),
-        "by url": user.countersign("status", "nobody-knows-it", *by_url),
-        "elsewhere": user.countersign("list", "--region", "eu-west-3"),
-        "other stack": user.countersign("list", "--stack", "other"),
-        "not allowed": stranger.countersign("list"),
-        "no stack": nobody.countersign("list"),
-        "bad secret": user.countersign("list", *by_url, AWS_SECRET_ACCESS_KEY="wrong"),
-        "no stage": user.countersign("list", "--url", by_url[1].rpartition("/")[0]),
-        "gone": user.countersign("list", "--url", "http://127.0.0.1:9"),
+    begun = {
+        "elsewhere": (user, user.begin("countersign", "list", "--region", "eu-west-3")),
+        "other stack": (user, user.begin("countersign", "list", "--stack", "other")),
+        "not allowed": (stranger, stranger.begin("countersign", "list")),
+        "no stack": (nobody, nobody.begin("countersign", "list")),
+        "bad secret": (
+            user,
+            user.begin("countersign", "list", *by_url, AWS_SECRET_ACCESS_KEY="wrong"),
+        ),
+        "no stage": (
+            user,
+            user.begin("countersign", "list", "--url", by_url[1].rpartition("/")[0]),
+        ),
     }
+    told = {name: one.end(process) for name, (one, process) in begun.items()}
 
-    assert {name: done.returncode for name, done in told.items()} == {
-        "invalid": Exit.REFUSED,
-        "unknown": Exit.REFUSED,
-        "by url": Exit.REFUSED,
-        "elsewhere": Exit.ACCESS,
-        "other stack": Exit.ACCESS,
-        "not allowed": Exit.ACCESS,
-        "no stack": Exit.ACCESS,
-        "bad secret": Exit.ACCESS,
-        "no stage": Exit.ACCESS,
-        "gone": Exit.NETWORK,
-    }
-    assert all(len(done.stderr.splitlines()) == 2 for done in told.values())
-    words = {name: done.stderr for name, done in told.items()}
-    assert "key.policy.ruleUse.tokens.0.groups.0.quorum" in words["invalid"]
+    assert {name: code for name, (code, _, _) in told.items()} == dict.fromkeys(begun, Exit.ACCESS)
+    words = {name: said for name, (_, _, said) in told.items()}
+    assert all(len(said.splitlines()) == 2 for said in words.values())
     assert "there is no stack countersign in eu-west-3" in words["elsewhere"]
     assert "there is no stack other" in words["other stack"]
     assert "not allowed: " in words["not allowed"]

@@ -1,136 +1,79 @@
-"""What is said about an enrollment, to whom, and what happens where it cannot be said."""
+"""How what is announced travels: the backstop's queues, and mail."""
 
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import jsonschema
 import pytest
 
-from countersign import events
-from local.draw_events import SAMPLES, slug
-from local.stack import STACK_NAME, Stack
-from tests.e2e.case import (
-    ROOT,
-    WAIT_SCALE,
-    Case,
-    Json,
-    Ran,
-    Run,
-    act,
-    assert_issued,
-    group,
-    notify_rule,
-    people,
-    token,
-)
+from local.stack import Stack
+from tests.case import Case, Result, assert_issued, group, people, token
+from tests.e2e.scenarios import ResultOf, deployed, long_scenario, scenario
 
 pytestmark = pytest.mark.e2e
 
 ACCEPTED = "Enrollment Accepted"
 AWAITING = "Enrollment Awaiting Approval"
-PROGRESSED = "Enrollment Approval Progressed"
 ISSUED = "Enrollment Issued"
+TRIES = 9  # of CloseEnrollment, before the state machine gives up
 
 
-@act
-def followed(case: Case) -> Run:
-    one, two, three = people(3)
-    request = case.request(token(group(one, two, three, quorum=2), timeout=86_400))
-    arn = case.start({**request, "reason": "ticket OPS-42"}, door="start", id="OPS-42-run-7")
-    case.await_event(AWAITING)
-    case.approve(one)
-    case.await_event(PROGRESSED)
-    case.approve(three)
-    return case.end(arn)
+# The backstop -------------------------------------------------------------------------------------
 
 
-def test_an_enrollment_can_be_followed_by_its_events(ran: Ran) -> None:
-    run = ran(followed)
-    accepted, awaiting, progressed, issued = (event["detail"] for event in run.events)
-
-    assert run.event_types == [ACCEPTED, AWAITING, PROGRESSED, ISSUED]
-    for event in run.events:
-        assert event["resources"] == [run.arn] == [event["detail"]["executionArn"]]
-        assert event["detail"]["schemaVersion"] == "1"
-        assert event["detail"]["keyLabel"] == run.label
-        assert event["detail"]["reason"] == "ticket OPS-42"
-        assert event["detail"]["origin"]["id"] == "OPS-42-run-7"
-    assert accepted["requestSha256"] == run.record["requestSha256"]
-    assert awaiting["outstanding"] == ["person 1", "person 2", "person 3"]
-    assert awaiting["windowEnds"] == run.record["times"]["windowEnds"]
-    assert awaiting["requestId"] == progressed["requestId"] == run.requests[0]["id"]
-    assert progressed["outstanding"] == ["person 2", "person 3"]
-    assert progressed["openGroups"] == [
-        {"token": "token", "group": "group", "quorum": 2, "approved": 1}
-    ]
-    assert issued["undecided"] == ["person 2"]
-
-
-@pytest.mark.usefixtures("idle_stack")
-def test_whatever_the_bus_refuses_holds_up_no_decision_and_is_told_later(case: Case) -> None:
-    stack = case.stack
-    (person,) = people(1)
-    with bus_closed_to(stack, "PollRequestFunction", "CloseEnrollmentFunction"):
+@long_scenario
+def unannounced(case: Case) -> Result:
+    stack, (person,) = deployed(case), people(1)
+    for _ in range(TRIES + 1):  # the last is the backstop's
+        case.strike("CloseEnrollment", kind="aws", operation="PutEvents", when="entry")
+    with received_once(stack):
         arn = case.start(case.request(token(group(person))))
-        case.await_calls("/v1/request/{id}", 2)
         case.approve(person)
-        run = case.end(arn, event=False)
+        result = case.end(arn, event=False)
         case.until(lambda: is_dead_letter(stack, arn), "message in the dead-letter queue")
-
-    # The look that could not tell that approval is awaited was repeated, and went by TSB's word.
-    assert run.entered.count("IsSilentTooLong") >= 1
-    assert run.requests[0]["status"] == "EXECUTED"
-    assert run.status == "FAILED"
-    assert run.entered[-1] == "CloseFailed"
-    assert run.error == "AwsCallError"
-    assert run.event_types == [ACCEPTED]
-    assert run.record["outcome"] == "ISSUED"
-    assert "announced" not in run.record
-
     # As docs/events.md has the operator do it.
     stack.client("sqs").start_message_move_task(
         SourceArn=stack.outputs["BackstopDeadLetterQueueArn"],
         DestinationArn=stack.outputs["BackstopQueueArn"],
     )
-    told = case.await_event(ISSUED)
+    result.more["told later"] = case.await_event(ISSUED)
+    result.more["noted"] = case.until(lambda: case.record().get("announced"), "note of it")
+    return result
 
-    assert told["detail"]["executionArn"] == arn
-    assert told["detail"]["csr"]["pem"] == run.objects["request.pem"].decode()
-    assert case.until(lambda: case.record().get("announced"), "note that it was announced")
-    assert not is_dead_letter(stack, arn)
+
+def test_an_outcome_that_cannot_be_told_waits_in_the_dead_letter_queue_and_is_told_later(
+    stack: Stack, result: ResultOf
+) -> None:
+    ended = result(unannounced)
+    told = ended.more["told later"]["detail"]
+
+    assert ended.status == "FAILED"
+    assert ended.entered[-1] == "CloseFailed"
+    assert ended.error == "AwsCallError"
+    assert ended.failures == [("CloseEnrollment", "AwsCallError")] * TRIES
+    assert ended.endings == []
+    assert ended.record["outcome"] == "ISSUED"
+    assert "announced" not in ended.record
+    assert told["executionArn"] == ended.arn
+    assert told["csr"]["pem"] == ended.objects["request.pem"].decode()
+    assert ended.more["noted"]
+    assert not is_dead_letter(stack, ended.arn)
 
 
 @contextmanager
-def bus_closed_to(stack: Stack, *functions: str) -> Iterator[None]:
-    """EventBridge denies these functions' roles; waits are short, the backstop tries once."""
-    iam, sqs, url = stack.client("iam"), stack.client("sqs"), stack.outputs["BackstopQueueUrl"]
-    roles = [physical_id(stack, f"{function}Role") for function in functions]
-    denied = {"Effect": "Deny", "Action": "events:PutEvents", "Resource": "*"}
-    policy = json.dumps({"Version": "2012-10-17", "Statement": [denied]})
-    for role in roles:
-        iam.put_role_policy(RoleName=role, PolicyName="closed", PolicyDocument=policy)
+def received_once(stack: Stack) -> Iterator[None]:
+    """The backstop's messages are received once, and dead letters a second later."""
+    sqs, url = stack.client("sqs"), stack.outputs["BackstopQueueUrl"]
     names = ["VisibilityTimeout", "RedrivePolicy"]
     before = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=names)["Attributes"]
     once = json.dumps({**json.loads(before["RedrivePolicy"]), "maxReceiveCount": 1})
     attributes = {"VisibilityTimeout": "1", "RedrivePolicy": once}
     sqs.set_queue_attributes(QueueUrl=url, Attributes=attributes)
-    stack.scale_waits(WAIT_SCALE / 10)
     try:
         yield
     finally:
-        stack.scale_waits(WAIT_SCALE)
         sqs.set_queue_attributes(QueueUrl=url, Attributes=before)
-        for role in roles:
-            iam.delete_role_policy(RoleName=role, PolicyName="closed")
-
-
-def physical_id(stack: Stack, logical_id: str) -> str:
-    answer = stack.client("cloudformation").describe_stack_resource(
-        StackName=STACK_NAME, LogicalResourceId=logical_id
-    )
-    return str(answer["StackResourceDetail"]["PhysicalResourceId"])
 
 
 def is_dead_letter(stack: Stack, arn: str) -> bool:
@@ -143,86 +86,68 @@ def is_dead_letter(stack: Stack, arn: str) -> bool:
     return any(arn in message["Body"] for message in answer.get("Messages", ()))
 
 
-@pytest.mark.usefixtures("idle_stack")
-def test_people_get_readable_mail(case: Case) -> None:
-    stack = case.stack
-    sns, sqs = stack.client("sns"), stack.client("sqs")
-    topic = stack.outputs["NotifyTopicArn"]
-    url, arn_of_mailbox = mailbox(sqs, f"mailbox-{case.id}", topic)
-    all_but_accepted = {"detailType": [{"anything-but": [ACCEPTED]}]}
-    sns.subscribe(
-        TopicArn=topic,
-        Protocol="sqs",
-        Endpoint=arn_of_mailbox,
-        Attributes={"FilterPolicy": json.dumps(all_but_accepted)},
-    )
+# Mail ---------------------------------------------------------------------------------------------
+
+
+@scenario
+def mailed(case: Case) -> Result:
     (person,) = people(1)
+    mailbox = Mailbox(case)
+    arn = case.start(case.request(token(group(person))))
+    case.await_event(AWAITING)
+    case.approve(person)
+    result = case.end(arn)
+    result.more["mails"] = case.until(mailbox.two_mails, "two mails")
+    return result
 
-    stack.client("events").enable_rule(**notify_rule(stack))
-    try:
-        arn = case.start(case.request(token(group(person))))
-        case.await_event(AWAITING)
-        case.approve(person)
-        run = case.end(arn)
-        mails: dict[str, str] = {}
-        case.until(lambda: receive(sqs, url, mails, case.label) == 2, "two mails", 20)
-    finally:
-        stack.client("events").disable_rule(**notify_rule(stack))
 
-    assert_issued(run)
+def test_people_get_readable_mail(result: ResultOf) -> None:
+    ended = result(mailed)
+    mails = ended.more["mails"]
+
+    assert_issued(ended)
     assert sorted(mails) == [
-        f"[Countersign] Awaiting Approval: {case.label}",
-        f"[Countersign] Issued: {case.label}",
+        f"[Countersign] Awaiting Approval: {ended.label}",
+        f"[Countersign] Issued: {ended.label}",
     ]
-    awaiting = mails[f"[Countersign] Awaiting Approval: {case.label}"]
+    awaiting = mails[f"[Countersign] Awaiting Approval: {ended.label}"]
     assert "Still to decide:\n  person 1\n" in awaiting
-    assert run.record["times"]["windowEnds"] in awaiting
-    assert run.document["csr"]["pem"].strip() in mails[f"[Countersign] Issued: {case.label}"]
+    assert ended.record["times"]["windowEnds"] in awaiting
+    assert ended.document["csr"]["pem"].strip() in mails[f"[Countersign] Issued: {ended.label}"]
 
 
-def mailbox(sqs: Any, name: str, topic: str) -> tuple[str, str]:
-    """URL and ARN of a queue that the topic may send to."""
-    url = sqs.create_queue(QueueName=name)["QueueUrl"]
-    answer = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])
-    arn: str = answer["Attributes"]["QueueArn"]
-    statement = {
-        "Effect": "Allow",
-        "Principal": {"Service": "sns.amazonaws.com"},
-        "Action": "sqs:SendMessage",
-        "Resource": arn,
-        "Condition": {"ArnEquals": {"aws:SourceArn": topic}},
-    }
-    policy = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
-    sqs.set_queue_attributes(QueueUrl=url, Attributes={"Policy": policy})
-    return str(url), arn
+class Mailbox:
+    """A queue in the place of a person's mailbox, who wants to know of all but acceptances."""
 
+    def __init__(self, case: Case) -> None:
+        self._label = case.label
+        self._mails: dict[str, str] = {}
+        self._sqs, topic = case.stack.client("sqs"), case.stack.outputs["NotifyTopicArn"]
+        self._url = self._sqs.create_queue(QueueName=f"mailbox-{case.id}")["QueueUrl"]
+        answer = self._sqs.get_queue_attributes(QueueUrl=self._url, AttributeNames=["QueueArn"])
+        statement = {
+            "Effect": "Allow",
+            "Principal": {"Service": "sns.amazonaws.com"},
+            "Action": "sqs:SendMessage",
+            "Resource": answer["Attributes"]["QueueArn"],
+            "Condition": {"ArnEquals": {"aws:SourceArn": topic}},
+        }
+        policy = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+        self._sqs.set_queue_attributes(QueueUrl=self._url, Attributes={"Policy": policy})
+        all_but_accepted = {"detailType": [{"anything-but": [ACCEPTED]}]}
+        case.stack.client("sns").subscribe(
+            TopicArn=topic,
+            Protocol="sqs",
+            Endpoint=answer["Attributes"]["QueueArn"],
+            Attributes={"FilterPolicy": json.dumps(all_but_accepted)},
+        )
 
-def receive(sqs: Any, url: str, mails: dict[str, str], label: str) -> int:
-    """Put what has come about a key into `mails`, by subject; how many there are."""
-    answer = sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10)
-    for message in answer.get("Messages", []):
-        mail = json.loads(message["Body"])
-        if label in mail["Subject"]:
-            mails[mail["Subject"]] = mail["Message"]
-        sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
-    return len(mails)
-
-
-def test_every_event_of_the_catalogue_was_emitted_as_its_schema_and_sample_say(
-    quiet_stack: Stack,
-) -> None:
-    emitted: dict[str, list[Json]] = {}
-    for event in quiet_stack.events():
-        if event["detail-type"] == "Enrollment Requested":
-            continue  # a forgery in our name, put by a test
-        emitted.setdefault(event["detail-type"], []).append(event)
-
-    of_keys = {one.DETAIL_TYPE for one in events.OF_KEYS}  # by schedule
-    assert set(emitted) - of_keys == {one.DETAIL_TYPE for one in events.CATALOGUE}
-    for one in events.CATALOGUE:
-        schema = json.loads((ROOT / f"events/schemas/{slug(one)}.schema.json").read_text())
-        sample = json.loads((SAMPLES / f"{slug(one)}.json").read_text())
-        for event in emitted[one.DETAIL_TYPE]:
-            jsonschema.Draft4Validator(schema).validate(event)
-            one.read(event["detail"])
-            assert event["detail"].keys() == sample["detail"].keys()
+    def two_mails(self) -> dict[str, str] | None:
+        """What has come about the case's key, by subject, once there are two."""
+        answer: Any = self._sqs.receive_message(QueueUrl=self._url, MaxNumberOfMessages=10)
+        for message in answer.get("Messages", []):
+            mail = json.loads(message["Body"])
+            if self._label in mail["Subject"]:
+                self._mails[mail["Subject"]] = mail["Message"]
+            self._sqs.delete_message(QueueUrl=self._url, ReceiptHandle=message["ReceiptHandle"])
+        return self._mails if len(self._mails) == 2 else None

@@ -5,17 +5,9 @@ import json
 import pytest
 
 from local.stack import STACK_NAME, Stack
-from tests.e2e.case import Case, Ran, Run, act, group, people, token
+from tests.e2e.scenarios import ResultOf, issued
 
 pytestmark = pytest.mark.e2e
-
-
-@act
-def followed(case: Case) -> Run:
-    (one,) = people(1)
-    arn = case.start(case.request(token(group(one))))
-    case.approve(one)
-    return case.end(arn)
 
 
 def lines(stack: Stack, function: str) -> list[dict[str, object]]:
@@ -36,23 +28,23 @@ def lines(stack: Stack, function: str) -> list[dict[str, object]]:
      "close-enrollment"],
 )  # fmt: skip
 def test_enrollment_id_and_execution_arn_stand_in_every_function_s_log(
-    stack: Stack, ran: Ran, function: str
+    stack: Stack, result: ResultOf, function: str
 ) -> None:
-    run = ran(followed)
+    ended = result(issued)
     mine = [
         line
         for line in lines(stack, function)
-        if line.get("enrollment_id") == run.document["enrollmentId"]
+        if line.get("enrollment_id") == ended.document["enrollmentId"]
     ]
 
     assert mine
-    assert all(line["execution_arn"] == run.arn for line in mine)
+    assert all(line["execution_arn"] == ended.arn for line in mine)
     assert all(line["function_request_id"] for line in mine)
-    assert run.events[0]["detail"]["executionArn"] == run.arn
+    assert ended.events[0]["detail"]["executionArn"] == ended.arn
 
 
-def test_calls_of_the_tsb_and_the_outcome_are_measured(stack: Stack, ran: Ran) -> None:
-    ran(followed)
+def test_calls_of_the_tsb_and_the_outcome_are_measured(stack: Stack, result: ResultOf) -> None:
+    result(issued)
     looks = [line for line in lines(stack, "poll-request") if "TsbLatency" in line]
     ended = [line for line in lines(stack, "close-enrollment") if "Enrollments" in line]
 

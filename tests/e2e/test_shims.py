@@ -2,19 +2,23 @@
 
 import json
 import subprocess
+import uuid
 from functools import cache
 
 import pytest
 
 from local.stack import ROOT, Stack
+from tests.definitions import FAILING, failing
 
 pytestmark = pytest.mark.e2e
 
 SHIMS = [
-    "class_names", "capped_retries", "idempotent_start", "universal_schedule", "nested_failures",
-    "archives", "api_extensions", "role_boundaries", "metric_math", "bus_policies",
-    "moved_messages", "secure_loopback", "bounded_workers", "clean_interpreter", "api_hosts",
+    "class_names", "capped_retries", "terminal_errors", "idempotent_start", "universal_schedule",
+    "nested_failures", "nested_events", "archives", "api_extensions", "role_boundaries",
+    "object_locks", "metric_math", "bus_policies", "moved_messages", "secure_loopback",
+    "bounded_workers", "shared_layers", "clean_interpreter", "api_hosts",
 ]  # fmt: skip
+SECONDS = 20
 
 
 @cache
@@ -34,3 +38,23 @@ def test_the_emulator_still_needs_this_shim(stack: Stack, shim: str) -> None:
 
 def test_every_shim_is_looked_at(stack: Stack) -> None:
     assert list(needed(stack.emulator_python)) == SHIMS
+
+
+# The interpreter in process is asked the same: tests/workflow/test_interpreters.py.
+@pytest.mark.parametrize("name", [*FAILING, "States.DataLimitExceeded"])
+def test_errors_are_caught_as_on_aws(stack: Stack, name: str) -> None:
+    machines = stack.client("stepfunctions")
+    ours = machines.describe_state_machine(
+        stateMachineArn=stack.outputs["EnrollmentStateMachineArn"]
+    )
+    machine = machines.create_state_machine(
+        name=f"failing-{uuid.uuid4()}",
+        definition=json.dumps(failing(name)),
+        roleArn=ours["roleArn"],
+    )
+    arn = machines.start_execution(stateMachineArn=machine["stateMachineArn"])["executionArn"]
+    stack.until(lambda: stack.has_ended(arn), "end", SECONDS)
+
+    ended = machines.describe_execution(executionArn=arn)
+
+    assert (ended["status"], ended.get("error")) == FAILING.get(name, ("FAILED", name))

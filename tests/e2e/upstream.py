@@ -11,7 +11,15 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "local"))
 import emulator
 from ministack import app
 from ministack.core import iam_evaluator, lambda_runtime
-from ministack.services import apigateway_v1, eventbridge, iam, lambda_svc, sqs, stepfunctions
+from ministack.services import (
+    apigateway_v1,
+    eventbridge,
+    iam,
+    lambda_svc,
+    s3,
+    sqs,
+    stepfunctions,
+)
 from ministack.services.cloudformation import provisioners
 
 WAITING = {"StartAt": "Wait", "States": {"Wait": {"Type": "Wait", "Seconds": 60, "End": True}}}
@@ -25,6 +33,10 @@ def class_names() -> bool:
 def capped_retries() -> bool:
     found, _ = stepfunctions._find_matching_retrier([RETRIER], "E", {})
     return "MaxDelaySeconds" not in inspect.getsource(stepfunctions) and found == RETRIER
+
+
+def terminal_errors() -> bool:
+    return any(stepfunctions._error_matches(["States.ALL"], one) for one in emulator.TERMINAL)
 
 
 def idempotent_start() -> bool:
@@ -51,6 +63,14 @@ def nested_failures() -> bool:
     return bool(stepfunctions._nested_execution_failure(child) == ("E", "why"))
 
 
+def nested_events() -> bool:
+    announced: list[Any] = []
+    eventbridge._put_events = lambda data, **_: announced.append(data)
+    execution = {"executionArn": "arn", "stateMachineArn": "arn", "name": "x", "sync": True}
+    stepfunctions._emit_execution_status_event({**execution, "status": "SUCCEEDED"})
+    return not announced
+
+
 def archives() -> bool:
     return "AWS::Events::Archive" not in provisioners._RESOURCE_HANDLERS
 
@@ -66,6 +86,13 @@ def role_boundaries() -> bool:
         "Bounded", {"PermissionsBoundary": "arn:aws:iam::aws:policy/ReadOnlyAccess"}, "stack"
     )
     return not iam._roles[made[0]].get("PermissionsBoundary")
+
+
+def object_locks() -> bool:
+    made = provisioners._RESOURCE_HANDLERS["AWS::S3::Bucket"]["create"](
+        "Locked", {"ObjectLockEnabled": True}, "stack"
+    )
+    return made[0] not in s3._bucket_object_lock
 
 
 def metric_math() -> bool:
@@ -91,6 +118,10 @@ def secure_loopback() -> bool:
 
 def bounded_workers() -> bool:
     return "Semaphore" not in inspect.getsource(lambda_svc)
+
+
+def shared_layers() -> bool:
+    return ".extractall(" in inspect.getsource(lambda_runtime.Worker._spawn)
 
 
 def clean_interpreter() -> bool:

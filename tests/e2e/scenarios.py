@@ -1,0 +1,62 @@
+"""What happens on the deployed stack: executions wait there, so all scenarios wait together.
+
+A `@scenario` begins in the background when the session does; a test looks at its result.
+"""
+
+from collections.abc import Callable
+
+from local.stack import Stack
+from tests.case import Case, Result, group, people, token
+
+WAIT_SCALE = 0.02  # a wait of 10 s lasts 0.2 s
+
+type Scenario = Callable[[Case], Result]
+type ResultOf = Callable[[Scenario], Result]
+
+SCENARIOS: list[Scenario] = []
+
+
+def scenario(function: Scenario) -> Scenario:
+    """Let this begin in the background, at the session's start."""
+    SCENARIOS.append(function)
+    return function
+
+
+def long_scenario(function: Scenario) -> Scenario:
+    """Let this begin before the others: it takes longest."""
+    SCENARIOS.insert(0, function)
+    return function
+
+
+@scenario
+def issued(case: Case) -> Result:
+    """An enrollment as it should be, with a password for its key."""
+    (person,) = people(1)
+    asked = case.request(token(group(person)))
+    asked["key"]["password"] = {"secretArn": key_password(case)}
+    arn = case.start(asked)
+    task = case.task(person)
+    person.approve(case.desk, task)
+    result = case.end(arn)
+    result.more["task"] = task
+    return result
+
+
+def key_password(case: Case) -> str:
+    """The ARN of a secret that AcceptEnrollment and CreateKey may read."""
+    name = f"{case.stack.outputs['KeyPasswordPrefix']}{case.id}"
+    secrets = case.stack.client("secretsmanager")
+    return str(secrets.create_secret(Name=name, SecretString=f"password of {case.id}")["ARN"])
+
+
+def deployed(case: Case) -> Stack:
+    """The stack of a case, which is the deployed one here."""
+    assert isinstance(case.stack, Stack)  # for the type checker
+    return case.stack
+
+
+def case_of(stack: Stack, result: Result) -> Case:
+    """The case of a result, to look further."""
+    case = Case(stack, result.record["id"])
+    case.label = result.label
+    return case
