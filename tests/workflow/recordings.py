@@ -37,7 +37,7 @@ OF_THE_LOOP = ("Enrollment Awaiting Approval", "Enrollment Approval Progressed")
 OF_A_DEPLOY = ("codeVersion",)
 BUCKET = re.compile(r'(?<="bucket": ")[^"]+')
 RETRIED = "(retried)"
-CASE = re.compile(r"e2e-[0-9a-f]{12}")
+CASE = re.compile(r"\be2e-[0-9a-f]{12}\b")  # never in the middle of a UUID
 
 
 def recording(stack: InProcessStack) -> str:
