@@ -97,6 +97,22 @@ def class_names() -> None:
     lambda_svc._execute_function_warm = named_execute
 
 
+def surviving_workers() -> None:
+    """AWS goes on with a worker whose handler has raised; MiniStack kills it and starts another."""
+    script, raised = lambda_runtime._PYTHON_WORKER_SCRIPT, '{"status": "error", "error": str(e), "t'
+    assert script.count(raised) == 1, "MiniStack changed: review"
+    lambda_runtime._PYTHON_WORKER_SCRIPT = script.replace(
+        raised, '{"status": "ok", "raised": True, "error": str(e), "t'
+    )
+    invoke = lambda_runtime.Worker.invoke
+
+    def invoke_and_keep(self, *args, **kwargs):
+        response = invoke(self, *args, **kwargs)
+        return {**response, "status": "error"} if response.get("raised") else response
+
+    lambda_runtime.Worker.invoke = invoke_and_keep
+
+
 def _init_error(kind: str, text: str, module: str) -> dict[str, str]:
     if kind in ("ImportError", "ModuleNotFoundError"):
         text = f"Unable to import module '{module}': {text}"
@@ -400,7 +416,7 @@ def secure_loopback() -> None:
 
 def bounded_workers() -> None:
     """AWS has room for a thousand workers; here each is a process with its own layers (50 MB)."""
-    slots = threading.BoundedSemaphore(int(os.environ.get("LAMBDA_SLOTS", "6")))
+    slots = threading.BoundedSemaphore(int(os.environ.get("LAMBDA_SLOTS", "3")))
     execute = lambda_svc._execute_function_warm
 
     def queued(func, event, request_id):
@@ -488,6 +504,7 @@ def faulty_workers(folder: Path) -> None:
 
 SHIMS = (
     class_names,
+    surviving_workers,
     capped_retries,
     terminal_errors,
     idempotent_start,

@@ -30,6 +30,13 @@ def class_names() -> bool:
     return '"type": type(e).__name__' not in lambda_runtime._PYTHON_WORKER_SCRIPT
 
 
+def surviving_workers() -> bool:
+    killed = (
+        'if response.get("status") == "error":\n                proc, self._proc = self._proc, None'
+    )
+    return killed in inspect.getsource(lambda_runtime.Worker.invoke)
+
+
 def capped_retries() -> bool:
     found, _ = stepfunctions._find_matching_retrier([RETRIER], "E", {})
     return "MaxDelaySeconds" not in inspect.getsource(stepfunctions) and found == RETRIER
