@@ -4,6 +4,7 @@ What a store keeps and answers is the same: `tests/workflow/test_engine.py` comp
 """
 
 import json
+from base64 import b64decode
 from collections.abc import Callable
 from functools import cache
 from io import BytesIO
@@ -18,6 +19,8 @@ from moto.core import responses
 from moto.core.base_backend import BaseBackend
 from moto.core.exceptions import JsonRESTError
 from moto.core.utils import method_names_from_class
+from moto.dynamodb.models.dynamo_type import DynamoType, LimitedSizeDict
+from moto.dynamodb.parsing.expressions import UpdateExpressionParser  # type: ignore[attr-defined]
 from moto.dynamodb.responses import DynamoHandler
 from moto.events.models import events_backends
 from moto.s3.models import FakeKey, s3_backends
@@ -45,6 +48,37 @@ def take(put: Put) -> None:
     put(responses, "method_names_from_class", cache(method_names_from_class))
     # It makes a parser of JSONPath for each event; the paths are always the same.
     put(jsonpath_ng.ext, "parse", cache(jsonpath_ng.ext.parse))  # type: ignore[attr-defined]
+    # It copies a value once more for each level above it, and counts an item's bytes for each
+    # attribute that is set.
+    put(DynamoType, "__deepcopy__", _copied)
+    put(DynamoType, "to_regular_json", _regular)
+    put(LimitedSizeDict, "__setitem__", dict.__setitem__)
+    # It parses the same few expressions for each call, and copies before it changes one.
+    make = UpdateExpressionParser.make
+    put(UpdateExpressionParser, "make", staticmethod(cache(make)))
+
+
+def _copied(value: DynamoType, memo: object) -> DynamoType:
+    made = DynamoType.__new__(DynamoType)
+    made.type, made.value = value.type, value.value
+    if isinstance(value.value, dict):
+        made.value = {name: _copied(one, memo) for name, one in value.value.items()}
+    elif isinstance(value.value, list):
+        made.value = [
+            _copied(one, memo) if isinstance(one, DynamoType) else one for one in value.value
+        ]
+    return made
+
+
+def _regular(value: DynamoType) -> Json:
+    plain = value.value
+    if isinstance(plain, dict):
+        plain = {name: _regular(one) for name, one in plain.items()}
+    elif isinstance(plain, list):
+        plain = [_regular(one) if isinstance(one, DynamoType) else one for one in plain]
+    elif value.is_binary() and isinstance(plain, str):
+        plain = b64decode(plain)
+    return {value.type: plain}
 
 
 # The calls that the product makes most: moto's own stores, asked without HTTP between -------------
