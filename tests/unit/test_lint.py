@@ -416,7 +416,7 @@ def fulfilled_after(asked: Rule | None, agreed: frozenset[str]) -> float:
 
 
 @given(rules)
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=150)
 def test_what_all_cannot_fulfil_no_subset_of_the_approvers_can(asked: Rule) -> None:
     by_brute_force = any(fulfilled_after(asked, agreed) < float("inf") for agreed in SUBSETS)
 
@@ -424,7 +424,7 @@ def test_what_all_cannot_fulfil_no_subset_of_the_approvers_can(asked: Rule) -> N
 
 
 @given(rules)
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=150)
 def test_a_token_is_called_hopeless_when_no_subset_of_the_approvers_fulfils_it(asked: Rule) -> None:
     hopeless = {
         index
@@ -442,7 +442,7 @@ def test_a_token_is_called_hopeless_when_no_subset_of_the_approvers_fulfils_it(a
 
 
 @given(rules)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100)
 def test_a_policy_without_errors_can_be_fulfilled_and_not_by_nobody(asked: Rule) -> None:
     errors = [one for one in found(policy(asked.model_dump(by_alias=True))) if one.level == "error"]
 
@@ -453,7 +453,7 @@ def test_a_policy_without_errors_can_be_fulfilled_and_not_by_nobody(asked: Rule)
 
 @given(st.one_of(st.none(), rules), rules)
 @example(None, Rule(tokens=()))
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=150)
 def test_a_change_rule_is_weaker_when_some_subset_can_change_and_not_use(
     change: Rule | None, use: Rule
 ) -> None:

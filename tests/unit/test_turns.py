@@ -53,7 +53,6 @@ def test_queues_do_not_know_of_each_other(records: Records) -> None:
 
 
 @hypothesis_settings(
-    deadline=None,
     max_examples=30,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )

@@ -434,7 +434,7 @@ SCHEMA = schemathesis.openapi.from_dict(
 
 
 @SCHEMA.parametrize()
-@settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=4, suppress_health_check=list(HealthCheck))
 def test_the_api_is_as_its_openapi_file_says(
     case: schemathesis.Case[Any], somebody: Caller
 ) -> None:
