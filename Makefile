@@ -17,7 +17,7 @@ CYCLONEDX_VERSION := 7.2.1
 export UV_PYTHON_DOWNLOADS := never
 export SAM_CLI_TELEMETRY := 0
 # An environment of another project would mislead uv.
-unexport VIRTUAL_ENV PYTHONPATH PYTHONHOME
+unexport VIRTUAL_ENV PYTHONPATH PYTHONHOME PYTHONDONTWRITEBYTECODE
 
 UV := .tools/bin/uv
 RUN := $(UV) run --frozen --no-sync
@@ -112,13 +112,13 @@ sbom: | $(UV)  ## what the layers consist of: dist/sbom.cdx.json, dist/layers.sh
 
 .PHONY: test unit record
 NO_STACK := tests/unit tests/integration tests/workflow
-# What needs no stack runs beside what does: the one computes while the other waits.
+# Side by side on two cores: the stack waits now and then, and the unit tests take what is left.
 test: .venv/.synced  ## every test, against the deployed stack too; one with T=tests/…
 ifdef T
 	@$(RUN) pytest $(T)
 else
 	@mkdir -p .stack; $(RUN) pytest tests/workflow > .stack/workflow.log 2>&1 & workflow=$$!; \
-	$(RUN) pytest tests/unit tests/integration > .stack/unit.log 2>&1 & unit=$$!; \
+	nice $(RUN) pytest tests/unit tests/integration > .stack/unit.log 2>&1 & unit=$$!; \
 	trap 'kill $$unit $$workflow 2>/dev/null; cat .stack/unit.log .stack/workflow.log' EXIT; \
 	$(RUN) pytest tests/e2e && wait $$unit && wait $$workflow
 endif

@@ -26,7 +26,9 @@ def compile_folder(folder: Path) -> int:
     """Compile one layer's or function's folder; 1 where a file does not compile."""
     runs_at = "/opt" if folder.name.endswith("Layer") else "/var/task"
     command = [
-        *(sys.executable, "-m", "compileall", "-q", "-j", "0"),
+        # Several processes are worth their start for what is installed, not for a file or two.
+        *(sys.executable, "-m", "compileall", "-q"),
+        *(("-j", "0") if folder.name == "DependenciesLayer" else ()),
         *("--invalidation-mode", "unchecked-hash"),
         *("-s", str(folder), "-p", runs_at, str(folder)),
     ]
