@@ -8,6 +8,7 @@ import pytest
 
 from local.stack import ROOT, Stack
 from tests.case import Case, Result
+from tests.catalogue import assert_documented
 from tests.e2e import canary
 from tests.e2e.scenarios import SCENARIOS, WAIT_SCALE, ResultOf, Scenario
 
@@ -37,6 +38,9 @@ def stack() -> Iterator[Stack]:
         deployed.scale_waits(WAIT_SCALE)
         canary.plant(deployed)
         yield deployed
+        for event in deployed.events():
+            if event["detail-type"] != "Enrollment Requested":  # others', and a forgery
+                assert_documented(event)
         # Whatever the tests did: no secret got out.
         assert canary.leaks(deployed) == []
     finally:

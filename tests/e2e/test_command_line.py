@@ -69,9 +69,10 @@ class User:
 
     def run(self, *arguments: str, **environment: str) -> CommandResult:
         """Run one command in this process: a process of its own takes a second to begin."""
-        return CliRunner().invoke(
-            app, arguments, env={**self.environment, **environment}, catch_exceptions=False
-        )
+        environment = {**self.environment, **environment}
+        done = CliRunner().invoke(app, arguments, env=environment, catch_exceptions=False)
+        assert self.secret not in done.output
+        return done
 
     def end(self, begun: "subprocess.Popen[str]") -> tuple[int, str, str]:
         """Exit code, standard output, standard error."""
@@ -142,6 +143,10 @@ def test_what_aws_refuses_is_explained(stack: Stack) -> None:
     stranger = User(stack, "lister-stranger", may_call=False)
     nobody = User(stack, "lister-nobody", may_call=False, may_look=False)
     without_stage = stack.api_url.rpartition("/")[0]
+
+    # It is reached, and knows no such enrollment.
+    by_url = user.run("status", "nobody-knows-it", "--url", stack.api_url)
+    assert by_url.exit_code == Exit.REFUSED
 
     told = {
         "elsewhere": user.run("list", "--region", "eu-west-3"),

@@ -9,6 +9,7 @@ from pytest_socket import disable_socket
 
 from local.engine.stack import InProcessStack, in_process_stack
 from tests.case import Case
+from tests.catalogue import assert_documented
 from tests.workflow.recordings import path_of, recording
 
 
@@ -27,6 +28,8 @@ def shared_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[InProcess
 def stack(shared_stack: InProcessStack, request: pytest.FixtureRequest) -> Iterator[InProcessStack]:
     yield shared_stack
     try:
+        for event in shared_stack.events():
+            assert_documented(event)
         compare(request, recording(shared_stack))
     finally:
         shared_stack.reset()

@@ -6,7 +6,7 @@ import pytest
 
 from countersign import events
 from local.engine.stack import InProcessStack
-from tests.case import Case, Json, Result, group, people, token
+from tests.case import Case, Json, Result, assert_issued, group, people, token
 
 REQUEST = "/v1/request/{id}"
 TRIES = 9  # of AcceptEnrollment, StoreCsr and CloseEnrollment, before the state machine gives up
@@ -42,6 +42,21 @@ def test_an_acceptance_that_cannot_be_told_is_repeated(case: Case) -> None:
 
     assert case.end(arn).failures == [("AcceptEnrollment", "AwsCallError")]
     assert len(said(case, "Enrollment Accepted")) == 1
+
+
+def test_a_bus_that_refuses_how_the_approval_stands_holds_up_no_decision(case: Case) -> None:
+    bus_refuses(case, "PollRequest", 20)  # more looks than there are
+    (person,) = people(1)
+    arn = case.start(case.request(token(group(person))))
+    case.await_calls(REQUEST, 2)
+    case.approve(person)
+    result = case.end(arn)
+
+    assert_issued(result)
+    looked_in_vain = result.entered.count("IsSilentTooLong")
+    assert looked_in_vain >= 1
+    assert result.failures == [("PollRequest", "AwsCallError")] * looked_in_vain
+    assert result.event_types == ["Enrollment Accepted", "Enrollment Issued"]
 
 
 def test_an_outcome_that_cannot_be_told_is_on_record_and_told_later_once(
