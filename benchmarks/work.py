@@ -21,7 +21,7 @@ import boto3
 
 from benchmarks import enrollments
 from benchmarks.bare import AwsCall, Bare, Call, Recorder, renamed
-from countersign.evidence import SIGNATURE
+from countersign.evidence.bundle import SIGNATURE
 from local.engine import asl
 from local.stack import REGION, ROOT, Stack
 

@@ -18,7 +18,7 @@ from botocore.credentials import Credentials
 
 from cli.account import SIGN_IN, Account
 from cli.exits import CommandError, Exit
-from countersign.request import ENROLLMENT_ID
+from countersign.request.intake import ENROLLMENT_ID
 
 SERVICE = "execute-api"
 REGION_IN_HOST = re.compile(r"\.execute-api\.([a-z0-9-]+)\.")

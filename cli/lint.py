@@ -15,11 +15,11 @@ from cli import request as requests
 from cli import view
 from cli.exits import CommandError, Exit
 from cli.options import AsJson
-from countersign import lint as linter
 from countersign import models as m
-from countersign import profiles, request
 from countersign.errors import CountersignError
 from countersign.models import LintFinding, Policy
+from countersign.policy import linter, profiles
+from countersign.request import validation
 
 type Json = dict[str, Any]
 
@@ -88,14 +88,14 @@ def lint(
 
 def examine(
     raw: Json, shelf: profiles.Profiles, requester: str | None, moment: datetime
-) -> request.Reading:
+) -> validation.Reading:
     """What the validator reads in a request. Whether a stack takes raw ones, it alone knows."""
-    rules = request.Rules(profiles=shelf, key_password_prefix=ANY_ARN, allow_raw_policy=True)
-    return request.examine(raw, rules=rules, requester=requester, moment=moment)
+    rules = validation.Rules(profiles=shelf, key_password_prefix=ANY_ARN, allow_raw_policy=True)
+    return validation.examine(raw, rules=rules, requester=requester, moment=moment)
 
 
 def findings(
-    reading: request.Reading, shelf: profiles.Profiles, theirs: Json | None
+    reading: validation.Reading, shelf: profiles.Profiles, theirs: Json | None
 ) -> tuple[LintFinding, ...]:
     """The linter's findings about a request, those about the CA key too where that is known."""
     name = reading.request.profile

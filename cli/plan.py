@@ -19,10 +19,11 @@ from cli import view
 from cli.exits import Exit
 from cli.options import AsJson
 from cli.prices import Prices, prices
-from countersign import lint as linter
 from countersign import models as m
-from countersign import policy, polling, profiles, summary
+from countersign import polling
 from countersign.models import EnrollmentRequest, LintFinding, Policy
+from countersign.policy import approvers, linter, profiles, summary
+from countersign.policy import rules as policy_rules
 
 type Json = dict[str, Any]
 
@@ -106,8 +107,8 @@ def document(
         return made
     schedule = replace(
         polling.Schedule(window_seconds=0, timelock_seconds=0),
-        window_seconds=policy.window_seconds(asked.key.policy),
-        timelock_seconds=policy.timelock_seconds(asked.key.policy),
+        window_seconds=policy_rules.window_seconds(asked.key.policy),
+        timelock_seconds=policy_rules.timelock_seconds(asked.key.policy),
     )
     ages = looks(schedule)
     return {
@@ -154,10 +155,10 @@ def cost(ages: Sequence[int], ended_seconds: int, listed: Prices) -> Json:
     return {"looks": number, "transitions": transitions, "usd": round(usd, 6)}
 
 
-def _policy(asked: Policy, names: policy.Names) -> Json:
+def _policy(asked: Policy, names: policy_rules.Names) -> Json:
     """Each rule in words: TSB takes a missing rule for one that asks nobody."""
     rules: Json = {}
-    for name, attribute in policy.RULES.items():
+    for name, attribute in policy_rules.RULES.items():
         rule: m.Rule | None = getattr(asked, attribute)
         if rule is None:
             rules[name] = "anybody who may call TSB, without approval"
@@ -168,10 +169,10 @@ def _policy(asked: Policy, names: policy.Names) -> Json:
     return rules
 
 
-def _token(token: m.Token, names: policy.Names) -> str:
+def _token(token: m.Token, names: policy_rules.Names) -> str:
     groups = [
         f"{group.quorum} of "
-        + ", ".join(policy.named(approval, names).name for approval in group.approvals)
+        + ", ".join(approvers.named(approval, names).name for approval in group.approvals)
         for group in token.groups or ()
     ]
     within = f" within {summary.duration(token.timeout)}" if token.timeout else " without end"

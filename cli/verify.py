@@ -11,7 +11,7 @@ from rich.text import Text
 from cli import view
 from cli.exits import CommandError, Exit
 from cli.options import AsJson
-from countersign import evidence
+from countersign.evidence import bundle, verifier
 
 
 def verify(
@@ -43,10 +43,10 @@ def verify(
     hold.
     """
     try:
-        proven = evidence.verify(
+        proven = verifier.verify(
             read(folder), _bytes(key), attestation_root=_digest(attestation_root)
         )
-    except evidence.EvidenceInvalidError as error:
+    except bundle.EvidenceInvalidError as error:
         raise CommandError(
             f"the evidence does not hold: {error}",
             action="Copy it again; if it stays so, treat it as a security incident.",
@@ -78,7 +78,7 @@ def read(folder: Path) -> dict[str, bytes]:
     }
 
 
-def shown(proven: evidence.Proven) -> Table:
+def shown(proven: bundle.Proven) -> Table:
     """The facts, one a line."""
     table = Table.grid(padding=(0, 2))
     table.add_column(style="dim", no_wrap=True)

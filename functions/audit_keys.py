@@ -5,8 +5,8 @@ from typing import Any
 from aws_lambda_powertools import Logger
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from countersign import inventory
-from countersign.aws import stack
+from countersign.aws import secrets, stack, trust, tsb
+from countersign.keys import audit
 
 logger = Logger()
 ENOUGH_MILLISECONDS = 60_000  # for one more key, whatever time-outs it meets
@@ -14,12 +14,12 @@ ENOUGH_MILLISECONDS = 60_000  # for one more key, whatever time-outs it meets
 
 @logger.inject_lambda_context
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:  # noqa: ARG001
-    audited = inventory.audit_keys(
+    audited = audit.audit_keys(
         records=stack.records(),
         objects=stack.objects(),
-        tsb=stack.tsb(),
-        password=stack.password,
-        trust=stack.trust(),
+        tsb=tsb.tsb(),
+        password=secrets.password,
+        trust=trust.trust(),
         bus=stack.bus(),
         more=lambda: context.get_remaining_time_in_millis() > ENOUGH_MILLISECONDS,
     )

@@ -5,9 +5,9 @@ from typing import Any
 from aws_lambda_powertools import Logger
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from countersign import cancel
-from countersign.aws import stack
+from countersign.aws import stack, tsb
 from countersign.models import CancelRequestInput
+from countersign.states import cancel_request
 
 logger = Logger()
 
@@ -17,5 +17,5 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     given = CancelRequestInput.read(event)
     logger.append_keys(enrollment_id=given.enrollment_id)
     logger.info("begun")
-    result = cancel.cancel_request(given, records=stack.records(), tsb=stack.tsb)
+    result = cancel_request.cancel_request(given, records=stack.records(), tsb=tsb.tsb)
     return result.dump()

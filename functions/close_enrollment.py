@@ -5,18 +5,18 @@ from typing import Any
 from aws_lambda_powertools import Logger
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from countersign import outcome
 from countersign.aws import executions, metrics, stack
 from countersign.settings import settings
+from countersign.states import close_enrollment
 
 logger = Logger()
 
 
 @logger.inject_lambda_context
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    given = outcome.closing(event, executions.describe_input)
+    given = close_enrollment.closing(event, executions.describe_input)
     logger.append_keys(execution_arn=given.execution.arn)
-    result = outcome.close_enrollment(
+    result = close_enrollment.close_enrollment(
         given,
         records=stack.records(),
         bus=stack.bus(),

@@ -5,9 +5,9 @@ from typing import Any
 from aws_lambda_powertools import Logger
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from countersign import csr, enrollment, tsb  # noqa: F401  at start-up, which has a whole CPU
-from countersign.aws import stack
+from countersign.aws import profiles, secrets, stack, trust, tsb
 from countersign.models import CreateKeyInput
+from countersign.states import create_key
 
 logger = Logger()
 
@@ -17,13 +17,13 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     given = CreateKeyInput.read(event)
     logger.append_keys(enrollment_id=given.enrollment_id, execution_arn=given.execution_arn)
     logger.info("begun")  # ties the invocation's request and trace ids to the enrollment
-    result = enrollment.create_key(
+    result = create_key.create_key(
         given,
         records=stack.records(),
         objects=stack.objects(),
-        tsb=stack.tsb(),
-        password=stack.password,
-        profiles=stack.profiles(),
-        trust=stack.trust(),
+        tsb=tsb.tsb(),
+        password=secrets.password,
+        profiles=profiles.profiles(),
+        trust=trust.trust(),
     )
     return result.dump()

@@ -6,8 +6,10 @@ from typing import Any
 from aws_lambda_powertools import Logger
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from countersign import evidence
 from countersign.aws import stack
+from countersign.aws.signing import SigningKey
+from countersign.evidence import writer
+from countersign.settings import settings
 
 logger = Logger()
 
@@ -16,10 +18,10 @@ logger = Logger()
 def handler(event: dict[str, Any], context: LambdaContext) -> None:
     ended = json.loads(event["Records"][0]["body"])
     logger.append_keys(enrollment_id=ended["detail"]["enrollmentId"])
-    evidence.keep_evidence(
+    writer.keep_evidence(
         ended,
         records=stack.records(),
         objects=stack.objects(),
         evidence=stack.evidence(),
-        sign=stack.sign,
+        sign=SigningKey(settings().signing_key_arn).sign,
     )

@@ -6,7 +6,8 @@ from aws_lambda_powertools import Logger
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from countersign import mails
-from countersign.aws import stack
+from countersign.aws.topic import Topic
+from countersign.settings import settings
 
 logger = Logger()
 
@@ -14,4 +15,4 @@ logger = Logger()
 @logger.inject_lambda_context
 def handler(event: dict[str, Any], context: LambdaContext) -> None:
     logger.append_keys(enrollment_id=event["detail"]["enrollmentId"], event_id=event["id"])
-    stack.topic().publish(mails.render(event))
+    Topic(settings().topic_arn).publish(mails.render(event))

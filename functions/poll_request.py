@@ -5,12 +5,9 @@ from typing import Any
 from aws_lambda_powertools import Logger
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from countersign import (
-    enrollment,
-    tsb,  # noqa: F401  at start-up, which has a whole CPU
-)
-from countersign.aws import stack
+from countersign.aws import profiles, stack, tsb
 from countersign.models import PollRequestInput
+from countersign.states import poll_request
 
 logger = Logger()
 
@@ -20,12 +17,12 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     given = PollRequestInput.read(event)
     logger.append_keys(enrollment_id=given.enrollment_id, execution_arn=given.execution_arn)
     logger.info("begun")  # ties the invocation's request and trace ids to the enrollment
-    result = enrollment.poll_request(
+    result = poll_request.poll_request(
         given,
         records=stack.records(),
         objects=stack.objects(),
         bus=stack.bus(),
-        tsb=stack.tsb(),
-        names=stack.profiles().directory.names,
+        tsb=tsb.tsb(),
+        names=profiles.profiles().directory.names,
     )
     return result.dump()

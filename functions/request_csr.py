@@ -5,9 +5,11 @@ from typing import Any
 from aws_lambda_powertools import Logger
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from countersign import csr, enrollment, tsb  # noqa: F401  at start-up, which has a whole CPU
-from countersign.aws import stack
+from countersign.aws import profiles, secrets, stack, tsb
+from countersign.aws.signing import SigningKey
 from countersign.models import RequestCsrInput
+from countersign.settings import settings
+from countersign.states import request_csr
 
 logger = Logger()
 
@@ -17,14 +19,14 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     given = RequestCsrInput.read(event)
     logger.append_keys(enrollment_id=given.enrollment_id, execution_arn=given.execution_arn)
     logger.info("begun")  # ties the invocation's request and trace ids to the enrollment
-    result = enrollment.request_csr(
+    result = request_csr.request_csr(
         given,
         records=stack.records(),
         objects=stack.objects(),
-        tsb=stack.tsb(),
-        password=stack.password,
-        sign=stack.sign,
+        tsb=tsb.tsb(),
+        password=secrets.password,
+        sign=SigningKey(settings().signing_key_arn).sign,
         pace=stack.pace(),
-        names=stack.profiles().directory.names,
+        names=profiles.profiles().directory.names,
     )
     return result.dump()

@@ -5,9 +5,9 @@ from typing import Any
 from aws_lambda_powertools import Logger
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from countersign import csr, enrollment, tsb  # noqa: F401  at start-up, which has a whole CPU
-from countersign.aws import stack
+from countersign.aws import secrets, stack, trust, tsb
 from countersign.models import StoreCsrInput
+from countersign.states import store_csr
 
 logger = Logger()
 
@@ -17,12 +17,12 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     given = StoreCsrInput.read(event)
     logger.append_keys(enrollment_id=given.enrollment_id, execution_arn=given.execution_arn)
     logger.info("begun")  # ties the invocation's request and trace ids to the enrollment
-    result = enrollment.store_csr(
+    result = store_csr.store_csr(
         given,
         records=stack.records(),
         objects=stack.objects(),
-        tsb=stack.tsb(),
-        password=stack.password,
-        trust=stack.trust(),
+        tsb=tsb.tsb(),
+        password=secrets.password,
+        trust=trust.trust(),
     )
     return result.dump()

@@ -5,8 +5,8 @@ from typing import Any
 from aws_lambda_powertools import Logger
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from countersign import inventory
-from countersign.aws import stack
+from countersign.aws import secrets, stack, tsb
+from countersign.keys import sweep
 from countersign.settings import settings
 
 logger = Logger()
@@ -15,13 +15,13 @@ ENOUGH_MILLISECONDS = 60_000  # for one more key, whatever time-outs it meets
 
 @logger.inject_lambda_context
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:  # noqa: ARG001
-    swept = inventory.sweep_keys(
+    swept = sweep.sweep_keys(
         settings().sweep_keys,
         settings().sweep_key_prefix,
         records=stack.records(),
         objects=stack.objects(),
-        tsb=stack.tsb(),
-        password=stack.password,
+        tsb=tsb.tsb(),
+        password=secrets.password,
         bus=stack.bus(),
         more=lambda: context.get_remaining_time_in_millis() > ENOUGH_MILLISECONDS,
     )

@@ -6,7 +6,7 @@ from aws_lambda_powertools import Logger
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from countersign import watch
-from countersign.aws import metrics, stack
+from countersign.aws import metrics, profiles, stack
 
 logger = Logger()
 
@@ -17,7 +17,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> None:
         records=stack.records(),
         tls=stack.tls(),
         pace=stack.pace(),
-        directory=stack.profiles().directory,
+        directory=profiles.profiles().directory,
     )
     metrics.sighting(seen)
     logger.info("seen", pending=seen.pending, overdue=seen.overdue)

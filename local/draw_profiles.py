@@ -12,9 +12,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from countersign.findings import CODES
 from countersign.models import Model
-from countersign.profiles import Directory, Profile
+from countersign.policy.directory import Directory
+from countersign.policy.findings import CODES
+from countersign.policy.profiles import Profile
 
 ROOT = Path(__file__).parents[1]
 SHELF = ROOT / "profiles"

@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from countersign.profiles import Profiles
-from countersign.tsb import TsbClient
+from countersign.policy.profiles import Profiles
+from countersign.tsb.client import TsbClient
 from local.approver import Approver
 
 ROOT = Path(__file__).parents[1]

@@ -10,8 +10,9 @@ from typing import Any
 
 from rich.markup import escape
 
-from countersign import csr, evidence
 from countersign.events import ENDINGS
+from countersign.evidence import bundle, verifier
+from countersign.verification import csr
 from local.approver import Approver, Desk, shown
 from local.stack import ROOT, Stack, StackError, stop_once
 from local.terminal import console, steps, table
@@ -165,8 +166,8 @@ def _proven(stack: Stack, enrollment_id: str, arn: str) -> dict[str, str]:
     deadline = time.monotonic() + EVIDENCE_SECONDS
     while time.monotonic() < deadline:
         folder = stack.evidence(enrollment_id, arn)
-        if evidence.SIGNATURE in folder:
-            return evidence.verify(folder, stack.signing_key()).facts
+        if bundle.SIGNATURE in folder:
+            return verifier.verify(folder, stack.signing_key()).facts
         time.sleep(LOOK_AGAIN_SECONDS)
     raise EnrollmentFailedError("no evidence was kept")
 

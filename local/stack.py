@@ -35,7 +35,8 @@ from cryptography.hazmat.primitives.serialization import (
     load_der_public_key,
 )
 
-from countersign.tsb import Credentials, Tls, TsbClient
+from countersign.tsb.client import TsbClient
+from countersign.tsb.models import Credentials, Tls
 from local import people
 
 if TYPE_CHECKING:

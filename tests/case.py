@@ -14,9 +14,9 @@ from typing import Any
 
 from boto3.dynamodb.types import TypeDeserializer, TypeSerializer
 
-from countersign import csr
 from countersign.events import ENDINGS
-from countersign.evidence import SIGNATURE
+from countersign.evidence.bundle import SIGNATURE
+from countersign.verification import csr
 from local import approver as approvers
 from local.approver import Approver, Desk, Task
 from local.engine.stack import InProcessStack

@@ -30,9 +30,10 @@ from moto.s3.models import FakeKey, s3_backends
 from moto.stepfunctions.parser.models import stepfunctions_parser_backends
 
 from countersign import settings
-from countersign.aws import secrets
+from countersign.aws import profiles, secrets, tsb
 from countersign.aws import stack as product
-from countersign.tsb import Credentials, Tls, TsbClient
+from countersign.tsb.client import TsbClient
+from countersign.tsb.models import Credentials, Tls
 from local import people
 from local.engine import asl, network
 from local.engine.clock import Clock
@@ -522,7 +523,7 @@ class InProcessStack:
 
 def _forget() -> None:
     """What a function keeps while it is warm."""
-    for module in (product, settings):
+    for module in (product, profiles, tsb, settings):
         for one in vars(module).values():
             if hasattr(one, "cache_clear"):
                 one.cache_clear()

@@ -17,7 +17,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from countersign.enrollment import TURN_MARGIN
+from countersign.states.key_slots import TURN_MARGIN
 from local.engine.stack import InProcessStack, in_process_stack
 from local.stack import ROOT, Stack, stop_once
 from local.terminal import console, steps

@@ -14,8 +14,9 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from countersign import csr, evidence
 from countersign.events import ENDINGS
+from countersign.evidence import bundle, verifier
+from countersign.verification import csr
 from local import template
 from local.engine.invocation import Order
 from local.engine.resources import STATES_ROLE
@@ -340,8 +341,8 @@ def _wanted(result: Result) -> str:
 
 def _not_proven(result: Result) -> list[str]:
     try:
-        proven = evidence.verify(result.more["evidence"], result.more["signingKey"])
-    except evidence.EvidenceInvalidError as error:
+        proven = verifier.verify(result.more["evidence"], result.more["signingKey"])
+    except bundle.EvidenceInvalidError as error:
         return [f"evidence: {error}"]
     said = proven.facts["outcome"]
     return [] if said == result.record.get("outcome") else [f"the evidence says {said}"]

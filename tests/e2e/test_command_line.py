@@ -16,7 +16,7 @@ from typer.testing import Result as CommandResult
 
 from cli.exits import Exit
 from cli.main import app
-from countersign import csr
+from countersign.verification import csr
 from local.caller import Caller
 from local.stack import REGION, STACK_NAME, Stack
 from tests.case import ROOT, Case, Json, Result, assert_issued, group, people, token

@@ -3,8 +3,8 @@
 import pytest
 from botocore.exceptions import ClientError
 
-from countersign import evidence
-from countersign.evidence import SIGNATURE
+from countersign.evidence import verifier
+from countersign.evidence.bundle import SIGNATURE
 from local.approver import shown
 from local.stack import Stack
 from tests.case import assert_issued
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.e2e
 
 def test_evidence_is_kept_for_every_end_and_proves_itself(stack: Stack, result: ResultOf) -> None:
     ended = result(issued)
-    facts = evidence.verify(case_of(stack, ended).evidence(ended), stack.signing_key()).facts
+    facts = verifier.verify(case_of(stack, ended).evidence(ended), stack.signing_key()).facts
 
     assert_issued(ended)
     assert facts["outcome"] == "ISSUED"

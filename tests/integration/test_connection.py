@@ -1,6 +1,6 @@
 """All the ways in which an installation of TSB demands to be spoken to, with a real TSB simulator.
 
-The deployed code path is taken: secrets in Secrets Manager (moto), `stack.tsb()`, real sockets.
+The deployed code path is taken: secrets in Secrets Manager (moto), `tsb()`, real sockets.
 """
 
 import json
@@ -20,14 +20,17 @@ import pytest
 from moto import mock_aws
 
 from countersign import settings
-from countersign.aws import clients, secrets, stack
+from countersign.aws import clients, secrets
+from countersign.aws import tsb as tsb_module
+from countersign.aws.tsb import tsb
 from countersign.errors import (
     CountersignError,
     TsbCredentialsError,
     TsbRefusedError,
     TsbUnavailableError,
 )
-from countersign.tsb import Credentials, Tls, TsbClient
+from countersign.tsb.client import TsbClient
+from countersign.tsb.models import Credentials, Tls
 from local.tsb_simulator.server import make_certificates
 from tests.integration.pki import ClientCa, Identity
 from tests.integration.proxy import Proxy
@@ -158,7 +161,7 @@ class Deployed:
             secrets._kept[arn] = (0, text)
 
     def look(self) -> None:
-        look(stack.tsb())
+        look(tsb())
 
     def refused(self, call: Callable[[], object] | None = None) -> TsbCredentialsError:
         with pytest.raises(TsbCredentialsError) as caught:
@@ -178,7 +181,7 @@ def deploy(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Tsb], Deployed
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
 
     def forget_everything() -> None:
-        for kept in (settings.settings, stack._client, clients.client):
+        for kept in (settings.settings, tsb_module._client, clients.client):
             kept.cache_clear()
         secrets._kept.clear()
 
@@ -382,7 +385,7 @@ def test_without_a_valid_api_key_the_tsb_is_asked_once_for_each(plain: Tsb, depl
 def test_a_rejected_api_key_is_tried_again_after_some_minutes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("countersign.tsb.REJECTED_SECONDS", 0)
+    monkeypatch.setattr("countersign.tsb.client.REJECTED_SECONDS", 0)
     answers = Server([say(401, b'{"errorCode": 631}'), say(200, PENDING)])
     with answers as running:
         tsb = TsbClient(running.url, credentials=lambda _: Credentials(("key",)))
@@ -422,7 +425,7 @@ def test_an_api_key_of_the_wrong_role_names_the_parameter(
     with plain.switched(
         requestRole="management", certificateRole="management", wrongRoleHttpStatus=status
     ):
-        error = function.refused(lambda: call(stack.tsb()))
+        error = function.refused(lambda: call(tsb()))
 
     assert parameter in error.action
     assert ("wants another role here" in error.message) == (status == 403)
@@ -501,7 +504,7 @@ def test_a_secret_without_a_value_says_so(plain: Tsb, deploy: Deploy) -> None:
     deploy(plain)
 
     with pytest.raises(TsbCredentialsError, match="has no value yet"):
-        stack.tsb().version()
+        tsb().version()
 
 
 def test_the_line_end_of_a_pasted_api_key_does_no_harm(plain: Tsb, deploy: Deploy) -> None:

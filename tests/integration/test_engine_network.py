@@ -11,7 +11,8 @@ import pytest
 import requests
 
 from countersign.errors import CountersignError
-from countersign.tsb import Credentials, Tls, TsbClient
+from countersign.tsb.client import TsbClient
+from countersign.tsb.models import Credentials, Tls
 from local.engine import network
 from local.engine.surroundings import TSB_URL
 from local.tsb_simulator import control

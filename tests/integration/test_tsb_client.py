@@ -19,7 +19,6 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
-from countersign import tsb
 from countersign.errors import (
     CountersignError,
     TsbCredentialsError,
@@ -27,7 +26,9 @@ from countersign.errors import (
     TsbRefusedError,
     TsbUnavailableError,
 )
-from countersign.tsb import Credentials, Role, Tls, TsbClient
+from countersign.tsb import failures
+from countersign.tsb.client import TsbClient
+from countersign.tsb.models import Credentials, Role, Tls
 from local.tsb_simulator.server import make_certificates
 from tests.integration.server import Act, Server, end, reset, say, say_raw
 
@@ -147,7 +148,7 @@ def test_a_call_that_is_not_answered_in_time_may_have_been_executed() -> None:
 def test_an_alert_about_anything_but_our_certificate_may_follow_an_execution(alert: str) -> None:
     broken = requests.exceptions.SSLError(ssl.SSLError(f"[SSL: TLSV1_ALERT_{alert}] tlsv1 alert"))
 
-    assert isinstance(tsb._fault("POST /v1/x", broken), TsbNoAnswerError)
+    assert isinstance(failures.call_fault("POST /v1/x", broken), TsbNoAnswerError)
 
 
 def test_an_answer_that_trickles_and_stops_may_have_been_executed() -> None:

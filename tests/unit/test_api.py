@@ -11,8 +11,9 @@ import boto3
 import pytest
 from moto import mock_aws
 
-from countersign import api, cancel, claim, enrollment, outcome, polling, request
 from countersign import models as m
+from countersign import polling
+from countersign.api import cancellation, enrollments, problems, views
 from countersign.aws.records import Records
 from countersign.errors import (
     AwsCallError,
@@ -20,7 +21,10 @@ from countersign.errors import (
     InvalidEnrollmentError,
     TsbUnavailableError,
 )
-from countersign.profiles import Profiles
+from countersign.policy.profiles import Profiles
+from countersign.request import canonical, validation
+from countersign.states import accept_enrollment, close_enrollment, ownership, poll_request
+from countersign.states.cancel_request import cancel_request
 from local import api_page
 from tests.unit.test_template import RESOURCES
 
@@ -28,11 +32,11 @@ ROOT = Path(__file__).parents[2]
 SAMPLES = ROOT / "events/api"
 TABLE = "enrollments"
 REGION = "eu-central-1"
-JOHN = api.Caller("arn:aws:sts::123456789012:assumed-role/release/job-1", "123456789012")
+JOHN = enrollments.Caller("arn:aws:sts::123456789012:assumed-role/release/job-1", "123456789012")
 PACE = polling.Schedule(window_seconds=0, timelock_seconds=0)
 ARN = "arn:aws:states:eu-central-1:123456789012:execution:machine:"
 
-RULES = request.Rules(
+RULES = validation.Rules(
     profiles=Profiles(ROOT / "profiles"), key_password_prefix="", allow_raw_policy=True
 )
 
@@ -84,15 +88,15 @@ def machine() -> Machine:
     return Machine()
 
 
-type Submit = Callable[..., api.Answer]
+type Submit = Callable[..., views.Answer]
 
 
 @pytest.fixture
 def submit(records: Records, machine: Machine) -> Submit:
     def submitted(
-        request: Json | None = None, key: str | None = None, caller: api.Caller = JOHN
-    ) -> api.Answer:
-        return api.submit(
+        request: Json | None = None, key: str | None = None, caller: enrollments.Caller = JOHN
+    ) -> views.Answer:
+        return enrollments.submit(
             request or body(),
             key,
             caller,
@@ -158,8 +162,10 @@ def test_an_execution_on_record_is_not_started_again(
 
 
 def test_one_idempotency_key_is_one_enrollment_for_one_caller(submit: Submit) -> None:
-    later = api.Caller("arn:aws:sts::123456789012:assumed-role/release/job-2", "123456789012")
-    stranger = api.Caller("arn:aws:iam::123456789012:user/ada", "123456789012")
+    later = enrollments.Caller(
+        "arn:aws:sts::123456789012:assumed-role/release/job-2", "123456789012"
+    )
+    stranger = enrollments.Caller("arn:aws:iam::123456789012:user/ada", "123456789012")
 
     first, again, other = (
         submit(nameless(), "k", one).enrollment.enrollment_id for one in (JOHN, later, stranger)
@@ -203,8 +209,8 @@ def test_an_execution_takes_over_what_the_api_has_claimed_and_who_asked(
 ) -> None:
     submit()
     records.update("web-2026-11", {"attempt": 2})
-    reading = request.read(body(), rules=RULES, requester=None, moment=m.now())
-    taking = claim.initial_record(
+    reading = validation.read(body(), rules=RULES, requester=None, moment=m.now())
+    taking = accept_enrollment.initial_record(
         "web-2026-11",
         body(),
         reading,
@@ -213,7 +219,7 @@ def test_an_execution_takes_over_what_the_api_has_claimed_and_who_asked(
         execution_arn=f"{ARN}web-2026-11-1",
     )
 
-    record, own = claim.claim(taking, records)
+    record, own = ownership.claim(taking, records)
 
     assert own
     assert record["attempt"] == 2
@@ -225,7 +231,7 @@ def test_a_request_by_profile_is_started_as_it_was_sent_and_checked_for_who_asks
     submit: Submit, machine: Machine, records: Records
 ) -> None:
     sent = json.loads((ROOT / "events/request-by-profile.json").read_text())
-    ada = api.Caller("arn:aws:iam::123456789012:user/ada.lovelace", "123456789012")
+    ada = enrollments.Caller("arn:aws:iam::123456789012:user/ada.lovelace", "123456789012")
 
     with pytest.raises(InvalidEnrollmentError) as caught:
         submit(sent, caller=ada)
@@ -236,9 +242,9 @@ def test_a_request_by_profile_is_started_as_it_was_sent_and_checked_for_who_asks
     assert [given["request"] for _, given in machine.started] == [sent]
     record = records.get("release-2027-01") or {}
     assert (record["profile"], record["keyLabel"]) == ("code-signing@1", "SUB.release-2027")
-    shown = api.show("release-2027-01", base="/v1", records=records, pace=PACE)
+    shown = enrollments.show("release-2027-01", base="/v1", records=records, pace=PACE)
     assert (shown.profile, shown.findings) == ("code-signing@1", ())
-    assert shown.request == request.without_id(sent)
+    assert shown.request == canonical.without_id(sent)
 
 
 def test_the_next_look_is_ahead_also_when_the_last_ones_changed_nothing(
@@ -251,9 +257,9 @@ def test_the_next_look_is_ahead_also_when_the_last_ones_changed_nothing(
     written = {"requested": m.timestamp(asked), "nextLook": m.timestamp(asked)}
     records.update("web-2026-11", {"times": written, "tsbStatus": "PENDING", "policy": policy})
 
-    looks = api.show("web-2026-11", base="", records=records, pace=PACE).times.next_look
+    looks = enrollments.show("web-2026-11", base="", records=records, pace=PACE).times.next_look
     records.update("web-2026-11", {"outcome": "EXPIRED", "status": "EXPIRED"})
-    ended = api.show("web-2026-11", base="", records=records, pace=PACE).times.next_look
+    ended = enrollments.show("web-2026-11", base="", records=records, pace=PACE).times.next_look
 
     # At 10, 20, 30, 40, 50, 60, 72, 87, 105, 126 … seconds of age.
     assert looks == m.timestamp(asked.replace(microsecond=0) + timedelta(seconds=126))
@@ -262,8 +268,8 @@ def test_the_next_look_is_ahead_also_when_the_last_ones_changed_nothing(
 
 @pytest.mark.parametrize("token", ["\x80", "a", "====", "gICA", "eHl6"])
 def test_a_token_of_no_list_is_refused_whatever_it_is(token: str, records: Records) -> None:
-    with pytest.raises(api.ProblemError) as caught:
-        api.enrollments(
+    with pytest.raises(problems.ProblemError) as caught:
+        enrollments.enrollments(
             status=None, since=None, until=None, limit=1, token=token, base="/v1", records=records
         )
 
@@ -293,7 +299,7 @@ def test_an_attempt_that_ends_late_does_not_close_the_next_one(
         failure=m.CaughtError(state="", error="ExecutionAborted", cause="by hand"),
     )
 
-    outcome.close_enrollment(late, records=records, bus=Told(), code_version="")  # type: ignore[arg-type]
+    close_enrollment.close_enrollment(late, records=records, bus=Told(), code_version="")  # type: ignore[arg-type]
 
     assert (records.get("web-2026-11") or {})["status"] == "PENDING"
 
@@ -309,7 +315,7 @@ def test_a_page_goes_on_where_the_one_before_ended(submit: Submit, records: Reco
 
     seen, token = [], None
     for _ in range(3):
-        page = api.enrollments(**{**LIST, "token": token}, records=records)
+        page = enrollments.enrollments(**{**LIST, "token": token}, records=records)
         seen += [one.enrollment_id for one in page.enrollments]
         token = page.next
 
@@ -336,8 +342,8 @@ def test_a_page_goes_on_where_the_one_before_ended(submit: Submit, records: Reco
     ids=str,
 )
 def test_a_place_or_a_moment_that_means_nothing_is_refused(records: Records, wrong: Json) -> None:
-    with pytest.raises(api.ProblemError) as refused:
-        api.enrollments(**{**LIST, **wrong}, records=records)
+    with pytest.raises(problems.ProblemError) as refused:
+        enrollments.enrollments(**{**LIST, **wrong}, records=records)
 
     assert refused.value.status == 422
     assert refused.value.findings[0][0] in ("query.next", "query.from", "query.to")
@@ -351,7 +357,7 @@ def test_what_is_being_issued_cannot_be_cancelled(submit: Submit, records: Recor
     records.update("web-2026-11", {"verifiedSha256": "00"})
 
     with pytest.raises(EnrollmentConflictError, match="just being issued"):
-        cancel.cancel("web-2026-11", by="ada", records=records, tell=lambda _: None)
+        cancellation.cancel("web-2026-11", by="ada", records=records, tell=lambda _: None)
 
 
 def test_what_was_never_started_is_started_to_be_ended(
@@ -362,7 +368,7 @@ def test_what_was_never_started_is_started_to_be_ended(
         submit()
     machine.refuses = False
 
-    answer = api.cancelled(
+    answer = enrollments.cancelled(
         "web-2026-11",
         JOHN,
         base="/v1",
@@ -394,15 +400,15 @@ def test_the_tsb_is_told_until_it_is_on_record_that_it_knows(
 ) -> None:
     submit()
     records.update("web-2026-11", {"requestId": "r"})
-    cancel.cancel("web-2026-11", by="ada", records=records, tell=lambda _: None)
+    cancellation.cancel("web-2026-11", by="ada", records=records, tell=lambda _: None)
     given, tsb = m.CancelRequestInput(enrollment_id="web-2026-11"), Tsb()
     tsb.silent = True
     with pytest.raises(TsbUnavailableError):
-        cancel.cancel_request(given, records=records, tsb=lambda: tsb)  # type: ignore[arg-type,return-value]
+        cancel_request(given, records=records, tsb=lambda: tsb)  # type: ignore[arg-type,return-value]
     tsb.silent = False
 
     told = [
-        cancel.cancel_request(given, records=records, tsb=lambda: tsb).told  # type: ignore[arg-type,return-value]
+        cancel_request(given, records=records, tsb=lambda: tsb).told  # type: ignore[arg-type,return-value]
         for _ in range(2)
     ]
 
@@ -416,7 +422,7 @@ def test_a_look_at_what_was_cancelled_ends_it_whether_or_not_the_tsb_can_be_told
 ) -> None:
     submit()
     records.update("web-2026-11", {"requestId": "r", "executionArn": ARN})
-    cancel.cancel("web-2026-11", by="ada", records=records, tell=lambda _: None)
+    cancellation.cancel("web-2026-11", by="ada", records=records, tell=lambda _: None)
     tsb = Tsb()
     tsb.silent = silent
     schedule = m.Schedule(
@@ -440,7 +446,7 @@ def test_a_look_at_what_was_cancelled_ends_it_whether_or_not_the_tsb_can_be_told
     )
 
     # This TSB knows no other call: its status is not even asked for.
-    polled = enrollment.poll_request(
+    polled = poll_request.poll_request(
         look,
         records=records,
         objects=None,  # type: ignore[arg-type]
@@ -461,7 +467,7 @@ def test_nothing_is_cancelled_at_the_tsb_that_was_not_cancelled_on_record(
     tsb = Tsb()
 
     given = m.CancelRequestInput(enrollment_id="web-2026-11")
-    cancel.cancel_request(given, records=records, tsb=lambda: tsb)  # type: ignore[arg-type,return-value]
+    cancel_request(given, records=records, tsb=lambda: tsb)  # type: ignore[arg-type,return-value]
 
     assert tsb.cancelled == []
 

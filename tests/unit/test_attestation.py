@@ -11,9 +11,9 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
-from countersign import attestation
-from countersign.attestation import Trust
-from countersign.tsb import KeyAttributes
+from countersign.tsb.models import KeyAttributes
+from countersign.verification import attestation
+from countersign.verification.attestation import Trust
 from local.tsb_simulator import keys
 from local.tsb_simulator.attestation import make_attestation
 from local.tsb_simulator.bodies import CreateKeyBody

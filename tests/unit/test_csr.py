@@ -16,9 +16,10 @@ from cryptography.x509.oid import AttributeOID, ExtendedKeyUsageOID, NameOID
 from hypothesis import given
 from hypothesis import strategies as st
 
-from countersign import csr
 from countersign.errors import CsrInvalidError
 from countersign.models import Check, CsrRequest
+from countersign.policy import certificates
+from countersign.verification import csr
 
 SEED = Path(__file__).parents[2] / "events/seed"
 RSA = rsa.generate_private_key(65537, 2048)
@@ -379,10 +380,10 @@ def certificate(private_key: Any, common_name: str | None = "Ada") -> str:
 def test_an_approver_is_the_same_by_key_by_certificate_and_in_armour() -> None:
     key = spki(EC)
 
-    assert csr.approver_public_key("public_key", key) == key
-    assert csr.approver_public_key("certificate", certificate(EC)) == key
+    assert certificates.approver_public_key("public_key", key) == key
+    assert certificates.approver_public_key("certificate", certificate(EC)) == key
     armoured = f"-----BEGIN PUBLIC KEY-----{key}-----END PUBLIC KEY-----"
-    assert csr.approver_public_key("public_key", armoured) == key
+    assert certificates.approver_public_key("public_key", armoured) == key
 
 
 @pytest.mark.parametrize(
@@ -398,11 +399,11 @@ def test_what_is_no_approver_is_refused_without_quoting_it(
     kind: str, value: str, words: str
 ) -> None:
     with pytest.raises(ValueError, match=words) as caught:
-        csr.approver_public_key(kind, value)
+        certificates.approver_public_key(kind, value)
 
     assert value not in str(caught.value)
 
 
 def test_an_approver_is_named_by_his_certificate() -> None:
-    assert csr.certificate_common_name(certificate(EC)) == "Ada"
-    assert csr.certificate_common_name(certificate(EC, None)) is None
+    assert certificates.certificate_common_name(certificate(EC)) == "Ada"
+    assert certificates.certificate_common_name(certificate(EC, None)) is None

@@ -8,14 +8,15 @@ from typing import Any
 import jsonata
 import pytest
 
-from countersign import models, request
-from countersign.profiles import Profiles
+from countersign import models
+from countersign.policy.profiles import Profiles
+from countersign.request import intake, validation
 from tests.unit.test_template import yaml_of
 
 ROOT = Path(__file__).parents[2]
 EVENTS = ROOT / "events"
 NESTED = json.loads((ROOT / "docs/nested.asl.json").read_text())
-RULES = request.Rules(
+RULES = validation.Rules(
     profiles=Profiles(ROOT / "profiles"),
     key_password_prefix="arn:aws:secretsmanager:x",
     allow_raw_policy=True,
@@ -30,8 +31,8 @@ def sample(path: str) -> Any:
 
 def accepted(machine_input: Any) -> models.Origin:
     """As AcceptEnrollment reads it; its origin."""
-    asked, origin = request.asked(machine_input)
-    request.read(asked, rules=RULES, requester=None, moment=models.now())
+    asked, origin = intake.asked(machine_input)
+    validation.read(asked, rules=RULES, requester=None, moment=models.now())
     return origin
 
 
@@ -39,7 +40,7 @@ def test_the_sample_of_a_start_by_hand_is_accepted() -> None:
     given = sample("start/request.json")
 
     assert accepted(given).door == "start"
-    assert request.enrollment_id(given, "run-1") == "release-4-2"
+    assert intake.enrollment_id(given, "run-1") == "release-4-2"
 
 
 def test_the_sample_of_an_event_is_accepted_as_the_rule_hands_it_on() -> None:
@@ -49,7 +50,7 @@ def test_the_sample_of_an_event_is_accepted_as_the_rule_hands_it_on() -> None:
     assert entry["DetailType"] == "Enrollment Requested"
     assert json.loads(entry["Detail"]) == given["request"]
     assert accepted(given).door == "event"
-    assert request.enrollment_id(given, "run-1") == f"event-{given['origin']['id']}"
+    assert intake.enrollment_id(given, "run-1") == f"event-{given['origin']['id']}"
 
 
 def test_the_rule_s_template_makes_the_sample_s_input_of_the_sample_s_event() -> None:
@@ -74,8 +75,8 @@ def test_the_sample_of_a_schedule_is_accepted_as_the_scheduler_fills_it_in() -> 
     given = json.loads(filled)
 
     assert accepted(given).door == "schedule"
-    assert request.asked(given)[0]["key"]["label"] == "installer-2027-01"
-    assert request.enrollment_id(given, "run-1") == "rotate-installer-20270101T060000Z"
+    assert intake.asked(given)[0]["key"]["label"] == "installer-2027-01"
+    assert intake.enrollment_id(given, "run-1") == "rotate-installer-20270101T060000Z"
 
 
 def test_the_schedule_s_template_carries_the_sample() -> None:
@@ -95,7 +96,7 @@ def test_the_sample_of_a_nested_call_is_accepted_as_the_parent_hands_it_on() -> 
     }
 
     assert accepted(given) == models.Origin(door="workflow", id=parent)
-    assert request.enrollment_id(given, "run-1") == "train-9"
+    assert intake.enrollment_id(given, "run-1") == "train-9"
 
 
 # What the parent makes of a failure ---------------------------------------------------------------

@@ -7,8 +7,13 @@ from typing import Any
 import jsonschema
 import pytest
 
-from countersign import csr, events, outcome, policy, request
+from countersign import events
 from countersign import models as m
+from countersign.policy import approvers as policy_approvers
+from countersign.policy.rules import open_groups
+from countersign.request import intake
+from countersign.states import close_enrollment
+from countersign.verification import csr
 from local import draw_events
 from local.draw_events import SAMPLES, slug
 
@@ -89,7 +94,7 @@ def largest_record() -> Json:
         "origin": dict.fromkeys(("id", "principal", "account", "time"), WIDE * 1024),
         "requestSha256": "0" * 64,
         "request": {"key": key, "reason": WIDE * 1_000},
-        "policy": policy.summary(m.Policy.read(asked), {}).dump(),
+        "policy": policy_approvers.summary(m.Policy.read(asked), {}).dump(),
         "requestId": "0" * 64,
         "acceptedAt": "2026-11-24T10:00:00Z",
         "times": {"windowEnds": "2026-11-24T10:00:00Z"},
@@ -103,7 +108,7 @@ def crowd(decision: str) -> list[Json]:
 
 
 def largest(outcome_name: str, decision: str) -> events.Event:
-    long = WIDE * outcome.MAX_SHORT_TEXT
+    long = WIDE * close_enrollment.MAX_SHORT_TEXT
     record = {**largest_record(), "outcome": outcome_name, "approvers": crowd(decision)}
     if outcome_name == "ISSUED":
         pem = "A" * csr.MAX_BYTES
@@ -111,11 +116,11 @@ def largest(outcome_name: str, decision: str) -> events.Event:
             bucket="b" * 63, key="k" * 99, version_id="v" * 99, sha256="0" * 64, pem=pem
         ).dump()
     if outcome_name == "FAILED":
-        message = WIDE * outcome.MAX_TEXT
+        message = WIDE * close_enrollment.MAX_TEXT
         record["error"] = m.Failure(
             name="n" * 99, message=message, field=long, reason=long, action=long
         ).dump()
-    return events.ended(outcome.document(record), record, ARN, record["origin"])
+    return events.ended(close_enrollment.document(record), record, ARN, record["origin"])
 
 
 def entry_bytes(event: events.Event) -> int:
@@ -147,7 +152,7 @@ def test_the_largest_standing_and_acceptance_fit_an_entry_of_the_bus() -> None:
 
 def test_an_origin_too_long_for_an_event_is_refused_at_the_door() -> None:
     with pytest.raises(Exception, match=r"origin\.principal"):
-        request.split_input({"request": {}, "origin": {"principal": "x" * 1_025}})
+        intake.split_input({"request": {}, "origin": {"principal": "x" * 1_025}})
 
 
 def test_a_refusal_that_quotes_an_endless_field_name_is_cut() -> None:
@@ -162,10 +167,10 @@ def test_a_refusal_that_quotes_an_endless_field_name_is_cut() -> None:
         ),
     )
 
-    failure = outcome.failure(caught)
+    failure = close_enrollment.failure(caught)
 
-    assert len(failure.message) == outcome.MAX_TEXT
-    assert len(failure.field or "") == outcome.MAX_SHORT_TEXT
+    assert len(failure.message) == close_enrollment.MAX_TEXT
+    assert len(failure.field or "") == close_enrollment.MAX_SHORT_TEXT
 
 
 # What a quorum lacks ------------------------------------------------------------------------------
@@ -206,14 +211,14 @@ def public_key(name: str) -> Json:
 def approved(asked: m.Policy, names: str) -> tuple[m.Approver, ...]:
     return tuple(
         one.model_copy(update={"decision": "approved" if one.name in names else "none"})
-        for one in policy.approvers(asked, {})
+        for one in policy_approvers.approvers(asked, {})
     )
 
 
 def test_each_group_below_its_quorum_is_open() -> None:
     asked = rules((2, 1))
 
-    found = policy.open_groups(policy.summary(asked, {}), approved(asked, "a"))
+    found = open_groups(policy_approvers.summary(asked, {}), approved(asked, "a"))
 
     assert [(one.group, one.quorum, one.approved) for one in found] == [
         ("group 0", 2, 1),
@@ -225,12 +230,12 @@ def test_alternatives_are_open_side_by_side_until_one_is_complete() -> None:
     asked = rules((1, 1), (2,))
 
     assert [
-        one.token for one in policy.open_groups(policy.summary(asked, {}), approved(asked, "ae"))
+        one.token for one in open_groups(policy_approvers.summary(asked, {}), approved(asked, "ae"))
     ] == [
         "token 0",
         "token 1",
     ]
-    assert policy.open_groups(policy.summary(asked, {}), approved(asked, "ef")) == ()
+    assert open_groups(policy_approvers.summary(asked, {}), approved(asked, "ef")) == ()
 
 
 # Who cancelled ------------------------------------------------------------------------------------
@@ -253,7 +258,7 @@ def test_a_cancellation_says_by_whom(record: Json, by: str | None) -> None:
     del whole["cancel"]
     whole.update(record)
 
-    event = events.ended(outcome.document(whole), whole, ARN, {})
+    event = events.ended(close_enrollment.document(whole), whole, ARN, {})
 
     assert isinstance(event, events.Cancelled)
     assert (event.cancel and event.cancel.by) == by

@@ -10,11 +10,12 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from countersign import lint
 from countersign.errors import InvalidEnrollmentError
-from countersign.findings import CODES
 from countersign.models import Approval, Group, LintFinding, Policy, Rule, Token
-from countersign.profiles import Directory, Profile
+from countersign.policy import linter
+from countersign.policy.directory import Directory
+from countersign.policy.findings import CODES
+from countersign.policy.profiles import Profile
 from local import draw_profiles
 from local.approver import Approver
 
@@ -87,7 +88,7 @@ def profile(**more: Any) -> Profile:
 
 
 def found(asked: Policy, **more: Any) -> list[LintFinding]:
-    return list(lint.lint(asked, **{"directory": DIRECTORY, "now": NOW, **more}))
+    return list(linter.lint(asked, **{"directory": DIRECTORY, "now": NOW, **more}))
 
 
 def codes(findings: list[LintFinding] | tuple[LintFinding, ...]) -> list[tuple[str, str]]:
@@ -236,9 +237,9 @@ def test_the_stricter_levels_are_production_s() -> None:
 
     assert [one.level for one in trial] == ["warning"]
     assert [one.level for one in production] == ["error"]
-    lint.refuse(trial)
+    linter.refuse(trial)
     with pytest.raises(InvalidEnrollmentError) as caught:
-        lint.refuse(production)
+        linter.refuse(production)
     assert caught.value.field == f"request.{USE}.0.timeout"
     assert caught.value.message.startswith(f"{USE}.0.timeout: ")
     assert "window-endless" in caught.value.message
@@ -251,9 +252,9 @@ def test_a_profile_raises_levels_and_waives_with_a_reason() -> None:
     waived = profile(lint={"levels": {"window-tight": "error"}, "waivers": [waiver]})
 
     with pytest.raises(InvalidEnrollmentError):
-        lint.refuse(found(asked, profile=raised))
-    lint.refuse(found(asked, profile=waived))
-    assert lint.dump(found(asked, profile=waived)) == [
+        linter.refuse(found(asked, profile=raised))
+    linter.refuse(found(asked, profile=waived))
+    assert linter.dump(found(asked, profile=waived)) == [
         {
             "code": "window-tight",
             "level": "error",
@@ -346,7 +347,7 @@ def test_a_key_that_the_directory_does_not_know_is_named() -> None:
 def test_the_ca_key_s_approvers_are_others(
     ca_policy: Policy | None, unread: str | None, expected: list[str]
 ) -> None:
-    findings = lint.lint_ca_key(
+    findings = linter.lint_ca_key(
         policy(TWO_OF_THREE), ca_policy, directory=DIRECTORY, profile=profile(), unread=unread
     )
 
@@ -356,7 +357,7 @@ def test_the_ca_key_s_approvers_are_others(
 
 
 def test_people_under_other_keys_are_the_same_people() -> None:
-    findings = lint.lint_ca_key(
+    findings = linter.lint_ca_key(
         policy(TWO_OF_THREE), policy(rule(token(group(1, "ada-2")))),
         directory=DIRECTORY, profile=profile(),
     )  # fmt: skip
@@ -420,7 +421,7 @@ def fulfilled_after(asked: Rule | None, agreed: frozenset[str]) -> float:
 def test_what_all_cannot_fulfil_no_subset_of_the_approvers_can(asked: Rule) -> None:
     by_brute_force = any(fulfilled_after(asked, agreed) < float("inf") for agreed in SUBSETS)
 
-    assert (lint.earliest(asked, frozenset(WHO.values()), WHO) is not None) is by_brute_force
+    assert (linter.earliest(asked, frozenset(WHO.values()), WHO) is not None) is by_brute_force
 
 
 @given(rules)
@@ -463,7 +464,7 @@ def test_a_change_rule_is_weaker_when_some_subset_can_change_and_not_use(
         if fulfilled_after(change, agreed) < fulfilled_after(use, agreed)
     ]
 
-    shown = lint.weaker(change, use, WHO)
+    shown = linter.weaker(change, use, WHO)
 
     assert (shown is not None) is bool(by_brute_force)
     assert shown is None or shown in by_brute_force
@@ -487,9 +488,9 @@ def test_rules_for_very_many_people_are_compared_or_said_to_be_unclear() -> None
     one, who = crowd(1)
     many, _ = crowd(5)
 
-    assert lint.weaker(one, one, who) is None
+    assert linter.weaker(one, one, who) is None
     with pytest.raises(OverflowError):
-        lint.weaker(many, many, who)
+        linter.weaker(many, many, who)
 
 
 # What is made from the table -------------------------------------------------------------------

@@ -18,9 +18,10 @@ from cli import lint, plan
 from cli.exits import Exit
 from cli.main import app
 from cli.prices import Prices
-from countersign import policy, polling
+from countersign import polling
 from countersign.models import EnrollmentRequest, timestamp
-from countersign.profiles import Profiles
+from countersign.policy import rules
+from countersign.policy.profiles import Profiles
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = Path(__file__).parent / "golden"
@@ -172,7 +173,7 @@ def test_a_profile_that_cannot_be_read_hides_no_other(tmp_path: Path) -> None:
 
 def test_the_looks_of_a_plan_are_those_of_the_workflow() -> None:
     asked = EnrollmentRequest.read(seed()).key.policy
-    schedule = polling.Schedule(window_seconds=policy.window_seconds(asked), timelock_seconds=0)
+    schedule = polling.Schedule(window_seconds=rules.window_seconds(asked), timelock_seconds=0)
 
     ages = plan.looks(schedule)
 

@@ -13,9 +13,13 @@ from typing import Any, get_args
 
 import pytest
 
-from countersign import models, policy, profiles, request
+from countersign import models
 from countersign.errors import InvalidEnrollmentError
-from countersign.profiles import Directory, Profile, Profiles, TextRule
+from countersign.policy import approvers, profiles
+from countersign.policy.directory import Directory
+from countersign.policy.profiles import Profile, Profiles, TextRule
+from countersign.policy.rules import decided, window_seconds
+from countersign.request import canonical, intake, tsb_bodies, validation
 from local.approver import Approver
 
 ROOT = Path(__file__).parents[2]
@@ -44,11 +48,11 @@ def read(
     requester: str | None = None,
     moment: datetime = NOW,
     raw_policy: bool = False,
-) -> request.Reading:
-    rules = request.Rules(
+) -> validation.Reading:
+    rules = validation.Rules(
         profiles=Profiles(folder), key_password_prefix="", allow_raw_policy=raw_policy
     )
-    return request.read(raw, rules=rules, requester=requester, moment=moment)
+    return validation.read(raw, rules=rules, requester=requester, moment=moment)
 
 
 def refused(raw: Any, folder: Path = SHELF, **more: Any) -> InvalidEnrollmentError:
@@ -86,8 +90,8 @@ def test_a_profile_makes_a_whole_request_of_a_label_and_a_name() -> None:
         "country": "CH",
     }
     assert whole.reason == "OPS-42"
-    assert policy.window_seconds(whole.key.policy) == 86_400
-    assert [one.name for one in policy.approvers(whole.key.policy, {})] == [
+    assert window_seconds(whole.key.policy) == 86_400
+    assert [one.name for one in approvers.approvers(whole.key.policy, {})] == [
         "Ada Lovelace", "Grace Hopper", "Alan Turing",
     ]  # fmt: skip
     assert "enrollmentId" not in reading.raw
@@ -106,7 +110,7 @@ def test_the_request_that_people_read_about_is_the_sample_and_is_accepted(file: 
 
 def test_a_schedule_dates_the_label_before_the_profile_looks_at_it() -> None:
     origin = {"door": "schedule", "id": "monthly", "time": "2027-02-01T06:00:00Z"}
-    dated, _ = request.asked(
+    dated, _ = intake.asked(
         {"request": asked(key={"label": "SUB.release-{yyyy}-{mm}"}), "origin": origin}
     )
 
@@ -116,10 +120,10 @@ def test_a_schedule_dates_the_label_before_the_profile_looks_at_it() -> None:
 def test_tsb_gets_nothing_that_is_ours_alone() -> None:
     whole = read(asked()).request
 
-    assert set(request.tsb_key(whole, None)) == {
+    assert set(tsb_bodies.tsb_key(whole, None)) == {
         "label", "algorithm", "curveOid", "attributes", "policy",
     }  # fmt: skip
-    assert set(request.tsb_csr(whole, None, shown=b"", signature=b"")) == {
+    assert set(tsb_bodies.tsb_csr(whole, None, shown=b"", signature=b"")) == {
         "signKeyName", "keyPassword", "signatureAlgorithm", "validity", "keyUsage",
         "standardCertificateAttributes", "extendedKeyUsage", "metaData",
         "metaDataSignature",
@@ -219,8 +223,8 @@ def test_a_name_alone_means_the_newest_version(shelf: Path) -> None:
 
 
 def test_the_hash_that_tells_requests_apart_is_of_what_the_caller_sent() -> None:
-    assert request.sha256(asked()) != request.sha256(read(asked()).raw)
-    assert request.sha256(asked(enrollmentId="x")) == request.sha256(asked())
+    assert canonical.sha256(asked()) != canonical.sha256(read(asked()).raw)
+    assert canonical.sha256(asked(enrollmentId="x")) == canonical.sha256(asked())
 
 
 def test_a_person_is_asked_with_the_key_that_is_valid_now(shelf: Path) -> None:
@@ -257,7 +261,7 @@ def test_every_key_of_a_person_leads_back_to_the_name_certificates_by_their_publ
     )
     stranger = Approver.generate("x", "ec").spki
 
-    seen = policy.decided(
+    seen = decided(
         (), approved=[old.spki, new.spki], declined=[stranger], outstanding=[],
         names=directory.names,
     )  # fmt: skip

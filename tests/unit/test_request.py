@@ -13,10 +13,12 @@ import rfc8785
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from countersign import policy, request
 from countersign.errors import InvalidEnrollmentError
 from countersign.models import EnrollmentRequest, now
-from countersign.profiles import Profiles
+from countersign.policy import approvers
+from countersign.policy.profiles import Profiles
+from countersign.policy.rules import decided, timelock_seconds, window_seconds
+from countersign.request import canonical, intake, tsb_bodies, validation
 
 SEED = Path(__file__).parents[2] / "events/seed"
 PREFIX = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:countersign/key-password/"
@@ -28,13 +30,15 @@ OTHER_KEY = base64.b64encode(
 ).decode()
 
 
-def rules(prefix: str = PREFIX) -> request.Rules:
+def rules(prefix: str = PREFIX) -> validation.Rules:
     """A stack that takes raw policies, and knows nobody."""
-    return request.Rules(profiles=Profiles(SEED), key_password_prefix=prefix, allow_raw_policy=True)
+    return validation.Rules(
+        profiles=Profiles(SEED), key_password_prefix=prefix, allow_raw_policy=True
+    )
 
 
 def read(raw: Any) -> EnrollmentRequest:
-    return request.read(raw, rules=rules(), requester=None, moment=now()).request
+    return validation.read(raw, rules=rules(), requester=None, moment=now()).request
 
 
 def seed() -> dict[str, Any]:
@@ -57,8 +61,8 @@ def token(raw: dict[str, Any], rule: str = "ruleUse") -> Any:
 def test_the_seed_s_own_bodies_are_accepted_verbatim() -> None:
     accepted = read(seed())
 
-    assert request.tsb_key(accepted, None) == seed()["key"]
-    assert request.tsb_csr(accepted, None, shown=b"meta", signature=b"signed") == {
+    assert tsb_bodies.tsb_key(accepted, None) == seed()["key"]
+    assert tsb_bodies.tsb_csr(accepted, None, shown=b"meta", signature=b"signed") == {
         **seed()["csr"],
         "signKeyName": "SUB.approver.securosys.com",
         "metaData": "bWV0YQ==",
@@ -189,7 +193,7 @@ def test_other_rules_may_be_frozen_or_absent() -> None:
     accepted = read(raw)
 
     assert accepted.key.policy.rule_modify is not None
-    assert request.tsb_key(accepted, None) == raw["key"]
+    assert tsb_bodies.tsb_key(accepted, None) == raw["key"]
 
 
 def test_the_other_rules_are_checked_as_strictly() -> None:
@@ -214,8 +218,8 @@ def test_a_password_by_reference_goes_out_letter_by_letter() -> None:
 
     accepted = read(raw)
 
-    assert request.tsb_key(accepted, "pw")["password"] == ["p", "w"]
-    assert request.tsb_csr(accepted, "pw", shown=b"", signature=b"")["keyPassword"] == ["p", "w"]
+    assert tsb_bodies.tsb_key(accepted, "pw")["password"] == ["p", "w"]
+    assert tsb_bodies.tsb_csr(accepted, "pw", shown=b"", signature=b"")["keyPassword"] == ["p", "w"]
 
 
 def test_without_a_prefix_no_secret_can_be_named() -> None:
@@ -223,7 +227,7 @@ def test_without_a_prefix_no_secret_can_be_named() -> None:
     raw["key"]["password"] = SECRET
 
     with pytest.raises(InvalidEnrollmentError):
-        request.read(raw, rules=rules(""), requester=None, moment=now())
+        validation.read(raw, rules=rules(""), requester=None, moment=now())
 
 
 @pytest.mark.parametrize(
@@ -259,7 +263,7 @@ def test_without_a_prefix_no_secret_can_be_named() -> None:
     ],
 )  # fmt: skip
 def test_an_input_means_one_enrollment(raw: Any, expected: str) -> None:
-    assert request.enrollment_id(raw, "run-1") == expected
+    assert intake.enrollment_id(raw, "run-1") == expected
 
 
 def scheduled(**more: Any) -> dict[str, Any]:
@@ -271,7 +275,7 @@ def scheduled(**more: Any) -> dict[str, Any]:
 
 
 def test_a_schedule_s_label_gets_the_date_of_its_occurrence() -> None:
-    raw, origin = request.asked(scheduled())
+    raw, origin = intake.asked(scheduled())
 
     assert raw["key"]["label"] == raw["csr"]["signKeyName"] == "release-2026-12-01T06"
     assert read(raw).key.label == "release-2026-12-01T06"
@@ -281,9 +285,9 @@ def test_a_schedule_s_label_gets_the_date_of_its_occurrence() -> None:
 def test_each_occurrence_is_its_own_enrollment_and_a_repeated_delivery_is_not() -> None:
     first, again, later = scheduled(), scheduled(), scheduled(time="2027-01-01T06:00:00Z")
 
-    ids = [request.enrollment_id(one, f"run-{number}") for number, one in
+    ids = [intake.enrollment_id(one, f"run-{number}") for number, one in
            enumerate((first, again, later))]  # fmt: skip
-    hashes = [request.sha256(request.asked(one)[0]) for one in (first, again, later)]
+    hashes = [canonical.sha256(intake.asked(one)[0]) for one in (first, again, later)]
 
     assert ids == [
         "rotate-release-20261201T060000Z",
@@ -296,8 +300,8 @@ def test_each_occurrence_is_its_own_enrollment_and_a_repeated_delivery_is_not() 
 def test_a_schedule_whose_name_is_no_id_has_a_stable_id() -> None:
     one = scheduled(id="rotate.release")
 
-    assert request.enrollment_id(one, "run-1") == request.enrollment_id(one, "run-2")
-    assert len(request.enrollment_id(one, "run-1")) == 64
+    assert intake.enrollment_id(one, "run-1") == intake.enrollment_id(one, "run-2")
+    assert len(intake.enrollment_id(one, "run-1")) == 64
 
 
 @pytest.mark.parametrize(
@@ -313,7 +317,7 @@ def test_a_schedule_that_does_not_say_its_occurrence_is_refused(
     origin: dict[str, Any], field: str
 ) -> None:
     with pytest.raises(InvalidEnrollmentError) as caught:
-        request.asked(scheduled(**origin))
+        intake.asked(scheduled(**origin))
 
     assert caught.value.field == field
     assert "<aws.scheduler.scheduled-time>" in caught.value.action
@@ -324,10 +328,10 @@ def test_a_schedule_with_an_enrollment_id_would_ask_once_only_and_is_refused() -
     raw["request"]["enrollmentId"] = "web-01"
 
     with pytest.raises(InvalidEnrollmentError) as caught:
-        request.asked(raw)
+        intake.asked(raw)
 
     assert caught.value.field == "request.enrollmentId"
-    assert request.enrollment_id(raw, "run-1") == "rotate-release-20261201T060000Z"
+    assert intake.enrollment_id(raw, "run-1") == "rotate-release-20261201T060000Z"
 
 
 @pytest.mark.parametrize("label", ["release-{week}", "release-{yyyy", "{}"])
@@ -335,7 +339,7 @@ def test_a_schedule_s_label_with_anything_else_in_braces_is_refused(label: str) 
     raw = scheduled()
     raw["request"]["key"]["label"] = label
 
-    error = refused(request.asked(raw)[0])
+    error = refused(intake.asked(raw)[0])
 
     assert error.field == "request.key.label"
     assert "{yyyy}, {mm}, {dd}, {hh}" in error.message
@@ -343,7 +347,7 @@ def test_a_schedule_s_label_with_anything_else_in_braces_is_refused(label: str) 
 
 @pytest.mark.parametrize("asked", ["text", 7, None, [], {"key": "text"}, {"key": {"label": 7}}])
 def test_a_schedule_s_nonsense_is_refused_like_any_other(asked: Any) -> None:
-    assert request.asked({**scheduled(), "request": asked})[0] == asked
+    assert intake.asked({**scheduled(), "request": asked})[0] == asked
     assert refused(asked).field.startswith("request")  # type: ignore[union-attr]
 
 
@@ -351,22 +355,22 @@ def test_only_a_schedule_has_a_date_to_fill_in() -> None:
     raw = scheduled()
     raw["origin"]["door"] = "event"
 
-    assert refused(request.asked(raw)[0]).field == "request.key.label"
+    assert refused(intake.asked(raw)[0]).field == "request.key.label"
 
 
 def test_a_nested_call_comes_through_the_workflow_door() -> None:
     starter = {"AWS_STEP_FUNCTIONS_STARTED_BY_EXECUTION_ID": "arn:aws:states:parent"}
 
     for raw in ({**seed(), **starter}, {"request": seed(), **starter}):
-        asked, origin = request.asked(raw)
+        asked, origin = intake.asked(raw)
         assert asked == seed()
         assert (origin.door, origin.id) == ("workflow", "arn:aws:states:parent")
     given = {"request": seed(), "origin": {"door": "start", "id": "mine"}, **starter}
-    assert request.asked(given)[1].id == "mine"
+    assert intake.asked(given)[1].id == "mine"
 
 
 def test_an_execution_name_that_is_no_id_is_hashed() -> None:
-    assert len(request.enrollment_id({}, "name with blanks")) == 64
+    assert len(intake.enrollment_id({}, "name with blanks")) == 64
 
 
 def test_the_same_request_has_the_same_hash_whatever_its_order_and_id() -> None:
@@ -375,13 +379,13 @@ def test_the_same_request_has_the_same_hash_whatever_its_order_and_id() -> None:
     changed = copy.deepcopy(raw)
     changed["csr"]["validity"] = 366
 
-    assert request.sha256(raw) == request.sha256(turned)
-    assert request.sha256(raw) != request.sha256(changed)
+    assert canonical.sha256(raw) == canonical.sha256(turned)
+    assert canonical.sha256(raw) != canonical.sha256(changed)
 
 
 def test_an_unknown_field_beside_the_request_is_refused() -> None:
     with pytest.raises(InvalidEnrollmentError) as caught:
-        request.split_input({"request": {}, "orign": {}})
+        intake.split_input({"request": {}, "orign": {}})
 
     assert caught.value.field == "orign"
 
@@ -395,9 +399,9 @@ def test_window_timelock_and_names_come_from_the_use_rule() -> None:
 
     asked = read(raw).key.policy
 
-    assert policy.window_seconds(asked) == 7200
-    assert policy.timelock_seconds(asked) == 0
-    names = [approver.name for approver in policy.approvers(asked, {})]
+    assert window_seconds(asked) == 7200
+    assert timelock_seconds(asked) == 0
+    names = [approver.name for approver in approvers.approvers(asked, {})]
     assert names[0] == "ApproverKey1"
     assert names[1].startswith("key sha256:")
 
@@ -410,7 +414,7 @@ def test_one_token_without_timeout_makes_the_window_endless() -> None:
 
     asked = read(raw).key.policy
 
-    assert policy.window_seconds(asked) == 0
+    assert window_seconds(asked) == 0
 
 
 def test_policies_are_equal_in_effect_whatever_names_and_order_say() -> None:
@@ -421,14 +425,14 @@ def test_policies_are_equal_in_effect_whatever_names_and_order_say() -> None:
     token(raw)["timeout"] = 660
     three = read(raw).key.policy
 
-    assert policy.effective(one) == policy.effective(two)
-    assert policy.effective(one) != policy.effective(three)
+    assert approvers.effective(one) == approvers.effective(two)
+    assert approvers.effective(one) != approvers.effective(three)
 
 
 def test_a_stranger_s_approval_is_not_hidden() -> None:
-    asked = policy.approvers(read(seed()).key.policy, {})
+    asked = approvers.approvers(read(seed()).key.policy, {})
 
-    seen = policy.decided(asked, approved=[OTHER_KEY], declined=[], outstanding=[], names={})
+    seen = decided(asked, approved=[OTHER_KEY], declined=[], outstanding=[], names={})
 
     assert [(one.name[:10], one.decision) for one in seen] == [
         ("ApproverKe", "none"),
@@ -440,7 +444,7 @@ def test_a_stranger_s_approval_is_not_hidden() -> None:
 
 
 def shown(raw: dict[str, Any], **more: Any) -> bytes:
-    return request.meta_data(read(raw), enrollment_id="web-1", **more)
+    return tsb_bodies.meta_data(read(raw), enrollment_id="web-1", **more)
 
 
 def test_approvers_are_shown_the_whole_request_its_hash_and_a_text() -> None:
@@ -450,8 +454,8 @@ def test_approvers_are_shown_the_whole_request_its_hash_and_a_text() -> None:
 
     own = {name: value for name, value in raw.items() if name != "enrollmentId"}
     assert content["request"] == own
-    assert content["requestSha256"] == hashlib.sha256(request.canonical(own)).hexdigest()
-    assert content["requestSha256"] == request.sha256(raw)
+    assert content["requestSha256"] == hashlib.sha256(canonical.canonical(own)).hexdigest()
+    assert content["requestSha256"] == canonical.sha256(raw)
     assert content["enrollmentId"] == "web-1"
     assert content["reason"] == "OPS-42"
     assert "arn:aws:iam::1:user/ada" in content["summary"]
@@ -465,13 +469,13 @@ def test_what_approvers_are_shown_is_the_same_bytes_each_time() -> None:
 
 def test_a_request_too_long_to_be_shown_is_shown_by_its_hash() -> None:
     raw = seed()
-    raw["key"]["id"] = "x" * request.MAX_META_DATA_BYTES
+    raw["key"]["id"] = "x" * validation.MAX_META_DATA_BYTES
 
     content = json.loads(shown(raw))
 
-    assert len(shown(raw)) < request.MAX_META_DATA_BYTES
+    assert len(shown(raw)) < validation.MAX_META_DATA_BYTES
     assert content["request"] is None
-    assert content["requestSha256"] == request.sha256(raw)
+    assert content["requestSha256"] == canonical.sha256(raw)
 
 
 @pytest.mark.parametrize("value", ["true", "yes", 1, 1.0])

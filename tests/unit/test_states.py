@@ -11,7 +11,8 @@ import jsonata
 import pytest
 
 from countersign import models as m
-from countersign import outcome, request
+from countersign.request import intake
+from countersign.states import close_enrollment
 
 ROOT = Path(__file__).parents[2]
 RELEASES = sorted((ROOT / "events/states").iterdir())
@@ -112,19 +113,21 @@ def no_need(arn: str) -> str:
 
 @pytest.mark.parametrize("path", sorted(BACKSTOP.iterdir()), ids=lambda path: path.stem)
 def test_an_execution_that_ended_without_close_can_be_closed(path: Path) -> None:
-    given = outcome.closing(read(path), lambda _: '{"request": {"enrollmentId": "web-2026-11"}}')
+    given = close_enrollment.closing(
+        read(path), lambda _: '{"request": {"enrollmentId": "web-2026-11"}}'
+    )
 
     assert given.execution.arn == detail(path.stem)["executionArn"]
-    assert request.enrollment_id(given.execution.input, given.execution.name) == "web-2026-11"
+    assert intake.enrollment_id(given.execution.input, given.execution.name) == "web-2026-11"
     assert given.failure
-    assert outcome.failure(given.failure).action
+    assert close_enrollment.failure(given.failure).action
 
 
 def test_a_stopped_execution_is_a_failure_that_names_its_status() -> None:
-    given = outcome.closing(backstop("aborted"), no_need)
+    given = close_enrollment.closing(backstop("aborted"), no_need)
 
     assert given.failure
-    failure = outcome.failure(given.failure)
+    failure = close_enrollment.failure(given.failure)
     assert failure.name == "ExecutionAborted"
     assert "ABORTED" in failure.message
 
@@ -136,19 +139,19 @@ def test_an_input_too_long_for_the_event_is_asked_for() -> None:
         asked.append(arn)
         return '{"request": {"enrollmentId": "asked"}}'
 
-    given = outcome.closing(backstop("timed-out-without-input"), describe_input)
+    given = close_enrollment.closing(backstop("timed-out-without-input"), describe_input)
 
     assert asked == [given.execution.arn]
     assert given.execution.input == {"request": {"enrollmentId": "asked"}}
     assert given.failure
-    assert outcome.failure(given.failure).name == "ExecutionTimedOut"
+    assert close_enrollment.failure(given.failure).name == "ExecutionTimedOut"
 
 
 def test_a_failed_close_is_a_failure_in_the_words_of_its_error() -> None:
-    given = outcome.closing(backstop("failed-in-close"), no_need)
+    given = close_enrollment.closing(backstop("failed-in-close"), no_need)
 
     assert given.failure
-    failure = outcome.failure(given.failure)
+    failure = close_enrollment.failure(given.failure)
     assert failure.name == "AwsCallError"
     assert failure.message.startswith("emitting Enrollment Failed")
 

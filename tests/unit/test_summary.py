@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from countersign.models import EnrollmentRequest
-from countersign.summary import duration, summary
+from countersign.policy.summary import duration, summary
 
 SEED = Path(__file__).parents[2] / "events/seed"
 

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from countersign import models as m
-from countersign import verification
 from countersign.spki import spki_sha256
+from countersign.verification.checks import approval_checks
 from local.approver import Approver
 
 PEOPLE = [
@@ -67,7 +67,7 @@ def said(*people: Approver, names: dict[str, str] | None = None) -> list[m.Appro
 
 
 def failed(rules: m.Policy, approved: list[m.Approver]) -> list[str]:
-    checks = verification.approval_checks(rules, approved)
+    checks = approval_checks(rules, approved)
     return [one.code for one in checks if one.result == "failed"]
 
 

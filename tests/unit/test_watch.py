@@ -11,13 +11,14 @@ import pytest
 from moto import mock_aws
 
 from countersign import models as m
-from countersign import settings, watch
+from countersign import settings
 from countersign.aws import clients, metrics
 from countersign.aws.records import Records
-from countersign.csr import expiries
+from countersign.policy.certificates import expiries
+from countersign.policy.directory import Directory
 from countersign.polling import Schedule
-from countersign.profiles import Directory
-from countersign.tsb import Exchange, Role, Tls
+from countersign.stores import Sighting
+from countersign.tsb.models import Exchange, Role, Tls
 from countersign.watch import watch_enrollments
 from local.approver import Approver
 from tests.unit.test_template import of
@@ -84,7 +85,7 @@ def look(
     tls: Tls | None = None,
     pace: Schedule = PACE,
     directory: Directory | None = None,
-) -> watch.Sighting:
+) -> Sighting:
     return watch_enrollments(
         records=records, tls=tls or Tls(), pace=pace, directory=directory or Directory()
     )
@@ -247,7 +248,7 @@ def test_a_failure_is_told_by_error(lines: list[Json]) -> None:
 
 
 def test_a_sighting_names_what_is_overdue_and_says_zero_where_nothing_is(lines: list[Json]) -> None:
-    metrics.sighting(watch.Sighting(pending=2, overdue={"stuck": "because"}))
+    metrics.sighting(Sighting(pending=2, overdue={"stuck": "because"}))
 
     told = read(lines)
 

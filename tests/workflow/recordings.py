@@ -13,7 +13,7 @@ from typing import Any
 
 from boto3.dynamodb.types import TypeDeserializer
 
-from countersign.evidence import MANIFEST
+from countersign.evidence.bundle import MANIFEST
 from local.engine.stack import InProcessStack
 from tests.case import Case, Json
 

@@ -10,7 +10,7 @@ import schemathesis
 from hypothesis import HealthCheck, settings
 from schemathesis.config import SchemathesisConfig
 
-from countersign import csr
+from countersign.verification import csr
 from local.draw_openapi import FILE as OPENAPI
 from local.engine.stack import InProcessStack
 from tests.case import (

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from countersign import request
+from countersign.request import canonical
 from local import template
 from local.approver import Approver
 from local.engine.stack import InProcessStack
@@ -96,7 +96,7 @@ def test_the_same_request_makes_the_same_record_through_every_door(stack: InProc
     for door, result in results.items():
         assert_issued(result)
         assert records[door] == records["start"]
-        assert result.record["requestSha256"] == request.sha256(plain(result.record["request"]))
+        assert result.record["requestSha256"] == canonical.sha256(plain(result.record["request"]))
         assert announced_origin(result) == result.record["origin"]
         assert result.record["origin"]["door"] == door
     origins = {door: result.record["origin"] for door, result in results.items()}

@@ -14,8 +14,8 @@ from typer.testing import CliRunner
 
 from cli.exits import Exit
 from cli.main import app
-from countersign import evidence
-from countersign.evidence import EvidenceInvalidError
+from countersign.evidence import bundle, verifier
+from countersign.evidence.bundle import EvidenceInvalidError
 from local.approver import Approver
 from local.engine.invocation import FunctionFailedError
 from local.engine.stack import InProcessStack
@@ -79,14 +79,14 @@ def root(shared_stack: InProcessStack) -> str:
 
 def invalid(folder: Folder, key: bytes, **more: Any) -> EvidenceInvalidError:
     with pytest.raises(EvidenceInvalidError) as caught:
-        evidence.verify(folder, key, **more)
+        verifier.verify(folder, key, **more)
     return caught.value
 
 
 def test_an_issued_csr_is_proven_from_its_folder_alone(issued: Kept, key: bytes, root: str) -> None:
     result, folder = issued
 
-    facts = evidence.verify(folder, key).facts
+    facts = verifier.verify(folder, key).facts
 
     assert facts["enrollment"] == result.document["enrollmentId"]
     assert facts["outcome"] == "ISSUED"
@@ -175,7 +175,7 @@ def resealed(shared_stack: InProcessStack) -> Callable[..., Folder]:
     def reseal(folder: Folder, **changed: bytes) -> Folder:
         parts = {name: body for name, body in folder.items() if not name.startswith("manifest.")}
         parts |= {name.replace("_", "."): body for name, body in changed.items()}
-        made = evidence.manifest(parts)
+        made = bundle.manifest(parts)
         signed = shared_stack.client("kms").sign(
             KeyId=shared_stack.outputs["SigningKeyArn"],
             Message=hashlib.sha256(made).digest(),
@@ -212,7 +212,7 @@ def test_what_was_decided_wrongly_is_found_even_under_the_right_signature(
     request = edited(folder, "request.json", another_reason)
     checks = edited(folder, "checks.json", one_was_skipped)
 
-    assert evidence.verify(resealed(folder), key)
+    assert verifier.verify(resealed(folder), key)
     assert "APPROVAL_QUORUM" in str(invalid(resealed(folder, approvals_json=approvals), key))
     found = invalid(resealed(folder, request_json=request), key)
     assert found.part == "metadata.json"
@@ -234,7 +234,7 @@ def test_the_root_that_an_auditor_pins_must_be_the_one_that_was_believed(
 ) -> None:
     _, folder = issued
 
-    assert evidence.verify(folder, key, attestation_root=root)
+    assert verifier.verify(folder, key, attestation_root=root)
     found = invalid(folder, key, attestation_root="0" * 64)
     assert found.part == "attestation-chain.pem"
 
@@ -244,7 +244,7 @@ def test_a_quarantined_csr_has_its_evidence_and_its_finding_is_found_again(
 ) -> None:
     _, folder = forged
 
-    facts = evidence.verify(folder, key).facts
+    facts = verifier.verify(folder, key).facts
 
     assert facts["outcome"] == "FAILED"
     assert facts["quarantined"] == "CSR_ALTERNATIVE_NAMES"
@@ -263,7 +263,7 @@ def test_a_refused_request_has_its_evidence_too(case: Case, key: bytes) -> None:
     assert set(folder) == {
         "manifest.json", "manifest.sig", "event.json", "record.json", "approvals.json"
     }  # fmt: skip
-    assert evidence.verify(folder, key).facts["outcome"] == "FAILED"
+    assert verifier.verify(folder, key).facts["outcome"] == "FAILED"
 
 
 # At the shell -------------------------------------------------------------------------------------
@@ -300,7 +300,7 @@ def test_the_command_shows_what_the_folder_proves(
         *(there, "--key", tmp_path / "key.pem", "--json"),
         *("--attestation-root", f"sha256 Fingerprint={as_openssl_writes}"),
     )
-    assert json.loads(told[1]) == evidence.verify(folder, key).facts
+    assert json.loads(told[1]) == verifier.verify(folder, key).facts
 
 
 def test_the_command_names_the_first_thing_that_does_not_hold(
@@ -349,7 +349,7 @@ def test_an_event_that_is_told_twice_at_once_has_one_evidence(
     # Both had looked before either wrote.
     assert first.calls.count("PutObject") == second.calls.count("PutObject") == len(folder)
     assert first.error is second.error is None
-    assert evidence.verify(folder, key)
+    assert verifier.verify(folder, key)
 
 
 def test_evidence_that_was_begun_is_finished(case: Case, stack: InProcessStack, key: bytes) -> None:
@@ -368,7 +368,7 @@ def test_evidence_that_was_begun_is_finished(case: Case, stack: InProcessStack, 
     assert len(begun) == 1
     assert begun.items() < unsigned.items() < stack.objects("evidence").items()
     assert len(unsigned) == len(folder) - 1
-    assert evidence.verify(folder, key)
+    assert verifier.verify(folder, key)
 
 
 def test_an_id_that_was_claimed_again_has_evidence_of_what_is_left(
@@ -381,5 +381,5 @@ def test_an_id_that_was_claimed_again_has_evidence_of_what_is_left(
     folder = case.evidence(case.end(arn))
 
     assert "record.json" not in folder
-    facts = evidence.verify(folder, key).facts
+    facts = verifier.verify(folder, key).facts
     assert facts["record"].startswith("none")

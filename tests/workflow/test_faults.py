@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import requests
 
-from countersign import evidence
+from countersign.evidence import verifier
 from local.approver import Approver
 from local.engine.stack import InProcessStack
 from tests.case import (
@@ -287,7 +287,7 @@ def test_a_quarantined_csr_has_evidence_that_proves_itself(
 ) -> None:
     folder = case.evidence(forged(case, "GET", REQUEST, "other_key"))
 
-    facts = evidence.verify(folder, stack.signing_key()).facts
+    facts = verifier.verify(folder, stack.signing_key()).facts
 
     assert facts["outcome"] == "FAILED"
     assert "CSR_PUBLIC_KEY" in facts["checks"]

@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from countersign import inventory
 from local.approver import Approver
 from local.engine.invocation import FunctionFailedError
 from local.engine.stack import ROOT, InProcessStack
@@ -250,7 +249,7 @@ def test_a_run_goes_on_where_the_one_before_stopped(
         make_key(stack, label)
 
     assert list(found(sweep(stack, "report", "key.", seconds=KEPT_FREE + 0.055))) == made[:2]
-    monkeypatch.setattr(inventory, "MAX_SWEPT", 2)
+    monkeypatch.setattr("countersign.keys.sweep.MAX_SWEPT", 2)
     assert list(found(sweep(stack, "report", "key."))) == made[2:4]
     assert list(found(sweep(stack, "report", "key."))) == made[4:]
     assert list(found(sweep(stack, "report", "key."))) == made[:2]

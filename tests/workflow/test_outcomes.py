@@ -7,7 +7,8 @@ from collections.abc import Callable
 import pytest
 import rfc8785
 
-from countersign import csr, evidence
+from countersign.evidence import verifier
+from countersign.verification import csr
 from local.approver import Approver, shown
 from local.engine.stack import InProcessStack
 from local.run import explain
@@ -433,7 +434,7 @@ def test_every_outcome_has_evidence_that_proves_itself(
 ) -> None:
     result = how(case)
 
-    facts = evidence.verify(case.evidence(result), stack.signing_key()).facts
+    facts = verifier.verify(case.evidence(result), stack.signing_key()).facts
 
     assert facts["outcome"] == result.document["outcome"]
     if facts["outcome"] == "ISSUED":

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from countersign import request
+from countersign.request import canonical
 from local.approver import Approver
 from local.engine.stack import InProcessStack
 from tests.case import (
@@ -98,8 +98,8 @@ def test_what_travels_is_whole_and_what_is_on_record_is_as_sent(
     assert travels["key"]["policy"]["keyStatus"] == {"blocked": False}
     assert json.loads(result.objects["request.json"]) == travels
     assert record["request"] == asked
-    assert record["requestSha256"] == request.sha256(asked)
-    assert record["acceptedSha256"] == request.sha256(travels)
+    assert record["requestSha256"] == canonical.sha256(asked)
+    assert record["acceptedSha256"] == canonical.sha256(travels)
     assert record["profile"] == "code-signing@1"
     assert record["findings"] == []
     assert record["policy"]["tokens"][0]["groups"][0]["approvers"] == APPROVERS

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from countersign.evidence import verify
+from countersign.evidence.verifier import verify
 from local.engine.invocation import FunctionFailedError
 from local.engine.stack import InProcessStack
 from tests.case import Case, Json, Result, assert_failed, assert_issued, output

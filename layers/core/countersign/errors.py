@@ -112,3 +112,8 @@ class AwsCallError(CountersignError):
     """An AWS service refused, or was silent after the SDK's own retries. Retried where a state may
     run twice; a botocore class would reach the state machine under one of a hundred names.
     """
+
+
+def invalid_field(field: str, reason: str, action: str) -> InvalidEnrollmentError:
+    """The error of one field of the request."""
+    return InvalidEnrollmentError(f"{field}: {reason}", field=f"request.{field}", action=action)

@@ -6,15 +6,13 @@ the largest event fits EventBridge's entry of 256 KB with the whole CSR in it.
 """
 
 import re
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import ConfigDict, Field
 
 from countersign import models as m
-from countersign import policy
-
-if TYPE_CHECKING:
-    from countersign.aws.records import Item
+from countersign.policy import rules as policy_rules
+from countersign.stores import Item
 
 MAX_APPROVERS = 100  # listed by name; `approvalsLeftOut` counts the others
 MAX_GROUPS = 20
@@ -216,7 +214,7 @@ BY_DETAIL_TYPE = {event.DETAIL_TYPE: event for event in CATALOGUE}
 ENDINGS = tuple(event.DETAIL_TYPE for event in CATALOGUE if issubclass(event, Ended))
 
 
-def key_drifted(record: "Item", failed: tuple[m.Check, ...]) -> KeyDrifted:
+def key_drifted(record: Item, failed: tuple[m.Check, ...]) -> KeyDrifted:
     """Of an issued enrollment's record and the checks that fail now."""
     return KeyDrifted(
         **_common(record, record["executionArn"], record["origin"]),
@@ -227,7 +225,7 @@ def key_drifted(record: "Item", failed: tuple[m.Check, ...]) -> KeyDrifted:
     )
 
 
-def accepted(record: "Item") -> Accepted:
+def accepted(record: Item) -> Accepted:
     """Of a record that was just claimed."""
     return Accepted(
         **_common(record, record["executionArn"], record["origin"]),
@@ -238,7 +236,7 @@ def accepted(record: "Item") -> Accepted:
 
 
 def waiting(
-    record: "Item", approvers: tuple[m.Approver, ...], tsb_status: str, *, first: bool
+    record: Item, approvers: tuple[m.Approver, ...], tsb_status: str, *, first: bool
 ) -> Waiting:
     """Of a look at TSB that found the request open (PENDING or APPROVED).
 
@@ -260,7 +258,7 @@ def waiting(
     )
 
 
-def quarantined(record: "Item", execution_arn: str) -> Quarantined:
+def quarantined(record: Item, execution_arn: str) -> Quarantined:
     """Of a record with checks that failed."""
     aside = record["quarantine"]
     failed = [m.Check.read(one) for one in record["checks"] if one["result"] == "failed"]
@@ -278,7 +276,7 @@ def quarantined(record: "Item", execution_arn: str) -> Quarantined:
 
 
 def ended(
-    closed: m.OutcomeDocument, record: "Item", execution_arn: str, origin: dict[str, Any]
+    closed: m.OutcomeDocument, record: Item, execution_arn: str, origin: dict[str, Any]
 ) -> Ended:
     """Of a record with an outcome.
 
@@ -304,7 +302,7 @@ def ended(
     )
 
 
-def _more(event: type[Ended], approvers: tuple[m.Approver, ...], record: "Item") -> dict[str, Any]:
+def _more(event: type[Ended], approvers: tuple[m.Approver, ...], record: Item) -> dict[str, Any]:
     """What only this kind of end has to say."""
     if event is Rejected:
         return {
@@ -336,7 +334,7 @@ _BY_OUTCOME: dict[m.Outcome, type[Ended]] = {
 }
 
 
-def _common(record: "Item", execution_arn: str, origin: dict[str, Any]) -> dict[str, Any]:
+def _common(record: Item, execution_arn: str, origin: dict[str, Any]) -> dict[str, Any]:
     asked = record.get("request", {})
     return {
         "enrollment_id": record.get("id"),
@@ -362,14 +360,14 @@ def _names(approvers: tuple[m.Approver, ...], *decisions: str) -> tuple[str, ...
     return tuple(found[:MAX_APPROVERS])
 
 
-def _open_groups(record: "Item", approvers: tuple[m.Approver, ...]) -> tuple[m.OpenGroup, ...]:
+def _open_groups(record: Item, approvers: tuple[m.Approver, ...]) -> tuple[m.OpenGroup, ...]:
     # The summary: what was sent may name a profile only.
     rules = m.PolicySummary.read(record["policy"])
     return tuple(
         one.model_copy(
             update={"token": _cut(one.token, MAX_NAME), "group": _cut(one.group, MAX_NAME)}
         )
-        for one in policy.open_groups(rules, approvers)[:MAX_GROUPS]
+        for one in policy_rules.open_groups(rules, approvers)[:MAX_GROUPS]
     )
 
 

@@ -1,6 +1,6 @@
 """Public keys as TSB writes them: the base64 of a DER SubjectPublicKeyInfo, and its fingerprint.
 
-Apart from csr.py, because a look at a request needs no more than this, and no certificate.
+A poll needs no more than this, and no certificate.
 """
 
 import base64

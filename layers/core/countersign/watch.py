@@ -4,18 +4,16 @@ Looks only: nothing is repaired here, because nobody knows better than the workf
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import UTC, datetime, time, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from countersign import csr
 from countersign import models as m
+from countersign.policy.certificates import expiries
+from countersign.policy.directory import Directory, PersonKey
 from countersign.polling import Schedule
-
-if TYPE_CHECKING:
-    from countersign.aws.records import Item, Records
-    from countersign.profiles import Directory, PersonKey
-    from countersign.tsb import Tls
+from countersign.stores import Item, Records, Sighting
+from countersign.tsb.models import Tls
 
 OPEN = ("PENDING", "CANCELLING")  # the status of an enrollment without an outcome
 # With all retries of all states the approvers are asked, or the enrollment failed, within this.
@@ -24,27 +22,8 @@ SLACK = timedelta(hours=1)  # for the last look, StoreCsr and CloseEnrollment wi
 LOOKED_WITHIN_SECONDS = 3600  # the alarm on missing looks wants one within this time
 
 
-@dataclass
-class Sighting:
-    """What was seen, in numbers that can raise an alarm.
-
-    Args:
-        pending: open enrollments.
-        oldest_seconds: the age of the oldest.
-        overdue: ids of those that should have ended, by what is on record, and why.
-        looks_due: how many open requests must have been looked at within the last hour.
-        expiring_days: by certificate, the days until it expires; negative afterwards.
-    """
-
-    pending: int = 0
-    oldest_seconds: int = 0
-    overdue: dict[str, str] = field(default_factory=dict)
-    looks_due: int = 0
-    expiring_days: dict[str, float] = field(default_factory=dict)
-
-
 def watch_enrollments(
-    *, records: "Records", tls: "Tls", pace: Schedule, directory: "Directory"
+    *, records: Records, tls: Tls, pace: Schedule, directory: Directory
 ) -> Sighting:
     """Look at every open enrollment and at every certificate on which the next steps depend.
 
@@ -62,7 +41,7 @@ def watch_enrollments(
         for line in records.at_status(status):
             _look_at(line, pace, moment, seen)
             for certificate in _approver_certificates(records.get(line["id"])):
-                for ends in csr.expiries(certificate):
+                for ends in expiries(certificate):
                     _note_expiry(seen, "approver", ends, moment)
     for person in directory.people:
         until = [_end(key) for key in person.keys]
@@ -71,20 +50,20 @@ def watch_enrollments(
         if len(known) == len(until) and any(key.valid(moment) for key in person.keys):
             _note_expiry(seen, "approver", max(known), moment)
     for name, certificates in (("client", tls.certificate), ("ca", tls.ca_bundle)):
-        for ends in csr.expiries(certificates or ""):
+        for ends in expiries(certificates or ""):
             _note_expiry(seen, name, ends, moment)
     return seen
 
 
-def _end(key: "PersonKey") -> datetime | None:
+def _end(key: PersonKey) -> datetime | None:
     """From when on nobody can approve with it: by its certificate, and by the directory."""
-    ends = csr.expiries(key.certificate or "")
+    ends = expiries(key.certificate or "")
     if key.valid_to is not None:
         ends.append(datetime.combine(key.valid_to + timedelta(days=1), time.min, UTC))
     return min(ends, default=None)
 
 
-def _look_at(record: "Item", pace: Schedule, moment: datetime, seen: Sighting) -> None:
+def _look_at(record: Item, pace: Schedule, moment: datetime, seen: Sighting) -> None:
     accepted = datetime.fromisoformat(record["acceptedAt"])
     seen.pending += 1
     seen.oldest_seconds = max(seen.oldest_seconds, int((moment - accepted).total_seconds()))

@@ -1,13 +1,10 @@
 """The bus: what happened to an enrollment, for everyone who needs to know."""
 
 import json
-from typing import TYPE_CHECKING
 
 from countersign.aws.clients import client, named_errors
 from countersign.errors import AwsCallError
-
-if TYPE_CHECKING:
-    from countersign.events import Said
+from countersign.stores import Announcement
 
 SOURCE = "countersign"
 
@@ -18,7 +15,7 @@ class Bus:
     def __init__(self, name: str) -> None:
         self._name = name
 
-    def put(self, event: "Said") -> None:
+    def put(self, event: Announcement) -> None:
         """Emit one event; at least once, because a lost answer is repeated by the SDK.
 
         Raises:

@@ -5,22 +5,18 @@ is the stack. Importing costs nothing: `aws_lambda_powertools` loads its metrics
 """
 
 from datetime import datetime
-from typing import TYPE_CHECKING
 
 from aws_lambda_powertools.metrics import EphemeralMetrics, MetricUnit
 
+from countersign.models import OutcomeDocument
 from countersign.settings import settings
-
-if TYPE_CHECKING:
-    from countersign.aws.records import Item
-    from countersign.models import OutcomeDocument
-    from countersign.tsb import Exchange
-    from countersign.watch import Sighting
+from countersign.stores import Item, Sighting
+from countersign.tsb.models import Exchange
 
 NAMESPACE = "Countersign"
 
 
-def tsb_call(exchange: "Exchange") -> None:
+def tsb_call(exchange: Exchange) -> None:
     """One call of the TSB: how long it took, and its error by name and code."""
     _emit("TsbLatency", MetricUnit.Milliseconds, exchange.milliseconds, Endpoint=exchange.endpoint)
     if exchange.error is not None:
@@ -35,7 +31,7 @@ def credentials_refused() -> None:
     _emit("TsbCredentialsRefused", MetricUnit.Count, 1)
 
 
-def closed(document: "OutcomeDocument", record: "Item") -> None:
+def closed(document: OutcomeDocument, record: Item) -> None:
     """An enrollment that has just been announced: its outcome, and how long people and we took."""
     _emit("Enrollments", MetricUnit.Count, 1, Outcome=str(document.outcome))
     if document.error is not None:
@@ -50,7 +46,7 @@ def closed(document: "OutcomeDocument", record: "Item") -> None:
             _emit(name, MetricUnit.Seconds, max(took.total_seconds(), 0))
 
 
-def sighting(seen: "Sighting") -> None:
+def sighting(seen: Sighting) -> None:
     """What `watch_enrollments` saw."""
     _emit("Pending", MetricUnit.Count, seen.pending)
     _emit("OldestPending", MetricUnit.Seconds, seen.oldest_seconds)

@@ -9,10 +9,10 @@ from botocore.exceptions import ClientError
 
 from countersign.aws.clients import client, named_errors
 from countersign.errors import AwsCallError
+from countersign.stores import Item
 
 TURN_ROUNDS = 3  # a turn is lost to a rival only where the queue has just begun or run empty
 
-Item = dict[str, Any]
 _serialize = TypeSerializer().serialize
 _deserialize = TypeDeserializer().deserialize
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from countersign.aws.clients import client, named_errors
 from countersign.errors import AwsCallError, TsbCredentialsError
-from countersign.tsb import Credentials, Tls
+from countersign.tsb.models import Credentials, Tls
 
 KEEP_SECONDS = 300  # a rolled key or certificate reaches warm functions within five minutes
 

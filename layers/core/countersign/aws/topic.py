@@ -1,11 +1,7 @@
 """The topic whose subscribers read about enrollments by mail."""
 
-from typing import TYPE_CHECKING
-
 from countersign.aws.clients import client, named_errors
-
-if TYPE_CHECKING:
-    from countersign.mails import Mail
+from countersign.mails import Mail
 
 
 class Topic:
@@ -14,7 +10,7 @@ class Topic:
     def __init__(self, arn: str) -> None:
         self._arn = arn
 
-    def publish(self, mail: "Mail") -> None:
+    def publish(self, mail: Mail) -> None:
         """Send one mail to everybody who subscribed; at least once.
 
         Its attribute `detailType` is for the subscriptions' filter policies.

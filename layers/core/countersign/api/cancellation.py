@@ -1,0 +1,50 @@
+"""Cancelling an enrollment: the record decides at once, the workflow ends at its next step.
+
+Once `cancel` is on record the enrollment can no longer be issued, whatever TSB executes.
+"""
+
+from collections.abc import Callable
+
+from countersign import models as m
+from countersign.errors import EnrollmentConflictError
+from countersign.stores import Item, Records
+
+DECIDED = ("outcome", "verifiedSha256")  # too late to cancel; see docs/decisions.md, 4
+type Tell = Callable[[str], None]  # lets the function CancelRequest work for this enrollment
+
+
+def cancel(enrollment_id: str, *, by: str, records: Records, tell: Tell) -> Item | None:
+    """Put a cancellation on record and have TSB told.
+
+    Idempotent: the first cancellation stays; TSB is told again only until it is on record that it
+    knows.
+
+    Args:
+        enrollment_id: which.
+        by: who cancels, for the record and the event.
+        records: the table.
+        tell: called without waiting for what comes of it. PollRequest makes up for it.
+
+    Returns:
+        The record as it is then; None where there is no such enrollment.
+
+    Raises:
+        EnrollmentConflictError: it has another outcome than CANCELLED, or is just being issued.
+    """
+    there = records.update(
+        enrollment_id,
+        {"cancel": {"by": by, "at": m.timestamp(m.now())}, "status": m.Status.CANCELLING},
+        absent=("cancel", *DECIDED),
+    )
+    record = records.get(enrollment_id)
+    if record is None or record.get("outcome") == m.Outcome.CANCELLED:
+        return record
+    if "outcome" in record or "cancel" not in record:
+        state = f"ended as {record['outcome']}" if "outcome" in record else "is just being issued"
+        raise EnrollmentConflictError(
+            f"enrollment {enrollment_id} {state} and cannot be cancelled",
+            action="Nothing can be taken back; to withdraw an issued CSR, do not have it signed.",
+        )
+    if there is None or "told" not in record["cancel"]:
+        tell(enrollment_id)
+    return record

@@ -1,0 +1,334 @@
+"""What the HTTP API does: submit, show, list, cancel, hand out the CSR, say how the TSB is.
+
+Routes and parameters are in functions/api.py.
+"""
+
+import base64
+import hashlib
+import json
+import re
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from http import HTTPStatus
+from typing import Any, Protocol
+
+from countersign import models as m
+from countersign import polling
+from countersign.api.cancellation import Tell, cancel
+from countersign.api.problems import DER, JSON, PEM, ProblemError, invalid
+from countersign.api.views import Answer, answer, enrollment, next_look, summary
+from countersign.errors import CountersignError, InvalidEnrollmentError
+from countersign.request import intake, validation
+from countersign.states import accept_enrollment, ownership
+from countersign.stores import Item, Records
+
+MAX_BODY_BYTES = 128 * 1024  # twice that is the limit of an execution's input
+APPROVALS = "TSB_ENGINE"  # the licence's flag without which TSB asks nobody
+RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
+EVER = ("0001-01-01T00:00:00Z", "9999-12-31T23:59:59Z")
+type Start = Callable[[str, dict[str, Any]], None]  # the execution with this name and input
+
+
+class Tsb(Protocol):
+    """What of the TSB's client a look at its health needs."""
+
+    def version(self) -> str:
+        """Which version answers."""
+
+    def licence_flags(self) -> list[str]:
+        """What it may be used for."""
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Who signed the call, as API Gateway found out. `principal` is an ARN of IAM."""
+
+    principal: str
+    account: str | None
+
+    @property
+    def lasting(self) -> str:
+        """The principal without a role session's name, which is another in every retried job."""
+        session = re.fullmatch(r"(arn:[^:]+:sts::\d+:assumed-role/[^/]+)/.*", self.principal)
+        return session[1] if session else self.principal
+
+
+# Submitting ------------------------------------------------------------------------------------
+
+
+def body(content_type: str | None, text: str | None) -> Any:
+    """The JSON value of a body.
+
+    Raises:
+        ProblemError: 415 something else than JSON, 413 too large, 400 not parseable.
+    """
+    media_type = (content_type or JSON).partition(";")[0].strip().lower()
+    if media_type != JSON:
+        raise ProblemError(
+            HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+            f"the body must be {JSON}",
+            f"Send the header Content-Type: {JSON}.",
+        )
+    size = len((text or "").encode("utf-8", "surrogatepass"))
+    if size > MAX_BODY_BYTES:
+        raise ProblemError(
+            HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+            f"the body has {size} bytes; {MAX_BODY_BYTES} are the limit",
+            "Send a smaller request.",
+        )
+    try:
+        return json.loads(text or "", parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        raise ProblemError(
+            HTTPStatus.BAD_REQUEST,
+            f"the body cannot be parsed as JSON: {getattr(error, 'msg', type(error).__name__)}",
+            "Send one JSON object, encoded as UTF-8.",
+        ) from None
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(name)  # NaN and Infinity are Python's, not JSON's
+
+
+def submit(
+    raw: Any,
+    idempotency_key: str | None,
+    caller: Caller,
+    *,
+    base: str,
+    records: Records,
+    start: Start,
+    rules: validation.Rules,
+) -> Answer:
+    """Claim the enrollment, then start its execution.
+
+    Idempotent for the same id, which is the body's `enrollmentId`, else that of caller and
+    `Idempotency-Key`. Repeated, it starts again while no execution is on record.
+
+    Returns:
+        202 while the enrollment is open, 200 when it has ended.
+
+    Raises:
+        InvalidEnrollmentError: nothing was created.
+        EnrollmentConflictError: the id belongs to another request.
+        AwsCallError: claimed perhaps, but not started; the same call again starts it.
+    """
+    enrollment_id = intake.own_id(raw) or _id(idempotency_key, caller)
+    origin = m.Origin(
+        door="api",
+        id=enrollment_id,
+        principal=caller.principal,
+        account=caller.account,
+        time=m.timestamp(m.now()),
+    )
+    try:
+        record, own, _ = accept_enrollment.accept(
+            enrollment_id,
+            raw,
+            origin,
+            requester=caller.principal,
+            records=records,
+            rules=rules,
+        )
+        if own:
+            _start(record, start)
+    except InvalidEnrollmentError:
+        raise  # no id was claimed
+    except CountersignError as error:
+        error.enrollment_id = enrollment_id
+        raise
+    return answer(record, base)
+
+
+def _id(idempotency_key: str | None, caller: Caller) -> str:
+    if idempotency_key is None:
+        return f"api-{uuid.uuid4().hex}"
+    told_apart = json.dumps([caller.account, caller.lasting, idempotency_key])
+    return f"api-{hashlib.sha256(told_apart.encode()).hexdigest()[:40]}"
+
+
+def _start(record: Item, start: Start) -> None:
+    start(
+        ownership.execution_name(record), {"request": record["request"], "origin": record["origin"]}
+    )
+
+
+def show(
+    enrollment_id: str, *, base: str, records: Records, pace: polling.Schedule
+) -> m.Enrollment:
+    """One enrollment, with the moment at which the workflow looks next.
+
+    Args:
+        enrollment_id: of the enrollment.
+        base: the path under which this API was called.
+        records: the table.
+        pace: how the stack waits.
+
+    Raises:
+        ProblemError: 404.
+    """
+    record = _get(enrollment_id, records)
+    shown = enrollment(record, base)
+    due = next_look(record, pace)
+    return shown.model_copy(update={"times": shown.times.model_copy(update={"next_look": due})})
+
+
+def enrollments(
+    *,
+    status: m.Status | None,
+    since: str | None,
+    until: str | None,
+    limit: int,
+    token: str | None,
+    base: str,
+    records: Records,
+) -> m.EnrollmentList:
+    """A page of the list, newest first.
+
+    Raises:
+        ProblemError: 422, a moment or a token that means nothing.
+    """
+    first = _moment("query.from", since) if since is not None else EVER[0]
+    last = _moment("query.to", until) if until is not None else EVER[1]
+    if first > last:
+        return m.EnrollmentList(enrollments=(), next=None)
+    found, ended = records.newest(
+        "ByStatus" if status else "ByTime",
+        {"status": status} if status else {"kind": ownership.KIND},
+        since=first,
+        until=last,
+        limit=limit,
+        after=_place(token, first, last) if token is not None else None,
+    )
+    return m.EnrollmentList(
+        enrollments=tuple(summary(record, base) for record in found),
+        next=_token(ended) if ended else None,
+    )
+
+
+def _moment(field: str, text: str) -> str:
+    try:
+        if not RFC_3339.fullmatch(text):
+            raise ValueError(text)
+        moment = datetime.fromisoformat(text).astimezone(UTC)
+    except (OverflowError, ValueError):
+        raise invalid(field, "is no moment like 2026-11-24T09:00:00Z") from None
+    # Not strftime, which writes the year 1 without zeros.
+    return f"{moment.replace(tzinfo=None).isoformat(timespec='seconds')}Z"
+
+
+def _token(place: Item) -> str:
+    text = f"{place['acceptedAt']} {place['id']}"
+    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
+
+
+def _place(token: str, first: str, last: str) -> Item:
+    try:
+        text = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
+        accepted_at, _, enrollment_id = text.decode().partition(" ")
+    except ValueError:  # no base64, no ASCII, no UTF-8
+        accepted_at, enrollment_id = "", ""
+    # DynamoDB refuses a place outside of what is asked for.
+    if not (intake.ENROLLMENT_ID.fullmatch(enrollment_id) and first <= accepted_at <= last):
+        raise invalid("query.next", "is no token of a list with these filters")
+    return {"id": enrollment_id, "acceptedAt": accepted_at}
+
+
+def csr(enrollment_id: str, accept: str, *, records: Records) -> tuple[str, bytes]:
+    """The issued CSR: its media type, and its PEM or DER.
+
+    Args:
+        enrollment_id: whose.
+        accept: the `Accept` header. Its first type decides, as for API Gateway, which hands out
+            binary answers by it.
+        records: the table.
+
+    Raises:
+        ProblemError: 404 unknown, 409 pending or ended without one, 406.
+    """
+    types = [one.partition(";")[0].strip().lower() for one in accept.split(",")]
+    wants_der = types[0] == DER
+    if not wants_der and not {PEM, "*/*", "application/*", ""} & set(types):
+        raise ProblemError(
+            HTTPStatus.NOT_ACCEPTABLE,
+            "a CSR is handed out as PEM or DER only",
+            f"Accept {PEM} or {DER}.",
+        )
+    record = _get(enrollment_id, records)
+    if record.get("outcome") != m.Outcome.ISSUED:
+        ended = "outcome" in record
+        raise ProblemError(
+            HTTPStatus.CONFLICT,
+            f"enrollment {enrollment_id} "
+            + (f"ended as {record['outcome']}: there is no CSR" if ended else "is not yet issued"),
+            "See the enrollment for the reason." if ended else "Ask again when it is ISSUED.",
+        )
+    pem: str = record["csr"]["pem"]
+    if not wants_der:
+        return PEM, pem.encode()
+    return DER, base64.b64decode("".join(pem.split("-----")[2].split()))
+
+
+def _get(enrollment_id: str, records: Records) -> Item:
+    record = records.get(enrollment_id)
+    if record is None:
+        raise ProblemError(
+            HTTPStatus.NOT_FOUND,
+            f"there is no enrollment {enrollment_id}",
+            "Compare the id with the one that POST /enrollments answered.",
+        )
+    return record
+
+
+# Cancelling, health ----------------------------------------------------------------------------
+
+
+def cancelled(
+    enrollment_id: str,
+    caller: Caller,
+    *,
+    base: str,
+    records: Records,
+    start: Start,
+    tell: Tell,
+) -> Answer:
+    """Cancel an enrollment; see `cancellation.cancel`.
+
+    Returns:
+        202 while the workflow has not ended it, 200 when it is CANCELLED.
+
+    Raises:
+        EnrollmentConflictError: too late.
+        ProblemError: 404.
+        AwsCallError: cancelled perhaps; the same call again is harmless.
+    """
+    record = cancel(enrollment_id, by=caller.principal, records=records, tell=tell)
+    if record is None:
+        record = _get(enrollment_id, records)
+    elif "executionArn" not in record and "outcome" not in record:
+        # Claimed, and its execution is not known to run: only an execution ends it and says so.
+        _start(record, start)
+    return answer(record, base)
+
+
+def health(tsb: Tsb) -> m.Health:
+    """Whether the TSB can be reached and may ask approvers. Reads only.
+
+    Raises:
+        ProblemError: 503, with what is wrong.
+    """
+    try:
+        found = m.TsbHealth(version=tsb.version(), licence=tuple(tsb.licence_flags()))
+    except CountersignError as error:
+        raise ProblemError(
+            HTTPStatus.SERVICE_UNAVAILABLE, f"{type(error).__name__}: {error.message}", error.action
+        ) from error
+    if APPROVALS not in found.licence:
+        raise ProblemError(
+            HTTPStatus.SERVICE_UNAVAILABLE,
+            f"TSB's licence lacks {APPROVALS}: it asks no approvers",
+            "Have the TSB licensed for approvals.",
+        )
+    return m.Health(tsb=found)

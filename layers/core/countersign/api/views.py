@@ -1,0 +1,80 @@
+"""How the HTTP API shows a record."""
+
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from http import HTTPStatus
+
+from countersign import models as m
+from countersign import polling
+from countersign.stores import Item
+
+
+def next_look(record: Item, pace: polling.Schedule) -> str | None:
+    """When TSB is asked next, to some seconds; None before it is asked and after the end."""
+    asked_at, tokens = record["times"].get("requested"), record.get("policy", {}).get("tokens")
+    if not (asked_at and tokens) or "outcome" in record:
+        return None
+    timeouts = [token["timeout"] for token in tokens]
+    schedule = replace(
+        pace,
+        window_seconds=0 if 0 in timeouts else max(timeouts),
+        timelock_seconds=min(token["timelock"] for token in tokens),
+    )
+    began = datetime.fromisoformat(asked_at)
+    age = int((m.now() - began).total_seconds())
+    look = polling.next_look(schedule, age, record.get("tsbStatus", "PENDING"))
+    return m.timestamp(began + timedelta(seconds=look))
+
+
+def enrollment(record: Item, base: str) -> m.Enrollment:
+    """A record as people see it."""
+    asked = record.get("request")
+    stored = record.get("csr") if record.get("outcome") == m.Outcome.ISSUED else None
+    return m.Enrollment.read(
+        {
+            **summary(record, base).dump(),
+            "schemaVersion": record["schemaVersion"],
+            "executionArn": record.get("executionArn"),
+            "request": {k: v for k, v in asked.items() if k != "enrollmentId"} if asked else None,
+            "reason": asked.get("reason") if asked else None,
+            "profile": record.get("profile"),
+            "findings": [*record.get("findings", ()), *record.get("caFindings", ())],
+            "policy": record.get("policy"),
+            "approvals": record.get("approvers", []),
+            "csr": {k: v for k, v in stored.items() if k != "pem"} if stored else None,
+            "unusedKey": record.get("unusedKey"),
+        }
+    )
+
+
+def summary(record: Item, base: str) -> m.EnrollmentSummary:
+    """A record, or what an index holds of it, as one line."""
+    at = f"{base}/enrollments/{record['id']}"
+    links = {"self": at, "csr": f"{at}/csr"} if record["status"] == "ISSUED" else {"self": at}
+    return m.EnrollmentSummary(
+        enrollment_id=record["id"],
+        status=record["status"],
+        stage=record["stage"],
+        outcome=record.get("outcome"),
+        attempt=record["attempt"],
+        key_label=record.get("keyLabel"),
+        origin=record["origin"],
+        times=record["times"],
+        cancel=record.get("cancel"),
+        error=record.get("error"),
+        links=links,
+    )
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A status and the enrollment as it is."""
+
+    status: HTTPStatus
+    enrollment: m.Enrollment
+
+
+def answer(record: Item, base: str) -> Answer:
+    """200 for an enrollment that has ended, 202 for one that is under way."""
+    status = HTTPStatus.OK if "outcome" in record else HTTPStatus.ACCEPTED
+    return Answer(status, enrollment(record, base))

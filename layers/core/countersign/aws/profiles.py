@@ -1,0 +1,23 @@
+"""The reviewed profiles and the directory, and what this stack accepts."""
+
+from functools import cache
+from importlib import resources
+
+from countersign.policy.profiles import Profiles
+from countersign.request.validation import Rules
+from countersign.settings import settings
+
+
+@cache
+def profiles() -> Profiles:
+    """The reviewed files, from the layer that is built from the folder of the same name."""
+    return Profiles(resources.files("profiles"))
+
+
+def rules() -> Rules:
+    """What this stack accepts."""
+    return Rules(
+        profiles=profiles(),
+        key_password_prefix=settings().key_password_prefix,
+        allow_raw_policy=settings().allow_raw_policy,
+    )

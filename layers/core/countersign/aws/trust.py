@@ -1,0 +1,12 @@
+"""Whose attestations are believed."""
+
+from countersign.aws import secrets
+from countersign.settings import settings
+from countersign.verification.attestation import Trust
+
+
+def trust() -> Trust:
+    """The root and the chain, as the stack is configured."""
+    root = settings().attestation_root
+    chain = secrets.attestation_chain(settings().secret_arns["clientTls"]) if root else ""
+    return Trust(root_sha256=root, chain=chain)

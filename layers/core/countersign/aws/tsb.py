@@ -1,0 +1,42 @@
+"""The TSB with the stack's credentials."""
+
+from functools import lru_cache
+
+from countersign.aws import metrics, secrets, stack
+from countersign.errors import TsbCredentialsError
+from countersign.settings import settings
+from countersign.tsb.client import TsbClient
+from countersign.tsb.models import Role, Tls
+from countersign.tsb.transport import READ_TIMEOUT_SECONDS
+
+
+def tsb(read_timeout_seconds: int | None = None) -> TsbClient:
+    """The TSB; a role's secret is read when a call needs the role, so only if it is allowed.
+
+    The same client, with its kept-alive connection, until the TLS secret says something else.
+
+    Args:
+        read_timeout_seconds: where somebody waits who will not wait for the client's own.
+    """
+    try:
+        return _client(stack.tls(), read_timeout_seconds)
+    except TsbCredentialsError:
+        metrics.credentials_refused()
+        raise
+
+
+@lru_cache(maxsize=1)
+def _client(shown: Tls, read_timeout_seconds: int | None) -> TsbClient:
+    arns = settings().secret_arns
+    return TsbClient(
+        settings().tsb_url,
+        credentials=lambda role: secrets.credentials(arns[role]),
+        renewed=lambda role: secrets.credentials(arns[role], anew=True),
+        tls=shown,
+        proxy_url=settings().tsb_proxy_url or None,
+        certificate_role=Role(settings().certificate_role),
+        request_role=Role(settings().request_role),
+        report=metrics.tsb_call,
+        refused=metrics.credentials_refused,
+        read_timeout_seconds=read_timeout_seconds or READ_TIMEOUT_SECONDS,
+    )

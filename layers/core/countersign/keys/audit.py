@@ -1,0 +1,162 @@
+"""Whether the keys of issued CSRs are still what was approved: AuditKeys, once a day."""
+
+import hashlib
+from collections.abc import Callable
+from typing import Any
+
+from countersign import events
+from countersign import models as m
+from countersign.errors import (
+    KEY_NOT_EXISTENT,
+    CountersignError,
+    TsbCredentialsError,
+    TsbRefusedError,
+)
+from countersign.keys import disposal
+from countersign.stores import Bus, Item, Objects, Records
+from countersign.tsb.client import TsbClient
+from countersign.verification.attestation import Trust
+from countersign.verification.checks import verify_key
+
+MAX_AUDITED = 200  # keys of one run: a call of TSB, a read of the table and of the bucket each
+MAX_NAMED = 100  # keys in one event
+SWEEP, AUDIT = "cursor#sweep-keys", "cursor#audit-keys"  # where the run before stopped
+type More = Callable[[], bool]  # whether there is time for another key
+
+# Keys that drifted --------------------------------------------------------------------------------
+
+
+def audit_keys(
+    *,
+    records: Records,
+    objects: Objects,
+    tsb: TsbClient,
+    password: disposal.Password,
+    trust: Trust,
+    bus: Bus,
+    more: More,
+) -> m.AuditedKeys:
+    """Compare the key of every issued CSR, as the HSM reports it now, with what was approved.
+
+    The comparison is StoreCsr's own (verification.py). A difference is an event, and is on record
+    as `drift`; it is announced again only when something else differs.
+
+    Idempotent: what is announced already is known.
+
+    Args:
+        records: the table.
+        objects: the bucket with what was asked.
+        tsb: its key management.
+        password: reads a key password.
+        trust: whose attestations are believed.
+        bus: told of a key that differs.
+        more: whether there is time for another key.
+
+    Raises:
+        TsbUnavailableError, TsbNoAnswerError, TsbCredentialsError: TSB does not speak, or a key's
+            password cannot be read; the next run goes on with the key behind this one.
+        AwsCallError: a store or the bus refused; as above.
+    Source: TSB REST API, POST /v1/key/attributes.
+    """
+    before = (records.get(AUDIT) or {}).get("after")
+    page, position = records.newest(
+        "ByStatus",
+        {"status": m.Outcome.ISSUED},
+        since="0",
+        until="9",
+        limit=MAX_AUDITED,
+        after=before,
+    )
+    looked_at, drifted, reached = 0, list[str](), before
+    try:
+        for summary in page:
+            if not more():
+                position = reached
+                break
+            reached = {name: summary[name] for name in ("id", "acceptedAt")}
+            record = records.get(summary["id"]) or {}
+            if record.get("outcome") == m.Outcome.ISSUED:
+                failed = _audit(record, objects, tsb, password=password, trust=trust)
+                announce(record, failed, records, bus)
+                drifted += [record["keyLabel"]] if failed else []
+            looked_at += 1
+    except CountersignError:
+        # Behind the key that could not be looked at: it would keep every run from all the others.
+        remember(records, AUDIT, reached)
+        raise
+    remember(records, AUDIT, position)
+    return m.AuditedKeys(looked_at=looked_at, drifted=tuple(drifted))
+
+
+def _audit(
+    record: Item,
+    objects: Objects,
+    tsb: TsbClient,
+    *,
+    password: disposal.Password,
+    trust: Trust,
+) -> tuple[m.Check, ...]:
+    """The checks that fail."""
+    asked = accepted(record, objects)
+    if asked is None:
+        return (
+            m.Check(
+                code="REQUEST_ACCEPTED",
+                result="failed",
+                field="request",
+                finding="what was accepted is no longer in the bucket, or not what it was",
+            ),
+        )
+    asked_at = m.now()
+    try:
+        secret = password(asked.key.password.secret_arn) if asked.key.password else None
+    except TsbCredentialsError as error:
+        return _unseen("KEY_UNREADABLE", "password", error.message)
+    try:
+        answer = tsb.key_attributes(asked.key.label, secret)
+    except TsbRefusedError as error:
+        if error.error_code == KEY_NOT_EXISTENT:
+            return _unseen("KEY_MISSING", "label", "the HSM has no such key any more")
+        return _unseen("KEY_UNREADABLE", "label", error.message)
+    checks = verify_key(asked, answer, record, trust, asked_at=asked_at, now=m.now())
+    return tuple(check for check in checks if check.result == "failed")
+
+
+def _unseen(code: str, field: str, finding: str) -> tuple[m.Check, ...]:
+    return (m.Check(code=code, result="failed", field=field, finding=finding),)
+
+
+def announce(record: Item, failed: tuple[m.Check, ...], records: Records, bus: Bus) -> None:
+    """Tell which checks of a key failed, once for each set of them."""
+    codes = [check.code for check in failed]
+    if codes == record.get("drift", {}).get("codes", []):
+        return
+    if failed:
+        bus.put(events.key_drifted(record, failed))
+    drift = {"codes": codes, "at": m.timestamp(m.now())}
+    records.update(record["id"], {"drift": drift}, when={"outcome": m.Outcome.ISSUED})
+
+
+# What both have in common -------------------------------------------------------------------------
+
+
+def accepted(record: Item, objects: Objects) -> m.EnrollmentRequest | None:
+    """What the enrollment accepted, a profile expanded; None where that cannot be shown."""
+    attempt = record["attempt"]
+    name = "request.json" if attempt == 1 else f"request-{attempt}.json"
+    kept = objects.read(f"enrollments/{record['id']}/{name}")
+    if kept is None:
+        return None
+    digest = hashlib.sha256(kept).hexdigest()
+    if digest != record.get("acceptedSha256", digest):
+        return None
+    try:
+        return m.EnrollmentRequest.model_validate_json(kept)
+    except ValueError:
+        return None
+
+
+def remember(records: Records, cursor: str, after: Any) -> None:
+    """Where the next run begins; None: from the start."""
+    if records.put({"id": cursor, "after": after}) is not None:
+        records.update(cursor, {"after": after})

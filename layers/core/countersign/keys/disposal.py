@@ -1,0 +1,285 @@
+"""What becomes of a key whose CSR was not issued: kept, deleted or blocked, as its profile says.
+
+Nothing here decides or changes an outcome: what could not be done is noted on the record. A key is
+deleted only if it is the enrollment's own, see `own_key`. TSB cannot delete on a condition, so
+somebody who puts another key under the label between the look and the call would lose that one.
+"""
+
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import datetime, timedelta
+from typing import Any
+
+from countersign import models as m
+from countersign.errors import (
+    KEY_NOT_EXISTENT,
+    AwsCallError,
+    CountersignError,
+    EnrollmentConflictError,
+    KeyConflictError,
+    KeyNotSettledError,
+    TsbNoAnswerError,
+    TsbRefusedError,
+    TsbUnavailableError,
+)
+from countersign.spki import spki_sha256
+from countersign.stores import Item, Records
+from countersign.tsb.client import TsbClient
+from countersign.tsb.models import Key
+
+CLOCK_SKEW = timedelta(seconds=60)  # between our clock and the HSM's
+ENDED_AT_TSB = ("EXECUTED", "REJECTED", "EXPIRED", "CANCELLED", "FAILED")
+RETRIED = (TsbUnavailableError, TsbNoAnswerError, AwsCallError)
+ASKED = ("asking", "asked")  # the approvers of ruleBlock, maybe or surely
+type Password = Callable[[str], str]  # the text of the secret at this ARN
+type Done = dict[str, Any]  # of a `SettledKey`: what came of it
+
+
+def settle(
+    given: m.DiscardKeyInput, *, records: Records, tsb: TsbClient, password: Password
+) -> None:
+    """Keep, delete or block the key of an enrollment that ends without a CSR, and note it.
+
+    A request that may still be open at the TSB is cancelled; where the key was deleted, TSB has
+    done that by itself. Nobody waits for the approvers of `ruleBlock`: they are asked, and the
+    enrollment ends.
+
+    Idempotent: a key that is gone counts as deleted, one that is blocked as blocked; approvers of
+    `ruleBlock` are asked once, whoever dies in between.
+
+    Raises:
+        KeyNotSettledError: noted; the state machine tries a few times more, then goes on.
+        EnrollmentConflictError: the record belongs to another execution.
+    Source: TSB REST API, POST /v1/key/deleteKey, POST /v1/block, DELETE /v1/request/{id}.
+    """
+    record = records.get(given.enrollment_id) or {}
+    action = given.request.unused_key or "keep"
+    # An outcome: the backstop was faster. A CSR: StoreCsr's answer was lost, and the key is in use.
+    before = record.get("unusedKey", {"action": action, "result": "started"})
+    there = _note(given, records, action, before, absent=("csr", "outcome"))
+    if there is not None:
+        if there.get("executionArn") == given.execution_arn:
+            return
+        raise EnrollmentConflictError(
+            f"enrollment {given.enrollment_id} is carried out by another execution",
+            action="Follow that execution; its ARN is on the record.",
+        )
+    done: Done = before if before["result"] in ASKED else {"result": "failed"}
+    errors: list[CountersignError] = []
+    try:
+        done = _act(given, action, record, records=records, tsb=tsb, password=password)
+    except CountersignError as error:
+        errors.append(error)
+    if done["result"] != "deleted":
+        try:
+            cancel_open(record, given.status, tsb)
+        except CountersignError as error:
+            errors.append(error)
+    _note(given, records, action, done, error=errors[0] if errors else None)
+    if done["result"] == "deleted":
+        release_label(record, records)
+    again = next((one for one in errors if isinstance(one, RETRIED)), None)
+    if again is not None:
+        raise KeyNotSettledError(again.message, action=again.action) from again
+
+
+def own_key(
+    asked: m.EnrollmentRequest,
+    record: Item,
+    *,
+    records: Records,
+    tsb: TsbClient,
+    secret: str | None,
+) -> Key | None:
+    """The enrollment's own key as it lies in the HSM; None where there is none (any more).
+
+    It is its own where the enrollment holds the claim of the label and the key has the public key
+    on record. Where CreateKey ended before it could record one, the rule of adoption holds: it is
+    not older than the claim, and it is what was asked.
+
+    Raises:
+        KeyConflictError: another key lies under the label; it must be left as it is.
+        TsbUnavailableError, TsbNoAnswerError, TsbRefusedError, TsbCredentialsError: see TsbClient.
+    """
+    label = asked.key.label
+    claim = records.get(f"label#{label}")
+    if claim is None or claim["enrollmentId"] != record.get("id"):
+        return None
+    try:
+        key = tsb.key_attributes(label, secret).key
+    except TsbRefusedError as error:
+        if error.error_code != KEY_NOT_EXISTENT:
+            raise
+        return None
+    if "publicKeySha256" in record:
+        own = spki_sha256(key.public_key) == record["publicKeySha256"]
+    else:
+        claimed_at = datetime.fromisoformat(claim["claimedAt"])
+        # After a lost answer alone; without it DiscardKey starts in nine tenths of the time.
+        from countersign.verification import checks  # noqa: PLC0415
+
+        different = checks.differences(key, asked.key)
+        own = key.create_time >= claimed_at - CLOCK_SKEW and not any(different.values())
+    if not own:
+        raise KeyConflictError(
+            f"another key than the enrollment's own lies under label {label!r}",
+            field="request.key.label",
+            action="Look up who made it; it was left as it is.",
+        )
+    return key
+
+
+def delete(
+    asked: m.EnrollmentRequest,
+    record: Item,
+    *,
+    records: Records,
+    tsb: TsbClient,
+    secret: str | None,
+) -> bool:
+    """Delete the enrollment's own key; TSB cancels its requests. Idempotent.
+
+    Returns:
+        Whether there was one.
+
+    Raises: as `own_key`.
+    """
+    if own_key(asked, record, records=records, tsb=tsb, secret=secret) is None:
+        return False
+    try:
+        tsb.delete_key(asked.key.label, secret)
+    except TsbRefusedError as error:
+        if error.error_code != KEY_NOT_EXISTENT:
+            raise
+    return True
+
+
+def release_label(record: Item, records: Records) -> None:
+    """Let others use the label of a key that is gone."""
+    records.delete(f"label#{record['keyLabel']}", when={"enrollmentId": record["id"]})
+
+
+def _act(
+    given: m.DiscardKeyInput,
+    action: m.UnusedKey,
+    record: Item,
+    *,
+    records: Records,
+    tsb: TsbClient,
+    password: Password,
+) -> Done:
+    asked = given.request
+    if action == "keep":
+        return {"result": "kept"}
+    if action == "delete" and not asked.key.attributes.destroyable:
+        return {"result": "kept", "reason": "the key is permanent (not destroyable)"}
+    secret = password(asked.key.password.secret_arn) if asked.key.password else None
+    if action == "delete":
+        # Also where none is on record: CreateKey's answer may have got lost before a cancellation.
+        deleted = delete(asked, record, records=records, tsb=tsb, secret=secret)
+        if deleted or "publicKeySha256" in record:
+            return {"result": "deleted"}
+        return {"result": "none", "reason": "no key was made"}
+    return _block(given, record, records=records, tsb=tsb, secret=secret)
+
+
+def _block(
+    given: m.DiscardKeyInput,
+    record: Item,
+    *,
+    records: Records,
+    tsb: TsbClient,
+    secret: str | None,
+) -> Done:
+    rule = given.request.key.policy.rule_block
+    if rule is not None and not rule.tokens:
+        return {"result": "kept", "reason": "ruleBlock is frozen: nobody can block this key"}
+    key = own_key(given.request, record, records=records, tsb=tsb, secret=secret)
+    if key is None:
+        return {"result": "none", "reason": "there is no key (any more)"}
+    if ((key.policy or {}).get("keyStatus") or {}).get("blocked"):
+        return {"result": "blocked"}
+    return _blocked(given, record.get("unusedKey", {}), records=records, tsb=tsb, secret=secret)
+
+
+def _blocked(
+    given: m.DiscardKeyInput,
+    before: Done,
+    *,
+    records: Records,
+    tsb: TsbClient,
+    secret: str | None,
+) -> Done:
+    """What comes of asking TSB to block the key, or of having asked before."""
+    approvers = given.request.key.policy.rule_block is not None
+    unknown: Done = {
+        "result": "failed",
+        "reason": "whether the approvers of ruleBlock were asked is unknown; nobody asks twice",
+    }
+    request_id = before.get("requestId")
+    if request_id is None and before.get("result") == "asking":
+        return unknown
+    if request_id is None:
+        if approvers:
+            _note(given, records, "block", {"result": "asking"})
+        try:
+            request_id = tsb.block_key(given.request.key.label, secret).block_key_request_id
+        except TsbNoAnswerError:
+            if approvers:
+                return unknown
+            raise
+    # On record before the look, which may fail.
+    asked: Done = {"result": "asked", "requestId": request_id}
+    _note(given, records, "block", asked)
+    with suppress(CountersignError):
+        status = tsb.request_status(str(request_id)).status
+        if status == "EXECUTED":
+            return {**asked, "result": "blocked"}
+        if status in ENDED_AT_TSB:
+            return {**asked, "result": "failed", "reason": f"TSB ended the request as {status}"}
+    return asked
+
+
+def cancel_open(record: Item, status: str | None, tsb: TsbClient) -> None:
+    """Cancel what may still ask approvers for the use of this key."""
+    told = "told" in record.get("cancel", {})
+    if (
+        "requestId" not in record
+        or told
+        or status in ("REJECTED", "EXPIRED", "FAILED")
+        or record.get("tsbStatus") in ENDED_AT_TSB
+    ):
+        return
+    try:
+        tsb.cancel_request(record["requestId"])
+    except TsbRefusedError:
+        return  # it has ended there
+
+
+def _note(
+    given: m.DiscardKeyInput,
+    records: Records,
+    action: m.UnusedKey,
+    done: Done,
+    *,
+    absent: tuple[str, ...] = (),
+    error: CountersignError | None = None,
+) -> Item | None:
+    said = error and m.Failure(
+        name=type(error).__name__,
+        message=error.message,
+        state="DiscardKey",
+        field=error.field,
+        error_code=error.error_code,
+        reason=error.reason,
+        http_status=error.http_status,
+        action=error.action,
+    )
+    settled = m.SettledKey.read({**done, "action": action, "at": m.timestamp(m.now())})
+    values = settled.model_copy(update={"error": said}).model_dump(mode="json", exclude_none=True)
+    return records.update(
+        given.enrollment_id,
+        {"stage": "DiscardKey", "unusedKey": values},
+        when={"executionArn": given.execution_arn},
+        absent=absent,
+    )

@@ -1,0 +1,139 @@
+"""Keys in the HSM that no enrollment accounts for: SweepKeys."""
+
+from datetime import datetime, timedelta
+
+from countersign import events
+from countersign import models as m
+from countersign.errors import (
+    CountersignError,
+)
+from countersign.keys import disposal
+from countersign.keys.audit import MAX_NAMED, SWEEP, More, accepted, remember
+from countersign.stores import Bus, Item, Objects, Records
+from countersign.tsb.client import TsbClient
+
+MAX_SWEPT = 1_000  # labels of one run: two reads of the table each, for those that are ours
+GRACE = timedelta(hours=1)  # after its end an enrollment may still be at work on its key
+
+# Keys that no enrollment accounts for -----------------------------------------------------------
+
+
+def sweep_keys(
+    mode: str,
+    prefix: str,
+    *,
+    records: Records,
+    objects: Objects,
+    tsb: TsbClient,
+    password: disposal.Password,
+    bus: Bus,
+    more: More,
+) -> m.SweptKeys:
+    """Report the keys that no enrollment accounts for, and delete those that should be gone.
+
+    Deleted is only the own key (`unused.own_key`) of an enrollment that ended without a CSR and
+    whose profile wants it deleted. Whatever else lies in the partition is named at most.
+
+    Idempotent: what is deleted is found no more; what is reported is reported by each run.
+
+    Args:
+        mode: `off`, `report` or `delete`.
+        prefix: of the labels to look at; the others are not even named.
+        records: the table.
+        objects: the bucket with what was asked.
+        tsb: its key management.
+        password: reads a key password.
+        bus: told where something was found.
+        more: whether there is time for another key.
+
+    Raises:
+        TsbUnavailableError, TsbNoAnswerError, TsbRefusedError, TsbCredentialsError: TSB did not
+            say which keys there are; the next run asks again.
+        AwsCallError: a store or the bus refused; the next run begins where this one did.
+    Source: TSB REST API, GET /v1/key.
+    """
+    if mode == "off":
+        return m.SweptKeys(looked_at=0, keys=(), left_out=0)
+    # First the keys, then the claims: a key is made after its label is claimed.
+    labels = sorted(label for label in tsb.list_keys() if label.startswith(prefix))
+    after = (records.get(SWEEP) or {}).get("after") or ""
+    todo = [label for label in labels if label > after][:MAX_SWEPT]
+    found: list[m.UnaccountedKey] = []
+    looked_at, last = 0, after
+    for label in todo:
+        if not more():
+            break
+        one, own = _unaccounted(label, records, objects)
+        if one is not None and own is not None and mode == "delete":
+            one = _swept(one, *own, records=records, tsb=tsb, password=password)
+        found += [one] if one else []
+        looked_at, last = looked_at + 1, label
+    swept = m.SweptKeys(
+        looked_at=looked_at,
+        keys=tuple(found[:MAX_NAMED]),
+        left_out=len(found[MAX_NAMED:]),
+    )
+    if found:
+        bus.put(events.KeysUnaccounted.read({"mode": mode, **swept.dump()}))
+    remember(records, SWEEP, last if labels and last < labels[-1] else None)
+    return swept
+
+
+type Own = tuple[Item, m.EnrollmentRequest]  # a record and what it accepted: may be deleted
+
+
+def _unaccounted(
+    label: str, records: Records, objects: Objects
+) -> tuple[m.UnaccountedKey | None, Own | None]:
+    """What is wrong with a key, if anything; and whose it is, where it should be gone."""
+    claim = records.get(f"label#{label}")
+    if claim is None:
+        return m.UnaccountedKey(label=label, why="unclaimed"), None
+    enrollment_id = claim["enrollmentId"]
+    unrecorded = m.UnaccountedKey(label=label, why="unrecorded", enrollment_id=enrollment_id)
+    record = records.get(enrollment_id)
+    if record is None or record.get("keyLabel") != label:
+        return unrecorded, None
+    if not _is_unused(record):
+        return None, None
+    asked = accepted(record, objects)
+    if asked is None:
+        return unrecorded, None
+    if asked.unused_key == "delete" and asked.key.attributes.destroyable:
+        return unrecorded.model_copy(update={"why": "unused"}), (record, asked)
+    settled = record.get("unusedKey", {}).get("result")
+    blocked = asked.unused_key != "block" or settled in ("blocked", "asked")
+    return None if blocked else unrecorded.model_copy(update={"why": "unblocked"}), None
+
+
+def _is_unused(record: Item) -> bool:
+    """Whether the enrollment ended without a CSR, and long enough ago."""
+    if "outcome" not in record or record["outcome"] == m.Outcome.ISSUED or "csr" in record:
+        return False
+    return datetime.fromisoformat(record["times"]["ended"]) <= m.now() - GRACE
+
+
+def _swept(
+    one: m.UnaccountedKey,
+    record: Item,
+    asked: m.EnrollmentRequest,
+    *,
+    records: Records,
+    tsb: TsbClient,
+    password: disposal.Password,
+) -> m.UnaccountedKey:
+    """Delete the key of an ended enrollment, unless the id is claimed again meanwhile."""
+    note = {"action": "delete", "result": "started", "at": m.timestamp(m.now())}
+    own = {name: record[name] for name in ("attempt", "outcome")}
+    if records.update(record["id"], {"unusedKey": note}, when=own, absent=("csr",)) is not None:
+        return one.model_copy(update={"problem": "the enrollment has just begun anew"})
+    try:
+        secret = password(asked.key.password.secret_arn) if asked.key.password else None
+        disposal.delete(asked, record, records=records, tsb=tsb, secret=secret)
+    except CountersignError as error:
+        failed = {**note, "result": "failed", "reason": error.message}
+        records.update(record["id"], {"unusedKey": failed}, when=own)
+        return one.model_copy(update={"problem": f"{type(error).__name__}: {error.message}"})
+    records.update(record["id"], {"unusedKey": {**note, "result": "deleted"}}, when=own)
+    disposal.release_label(record, records)
+    return one.model_copy(update={"deleted": True})

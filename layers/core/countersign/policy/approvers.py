@@ -1,0 +1,113 @@
+"""Whom a policy (TSB's Smart Key Attributes) asks, by the fingerprints of their keys."""
+
+from functools import lru_cache
+from typing import Any
+
+from countersign.models import (
+    Approval,
+    Approver,
+    GroupSummary,
+    Policy,
+    PolicySummary,
+    Rule,
+    TokenSummary,
+)
+from countersign.policy.certificates import approver_public_key, certificate_common_name
+from countersign.policy.rules import RULES, Names, approvals_of, unnamed
+from countersign.spki import spki_sha256
+
+ONBOARDED = "onboarded "  # begins the identity of an approver whose key only TSB knows
+
+
+def approvers(policy: Policy, names: Names) -> tuple[Approver, ...]:
+    """Everybody whom `ruleUse` asks, once each, in the order of the policy.
+
+    Args:
+        policy: whose use is asked for.
+        names: the directory's; who is not in there is called what the policy calls him.
+    """
+    known: dict[str, Approver] = {}
+    for _, approval in approvals_of(policy.rule_use, ""):
+        known.setdefault(identity(approval), named(approval, names))
+    return tuple(known.values())
+
+
+def summary(policy: Policy, names: Names) -> PolicySummary:
+    """`ruleUse` for people: how many of whom, by the directory's names."""
+    return PolicySummary(
+        tokens=tuple(
+            TokenSummary(
+                name=token.name,
+                timelock=token.timelock,
+                timeout=token.timeout,
+                groups=tuple(
+                    GroupSummary(
+                        name=group.name,
+                        quorum=group.quorum,
+                        approvers=tuple(
+                            named(approval, names).name for approval in group.approvals
+                        ),
+                    )
+                    for group in token.groups or ()
+                ),
+            )
+            for token in policy.rule_use.tokens
+        )
+    )
+
+
+def effective(policy: Policy) -> dict[str, Any]:
+    """What the policy means, free of the names of tokens and groups and of any order.
+
+    Two policies are the same for us when these are equal: TSB may echo a certificate's CN as name,
+    and writes the HSM's order.
+    """
+    return {
+        "blocked": policy.key_status.blocked,
+        **{name: _effective_rule(getattr(policy, attribute)) for name, attribute in RULES.items()},
+    }
+
+
+def _effective_rule(rule: Rule | None) -> list[Any] | None:
+    if rule is None:
+        return None
+    return sorted(
+        [
+            token.timelock,
+            token.timeout,
+            sorted(
+                [group.quorum, sorted(identity(approval) for approval in group.approvals)]
+                for group in token.groups or ()
+            ),
+        ]
+        for token in rule.tokens
+    )
+
+
+@lru_cache(maxsize=1024)  # a policy names the same few keys in every rule
+def identity(approval: Approval) -> str:
+    """The fingerprint of the approver's key, or the name where only TSB knows the key.
+
+    Raises:
+        ValueError: the approval's value is neither a public key nor a certificate.
+    """
+    if approval.type == "onboarded_approver_certificate":
+        return f"{ONBOARDED}{approval.name}"
+    return spki_sha256(approver_public_key(approval.type, approval.value or ""))
+
+
+def approver(approval: Approval) -> Approver:
+    """The approver whom an approval of a policy names, outstanding."""
+    if approval.type == "onboarded_approver_certificate":
+        return Approver(name=approval.name or "", spki_sha256=None)
+    digest = identity(approval)
+    name = approval.name
+    if not name and approval.type == "certificate":
+        name = certificate_common_name(approval.value or "")
+    return Approver(name=name or unnamed(digest), spki_sha256=digest)
+
+
+def named(approval: Approval, names: Names) -> Approver:
+    """As `approver`, under the directory's name where it knows one."""
+    one = approver(approval)
+    return one.model_copy(update={"name": names.get(one.spki_sha256 or "", one.name)})

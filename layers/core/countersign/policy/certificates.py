@@ -1,0 +1,84 @@
+"""The public keys and certificates that a policy names its approvers by."""
+
+import base64
+import re
+from datetime import datetime
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    PublicFormat,
+    load_der_public_key,
+)
+from cryptography.x509.oid import NameOID
+
+from countersign.spki import der
+
+ARMOUR = re.compile(r"-----(BEGIN|END) (PUBLIC KEY|CERTIFICATE)-----")
+
+
+def approver_public_key(kind: str, value: str) -> str:
+    """The base64 DER SPKI of an approver, given as public key or as certificate.
+
+    Args:
+        kind: `public_key` or `certificate`.
+        value: base64 of the DER on one line; the armour lines of PEM are tolerated, as by TSB.
+
+    Raises:
+        ValueError: says what is wrong; never quotes the value.
+    """
+    der = _approver_der(value)
+    try:
+        key = _certificate(der).public_key() if kind == "certificate" else load_der_public_key(der)
+        spki = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    except (ValueError, UnsupportedAlgorithm):
+        expected = "X.509 certificate" if kind == "certificate" else "public key (SPKI)"
+        raise ValueError(f"is not the base64 of a DER {expected}") from None
+    return base64.b64encode(spki).decode()
+
+
+def certificate_common_name(value: str) -> str | None:
+    """The CN of an approver's certificate, by which TSB names him.
+
+    Raises:
+        ValueError: the value is no certificate.
+    """
+    names = _certificate(_approver_der(value)).subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    return str(names[0].value) if names else None
+
+
+def expiries(certificates: str) -> list[datetime]:
+    """When each certificate ends: of a PEM text, or of an approver's value as a policy has it.
+
+    What cannot be read is left out: this serves a warning, and who uses the certificate says more.
+    """
+    try:
+        if "-----BEGIN" in certificates:
+            found = x509.load_pem_x509_certificates(certificates.encode())
+        else:
+            found = [_certificate(_approver_der(certificates))] if certificates else []
+    except ValueError:
+        found = []
+    return [one.not_valid_after_utc for one in found]
+
+
+def certificate_validity(value: str) -> tuple[datetime, datetime]:
+    """From when until when an approver's certificate is valid, UTC.
+
+    Raises:
+        ValueError: the value is no certificate.
+    """
+    certificate = _certificate(_approver_der(value))
+    return certificate.not_valid_before_utc, certificate.not_valid_after_utc
+
+
+def _certificate(der: bytes) -> x509.Certificate:
+    return x509.load_der_x509_certificate(der)
+
+
+def _approver_der(value: str) -> bytes:
+    try:
+        return der(ARMOUR.sub("", value).strip())
+    except ValueError:
+        raise ValueError("is not base64 on one line") from None

@@ -1,0 +1,106 @@
+"""Who the approvers are: the directory, a reviewed file that is deployed beside the code."""
+
+from collections.abc import Mapping
+from datetime import date, datetime
+from functools import cached_property
+from typing import Annotated, ClassVar, Literal, Self
+
+from pydantic import Field, StringConstraints, model_validator
+
+from countersign.models import Model
+from countersign.policy import certificates
+from countersign.spki import spki_sha256
+
+DIRECTORY = "directory.json"
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,39}$")]
+
+# The directory ---------------------------------------------------------------------------------
+
+
+class PersonKey(Model):
+    """A key that a person approves with: a public key or a certificate, base64 DER on one line."""
+
+    public_key: str | None = None
+    certificate: str | None = None
+    valid_from: date
+    valid_to: date | None = None
+
+    @model_validator(mode="after")
+    def _one_readable_key(self) -> Self:
+        if (self.public_key is None) == (self.certificate is None):
+            raise ValueError("give either publicKey or certificate")
+        if self.valid_to is not None and self.valid_to < self.valid_from:
+            raise ValueError("validTo is before validFrom")
+        _ = self.spki_sha256
+        return self
+
+    @property
+    def kind(self) -> Literal["public_key", "certificate"]:
+        """The type of an approval that names this key."""
+        return "certificate" if self.public_key is None else "public_key"
+
+    @property
+    def value(self) -> str:
+        """The value of an approval that names this key."""
+        return self.public_key or self.certificate or ""
+
+    @cached_property
+    def spki_sha256(self) -> str:
+        """The fingerprint of the public key, also where it stands in a certificate."""
+        return spki_sha256(certificates.approver_public_key(self.kind, self.value))
+
+    def valid(self, moment: datetime) -> bool:
+        """Whether the directory says that the key counts on the day of `moment`."""
+        day = moment.date()
+        return self.valid_from <= day and (self.valid_to is None or day <= self.valid_to)
+
+
+class Person(Model):
+    """An approver: how to reach him, his keys, and who he is where he asks for something."""
+
+    name: Annotated[str, StringConstraints(min_length=1, max_length=100)]
+    contact: Annotated[str, StringConstraints(min_length=1, max_length=200)]
+    principals: tuple[str, ...] = ()
+    keys: Annotated[tuple[PersonKey, ...], Field(min_length=1)]
+
+    def key_at(self, moment: datetime) -> PersonKey:
+        """The key to ask him with: the newest one that is valid, else the newest."""
+        newest = sorted(self.keys, key=lambda key: key.valid_from, reverse=True)
+        return next((key for key in newest if key.valid(moment)), newest[0])
+
+
+class Directory(Model):
+    """Everybody who may approve. A fingerprint leads to one person, also for an old key."""
+
+    NAME: ClassVar[str] = "directory"
+
+    schema_: str | None = Field(default=None, alias="$schema")
+    people: tuple[Person, ...] = ()
+
+    @model_validator(mode="after")
+    def _everybody_once(self) -> Self:
+        names = [person.name for person in self.people]
+        digests = [key.spki_sha256 for person in self.people for key in person.keys]
+        for what, values in (("name", names), ("key", digests)):
+            twice = {value for value in values if values.count(value) > 1}
+            if twice:
+                raise ValueError(f"the same {what} twice: {', '.join(sorted(twice))}")
+        return self
+
+    @cached_property
+    def names(self) -> Mapping[str, str]:
+        """People's names by the fingerprints of their keys."""
+        return {key.spki_sha256: person.name for person in self.people for key in person.keys}
+
+    @cached_property
+    def keys(self) -> Mapping[str, PersonKey]:
+        """People's keys by their fingerprints."""
+        return {key.spki_sha256: key for person in self.people for key in person.keys}
+
+    def person(self, name: str) -> Person | None:
+        """The person of that name."""
+        return next((one for one in self.people if one.name == name), None)
+
+    def principal(self, arn: str | None) -> Person | None:
+        """The person who acts as this AWS principal, where the directory knows."""
+        return next((one for one in self.people if arn is not None and arn in one.principals), None)

@@ -1,0 +1,445 @@
+"""The policy linter: can this policy be fulfilled, by whom, in time, and should it be. Pure.
+
+It counts people, not keys: the directory says which keys are one person's. Without it a key counts
+as a person of its own.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from itertools import product
+from math import prod
+from typing import Any
+
+from countersign.errors import InvalidEnrollmentError
+from countersign.models import (
+    NAMED_FINDINGS,
+    Approval,
+    Group,
+    LintFinding,
+    Policy,
+    Rule,
+    Token,
+)
+from countersign.policy import approvers, certificates
+from countersign.policy.directory import Directory
+from countersign.policy.findings import CODES
+from countersign.policy.profiles import Profile
+from countersign.policy.rules import RULES, approvals_of, window_seconds
+
+TIME_STEP_SECONDS = 60  # TSB counts minutes: timelock and timeout must be multiples (else code 600)
+FETCH_SECONDS = 900  # the vendor's approver app fetches its tasks every 15 minutes
+TIGHT_SECONDS = 2 * FETCH_SECONDS
+MAX_COALITIONS = 20_000  # compared at most, in 0.2 s; three groups of 7 people each are 512
+
+
+@dataclass
+class _Linter:
+    """What a finding needs to know: who is who, and how serious it is for this profile."""
+
+    directory: Directory
+    profile: Profile | None
+    found: list[LintFinding] = field(default_factory=list)
+
+    def add(self, code: str, path: str, sentence: str) -> None:
+        entry, lint = CODES[code], self.profile.lint if self.profile else None
+        production = self.profile is not None and self.profile.production
+        level = entry.production if production else entry.level
+        waivers = {waiver.code: waiver.reason for waiver in lint.waivers} if lint else {}
+        self.found.append(
+            LintFinding(
+                code=code,
+                level=lint.levels.get(code, level) if lint else level,
+                path=path,
+                sentence=sentence,
+                action=entry.action,
+                waiver=waivers.get(code),
+            )
+        )
+
+    def who(self, approval: Approval) -> str:
+        """The person behind an approval: a name of the directory, else the key itself."""
+        identity = approvers.identity(approval)
+        return self.directory.names.get(identity, identity)
+
+    def people(self, rule: Rule | None) -> dict[str, str]:
+        """What to call everybody whom a rule asks, by person."""
+        found: dict[str, str] = {}
+        for _, approval in approvals_of(rule, "") if rule else ():
+            who = self.who(approval)
+            found.setdefault(who, who if who in self._names else approvers.approver(approval).name)
+        return found
+
+    @property
+    def _names(self) -> set[str]:
+        return {person.name for person in self.directory.people}
+
+
+def lint(
+    asked: Policy,
+    *,
+    directory: Directory,
+    profile: Profile | None = None,
+    requester: str | None = None,
+    now: datetime,
+) -> tuple[LintFinding, ...]:
+    """Everything there is to say about a policy without asking the HSM.
+
+    Args:
+        asked: the policy as it would go to TSB, a profile's names replaced by keys.
+        directory: who is who.
+        profile: whose policy it is; decides levels and waivers.
+        requester: the AWS principal who asks, as far as the door knows him.
+        now: the moment for which dates are judged.
+
+    Returns:
+        The findings, in the order of the policy. One that is an error without a waiver must lead
+        to a refusal: see `refuse`.
+    """
+    linter = _Linter(directory, profile)
+    _lint_readable(linter, asked)
+    if linter.found:
+        return tuple(linter.found)  # nothing else can be said without knowing whose keys they are
+    _lint_use(linter, asked)
+    for name, attribute in RULES.items():
+        rule: Rule | None = getattr(asked, attribute)
+        if rule is not None:
+            _lint_rule(linter, rule, f"key.policy.{name}")
+    _lint_names(linter, asked)
+    _lint_change(linter, asked)
+    _lint_dates(linter, asked, now)
+    _lint_requester(linter, asked, requester)
+    if profile is not None and profile.ca_key_label is None:
+        linter.add("ca-key-unnamed", "profile", f"{profile.id} names no CA key")
+    return tuple(linter.found)
+
+
+def lint_ca_key(
+    asked: Policy,
+    ca_policy: Policy | None,
+    *,
+    directory: Directory,
+    profile: Profile,
+    unread: str | None = None,
+) -> tuple[LintFinding, ...]:
+    """What there is to say about the CA key that will sign this key's certificate.
+
+    Args:
+        asked: the policy of the new key.
+        ca_policy: the CA key's as the HSM reports it; None where it has none.
+        directory: who is who.
+        profile: names the CA key.
+        unread: why the CA key's policy could not be read; `ca_policy` says nothing then.
+    """
+    linter, label = _Linter(directory, profile), profile.ca_key_label
+    path = "profile.caKeyLabel"
+    if unread is not None:
+        linter.add("ca-policy-unread", path, f"the CA key {label!r}: {unread}")
+    elif ca_policy is None or open_to_all(ca_policy.rule_use):
+        linter.add("ca-key-unguarded", path, f"the CA key {label!r} asks nobody before it signs")
+    else:
+        theirs = linter.people(ca_policy.rule_use)
+        both = {name for who, name in linter.people(asked.rule_use).items() if who in theirs}
+        if both:
+            linter.add(
+                "ca-approvers-overlap",
+                "key.policy.ruleUse",
+                f"{_list(both)} also approve{'s' if len(both) == 1 else ''} for CA key {label!r}",
+            )
+    return tuple(linter.found)
+
+
+def refuse(findings: Iterable[LintFinding]) -> None:
+    """Refuse a request for the errors among its findings that nobody waived.
+
+    Raises:
+        InvalidEnrollmentError: names the first ones' paths, reasons and way out.
+    """
+    errors = [one for one in findings if one.level == "error" and one.waiver is None]
+    if not errors:
+        return
+    said = [(one.path, f"{one.sentence} ({one.code})") for one in errors]
+    shown = "; ".join(f"{path}: {text}" for path, text in said[:NAMED_FINDINGS])
+    more = len(errors) - NAMED_FINDINGS
+    refusal = InvalidEnrollmentError(
+        shown + (f"; and {more} more" if more > 0 else ""),
+        field=f"request.{said[0][0]}",
+        action=errors[0].action,
+    )
+    refusal.findings = tuple((f"request.{path}", text) for path, text in said)
+    raise refusal
+
+
+# What a rule means -----------------------------------------------------------------------------
+
+type Who = Mapping[Approval, str]  # the person behind each approval
+
+
+def earliest(rule: Rule | None, agreed: frozenset[str], who: Who) -> int | None:
+    """After how many seconds these people's agreement fulfils a rule; None: never.
+
+    No rule is fulfilled by nobody, a rule without tokens by no one.
+    """
+    if rule is None:
+        return 0
+    times = [
+        token.timelock
+        for token in rule.tokens
+        if executable(token)
+        and all(
+            len({who[approval] for approval in group.approvals} & agreed) >= group.quorum
+            for group in token.groups or ()
+        )
+    ]
+    return min(times, default=None)
+
+
+def executable(token: Token) -> bool:
+    """Whether there is a moment after the timelock and before the timeout."""
+    return not token.timeout or token.timelock < token.timeout
+
+
+def open_to_all(rule: Rule | None) -> bool:
+    """Whether nobody has to agree."""
+    return rule is None or any(executable(token) and not token.groups for token in rule.tokens)
+
+
+def weaker(change: Rule | None, use: Rule | None, who: Who) -> frozenset[str] | None:
+    """People who fulfil `change` and, so soon, do not fulfil `use`; None where there are none.
+
+    People who stand in the same groups are interchangeable, so only their number counts: what is
+    gone through is small even where all subsets of people would be many.
+
+    Raises:
+        OverflowError: there are more than `MAX_COALITIONS` to compare.
+    """
+    for agreed in _coalitions((change, use), who):
+        soonest = earliest(change, agreed, who)
+        if soonest is None:
+            continue
+        used = earliest(use, agreed, who)
+        if used is None or soonest < used:
+            return agreed
+    return None
+
+
+def _coalitions(rules: tuple[Rule | None, ...], who: Who) -> Iterator[frozenset[str]]:
+    """One set of people for each number of people of each kind, smallest first per kind."""
+    groups = [
+        {who[approval] for approval in group.approvals}
+        for rule in rules
+        for token in (rule.tokens if rule else ())
+        for group in token.groups or ()
+    ]
+    kinds: dict[tuple[bool, ...], list[str]] = {}
+    for person in sorted(set().union(*groups)):
+        kinds.setdefault(tuple(person in group for group in groups), []).append(person)
+    if prod(len(kind) + 1 for kind in kinds.values()) > MAX_COALITIONS:
+        raise OverflowError
+    for numbers in product(*(range(len(kind) + 1) for kind in kinds.values())):
+        chosen = zip(kinds.values(), numbers, strict=True)
+        yield frozenset(person for kind, number in chosen for person in kind[:number])
+
+
+# The checks ------------------------------------------------------------------------------------
+
+
+def _approvals(asked: Policy) -> Iterator[tuple[str, Approval]]:
+    for name, attribute in RULES.items():
+        rule: Rule | None = getattr(asked, attribute)
+        if rule is not None:
+            yield from approvals_of(rule, f"key.policy.{name}")
+
+
+def _lint_readable(linter: _Linter, asked: Policy) -> None:
+    for path, approval in _approvals(asked):
+        if approval.type == "onboarded_approver_certificate":
+            if not approval.name:
+                linter.add(
+                    "approval-unreadable",
+                    f"{path}.name",
+                    "an onboarded approver is known by name only",
+                )
+            continue
+        try:
+            approvers.identity(approval)
+        except ValueError as error:
+            linter.add("approval-unreadable", f"{path}.value", str(error))
+
+
+def _lint_use(linter: _Linter, asked: Policy) -> None:
+    if asked.key_status.blocked:
+        linter.add(
+            "key-blocked",
+            "key.policy.keyStatus.blocked",
+            "a blocked key can sign nothing, so its CSR would never be made",
+        )
+    at = "key.policy.ruleUse.tokens"
+    if not asked.rule_use.tokens:
+        linter.add("rule-empty", at, "a rule without tokens can never be fulfilled")
+    for index, token in enumerate(asked.rule_use.tokens):
+        if not token.groups:
+            linter.add(
+                "token-asks-nobody",
+                f"{at}.{index}.groups",
+                "a token without groups asks nobody: the key could be used without approval",
+            )
+        _lint_window(linter, token, f"{at}.{index}.timeout")
+
+
+def _lint_window(linter: _Linter, token: Token, path: str) -> None:
+    # What is left of the window once the timelock allows an execution does not matter here:
+    # approvals count from the start.
+    if token.timeout == 0:
+        linter.add("window-endless", path, "without a timeout the request never expires")
+    elif token.timeout < FETCH_SECONDS:
+        linter.add(
+            "window-below-fetch",
+            path,
+            f"{token.timeout} s is less than the 900 s between two fetches of the approver app",
+        )
+    elif token.timeout < TIGHT_SECONDS:
+        linter.add(
+            "window-tight", path, f"{token.timeout} s holds one fetch of the approver app, or two"
+        )
+
+
+def _lint_rule(linter: _Linter, rule: Rule, path: str) -> None:
+    for index, token in enumerate(rule.tokens):
+        at = f"{path}.tokens.{index}"
+        for name in ("timelock", "timeout"):
+            if getattr(token, name) % TIME_STEP_SECONDS:
+                linter.add(
+                    "time-not-minutes",
+                    f"{at}.{name}",
+                    "TSB counts in minutes: the seconds must be a multiple of 60",
+                )
+        if not executable(token):
+            linter.add(
+                "timelock-after-timeout",
+                f"{at}.timelock",
+                "the timelock ends after the timeout, so nothing could ever be executed",
+            )
+        for number, group in enumerate(token.groups or ()):
+            _lint_group(linter, group, f"{at}.groups.{number}")
+        _lint_overlap(linter, token, f"{at}.groups")
+
+
+def _lint_group(linter: _Linter, group: Group, path: str) -> None:
+    keys: set[str] = set()
+    people: set[str] = set()
+    for index, approval in enumerate(group.approvals):
+        identity, who = approvers.identity(approval), linter.who(approval)
+        at = f"{path}.approvals.{index}"
+        if identity in keys:
+            name = approvers.approver(approval).name
+            linter.add("key-twice", at, f"the key of {name!r} is in the group already")
+        elif who in people:
+            linter.add("person-twice", at, f"{who} is in the group already, under another key")
+        keys.add(identity)
+        people.add(who)
+    if group.quorum > len(people):
+        linter.add(
+            "quorum-unreachable",
+            f"{path}.quorum",
+            f"{group.quorum} of {len(people)} distinct approvers can never be reached",
+        )
+
+
+def _lint_overlap(linter: _Linter, token: Token, path: str) -> None:
+    seen: set[str] = set()
+    twice: set[str] = set()
+    for group in token.groups or ():
+        people = {linter.who(approval): approval for approval in group.approvals}
+        twice |= {approvers.approver(people[who]).name for who in seen & people.keys()}
+        seen |= people.keys()
+    if twice:
+        linter.add("groups-overlap", path, f"one approval of {_list(twice)} counts for two groups")
+
+
+def _lint_names(linter: _Linter, asked: Policy) -> None:
+    named: dict[str, str] = {}
+    for path, approval in _approvals(asked):
+        name, who = approvers.approver(approval).name, linter.who(approval)
+        if named.setdefault(name, who) != who:
+            linter.add(
+                "name-shared",
+                f"{path}.name",
+                f"two approver keys under one name, {name!r}: nobody could tell who agreed",
+            )
+
+
+def _lint_change(linter: _Linter, asked: Policy) -> None:
+    who = {approval: linter.who(approval) for _, approval in _approvals(asked)}
+    path = "key.policy.ruleModify"
+    try:
+        strong = weaker(asked.rule_modify, asked.rule_use, who)
+    except OverflowError:
+        linter.add("change-rule-unclear", path, "too many groups to compare it with ruleUse")
+        strong = None
+    if strong is not None:
+        names = {**linter.people(asked.rule_modify), **linter.people(asked.rule_use)}
+        people = _list({names[one] for one in strong}) or "anybody who may call TSB"
+        linter.add(
+            "change-rule-weaker",
+            path,
+            f"{people} could change who may use the key, and could not use it so soon",
+        )
+    if open_to_all(asked.rule_unblock) and not open_to_all(asked.rule_use):
+        linter.add(
+            "unblock-rule-open", "key.policy.ruleUnblock", "a block can be undone by anybody"
+        )
+
+
+def _lint_dates(linter: _Linter, asked: Policy, now: datetime) -> None:
+    tokens = asked.rule_use.tokens
+    end = now + timedelta(seconds=window_seconds(asked) if tokens else 0)
+    judged: set[str] = set()
+    for path, approval in _approvals(asked):
+        identity = approvers.identity(approval)
+        if identity in judged:
+            continue
+        judged.add(identity)
+        name = linter.directory.names.get(identity, approvers.approver(approval).name)
+        if linter.directory.people and identity not in linter.directory.names:
+            linter.add("approver-unlisted", path, f"{name!r} is not in the directory of approvers")
+        reason = _invalid_at(linter, approval, now)
+        if reason is not None:
+            linter.add("approver-not-valid", path, f"the {reason} of {name!r} is not valid now")
+        elif (reason := _invalid_at(linter, approval, end)) is not None:
+            linter.add(
+                "approver-expires", path, f"the {reason} of {name!r} expires within the window"
+            )
+
+
+def _invalid_at(linter: _Linter, approval: Approval, moment: datetime) -> str | None:
+    """What of an approver is not valid at a moment: the directory's entry, or his certificate."""
+    entry = linter.directory.keys.get(approvers.identity(approval))
+    certificate = approval.value if approval.type == "certificate" else None
+    certificate = certificate or (entry.certificate if entry else None)
+    if entry is not None and not entry.valid(moment):
+        return "key"
+    if certificate is not None:
+        start, end = certificates.certificate_validity(certificate)
+        if not start <= moment <= end:
+            return "certificate"
+    return None
+
+
+def _lint_requester(linter: _Linter, asked: Policy, requester: str | None) -> None:
+    person = linter.directory.principal(requester)
+    if person is not None and person.name in linter.people(asked.rule_use):
+        linter.add(
+            "requester-approves",
+            "key.policy.ruleUse",
+            f"{person.name} asks for this and would approve it",
+        )
+
+
+def _list(names: Iterable[str]) -> str:
+    return ", ".join(sorted(names))
+
+
+def dump(findings: Iterable[LintFinding]) -> list[dict[str, Any]]:
+    """Findings for the record; a waiver only where there is one."""
+    return [one.model_dump(mode="json", exclude_none=True) for one in findings]

@@ -1,0 +1,112 @@
+"""What a policy (TSB's Smart Key Attributes) asks for: of whom, how many, and by when.
+
+A rule's tokens are alternatives, a token's groups must all agree, a group needs `quorum` of its
+approvers. Source: TSB documentation, Smart Key Attributes.
+"""
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from countersign.models import (
+    Approval,
+    Approver,
+    OpenGroup,
+    Policy,
+    PolicySummary,
+    Rule,
+)
+from countersign.spki import fingerprint
+
+RULES = {
+    "ruleUse": "rule_use",
+    "ruleBlock": "rule_block",
+    "ruleUnblock": "rule_unblock",
+    "ruleModify": "rule_modify",
+}
+
+
+def window_seconds(policy: Policy) -> int:
+    """How long approvals of a use are collected: the longest token; 0 is without limit."""
+    timeouts = [token.timeout for token in policy.rule_use.tokens]
+    return 0 if 0 in timeouts else max(timeouts)
+
+
+def timelock_seconds(policy: Policy) -> int:
+    """Before this no use can be executed, whoever agreed."""
+    return min(token.timelock for token in policy.rule_use.tokens)
+
+
+type Names = Mapping[str, str]  # of people, by the fingerprint of each of their keys
+
+
+def decided(
+    asked: tuple[Approver, ...],
+    *,
+    approved: list[str],
+    declined: list[str],
+    outstanding: list[str],
+    names: Names,
+) -> tuple[Approver, ...]:
+    """`asked` with what TSB's three lists of base64 SPKIs say of each.
+
+    A key that the policy does not name is kept, under the directory's name for it or its
+    fingerprint: hiding it would hide that a stranger approved. So is what is no key at all.
+    """
+    said: dict[str, Any] = {}
+    for decision, keys in (
+        ("outstanding", outstanding),
+        ("declined", declined),
+        ("approved", approved),
+    ):
+        said.update({_identity(key): decision for key in keys})
+    result = [
+        one.model_copy(update={"decision": said.pop(one.spki_sha256 or "", "none")})
+        for one in asked
+    ]
+    strangers = (
+        Approver(name=names.get(digest, unnamed(digest)), spki_sha256=digest, decision=decision)
+        for digest, decision in said.items()
+    )
+    return (*result, *strangers)
+
+
+def _identity(listed: str) -> str:
+    return fingerprint(listed) or hashlib.sha256(listed.encode()).hexdigest()
+
+
+def open_groups(asked: PolicySummary, approvers: tuple[Approver, ...]) -> tuple[OpenGroup, ...]:
+    """The groups of the use rule whose quorum `approvers` have not reached; none once a token has.
+
+    Tokens are alternatives, so each is listed with what it lacks. The approval of a name that only
+    TSB can resolve is counted under no group: TSB reports keys.
+
+    Args:
+        asked: the policy's summary on record; names stand for people there as in `approvers`.
+        approvers: what a look at TSB found.
+    """
+    approved = {one.name for one in approvers if one.decision == "approved"}
+    found: list[OpenGroup] = []
+    for token in asked.tokens:
+        lacking = [
+            OpenGroup(token=token.name, group=group.name, quorum=group.quorum, approved=number)
+            for group in token.groups
+            if (number := len(approved & {*group.approvers})) < group.quorum
+        ]
+        if not lacking:
+            return ()
+        found += lacking
+    return tuple(found)
+
+
+def approvals_of(rule: Rule, path: str) -> Iterator[tuple[str, Approval]]:
+    """Every approval of a rule that lies at `path`, with its own path."""
+    for t, token in enumerate(rule.tokens):
+        for g, group in enumerate(token.groups or ()):
+            for a, approval in enumerate(group.approvals):
+                yield f"{path}.tokens.{t}.groups.{g}.approvals.{a}", approval
+
+
+def unnamed(digest: str) -> str:
+    """What a key that nobody named is called."""
+    return f"key sha256:{digest[:16]}"

@@ -1,0 +1,94 @@
+"""The text that approvers see: what they agree to, in a dozen lines. Pure.
+
+Their app shows it as it stands, so nothing that a caller wrote may pass for a line of ours.
+"""
+
+import unicodedata
+
+from countersign.models import EnrollmentRequest, Token
+from countersign.policy import approvers, rules
+
+HIDDEN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}  # control, bidi, line and paragraph separators
+CURVES = {  # what people call those that a CA takes; any other is shown by its OID
+    "1.2.840.10045.3.1.7": "P-256",
+    "1.3.132.0.34": "P-384",
+    "1.3.132.0.35": "P-521",
+    "1.3.101.112": "Ed25519",
+}
+SECONDS_PER = {"day": 86_400, "hour": 3_600, "minute": 60}
+
+
+def summary(request: EnrollmentRequest, *, enrollment_id: str, requester: str | None = None) -> str:
+    """What an approver is asked to agree to, one `label: value` a line, no line end at the end.
+
+    Args:
+        request: the accepted request, a profile expanded.
+        enrollment_id: of this enrollment.
+        requester: who asked, as far as the door knows him.
+    """
+    subject = request.csr.standard_certificate_attributes.model_dump(
+        by_alias=True, exclude_none=True
+    )
+    usages = [*(request.csr.key_usage or ()), *(request.csr.extended_key_usage or ())]
+    lines = {
+        "Approve": "a certificate signing request (CSR), signed once with a new HSM key",
+        **{f"Subject {name}": value for name, value in subject.items()},
+        "Key": key(request),
+        "Key label": request.key.label,
+        "Signature": request.csr.signature_algorithm,
+        "Usages": ", ".join(usages) or "none",
+        "Agreement": agreement(request.key.policy.rule_use.tokens),
+        "Window": window(request),
+        **({"Profile": request.profile} if request.profile else {}),
+        "Requested by": requester or "unknown",
+        "Reason": request.reason or "none given",
+        "Enrollment": enrollment_id,
+    }
+    return "\n".join(f"{name}: {printable(value)}" for name, value in lines.items())
+
+
+def key(request: EnrollmentRequest) -> str:
+    """The key's kind and size."""
+    asked = request.key
+    curve = CURVES.get(asked.curve_oid or "", asked.curve_oid)
+    size = asked.key_size or curve or asked.algorithm_oid
+    return f"{asked.algorithm} {size}" if size else asked.algorithm
+
+
+def agreement(tokens: tuple[Token, ...]) -> str:
+    """Who must agree: tokens are alternatives, all groups of a token are needed."""
+    return " or ".join(_token(token) for token in tokens) or "nobody can agree"
+
+
+def window(request: EnrollmentRequest) -> str:
+    """How long approvals are collected, and from when the CSR can be made."""
+    seconds = rules.window_seconds(request.key.policy)
+    lock = rules.timelock_seconds(request.key.policy)
+    ends = f"{duration(seconds)} from the request" if seconds else "without end"
+    return ends + (f", executed after {duration(lock)} at the earliest" if lock else "")
+
+
+def duration(seconds: int) -> str:
+    """Seconds in the largest unit that fits evenly: `1 day`, `90 minutes`."""
+    for unit, size in SECONDS_PER.items():
+        if seconds >= size and seconds % size == 0:
+            number = seconds // size
+            return f"{number} {unit}" + ("s" if number > 1 else "")
+    return f"{seconds} s"
+
+
+def printable(text: str) -> str:
+    """`text` on one line: what would break, hide or turn the line is shown as its code point."""
+    return "".join(
+        f"<U+{ord(letter):04X}>" if unicodedata.category(letter) in HIDDEN else letter
+        for letter in text
+    )
+
+
+def _token(token: Token) -> str:
+    groups = [
+        f"{group.quorum} of "
+        + ", ".join(approvers.approver(approval).name for approval in group.approvals)
+        for group in token.groups or ()
+    ]
+    return " and ".join(groups) or "nobody has to agree"

@@ -1,0 +1,134 @@
+"""The request, its id and its origin in what an execution was started with."""
+
+import hashlib
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from countersign.errors import InvalidEnrollmentError, invalid_field
+from countersign.models import (
+    Origin,
+)
+
+NESTED_STARTER = "AWS_STEP_FUNCTIONS_STARTED_BY_EXECUTION_ID"  # added by nested workflow calls
+ENROLLMENT_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+DATE_PARTS = {"{yyyy}": "%Y", "{mm}": "%m", "{dd}": "%d", "{hh}": "%H"}  # in a schedule's key label
+
+
+def asked(raw: object) -> tuple[Any, Origin]:
+    """The request as it will be carried out, and the origin, of a machine input.
+
+    A schedule asks again and again with one text: the date of the occurrence is filled into the
+    key's label here, before anything is validated or hashed. So a repeated delivery is the same
+    request, and what is on record is what was asked of TSB.
+
+    Raises:
+        InvalidEnrollmentError: the input is no object, its origin is none that we know, or the
+            occurrence cannot be told from the next one.
+    """
+    request, origin = split_input(raw)
+    if origin.door != "schedule":
+        return request, origin
+    moment = _occurrence(origin)
+    if moment is None:
+        raise InvalidEnrollmentError(
+            "a schedule says which it is and for what time it asks",
+            field="origin.time" if origin.id else "origin.id",
+            action='Give "id": "<aws.scheduler.schedule-arn>" and "time":'
+            ' "<aws.scheduler.scheduled-time>" in the origin of the schedule\'s input.',
+        )
+    if isinstance(request, Mapping) and "enrollmentId" in request:
+        raise invalid_field(
+            "enrollmentId",
+            "would make every occurrence of the schedule the same enrollment",
+            "Leave it out: the id is the schedule's name and the scheduled time.",
+        )
+    return _dated(request, moment), origin
+
+
+def split_input(raw: object) -> tuple[Any, Origin]:
+    """The request and the origin in a machine input, as they were given.
+
+    A bare request comes from door `start`, or from door `workflow` where a nested call added its
+    key.
+
+    Raises:
+        InvalidEnrollmentError: the input is no object, or its origin is none that we know.
+    """
+    if not isinstance(raw, Mapping):
+        raise InvalidEnrollmentError(
+            "the input is not a JSON object",
+            field="request",
+            action='Start with {"request": {…}} or with the request itself.',
+        )
+    given = {name: value for name, value in raw.items() if name != NESTED_STARTER}
+    starter = raw.get(NESTED_STARTER)
+    nested = {"door": "workflow", "id": starter} if starter is not None else {}
+    if "request" not in given:
+        return given, Origin.read(nested)
+    unknown = sorted(given.keys() - {"request", "origin"})
+    if unknown:
+        raise InvalidEnrollmentError(
+            f"{unknown[0]}: unknown field beside request and origin",
+            field=unknown[0],
+            action="Remove it; everything that is asked for stands in request.",
+        )
+    return given["request"], Origin.read(given.get("origin") or nested)
+
+
+def enrollment_id(raw: object, execution_name: str) -> str:
+    """The id that an input means, also where the rest of it is unacceptable.
+
+    What the door says for a schedule's occurrence, else the caller's own, else an event's id or
+    what the API made of an idempotency key, else the execution's name. What is no valid id is
+    hashed: the same delivery again must mean the same enrollment.
+    """
+    try:
+        request, origin = split_input(raw)
+    except InvalidEnrollmentError:
+        request, origin = None, Origin()
+    own = own_id(request)
+    if own is not None and origin.door != "schedule":
+        return own
+    name = _name_of_door(origin) or execution_name
+    return name if ENROLLMENT_ID.fullmatch(name) else hashlib.sha256(name.encode()).hexdigest()
+
+
+def _name_of_door(origin: Origin) -> str | None:
+    if origin.door == "event" and origin.id:
+        return f"event-{origin.id}"
+    if origin.door == "schedule" and (moment := _occurrence(origin)):
+        schedule = (origin.id or "").rpartition("/")[2]  # of an ARN its last part, else all of it
+        return f"{schedule}-{moment:%Y%m%dT%H%M%SZ}"
+    return origin.id if origin.door == "api" else None
+
+
+def _occurrence(origin: Origin) -> datetime | None:
+    """The time for which a schedule asks, UTC; None where it does not say which schedule or time.
+
+    The scheduled time, not the present: it is the same for every attempt to deliver.
+    """
+    try:
+        moment = datetime.fromisoformat(origin.time or "")
+    except ValueError:
+        return None
+    return moment.astimezone(UTC) if origin.id and moment.tzinfo else None
+
+
+def _dated(request: Any, moment: datetime) -> Any:
+    """The request with the date in its key's label, in both places where it may stand."""
+    for part, field in (("key", "label"), ("csr", "signKeyName")):
+        inner = request.get(part) if isinstance(request, Mapping) else None
+        text = inner.get(field) if isinstance(inner, Mapping) else None
+        if isinstance(inner, Mapping) and isinstance(text, str):
+            for placeholder, form in DATE_PARTS.items():
+                text = text.replace(placeholder, f"{moment:{form}}")
+            request = {**request, part: {**inner, field: text}}
+    return request
+
+
+def own_id(request: object) -> str | None:
+    """The id that a request itself gives its enrollment."""
+    own = request.get("enrollmentId") if isinstance(request, Mapping) else None
+    return own if isinstance(own, str) and ENROLLMENT_ID.fullmatch(own) else None

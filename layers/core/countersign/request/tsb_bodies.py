@@ -1,0 +1,73 @@
+"""What the TSB is sent: the bodies of an accepted request, and the meta data that approvers see."""
+
+import base64
+from typing import Any
+
+import rfc8785
+
+from countersign.models import (
+    SCHEMA_VERSION,
+    EnrollmentRequest,
+)
+from countersign.policy.summary import summary
+from countersign.request.canonical import accepted, sha256
+from countersign.request.validation import MAX_META_DATA_BYTES
+
+
+def tsb_key(request: EnrollmentRequest, password: str | None) -> dict[str, Any]:
+    """The body of `POST /v1/key`: what was asked, nothing added, the password put in."""
+    body = request.key.model_dump(mode="json", exclude_unset=True)
+    if "password" in body:
+        body["password"] = list(password) if password is not None else None
+    return body
+
+
+def meta_data(
+    request: EnrollmentRequest, *, enrollment_id: str, requester: str | None = None
+) -> bytes:
+    """What the approvers are shown: a summary, the accepted request, and its SHA-256.
+
+    RFC 8785 form, the same bytes whenever it is made; at most `MAX_META_DATA_BYTES`, for the sake
+    of which the request itself is left out, never its hash.
+    """
+    asked = accepted(request)
+    content = {
+        "app": "countersign",
+        "type": "CertificateSigningRequest",
+        "schemaVersion": SCHEMA_VERSION,
+        "enrollmentId": enrollment_id,
+        "reason": request.reason,
+        "summary": summary(request, enrollment_id=enrollment_id, requester=requester),
+        "requestSha256": sha256(asked),
+        "request": asked,
+    }
+    whole: bytes = rfc8785.dumps(content)
+    if len(whole) <= MAX_META_DATA_BYTES:
+        return whole
+    short: bytes = rfc8785.dumps({**content, "request": None})
+    return short
+
+
+def tsb_csr(
+    request: EnrollmentRequest,
+    password: str | None,
+    *,
+    shown: bytes,
+    signature: bytes,
+) -> dict[str, Any]:
+    """The `csrSignRequest`: what was asked, the label exactly as the key was created.
+
+    Args:
+        request: the accepted request.
+        password: of the key.
+        shown: the meta data.
+        signature: over it, by the stack's signing key.
+    """
+    body = request.csr.model_dump(mode="json", exclude_unset=True)
+    return {
+        **body,
+        "signKeyName": request.key.label,
+        "keyPassword": list(password) if password is not None else None,
+        "metaData": base64.b64encode(shown).decode(),
+        "metaDataSignature": base64.b64encode(signature).decode(),
+    }

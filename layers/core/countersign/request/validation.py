@@ -1,0 +1,205 @@
+"""Whether a request may be carried out: its fields, its profile, its policy."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from countersign.errors import invalid_field
+from countersign.models import (
+    EnrollmentRequest,
+    KeyRequest,
+    LintFinding,
+    SecretReference,
+)
+from countersign.policy.linter import lint, refuse
+from countersign.policy.profiles import Profile, Profiles, expand
+from countersign.request.canonical import without_id
+from countersign.request.intake import DATE_PARTS
+
+RSA_SIZES = (2048, 3072, 4096, 8192)
+
+# TSB hands the meta data to every approver in every listing of his tasks. A request of ordinary
+# size (some forty approvers by key) is shown in full, of a longer one its SHA-256.
+MAX_META_DATA_BYTES = 32 * 1024
+ED25519 = "1.3.101.112"
+ALGORITHM_SUFFIXES = {"RSA": ("_WITH_RSA", "_WITH_RSA_PSS"), "EC": ("_WITH_ECDSA",), "ED": ()}
+EDDSA = "EDDSA"
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What a stack accepts.
+
+    Args:
+        profiles: the reviewed files, with the directory of approvers.
+        key_password_prefix: ARN prefix below which this stack's key passwords lie.
+        allow_raw_policy: whether a caller may bring a policy of his own instead of a profile:
+            whoever chooses the approvers can approve his own key.
+    """
+
+    profiles: Profiles
+    key_password_prefix: str
+    allow_raw_policy: bool
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A request that can be carried out.
+
+    Args:
+        request: the whole of it, a profile expanded.
+        raw: the same as JSON value without the id, as it travels and is kept.
+        findings: what the linter has to say.
+        profile_sha256: of the profile's file, where the request named one.
+    """
+
+    request: EnrollmentRequest
+    raw: dict[str, Any]
+    findings: tuple[LintFinding, ...]
+    profile_sha256: str | None
+
+
+def read(raw: object, *, rules: Rules, requester: str | None, moment: datetime) -> Reading:
+    """Validate a request completely, before anything is created: the one validator of every door.
+
+    Args:
+        raw: the request as JSON value.
+        rules: what this stack accepts.
+        requester: the AWS principal who asks, as far as the door knows him.
+        moment: now.
+
+    Raises:
+        InvalidEnrollmentError: names the field's path, the reason and the way out.
+    """
+    # Only who validates pays for the cryptography that reads approvers' keys: CloseEnrollment,
+    # which asks here for ids and hashes, does not.
+    reading = examine(raw, rules=rules, requester=requester, moment=moment)
+    refuse(reading.findings)
+    return reading
+
+
+def examine(raw: object, *, rules: Rules, requester: str | None, moment: datetime) -> Reading:
+    """As `read`, without refusing what the linter calls an error: for those who only look.
+
+    Raises:
+        InvalidEnrollmentError: it is no request that could be carried out, whatever its policy.
+    """
+    whole, profile = _expanded(raw, rules, moment)
+    request = EnrollmentRequest.read(whole)
+    _check_key(request.key)
+    _check_csr(request)
+    for field, secret in (
+        ("key.password", request.key.password),
+        ("csr.keyPassword", request.csr.key_password),
+    ):
+        _check_secret(field, secret, rules.key_password_prefix)
+    if request.csr.key_password not in (None, request.key.password):
+        raise invalid_field(
+            "csr.keyPassword", "differs from key.password", "Leave it out: key.password is used."
+        )
+    findings = lint(
+        request.key.policy,
+        directory=rules.profiles.directory,
+        profile=profile,
+        requester=requester,
+        now=moment,
+    )
+    digest = rules.profiles.sha256(profile) if profile else None
+    return Reading(request, without_id(whole), findings, digest)
+
+
+def _expanded(raw: object, rules: Rules, moment: datetime) -> tuple[Any, Profile | None]:
+    if not isinstance(raw, Mapping):
+        return raw, None
+    wanted = raw.get("profile")
+    if isinstance(wanted, str):
+        profile = rules.profiles.get(wanted)
+        return expand(raw, profile, rules.profiles.directory, moment), profile
+    if not rules.allow_raw_policy:
+        raise invalid_field(
+            "profile",
+            "this stack accepts requests by profile only",
+            f"Name one of: {', '.join(rules.profiles.ids) or 'none is deployed'}.",
+        )
+    if "unusedKey" in raw:
+        raise invalid_field("unusedKey", "is a profile's to say", "Remove it, or name a profile.")
+    return raw, None
+
+
+def _check_key(key: KeyRequest) -> None:
+    if "/" in key.label or any(ord(letter) < ord(" ") for letter in key.label):
+        raise invalid_field(
+            "key.label",
+            "TSB reads / as a derivation path, and control characters are not printable",
+            "Use letters, digits, blanks and . - _ : only.",
+        )
+    if set("{}") & set(key.label):
+        raise invalid_field(
+            "key.label",
+            f"of what stands in braces only {', '.join(DATE_PARTS)} is filled in, and for a"
+            " schedule's occurrence only",
+            "Take the braces away, or let a schedule ask.",
+        )
+    if key.algorithm == "RSA" and key.key_size not in RSA_SIZES:
+        raise invalid_field(
+            "key.keySize",
+            "an RSA key needs a size that TSB makes",
+            f"Use one of {', '.join(map(str, RSA_SIZES))}.",
+        )
+    if key.algorithm == "EC" and not key.curve_oid:
+        raise invalid_field(
+            "key.curveOid",
+            "an EC key needs its curve",
+            "For P-256 give 1.2.840.10045.3.1.7.",
+        )
+    if key.algorithm == "ED" and key.curve_oid not in (None, ED25519):
+        raise invalid_field("key.curveOid", "of the ED curves TSB has Ed25519", f"Give {ED25519}.")
+    if not key.attributes.sign:
+        raise invalid_field(
+            "key.attributes.sign", "a CSR is signed by its own key", "Set it to true."
+        )
+    if key.attributes.extractable:
+        raise invalid_field(
+            "key.attributes.extractable",
+            "a key with a policy cannot be exported",
+            "Set it to false.",
+        )
+
+
+def _check_csr(request: EnrollmentRequest) -> None:
+    csr, key = request.csr, request.key
+    # The vendor's own pair of bodies differs in letter case; the label as created is what is sent.
+    if csr.sign_key_name is not None and csr.sign_key_name.casefold() != key.label.casefold():
+        raise invalid_field(
+            "csr.signKeyName",
+            "names another key than key.label",
+            "Leave it out, or give the label of this request's key.",
+        )
+    algorithm = csr.signature_algorithm
+    fits = (
+        algorithm == EDDSA
+        if key.algorithm == "ED"
+        else algorithm.startswith("SHA") and algorithm.endswith(ALGORITHM_SUFFIXES[key.algorithm])
+    )
+    if not fits:
+        raise invalid_field(
+            "csr.signatureAlgorithm",
+            f"{algorithm} cannot be made with a key of algorithm {key.algorithm}",
+            "Use SHA256_WITH_RSA, SHA256_WITH_ECDSA or EDDSA as fits the key.",
+        )
+    for name in ("keyUsage", "extendedKeyUsage"):
+        usages = csr.key_usage if name == "keyUsage" else csr.extended_key_usage
+        if usages is not None and len(set(usages)) != len(usages):
+            raise invalid_field(f"csr.{name}", "names a usage twice", "Name each usage once.")
+
+
+def _check_secret(field: str, secret: SecretReference | None, prefix: str) -> None:
+    # Below a prefix of our own: else a caller could have any secret that the function can read
+    # sent to TSB as a "password".
+    if secret is not None and not (prefix and secret.secret_arn.startswith(prefix)):
+        raise invalid_field(
+            f"{field}.secretArn",
+            "is not one of this stack's key passwords",
+            f"Store the password in a secret whose ARN starts with {prefix}.",
+        )

@@ -1,0 +1,181 @@
+"""State AcceptEnrollment: validate the request and claim its enrollment id.
+
+The API accepts in the same way before it starts the execution.
+"""
+
+import hashlib
+import json
+from typing import Any
+
+from countersign import events
+from countersign import models as m
+from countersign.errors import (
+    EnrollmentConflictError,
+)
+from countersign.policy import approvers, linter
+from countersign.policy.rules import Names
+from countersign.request import canonical, intake, validation
+from countersign.states import close_enrollment, ownership
+from countersign.states.key_slots import key_turn
+from countersign.states.ownership import KIND
+from countersign.stores import Bus, Item, Objects, Records
+
+
+def accept_enrollment(
+    given: m.AcceptEnrollmentInput,
+    *,
+    records: Records,
+    objects: Objects,
+    bus: Bus,
+    rules: validation.Rules,
+    keys_per_minute: int = 0,
+) -> m.Accepted | m.OutcomeDocument:
+    """Validate the request, claim its enrollment id and say so, before anything else exists.
+
+    Idempotent: an execution finds its own claim again, and the request as it was accepted then (a
+    profile without version may mean a newer one by now), says again that it was accepted, and takes
+    a later turn.
+
+    Args:
+        given: the execution and its input.
+        records: the table.
+        objects: the bucket.
+        bus: hears that it was accepted.
+        rules: what requests are held against.
+        keys_per_minute: how many keys may be created; 0 is as many as anybody asks for.
+
+    Returns:
+        The claimed enrollment, or, for a request that another execution carries out already, that
+        enrollment's document with `duplicate`.
+
+    Raises:
+        InvalidEnrollmentError: the request cannot be accepted.
+        EnrollmentConflictError: the id belongs to another request.
+        AwsCallError: a store or the bus refused; the state machine retries.
+    """
+    raw, origin = intake.asked(given.execution.input)
+    record, own, reading = accept(
+        intake.enrollment_id(given.execution.input, given.execution.name),
+        raw,
+        # Whoever may start executions can write anything here. The API, which knows its callers,
+        # has claimed before, and what it wrote stays.
+        origin.model_copy(update={"principal": None}),
+        # A principal that anybody may write can only speak against the person who wrote it.
+        requester=origin.principal,
+        records=records,
+        rules=rules,
+        execution_arn=given.execution.arn,
+    )
+    if not own:
+        return close_enrollment.document(record).model_copy(update={"duplicate": True})
+    accepted = _accepted(record, reading, objects)
+    bus.put(events.accepted(record))
+    return m.Accepted(
+        enrollment_id=record["id"],
+        attempt=record["attempt"],
+        request=accepted,
+        key_turn=key_turn(records, keys_per_minute),
+    )
+
+
+def accept(
+    enrollment_id: str,
+    raw: Any,
+    origin: m.Origin,
+    *,
+    requester: str | None,
+    records: Records,
+    rules: validation.Rules,
+    execution_arn: str | None = None,
+) -> tuple[Item, bool, validation.Reading]:
+    """Parse, expand and lint a request, then claim its id: every trigger accepts in this way.
+
+    Args:
+        enrollment_id: see `intake.enrollment_id`.
+        raw: the request as it was sent.
+        origin: the trigger, and who stood behind it.
+        requester: who is held against the approvers.
+        records: the table.
+        rules: what requests are held against.
+        execution_arn: None where the trigger claims before the execution is started.
+
+    Returns:
+        The record that stands, whether it is the caller's to carry out, and the request as it was
+        understood.
+
+    Raises:
+        InvalidEnrollmentError: the request cannot be accepted; nothing was created.
+        EnrollmentConflictError: the id belongs to another request.
+    """
+    reading = validation.read(raw, rules=rules, requester=requester, moment=m.now())
+    names = rules.profiles.directory.names
+    record = initial_record(
+        enrollment_id, raw, reading, origin, names=names, execution_arn=execution_arn
+    )
+    return *ownership.claim(record, records), reading
+
+
+def _accepted(record: Item, reading: validation.Reading, objects: Objects) -> dict[str, Any]:
+    """The request that this attempt carries out: what it accepted first, as the record knows it."""
+    attempt, ours = record["attempt"], canonical.canonical(reading.raw)
+    # Each attempt keeps what it asked: a profile without version may mean another one each time.
+    name = "request.json" if attempt == 1 else f"request-{attempt}.json"
+    kept = objects.keep_first(f"enrollments/{record['id']}/{name}", ours, "application/json")
+    digest = hashlib.sha256(kept).hexdigest()
+    if digest != record.get("acceptedSha256", hashlib.sha256(ours).hexdigest()):
+        raise EnrollmentConflictError(
+            f"what lies at {name} is not what the record says was accepted; it was left as it is",
+            action="Find out who wrote it; only this workflow may. Or, where a profile was released"
+            " or the directory changed at this moment, start again with the same id.",
+        )
+    accepted: dict[str, Any] = json.loads(kept)
+    return accepted
+
+
+def initial_record(
+    enrollment_id: str,
+    raw: dict[str, Any],
+    reading: validation.Reading,
+    origin: m.Origin,
+    *,
+    names: Names,
+    execution_arn: str | None = None,
+) -> Item:
+    """The whole record as a claim writes it.
+
+    Args:
+        enrollment_id: see `request.enrollment_id`.
+        raw: the request as it was sent; kept as it is.
+        reading: the same, as the validator understood it.
+        origin: the door, and who stood there.
+        names: the directory's, by the fingerprint of people's keys.
+        execution_arn: None where the door claims before the execution is started.
+    """
+    accepted_at = m.timestamp(m.now())
+    return {
+        "id": enrollment_id,
+        "kind": KIND,
+        "schemaVersion": m.SCHEMA_VERSION,
+        "attempt": 1,
+        **({"executionArn": execution_arn} if execution_arn else {}),
+        "origin": origin.model_dump(mode="json", exclude_none=True),
+        "requestSha256": canonical.sha256(raw),
+        "request": raw,
+        **_found(reading),
+        "keyLabel": reading.request.key.label,
+        "policy": approvers.summary(reading.request.key.policy, names).dump(),
+        "status": "PENDING",
+        "stage": "AcceptEnrollment",
+        "acceptedAt": accepted_at,  # beside times.accepted: an index key is a top-level attribute
+        "times": {"accepted": accepted_at},
+    }
+
+
+def _found(reading: validation.Reading) -> Item:
+    """What the validator found: of a profile without version, which one it was."""
+    profile = {"profile": reading.request.profile, "profileSha256": reading.profile_sha256}
+    return {
+        "acceptedSha256": canonical.sha256(reading.raw),
+        "findings": linter.dump(reading.findings),
+        **({} if reading.profile_sha256 is None else profile),
+    }

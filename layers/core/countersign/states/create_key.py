@@ -1,0 +1,177 @@
+"""State CreateKey: create the key under its policy, or adopt the one that a lost answer left."""
+
+from datetime import datetime, timedelta
+
+from countersign import models as m
+from countersign.errors import (
+    KEY_ALREADY_EXISTING,
+    KEY_NOT_EXISTENT,
+    CountersignError,
+    KeyConflictError,
+    TsbRefusedError,
+)
+from countersign.policy.linter import dump, lint_ca_key, refuse
+from countersign.policy.profiles import Profiles
+from countersign.request import tsb_bodies
+from countersign.spki import spki_sha256
+from countersign.states.key_slots import await_turn
+from countersign.states.ownership import Password, own, progress, require_own
+from countersign.stores import Objects, Records
+from countersign.tsb.client import TsbClient
+from countersign.tsb.models import Key, KeyAttributes
+from countersign.verification import attestation, checks
+from countersign.verification.attestation import Trust
+
+CLOCK_SKEW = timedelta(seconds=60)  # between our clock and the HSM's
+
+
+def create_key(
+    given: m.CreateKeyInput,
+    *,
+    records: Records,
+    objects: Objects,
+    tsb: TsbClient,
+    password: Password,
+    profiles: Profiles,
+    trust: Trust,
+) -> m.CreatedKey:
+    """Create the key under its policy, or adopt the one that a lost answer left behind.
+
+    What the HSM attests is verified here already: a key that could not pass StoreCsr, or a chain
+    that is not configured well, shall bother no approver.
+
+    Idempotent: the label is claimed first; a key found under it (608) is adopted only if the claim
+    is ours, it is not older than the claim, and it is what was asked. Before anything is created
+    the approvers are held against those of the CA key, where the profile names one: this function
+    has the role that may read its policy, and AcceptEnrollment has none.
+
+    Args:
+        trust: whose attestations are believed.
+
+    Raises:
+        InvalidEnrollmentError: the CA key's approvers would approve here too; the execution fails.
+        KeyConflictError: the label belongs to another enrollment, or a key under it is not ours,
+            or the HSM does not attest it.
+        TsbUnavailableError, TsbNoAnswerError: the state machine retries.
+        TsbRefusedError, TsbCredentialsError: the execution fails.
+    Source: TSB REST API, POST /v1/key, POST /v1/key/attributes.
+    """
+    key = given.request.key
+    there = progress(given, records, {"stage": "CreateKey", "keyLabel": key.label})
+    if there is not None:
+        return m.CreatedKey(label=key.label, public_key=None, public_key_sha256=None)
+    _check_ca_key(given, records, tsb, profiles)
+    claimed_at, first = _claim_label(given, records)
+    secret = password(key.password.secret_arn) if key.password else None
+    try:
+        await_turn(given.key_turn)
+        answer = tsb.create_key(tsb_bodies.tsb_key(given.request, secret))
+    except TsbRefusedError as error:
+        if error.error_code != KEY_ALREADY_EXISTING:
+            # Claimed before: an earlier try may have made a key whose answer got lost.
+            if first or not _may_be_there(tsb, key.label, secret):
+                _release_label(given, records)
+            raise
+        answer = tsb.key_attributes(key.label, secret)
+        if answer.key.create_time < claimed_at - CLOCK_SKEW:
+            _release_label(given, records)
+            raise _key_conflict(key.label, "was there before this enrollment began") from error
+    objects.keep_answer(given.enrollment_id, "create-key", answer.raw)
+    _require_as_asked(answer.key, key)
+    _require_attested(answer, trust)
+    fingerprint = spki_sha256(answer.key.public_key)
+    require_own(
+        given,
+        records.update(
+            given.enrollment_id,
+            {
+                "publicKeySha256": fingerprint,
+                "times.keyCreated": m.timestamp(answer.key.create_time),
+            },
+            when={"executionArn": given.execution_arn},
+        ),
+    )
+    return m.CreatedKey(
+        label=key.label, public_key=answer.key.public_key, public_key_sha256=fingerprint
+    )
+
+
+def _check_ca_key(
+    given: m.CreateKeyInput, records: Records, tsb: TsbClient, profiles: Profiles
+) -> None:
+    profile = profiles.get(given.request.profile) if given.request.profile else None
+    if profile is None or profile.ca_key_label is None:
+        return
+    unread, ca_policy = None, None
+    try:
+        reported = tsb.key_attributes(profile.ca_key_label).key.policy
+        if reported and reported.get("ruleUse") is not None:
+            ca_policy = m.Policy.model_validate(reported)
+    except TsbRefusedError as error:
+        unread = f"TSB answers {error.error_code}, {error.reason}"
+    except ValueError:
+        unread = "its policy has a form that this product does not know"
+    findings = lint_ca_key(
+        given.request.key.policy,
+        ca_policy,
+        directory=profiles.directory,
+        profile=profile,
+        unread=unread,
+    )
+    values = {"caFindings": dump(findings)}
+    require_own(given, records.update(given.enrollment_id, values, when=own(given)))
+    refuse(findings)
+
+
+def _claim_label(given: m.CreateKeyInput, records: Records) -> tuple[datetime, bool]:
+    """When this enrollment claimed the label, which no key of ours predates; whether just now."""
+    label = given.request.key.label
+    claim = {
+        "id": f"label#{label}",
+        "enrollmentId": given.enrollment_id,
+        "claimedAt": m.timestamp(m.now()),
+    }
+    there = records.put(claim)
+    if there is None:
+        return datetime.fromisoformat(claim["claimedAt"]), True
+    if there["enrollmentId"] != given.enrollment_id:
+        raise _key_conflict(label, f"is claimed by enrollment {there['enrollmentId']}")
+    return datetime.fromisoformat(there["claimedAt"]), False
+
+
+def _may_be_there(tsb: TsbClient, label: str, secret: str | None) -> bool:
+    try:
+        tsb.key_attributes(label, secret)
+    except CountersignError as error:
+        return not (isinstance(error, TsbRefusedError) and error.error_code == KEY_NOT_EXISTENT)
+    return True
+
+
+def _release_label(given: m.CreateKeyInput, records: Records) -> None:
+    records.delete(f"label#{given.request.key.label}", when={"enrollmentId": given.enrollment_id})
+
+
+def _require_as_asked(reported: Key, asked: m.KeyRequest) -> None:
+    """The HSM's word against the request: attributes, algorithm, size and policy."""
+    different = [name for part in checks.differences(reported, asked).values() for name in part]
+    if different:
+        raise _key_conflict(asked.label, f"is not what was asked: {', '.join(different)} differ")
+
+
+def _require_attested(answer: KeyAttributes, trust: Trust) -> None:
+    for check in attestation.check(answer, trust, asked_at=None, now=m.now()):
+        if check.result == "failed":
+            raise KeyConflictError(
+                f"the HSM does not attest key {answer.key.label!r}: {check.finding}",
+                field=check.field,
+                reason=check.code,
+                action="Compare AttestationRoot and the chain in the TLS secret with the HSM's.",
+            )
+
+
+def _key_conflict(label: str, why: str) -> KeyConflictError:
+    return KeyConflictError(
+        f"key label {label!r} {why}",
+        field="request.key.label",
+        action="Choose another label, or look up who made the key; it was left as it is.",
+    )

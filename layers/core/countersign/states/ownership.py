@@ -1,0 +1,136 @@
+"""Whose enrollment it is: the claim of an id, and what only its own execution may write."""
+
+from collections.abc import Callable
+
+from countersign import models as m
+from countersign.errors import (
+    CsrInvalidError,
+    EnrollmentConflictError,
+)
+from countersign.stores import Item, Objects, Records
+
+type Password = Callable[[str], str]  # the text of the secret at this ARN
+
+
+def csr_invalid(failed: m.Check, action: str) -> CsrInvalidError:
+    """The error of a CSR of which a check failed."""
+    return CsrInvalidError(
+        f"{failed.code}: {failed.finding}", field=failed.field, reason=failed.code, action=action
+    )
+
+
+def put_once(
+    objects: Objects, name: str, body: bytes, content_type: str = "application/json"
+) -> str | None:
+    """Write an object that must not exist, or that must be this one; its version id.
+
+    Raises:
+        EnrollmentConflictError: another object lies there; it stays.
+    """
+    try:
+        return objects.put_once(name, body, content_type)
+    except FileExistsError as error:
+        raise EnrollmentConflictError(
+            f"another object lies at {name} already; it was left as it is",
+            action="Find out who wrote it; only this workflow may.",
+        ) from error
+
+
+# What the functions above have in common -------------------------------------------------------
+
+type Step = m.CreateKeyInput | m.PollRequestInput
+
+
+def own(given: Step) -> Item:
+    """What a write demands of the record: that this execution owns the enrollment."""
+    return {"executionArn": given.execution_arn}
+
+
+def progress(
+    given: Step, records: Records, values: Item, *, absent: tuple[str, ...] = ()
+) -> Item | None:
+    """Record a step unless the enrollment was cancelled; the record where it was not written."""
+    there = records.update(given.enrollment_id, values, when=own(given), absent=("cancel", *absent))
+    if there is not None and there.get("executionArn") != given.execution_arn:
+        raise not_own(given)
+    return there
+
+
+def require_own(given: Step, there: Item | None) -> None:
+    """Raise where a write found the enrollment in the hands of another execution."""
+    if there is not None:
+        raise not_own(given)
+
+
+def not_own(given: Step) -> EnrollmentConflictError:
+    """The error of an execution that does not own the enrollment."""
+    return EnrollmentConflictError(
+        f"enrollment {given.enrollment_id} is carried out by another execution",
+        action="Follow that execution; its ARN is on the record.",
+    )
+
+
+ASKED = {"intent", "requestId"}  # approvers were asked, or may have been
+KIND = "enrollment"  # one partition of the index by time; see docs/decisions.md
+READ_BY_EXECUTION = (
+    "executionArn", "acceptedSha256", "findings", "profile", "profileSha256", "policy",
+)  # fmt: skip
+ROUNDS = 3  # a claim can be lost to a rival at most once per rule of `claim`
+
+
+def execution_name(record: Item) -> str:
+    """How a door that can name its executions names the one of this record."""
+    return f"{record['id']}-{record['attempt']}"
+
+
+def claim(record: Item, records: Records) -> tuple[Item, bool]:
+    """Put the record where its id is free, or find out whose the id is.
+
+    Idempotent: the claim that is there already is found again.
+
+    Args:
+        record: see `initial_record`. Without `executionArn` it is a door's claim, which leaves an
+            enrollment that waits for its execution as it is; with it, that of an execution, which
+            takes such an enrollment over.
+        records: the table.
+
+    Returns:
+        The record that stands, and whether it is the caller's to carry out. Where it is not, an
+        enrollment of the same request is under way or has ended.
+
+    Raises:
+        EnrollmentConflictError: the id belongs to another request, which stays untouched.
+    """
+    arn = record.get("executionArn")
+    there = records.put(record)
+    for _ in range(ROUNDS):
+        if there is None:
+            return record, True
+        if arn is not None and there.get("executionArn") == arn:
+            return there, True
+        # A refused request claimed nothing: the corrected one may take its id.
+        if there.get("requestSha256") not in (None, record["requestSha256"]):
+            break
+        if there.get("outcome") == m.Outcome.FAILED and not there.keys() & ASKED:
+            record = {**record, "attempt": there["attempt"] + 1}
+            there = records.put(record, when={name: there[name] for name in ("attempt", "outcome")})
+        elif "executionArn" in there or "outcome" in there:
+            return there, False
+        elif arn is None:
+            return there, True
+        else:
+            # What the door wrote stays: it knows who asked. But what the request means is what its
+            # execution reads.
+            taken = {name: record[name] for name in READ_BY_EXECUTION if name in record}
+            record = {**there, **taken}
+            there = records.update(
+                record["id"],
+                taken,
+                when={name: there[name] for name in ("requestSha256", "attempt")},
+                absent=("executionArn", "outcome"),
+            )
+    raise EnrollmentConflictError(
+        f"enrollment id {record['id']} belongs to another request",
+        field="request.enrollmentId",
+        action="Choose another enrollmentId, or repeat the first request to get its enrollment.",
+    )

@@ -1,0 +1,168 @@
+"""State PollRequest: read how the approval stands."""
+
+import hashlib
+import json
+from contextlib import suppress
+from datetime import timedelta
+
+from countersign import events, polling
+from countersign import models as m
+from countersign.errors import (
+    CsrInvalidError,
+    TsbCredentialsError,
+    TsbNoAnswerError,
+    TsbRefusedError,
+    TsbUnavailableError,
+)
+from countersign.policy import rules
+from countersign.states import cancel_request
+from countersign.states.ownership import csr_invalid, own, require_own
+from countersign.stores import Bus, Item, Objects, Records
+from countersign.tsb.client import TsbClient
+from countersign.tsb.models import RequestStatus
+
+WAITING = ("PENDING", "APPROVED")
+NOTHING_SEEN = "nothing"  # the state machine's `seen` before the first look
+
+
+def poll_request(
+    given: m.PollRequestInput,
+    *,
+    records: Records,
+    objects: Objects,
+    bus: Bus,
+    tsb: TsbClient,
+    names: rules.Names,
+) -> m.PolledRequest:
+    """Read TSB's request and decide how long to wait before the next look.
+
+    Idempotent: reads; writes the record and the evidence only when something changed. A request
+    that TSB neither decides nor lets expire is cancelled there once the deadline has passed, so
+    that TSB's own answer still ends it. An enrollment that was cancelled on record ends here, also
+    where TSB cannot be told: from then on it could not be issued anyway.
+
+    How the approval stands is told last, and only while it is open: a bus that refuses makes the
+    state machine look again, with the old `seen`, and keeps no decision of TSB's from being acted
+    on, nor a deadline.
+
+    Raises:
+        AwsCallError: a store or the bus refused; the state machine looks again later.
+        TsbUnavailableError, TsbNoAnswerError: the state machine looks again later.
+        TsbRefusedError: TSB does not know the request, or goes on waiting after its end.
+        CsrInvalidError: TSB answers with another request's id.
+    Source: TSB REST API, GET /v1/request/{id}.
+    """
+    record = records.get(given.enrollment_id) or {}
+    if "cancel" in record:
+        return _cancelled(given, records, tsb)
+    answer = tsb.request_status(given.request_id)
+    if answer.id != given.request_id:
+        raise _another_request(given, answer, records, objects)
+    schedule = polling.Schedule(
+        **given.schedule.model_dump(by_alias=False, exclude={"slowest_seconds", "last_age_seconds"})
+    )
+    wait_seconds = polling.next_wait(schedule, given.age_seconds, answer.status)
+    lists = (answer.approved_by, answer.not_yet_approved_by, answer.rejected_by)
+    seen = hashlib.sha256(json.dumps([answer.status, *lists]).encode()).hexdigest()[:16]
+    news: events.Event | None = None
+    if seen != given.seen:
+        objects.keep_answer(given.enrollment_id, "poll-request", answer.raw)
+        asked = tuple(m.Approver.read(one) for one in record.get("approvers", ()))
+        decided = rules.decided(
+            asked,
+            approved=answer.approved_by,
+            outstanding=answer.not_yet_approved_by,
+            declined=answer.rejected_by,
+            names=names,
+        )
+        require_own(
+            given,
+            records.update(
+                given.enrollment_id,
+                {
+                    "stage": "PollRequest",
+                    "tsbStatus": answer.status,
+                    "approvers": [one.dump() for one in decided],
+                    **_executed(answer),
+                    "times.nextLook": m.timestamp(m.now() + timedelta(seconds=wait_seconds)),
+                },
+                when=own(given),
+            ),
+        )
+        if answer.status in WAITING:
+            first = given.seen == NOTHING_SEEN
+            news = events.waiting(record, decided, answer.status, first=first)
+    if answer.status in WAITING:
+        _end_the_endless(given, schedule, records, tsb, answer.status)
+    if news is not None:
+        bus.put(news)
+    return m.PolledRequest(
+        status=answer.status,
+        wait_seconds=wait_seconds,
+        seen=seen,
+        pem=answer.result if answer.status == "EXECUTED" else None,
+    )
+
+
+def _cancelled(given: m.PollRequestInput, records: Records, tsb: TsbClient) -> m.PolledRequest:
+    """The end of a cancelled enrollment: TSB is told here where CancelRequest could not."""
+    with suppress(TsbUnavailableError, TsbNoAnswerError, TsbCredentialsError):
+        cancel_request.cancel_request(
+            m.CancelRequestInput(enrollment_id=given.enrollment_id),
+            records=records,
+            tsb=lambda: tsb,
+        )
+    return m.PolledRequest(status=m.Outcome.CANCELLED, wait_seconds=0, seen=given.seen)
+
+
+def _executed(answer: RequestStatus) -> Item:
+    """When TSB executed; its own timer does, so it tells how long the people took."""
+    moment = answer.execution_time
+    return {"times.executed": m.timestamp(moment)} if moment else {}
+
+
+def _another_request(
+    given: m.PollRequestInput, answer: RequestStatus, records: Records, objects: Objects
+) -> CsrInvalidError:
+    objects.keep_answer(given.enrollment_id, "poll-request", answer.raw)
+    check = m.Check(
+        code="REQUEST_ID",
+        result="failed",
+        field="id",
+        finding=f"TSB answers for request {answer.id} when asked for {given.request_id}",
+    )
+    records.update(
+        given.enrollment_id,
+        {"checks": [check.dump()], "quarantine": {"code": check.code}},
+        when=own(given),
+    )
+    return csr_invalid(
+        check, "Have the TSB and what stands in front of it examined: answers are mixed up."
+    )
+
+
+def _end_the_endless(
+    given: m.PollRequestInput,
+    schedule: polling.Schedule,
+    records: Records,
+    tsb: TsbClient,
+    status: str,
+) -> None:
+    if given.age_seconds >= schedule.last_age:
+        raise TsbRefusedError(
+            f"TSB still reports {status} for request {given.request_id}, long after its end",
+            action="Cancel the request at the TSB by hand and have its clock examined.",
+        )
+    # A window that TSB does not end (its clock is off), or one without an end of its own.
+    overdue = (
+        schedule.window_seconds + schedule.silence_seconds // 2
+        if schedule.window_seconds
+        else schedule.deadline_seconds
+    )
+    if given.age_seconds >= overdue:
+        try:
+            tsb.cancel_request(given.request_id)
+        except TsbRefusedError:
+            return  # it has just ended; the next look says how
+        # Who cancelled: TSB's CANCELLED names nobody.
+        records.update(given.enrollment_id, {"overdue": m.timestamp(m.now())}, when=own(given))

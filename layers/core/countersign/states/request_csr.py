@@ -1,0 +1,186 @@
+"""State RequestCsr: ask TSB for the CSR, so that the approvers are asked, once."""
+
+import base64
+import hashlib
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from datetime import timedelta
+from typing import Any
+
+from countersign import models as m
+from countersign import polling
+from countersign.errors import (
+    AwsCallError,
+    NotAskedError,
+    TsbCredentialsError,
+    TsbNoAnswerError,
+    TsbRefusedError,
+    TsbUnavailableError,
+)
+from countersign.policy import approvers, rules
+from countersign.request import canonical, tsb_bodies
+from countersign.states.ownership import Password, own, progress, put_once, require_own
+from countersign.stores import Item, Objects, Records
+from countersign.tsb.client import TsbClient
+
+type Sign = Callable[[bytes], bytes]  # a signature by the stack's signing key over this content
+
+
+def request_csr(
+    given: m.RequestCsrInput,
+    *,
+    records: Records,
+    objects: Objects,
+    tsb: TsbClient,
+    password: Password,
+    sign: Sign,
+    pace: polling.Schedule,
+    names: rules.Names,
+) -> m.RequestedCsr:
+    """Ask TSB for the CSR: from here on the approvers are asked, so it happens once.
+
+    Not idempotent at the TSB, so an intent is recorded first. Entered again with another
+    invocation's intent and no request id it refuses to guess; with the id it returns it.
+
+    What the approvers are shown is signed and kept before the intent is recorded: up to there an
+    AWS service that refuses has asked nobody, and the state machine may try again.
+
+    Args:
+        pace: how to wait, as the stack is configured; window and timelock are put in here.
+        names: the directory's, by the fingerprint of people's keys.
+        sign: by the stack's signing key, over the meta data.
+
+    Raises:
+        NotAskedError: an AWS service refused before TSB was called; the state machine retries.
+        TsbNoAnswerError: nobody knows whether TSB holds a request; the key is discarded.
+        TsbUnavailableError: surely not executed; the state machine retries.
+        TsbRefusedError, TsbCredentialsError: the execution fails.
+    Source: TSB REST API, POST /v1/certificate/request.
+    """
+    asked = given.request.key.policy
+    schedule = replace(
+        pace,
+        window_seconds=rules.window_seconds(asked),
+        timelock_seconds=rules.timelock_seconds(asked),
+    )
+    if given.key.public_key is None:
+        return _requested(None, m.Outcome.CANCELLED, schedule)
+    intent = f"{m.timestamp(m.now())} {uuid.uuid4().hex}"
+    with _nobody_asked():
+        asking, noted = _prepare(given, records, objects, password, sign)
+        there = progress(
+            given,
+            records,
+            {"stage": "RequestCsr", "intent": intent, **noted},
+            absent=("intent", "requestId"),
+        )
+    # Ours is there already where the SDK repeated the write, because its first answer got lost.
+    if there is None or (there.get("intent") == intent and "cancel" not in there):
+        request_id = _ask(given, records, tsb, asking, intent, schedule=schedule, names=names)
+        return _requested(request_id, "PENDING", schedule)
+    if "cancel" in there:
+        return _requested(None, m.Outcome.CANCELLED, schedule)
+    if "requestId" in there:
+        return _requested(there["requestId"], "PENDING", schedule)
+    raise TsbNoAnswerError(
+        f"a CSR for key {given.request.key.label!r} was asked for and no answer is on record",
+        action="Nothing; the key is discarded where it can be, which cancels its requests.",
+    )
+
+
+@contextmanager
+def _nobody_asked() -> Iterator[None]:
+    try:
+        yield
+    except AwsCallError as error:
+        raise NotAskedError(
+            f"the approvers were not asked: {error.message}",
+            reason=error.reason,
+            http_status=error.http_status,
+            action=error.action,
+        ) from error
+
+
+def _prepare(
+    given: m.RequestCsrInput,
+    records: Records,
+    objects: Objects,
+    password: Password,
+    sign: Sign,
+) -> tuple[dict[str, Any], Item]:
+    """The body for TSB, and what the record shall say of it."""
+    key = given.request.key
+    origin = (records.get(given.enrollment_id) or {}).get("origin", {})
+    shown = tsb_bodies.meta_data(
+        given.request, enrollment_id=given.enrollment_id, requester=origin.get("principal")
+    )
+    digest = hashlib.sha256(shown).hexdigest()
+    signature = sign(shown)
+    put_once(objects, f"enrollments/{given.enrollment_id}/metadata/{digest}.json", shown)
+    body = tsb_bodies.tsb_csr(
+        given.request,
+        password(key.password.secret_arn) if key.password else None,
+        shown=shown,
+        signature=signature,
+    )
+    return body, {
+        "acceptedSha256": canonical.sha256(canonical.accepted(given.request)),
+        "metaDataSha256": digest,
+        "metaDataSignature": base64.b64encode(signature).decode(),
+    }
+
+
+def _ask(
+    given: m.RequestCsrInput,
+    records: Records,
+    tsb: TsbClient,
+    body: dict[str, Any],
+    intent: str,
+    *,
+    schedule: polling.Schedule,
+    names: rules.Names,
+) -> str:
+    key, when = given.request.key, {**own(given), "intent": intent}
+    try:
+        answer = tsb.request_csr(body)
+    except (TsbUnavailableError, TsbRefusedError, TsbCredentialsError):
+        # Surely not executed: without this, the retry would find an intent and discard the key.
+        records.update(given.enrollment_id, {"stage": "RequestCsr"}, when=when, remove=("intent",))
+        raise
+    moment = m.now()
+    ends = schedule.window_seconds and m.timestamp(
+        moment + timedelta(seconds=schedule.window_seconds)
+    )
+    require_own(
+        given,
+        records.update(
+            given.enrollment_id,
+            {
+                "requestId": answer.sign_request_id,
+                "tsbStatus": "PENDING",
+                "approvers": [one.dump() for one in approvers.approvers(key.policy, names)],
+                "times.requested": m.timestamp(moment),
+                "times.windowEnds": ends or None,
+                "times.nextLook": m.timestamp(
+                    moment + timedelta(seconds=polling.first_wait(schedule))
+                ),
+            },
+            when=when,
+        ),
+    )
+    return answer.sign_request_id
+
+
+def _requested(request_id: str | None, status: str, schedule: polling.Schedule) -> m.RequestedCsr:
+    return m.RequestedCsr(
+        request_id=request_id,
+        status=status,
+        wait_seconds=polling.first_wait(schedule),
+        schedule=m.Schedule(
+            **asdict(schedule),
+            slowest_seconds=schedule.cap,
+            last_age_seconds=schedule.last_age,
+        ),
+    )

@@ -1,0 +1,109 @@
+"""State StoreCsr: verify what came back, and keep it only if every check passes."""
+
+import json
+
+from countersign import models as m
+from countersign.errors import (
+    CsrInvalidError,
+)
+from countersign.states.ownership import Password, csr_invalid, own, progress, put_once, require_own
+from countersign.stores import Item, Objects, Records
+from countersign.tsb.client import TsbClient
+from countersign.verification import checks
+from countersign.verification.attestation import Trust
+from countersign.verification.checks import Verified
+
+
+def store_csr(
+    given: m.StoreCsrInput,
+    *,
+    records: Records,
+    objects: Objects,
+    tsb: TsbClient,
+    password: Password,
+    trust: Trust,
+) -> m.StoredResult:
+    """Verify what came back against what was approved, and keep it only if every check passes.
+
+    Idempotent: a CSR on record is handed out again, whatever became of its key since; the object is
+    written once, finding it there with the same SHA-256 counts. The write of `verifiedSha256`
+    decides against a cancellation: whichever is first on record wins. Who approved is read from the
+    record, where PollRequest put TSB's answer.
+
+    Args:
+        trust: whose attestations are believed.
+
+    Raises:
+        CsrInvalidError: `reason` is the code of the first check that failed; CSR and findings are
+            in quarantine, nothing is stored as issued.
+        TsbUnavailableError, TsbNoAnswerError, TsbCredentialsError: the state machine retries.
+    Source: TSB REST API, POST /v1/key/attributes.
+    """
+    asked = given.request
+    record = records.get(given.enrollment_id) or {}
+    if "csr" in record and record.get("executionArn") == given.execution_arn:
+        return m.StoredResult(status="ISSUED", csr=m.StoredCsr.read(record["csr"]))
+    secret = password(asked.key.password.secret_arn) if asked.key.password else None
+    answer = tsb.key_attributes(asked.key.label, secret)
+    objects.keep_answer(given.enrollment_id, "store-csr", answer.raw)
+    returned = checks.Returned(
+        asked=asked,
+        request_id=given.request_id,
+        pem=given.pem or "",
+        created_public_key=given.key.public_key,
+        answer=answer,
+        record=record,
+    )
+    verified = checks.verify(returned, trust, now=m.now())
+    if trust.chain:
+        objects.keep_first(
+            f"enrollments/{given.enrollment_id}/attestation-chain.pem", trust.chain.encode()
+        )
+    noted = {
+        "checks": [check.dump() for check in verified.checks],
+        "attestation": verified.attestation,
+        "attestationRoot": trust.root_sha256,
+    }
+    checked = verified.csr
+    if verified.failed is not None or checked is None:
+        raise _quarantined(given, verified, noted, records, objects)
+    there = progress(
+        given, records, {"stage": "StoreCsr", "verifiedSha256": checked.sha256, **noted}
+    )
+    if there is not None:
+        return m.StoredResult(status="CANCELLED", csr=None)
+    name = f"enrollments/{given.enrollment_id}/request.pem"
+    stored = m.StoredCsr(
+        bucket=objects.bucket,
+        key=name,
+        version_id=put_once(objects, name, checked.pem.encode(), "application/x-pem-file"),
+        sha256=checked.sha256,
+        pem=checked.pem,
+    )
+    require_own(given, records.update(given.enrollment_id, {"csr": stored.dump()}, when=own(given)))
+    return m.StoredResult(status="ISSUED", csr=stored)
+
+
+def _quarantined(
+    given: m.StoreCsrInput,
+    verified: Verified,
+    noted: Item,
+    records: Records,
+    objects: Objects,
+) -> CsrInvalidError:
+    """Put CSR and findings aside and say so on the record: CloseEnrollment announces it."""
+    failed = verified.failed or m.Check(code="CSR_FORMAT", result="failed", field="pem")
+    prefix = f"quarantine/{given.enrollment_id}/"
+    pem = (given.pem or "").encode(errors="backslashreplace")  # JSON can hold what UTF-8 cannot
+    objects.keep_first(f"{prefix}request.pem", pem)
+    objects.keep_first(f"{prefix}findings.json", json.dumps(noted, indent=2).encode())
+    records.update(
+        given.enrollment_id,
+        {
+            "stage": "StoreCsr",
+            "quarantine": {"code": failed.code, "bucket": objects.bucket, "prefix": prefix},
+            **noted,
+        },
+        when=own(given),
+    )
+    return csr_invalid(failed, f"Treat it as a security incident; what came back lies at {prefix}.")

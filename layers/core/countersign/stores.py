@@ -1,0 +1,119 @@
+"""What the states need of table, bucket, bus and metrics. `aws/` implements it."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Protocol
+
+type Item = dict[str, Any]
+
+
+class Records(Protocol):
+    """Items by id. Every write is conditional.
+
+    A write whose condition does not hold returns the item as it stands and changes nothing; a
+    write that took place returns None.
+    """
+
+    def get(self, item_id: str) -> Item | None:
+        """The item as it stands now, or None."""
+
+    def newest(
+        self,
+        index: str,
+        partition: Item,
+        *,
+        since: str,
+        until: str,
+        limit: int,
+        after: Item | None = None,
+    ) -> tuple[list[Item], Item | None]:
+        """A page of an index's partition, newest first, and where it ended; None on the last."""
+
+    def at_status(self, status: str) -> Iterator[Item]:
+        """What the list shows of every enrollment with this status, oldest first."""
+
+    def take_turn(self, item_id: str, now: int, interval: int) -> int:
+        """The next free moment of a queue, in milliseconds since 1970 like `now`."""
+
+    def put(self, item: Item, *, when: Item | None = None) -> Item | None:
+        """Write a whole item: where there is none, or where the one there has the values `when`."""
+
+    def update(
+        self,
+        item_id: str,
+        values: Item,
+        *,
+        when: Item | None = None,
+        absent: tuple[str, ...] = (),
+        remove: tuple[str, ...] = (),
+    ) -> Item | None:
+        """Set some attributes of an item that exists."""
+
+    def delete(self, item_id: str, *, when: Item) -> None:
+        """Take an item away if it has the values `when`."""
+
+
+class Objects(Protocol):
+    """Objects of a bucket, never written over another."""
+
+    bucket: str
+
+    def put_once(self, key: str, body: bytes, content_type: str) -> str | None:
+        """Write an object that must not exist, or that must be this one; its version id.
+
+        Raises:
+            FileExistsError: another object lies there; it stays.
+        """
+
+    def keep_first(
+        self, key: str, body: bytes, content_type: str = "application/octet-stream"
+    ) -> bytes:
+        """Write an object, or find what was written there before; its content as it stands."""
+
+    def keep_answer(self, enrollment_id: str, state: str, raw: str) -> None:
+        """Keep TSB's answer as it came, once."""
+
+    def read(self, key: str) -> bytes | None:
+        """An object's content as it stands; None where there is none."""
+
+    def below(self, prefix: str) -> dict[str, bytes]:
+        """All objects below a prefix, by the rest of their key."""
+
+
+class Announcement(Protocol):
+    """An event as the bus takes it."""
+
+    DETAIL_TYPE: ClassVar[str]
+
+    @property
+    def resources(self) -> list[str]:
+        """ARNs that the event is about."""
+
+    def dump(self) -> dict[str, Any]:
+        """The event's detail."""
+
+
+class Bus(Protocol):
+    """Where events are put, at least once."""
+
+    def put(self, event: Announcement) -> None:
+        """Emit one event."""
+
+
+@dataclass
+class Sighting:
+    """What was seen, in numbers that can raise an alarm.
+
+    Args:
+        pending: open enrollments.
+        oldest_seconds: the age of the oldest.
+        overdue: ids of those that should have ended, by what is on record, and why.
+        looks_due: how many open requests must have been looked at within the last hour.
+        expiring_days: by certificate, the days until it expires; negative afterwards.
+    """
+
+    pending: int = 0
+    oldest_seconds: int = 0
+    overdue: dict[str, str] = field(default_factory=dict)
+    looks_due: int = 0
+    expiring_days: dict[str, float] = field(default_factory=dict)

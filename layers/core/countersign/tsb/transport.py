@@ -1,0 +1,128 @@
+"""How the TSB is reached: TLS with our own trust, time-outs, a proxy."""
+
+import os
+import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import certifi
+from requests.adapters import HTTPAdapter
+from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3 import exceptions as urllib3_errors
+from urllib3.connection import HTTPSConnection
+
+from countersign.errors import (
+    TsbCredentialsError,
+)
+from countersign.tsb.models import Tls
+
+CONNECT_TIMEOUT_SECONDS = 5
+READ_TIMEOUT_SECONDS = 20  # below the functions' Timeout of 30 s: we speak before Lambda kills us
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+class _Connection(HTTPSConnection):
+    """Tells a connection that was never made, the TLS handshake included, from one that broke."""
+
+    def connect(self) -> None:
+        try:
+            super().connect()
+        except (OSError, urllib3_errors.HTTPError) as error:
+            raise urllib3_errors.NewConnectionError(self, type(error).__name__) from error
+
+
+class _Pool(HTTPSConnectionPool):
+    ConnectionCls = _Connection
+
+
+class VerifiedAdapter(HTTPAdapter):
+    """HTTPS with a context of our own: our CA bundle replaces the public CAs, TLS 1.2 or newer."""
+
+    def __init__(self, tls: Tls) -> None:
+        if tls.ca_bundle is None:
+            self._context = ssl.create_default_context(cafile=certifi.where())
+        else:
+            try:
+                self._context = ssl.create_default_context(cadata=tls.ca_bundle)
+            except ssl.SSLError as error:
+                raise TsbCredentialsError(
+                    "the CA bundle in the TLS secret holds no certificate in PEM",
+                    action="Put the PEM of the CA that issued TSB's certificate there, or null.",
+                ) from error
+        if tls.certificate is not None or tls.private_key is not None:
+            _show(self._context, tls)
+        self._context.minimum_version = ssl.TLSVersion.TLSv1_2
+        super().__init__(max_retries=0)
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        """As requests, with our context and our pools."""
+        super().init_poolmanager(*args, **kwargs, ssl_context=self._context)
+        self.poolmanager.pool_classes_by_scheme = {"http": HTTPConnectionPool, "https": _Pool}
+
+    def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
+        """As requests, with our context inside the tunnel."""
+        # requests would let the tunnel's TLS decide by a context of its own.
+        manager = super().proxy_manager_for(proxy, **kwargs, ssl_context=self._context)
+        manager.pool_classes_by_scheme = {"http": HTTPConnectionPool, "https": _Pool}
+        self.proxy_manager[proxy] = manager
+        return manager
+
+    def build_connection_pool_key_attributes(
+        self,
+        request: Any,
+        verify: Any,  # noqa: ARG002
+        cert: Any = None,  # noqa: ARG002
+    ) -> tuple[Any, Any]:
+        """As requests, with our context."""
+        # `verify` and `cert` of a call say nothing here: the context is the only authority.
+        return super().build_connection_pool_key_attributes(request, verify=True, cert=None)
+
+    def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:  # noqa: ARG002
+        """As requests, with the CAs of our context alone."""
+        # requests would add certifi's public CAs to our context.
+        conn.cert_reqs = "CERT_REQUIRED"
+
+
+@contextmanager
+def in_memory(content: bytes) -> Iterator[str]:
+    """A path to `content` that only this process can open, gone with the block; never on a disk."""
+    descriptor = os.memfd_create("", os.MFD_CLOEXEC)
+    try:
+        os.fchmod(descriptor, 0o400)
+        os.write(descriptor, content)
+        yield f"/proc/self/fd/{descriptor}"
+    finally:
+        os.close(descriptor)
+
+
+def letters(password: str | None) -> list[str] | None:
+    """A password as TSB's documentation has it: an array of one-character strings."""
+    return None if password is None else list(password)
+
+
+def _show(context: ssl.SSLContext, tls: Tls) -> None:
+    """Load the client certificate. OpenSSL reads files only: this one lies in memory, nameless."""
+    mend = "Put certificate and privateKey into the TLS secret, in PEM, neither of them encrypted."
+    if tls.certificate is None or tls.private_key is None:
+        missing = "certificate" if tls.certificate is None else "privateKey"
+        raise TsbCredentialsError(
+            f"the TLS secret holds half of a client certificate: {missing} is missing", action=mend
+        )
+    try:
+        with in_memory(f"{tls.certificate}\n{tls.private_key}\n".encode()) as path:
+            context.load_cert_chain(path, password=_no_password)
+    except (ssl.SSLError, ValueError) as error:
+        mismatch = "MISMATCH" in str(error).upper()
+        raise TsbCredentialsError(
+            "certificate and privateKey in the TLS secret do not belong together"
+            if mismatch
+            else "certificate or privateKey in the TLS secret cannot be read",
+            action=mend,
+        ) from None  # OpenSSL's error may quote what it could not read
+
+
+def _no_password() -> bytes:
+    """Asked for the password of a private key: there is none."""
+    # Without an answer OpenSSL would ask at the terminal.
+    raise ValueError("the private key is encrypted")

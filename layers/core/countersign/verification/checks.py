@@ -1,0 +1,273 @@
+"""Whether what came back is what was approved: every comparison has a name, and all are made.
+
+Run by StoreCsr before anything is kept as issued, and again offline, on an evidence bundle.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal
+
+from countersign import models as m
+from countersign.policy.approvers import ONBOARDED, effective, identity
+from countersign.request import canonical
+from countersign.spki import fingerprint
+from countersign.tsb.models import Key, KeyAttributes
+from countersign.verification import attestation as verification_attestation
+from countersign.verification import csr as verification_csr
+from countersign.verification.attestation import Trust
+
+
+@dataclass(frozen=True)
+class Returned:
+    """What came back for an executed request, none of it believed yet.
+
+    Args:
+        asked: the accepted request.
+        request_id: TSB's id of the request that was executed.
+        pem: the CSR.
+        created_public_key: base64 DER SPKI that the HSM reported when the key was created.
+        answer: the key as the HSM reports it now.
+        record: of the enrollment: what was approved, who approved, which ids were given.
+    """
+
+    asked: m.EnrollmentRequest
+    request_id: str
+    pem: str
+    created_public_key: str | None
+    answer: KeyAttributes
+    record: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Verified:
+    """The checks in the order of their weight, and what the CSR says (None: it is no CSR)."""
+
+    checks: tuple[m.Check, ...]
+    csr: verification_csr.Csr | None
+
+    @property
+    def failed(self) -> m.Check | None:
+        """The first check that failed."""
+        return next((check for check in self.checks if check.result == "failed"), None)
+
+    @property
+    def attestation(self) -> Literal["verified", "unverified", "failed"]:
+        """Whether the HSM's own word was believed."""
+        results = {
+            check.result for check in self.checks if check.code in verification_attestation.CODES
+        }
+        if "failed" in results:
+            return "failed"
+        return "unverified" if "passed" not in results else "verified"
+
+
+def verify(returned: Returned, trust: Trust, *, now: datetime) -> Verified:
+    """Make every comparison; nothing is raised, whatever came back.
+
+    Args:
+        returned: see there.
+        trust: whose attestations are believed.
+        now: the moment at which the attestation chain must be valid.
+    """
+    asked, answer, record = returned.asked, returned.answer, returned.record
+    found, csr_checks = verification_csr.check(
+        returned.pem, asked.csr, public_key=answer.key.public_key
+    )
+    asked_at = record.get("times", {}).get("requested")
+    approvers = [m.Approver.read(one) for one in record.get("approvers", ())]
+    checks = [
+        *_request_checks(returned),
+        *_key_checks(returned),
+        *verification_attestation.check(
+            answer, trust, asked_at=asked_at and datetime.fromisoformat(asked_at), now=now
+        ),
+        *csr_checks,
+        *approval_checks(
+            asked.key.policy, [one for one in approvers if one.decision == "approved"]
+        ),
+    ]
+    return Verified(tuple(checks), found)
+
+
+def verify_key(
+    asked: m.EnrollmentRequest,
+    answer: KeyAttributes,
+    record: Mapping[str, Any],
+    trust: Trust,
+    *,
+    asked_at: datetime,
+    now: datetime,
+) -> tuple[m.Check, ...]:
+    """The comparisons of `verify` that are about the key alone, for one whose CSR was issued.
+
+    Args:
+        asked: the accepted request.
+        answer: the key as the HSM reports it now.
+        record: of the enrollment.
+        trust: whose attestations are believed.
+        asked_at: when the HSM was asked: no older attestation counts.
+        now: the moment at which the attestation chain must be valid.
+    """
+    returned = Returned(
+        asked=asked,
+        request_id=record["requestId"],
+        pem="",
+        # Of the key at its creation the record holds the fingerprint, which is compared as well.
+        created_public_key=answer.key.public_key,
+        answer=answer,
+        record=record,
+    )
+    return (
+        *_request_checks(returned),
+        *_key_checks(returned),
+        *verification_attestation.check(answer, trust, asked_at=asked_at, now=now),
+    )
+
+
+def differences(reported: Key, asked: m.KeyRequest) -> dict[str, list[str]]:
+    """What the HSM reports otherwise than was asked, by `attributes` and `policy`."""
+    wanted = asked.attributes.dump()
+    different = [
+        f"attributes.{name}"
+        for name, value in reported.attributes.items()
+        if value is not None and wanted.get(name) is not None and value != wanted[name]
+    ]
+    different += ["algorithm"] if reported.algorithm != asked.algorithm else []
+    different += ["keySize"] if asked.key_size not in (None, reported.key_size) else []
+    different += ["curveOid"] if asked.curve_oid not in (None, reported.curve_oid) else []
+    try:
+        same = effective(m.Policy.model_validate(reported.policy)) == effective(asked.policy)
+    except ValueError:  # a policy in a shape that we would never have sent
+        same = False
+    return {"attributes": different, "policy": [] if same else ["policy"]}
+
+
+def _request_checks(returned: Returned) -> list[m.Check]:
+    recorded = returned.record.get
+    own = canonical.sha256(canonical.accepted(returned.asked))
+    return [
+        _check(
+            "REQUEST_ID",
+            recorded("requestId") == returned.request_id,
+            "requestId",
+            f"TSB executed request {returned.request_id}, on record is {recorded('requestId')}",
+        ),
+        # An enrollment that was under way when approvers were first shown the request has no hash.
+        _check(
+            "REQUEST_ACCEPTED",
+            recorded("acceptedSha256") == own,
+            "request",
+            "what the approvers were shown is not the request that this is compared with",
+        )
+        if "acceptedSha256" in returned.record
+        else m.Check(
+            code="REQUEST_ACCEPTED", result="skipped", finding="the approvers were shown no request"
+        ),
+    ]
+
+
+def _key_checks(returned: Returned) -> list[m.Check]:
+    key, asked = returned.answer.key, returned.asked.key
+    different = differences(key, asked)
+    safe = key.attributes.get("extractable") is False and key.attributes.get("neverExtractable")
+    status = (key.policy or {}).get("keyStatus") or {}
+    same = key.public_key == returned.created_public_key and fingerprint(
+        key.public_key
+    ) == returned.record.get("publicKeySha256")
+    return [
+        _check("KEY_LABEL", key.label == asked.label, "label", "the HSM reports another key"),
+        _check(
+            "KEY_PUBLIC_KEY",
+            same,
+            "publicKey",
+            "the key has another public key now than when it was created",
+        ),
+        _check(
+            "KEY_EXTRACTABLE",
+            safe is True,
+            "attributes.extractable",
+            "the HSM does not report the key as never extractable",
+        ),
+        _check(
+            "KEY_BLOCKED",
+            status.get("blocked") is False,
+            "policy.keyStatus.blocked",
+            "the HSM does not report the key as usable: it was blocked",
+        ),
+        _check(
+            "KEY_ATTRIBUTES",
+            not different["attributes"],
+            next(iter(different["attributes"]), "attributes"),
+            f"not as accepted: {', '.join(different['attributes'])}",
+        ),
+        _check(
+            "KEY_POLICY",
+            not different["policy"],
+            "policy",
+            "the key's policy in the HSM is not the accepted one: it was changed",
+        ),
+    ]
+
+
+def approval_checks(accepted: m.Policy, approved: list[m.Approver]) -> list[m.Check]:
+    """Whether those who approved are the policy's own, enough, and different people.
+
+    An onboarded approver's key is known to TSB alone, so a key that the policy does not show counts
+    as one of those, as long as there are no more such keys than onboarded approvers.
+    """
+    person = {one.spki_sha256: _person(one) for one in approved if one.spki_sha256}
+    members = [
+        identity(approval)
+        for token in accepted.rule_use.tokens
+        for group in token.groups or ()
+        for approval in group.approvals
+    ]
+    onboarded = {one for one in members if one.startswith(ONBOARDED)}
+    unknown = person.keys() - members
+    hidden = len(unknown) if len(unknown) <= len(onboarded) else 0
+
+    def fulfilled(count: Callable[[set[str]], int]) -> bool:
+        return any(
+            all(
+                count(own & person.keys()) + min(hidden, len(own & onboarded)) >= group.quorum
+                for group in token.groups or ()
+                for own in [{identity(approval) for approval in group.approvals}]
+            )
+            for token in accepted.rule_use.tokens
+        )
+
+    enough = fulfilled(len)
+    distinct = fulfilled(lambda keys: len({person[key] for key in keys}))
+    strangers = ", ".join(f"sha256:{digest[:16]}" for digest in sorted(unknown))
+    return [
+        _check(
+            "APPROVAL_STRANGER",
+            len(unknown) <= len(onboarded),
+            "approvedBy",
+            f"approved by {strangers}, whom the policy does not name",
+        ),
+        _check(
+            "APPROVAL_QUORUM",
+            enough,
+            "approvedBy",
+            f"the {len(approved)} approvals fulfil no token of ruleUse",
+        ),
+        _check(
+            "APPROVAL_SAME_PERSON",
+            distinct or not enough,
+            "approvedBy",
+            "the quorum is reached only where one person's keys are counted twice",
+        ),
+    ]
+
+
+def _person(approver: m.Approver) -> str:
+    """Two spellings of a name are one person."""
+    return " ".join(approver.name.casefold().split())
+
+
+def _check(code: str, holds: bool, field: str, finding: str) -> m.Check:
+    if holds:
+        return m.Check(code=code)
+    return m.Check(code=code, result="failed", field=field, finding=finding)
