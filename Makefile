@@ -30,7 +30,7 @@ EXPORT := $(UV) export --frozen --no-dev --no-emit-project --no-header --quiet
 
 .PHONY: help
 help:  ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(UV):
 	@echo "installing uv $(UV_VERSION) into .tools"
@@ -50,8 +50,8 @@ up: .venv/.synced  ## start the embedded stack and leave it running
 down: .venv/.synced  ## stop it
 	@$(RUN) python -m local.stack down
 
-.PHONY: check format-check lint types lock-check template state-machine pictures security
-check: format-check lint types lock-check template state-machine pictures security  ## all that needs no stack
+.PHONY: check format-check lint types lock-check template state-machine pictures released security
+check: format-check lint types lock-check template state-machine pictures released security  ## all that needs no stack
 	@echo "check: all good"
 
 format-check: .venv/.synced
@@ -83,6 +83,9 @@ pictures: .venv/.synced
 	@$(RUN) python -m local.draw_events --check
 	@$(RUN) python -m benchmarks.readme --check
 	@$(RUN) python -m local.draw_profiles --check
+
+released: .venv/.synced
+	@$(RUN) python -m local.release_profiles --check
 
 # Each waiver has its reason beside it: .checkov.yaml, and the line with the nosec.
 security: .stack/template-scanned | $(UV)
@@ -144,7 +147,7 @@ bench: .venv/.synced  ## measure cost and speed beside what a user would do inst
 	@$(UV) sync --frozen --quiet --extra cli --group bench
 	@$(RUN) python -m benchmarks
 
-.PHONY: format lock draw deploy clean
+.PHONY: format lock draw release-profiles deploy clean
 format: .venv/.synced  ## format and mend what can be mended
 	@$(RUN) ruff format $(PYTHON_FILES)
 	@$(RUN) ruff check --fix $(PYTHON_FILES)
@@ -153,12 +156,15 @@ lock: | $(UV)  ## refresh uv.lock and the layer's requirements from it
 	@$(UV) lock
 	@$(EXPORT) > $(REQUIREMENTS)
 
-draw: .venv/.synced  ## draw anew what is generated: pictures, tables, schemas; release new profiles
+draw: .venv/.synced  ## draw anew what is generated: pictures, tables, schemas
 	@$(RUN) python -m local.draw_workflow
 	@$(RUN) python -m local.draw_openapi
 	@$(RUN) python -m local.draw_events
 	@$(RUN) python -m benchmarks.readme
 	@$(RUN) python -m local.draw_profiles
+
+release-profiles: .venv/.synced  ## release new versions of profiles, which may then never change
+	@$(RUN) python -m local.release_profiles
 
 deploy: .venv/.synced  ## build and deploy to AWS, as samconfig.toml says
 	@$(SAM) build

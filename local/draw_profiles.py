@@ -1,11 +1,8 @@
-"""What is made from the profiles and from the linter's table, so that neither can lie.
+"""JSON Schemas of the profiles' files, for editors, and docs/profiles.md's table of findings.
 
-JSON Schemas for editors, `docs/profiles.md`'s table of findings, and the list of released versions
-(`sha256sum --check` reads it). `python -m local.draw_profiles` writes, `--check` fails where a file
-differs; a released version that was changed or taken away fails both.
+`python -m local.draw_profiles` writes, `--check` fails where a file differs.
 """
 
-import hashlib
 import json
 import re
 import sys
@@ -19,7 +16,6 @@ from countersign.policy.profiles import Profile
 
 ROOT = Path(__file__).parents[1]
 SHELF = ROOT / "profiles"
-RELEASED = SHELF / "released.sha256"
 DOCS = ROOT / "docs/profiles.md"
 TABLE = re.compile(r"(?<=<!-- findings -->\n).*?(?=<!-- /findings -->)", re.DOTALL)
 
@@ -48,46 +44,18 @@ def findings() -> str:
     return "\n".join(rows) + "\n"
 
 
-def released(shelf: Path = SHELF) -> str:
-    """The list of released versions with those that are new.
-
-    Raises:
-        ValueError: a version on the list has another content now, or is gone.
-    """
-    there = {
-        file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in shelf.glob("*@*.json")
-    }
-    lock = shelf / RELEASED.name
-    lines = lock.read_text().splitlines() if lock.exists() else []
-    for line in lines:
-        digest, name = line.split("  ")
-        if there.get(name) != digest:
-            raise ValueError(
-                f"profiles/{name} was released and is {'changed' if name in there else 'gone'}:"
-                " put it back, and give the change a version of its own"
-            )
-    known = {line.split("  ")[1] for line in lines}
-    new = [f"{there[name]}  {name}" for name in sorted(there.keys() - known)]
-    return "".join(f"{line}\n" for line in [*lines, *new])
-
-
 def drawn() -> dict[Path, str]:
     """Every file as it should be."""
     return {
         SHELF / "schemas/profile.json": schema(Profile, "A profile of Countersign"),
         SHELF / "schemas/directory.json": schema(Directory, "The approvers of Countersign"),
-        RELEASED: released(),
         DOCS: TABLE.sub(lambda _: findings(), DOCS.read_text()),
     }
 
 
 def main() -> int:
-    """Write the files, or with `--check` compare them; 1 where one differs or may not change."""
-    try:
-        files = drawn()
-    except ValueError as error:
-        print(error, file=sys.stderr)
-        return 1
+    """Write the files, or with `--check` compare them; 1 where one differs."""
+    files = drawn()
     if "--check" in sys.argv[1:]:
         differ = [file for file, text in files.items() if not _is(file, text)]
         for file in differ:

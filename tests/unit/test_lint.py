@@ -496,23 +496,6 @@ def test_rules_for_very_many_people_are_compared_or_said_to_be_unclear() -> None
 # What is made from the table -------------------------------------------------------------------
 
 
-def test_a_released_version_cannot_be_drawn_anew(tmp_path: Path) -> None:
-    def write(name: str, text: str) -> None:
-        (tmp_path / name).write_text(text)
-
-    write("a@1.json", "{}")
-    write("released.sha256", draw_profiles.released(tmp_path))
-    write("a@2.json", "{}")
-    assert len(draw_profiles.released(tmp_path).splitlines()) == 2
-
-    write("a@1.json", "{ }")
-    with pytest.raises(ValueError, match="changed"):
-        draw_profiles.released(tmp_path)
-    (tmp_path / "a@1.json").unlink()
-    with pytest.raises(ValueError, match="gone"):
-        draw_profiles.released(tmp_path)
-
-
 def test_every_finding_is_documented_with_its_level_way_out_and_waiver() -> None:
     table = draw_profiles.findings()
 
