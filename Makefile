@@ -50,8 +50,8 @@ up: .venv/.synced  ## start the embedded stack and leave it running
 down: .venv/.synced  ## stop it
 	@$(RUN) python -m local.stack down
 
-.PHONY: check format-check lint types lock-check template state-machine pictures released security
-check: format-check lint types lock-check template state-machine pictures released security  ## all that needs no stack
+.PHONY: check format-check lint types lock-check template state-machine generated released security
+check: format-check lint types lock-check template state-machine generated released security  ## all that needs no stack
 	@echo "check: all good"
 
 format-check: .venv/.synced
@@ -77,12 +77,8 @@ state-machine: | $(UV)
 	@for file in .stack/enrollment.asl.json docs/nested.asl.json; do \
 	    $(NPX) asl-validator@$(ASL_VALIDATOR_VERSION) --json-path $$file || exit 1; done
 
-pictures: .venv/.synced
-	@$(RUN) python -m local.draw_workflow --check
-	@$(RUN) python -m local.draw_openapi --check
-	@$(RUN) python -m local.draw_events --check
-	@$(RUN) python -m benchmarks.readme --check
-	@$(RUN) python -m local.draw_profiles --check
+generated: .venv/.synced
+	@$(RUN) python -m local.generate --check
 
 released: .venv/.synced
 	@$(RUN) python -m local.release_profiles --check
@@ -146,8 +142,9 @@ load: .venv/.synced  ## a thousand enrollments at once and a burst: report in be
 bench: .venv/.synced  ## measure cost and speed beside what a user would do instead
 	@$(UV) sync --frozen --quiet --extra cli --group bench
 	@$(RUN) python -m benchmarks
+	@$(RUN) python -m local.generate
 
-.PHONY: format lock draw release-profiles deploy clean
+.PHONY: format lock generate release-profiles deploy clean
 format: .venv/.synced  ## format and mend what can be mended
 	@$(RUN) ruff format $(PYTHON_FILES)
 	@$(RUN) ruff check --fix $(PYTHON_FILES)
@@ -156,12 +153,8 @@ lock: | $(UV)  ## refresh uv.lock and the layer's requirements from it
 	@$(UV) lock
 	@$(EXPORT) > $(REQUIREMENTS)
 
-draw: .venv/.synced  ## draw anew what is generated: pictures, tables, schemas
-	@$(RUN) python -m local.draw_workflow
-	@$(RUN) python -m local.draw_openapi
-	@$(RUN) python -m local.draw_events
-	@$(RUN) python -m benchmarks.readme
-	@$(RUN) python -m local.draw_profiles
+generate: .venv/.synced  ## write what is generated: pictures, tables, schemas
+	@$(RUN) python -m local.generate
 
 release-profiles: .venv/.synced  ## release new versions of profiles, which may then never change
 	@$(RUN) python -m local.release_profiles

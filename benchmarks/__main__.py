@@ -2,6 +2,7 @@
 
 `python -m benchmarks [part …]` measures some parts anew and keeps the others' results:
 startup, size, work, truth, scale-1, scale-10, … Without parts: all. `report` only writes anew.
+`make generate` then puts the new prices into the README; `make bench` includes it.
 """
 
 import json

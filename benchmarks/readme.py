@@ -1,11 +1,6 @@
-"""The README's tables of prices, from the schedule, the price file and the last measurement.
-
-`python -m benchmarks.readme` writes them, `--check` fails where the README shows others.
-"""
+"""The README's tables of prices, from the schedule, the price file and the last measurement."""
 
 import json
-import re
-import sys
 from bisect import bisect_left
 from itertools import takewhile
 from pathlib import Path
@@ -15,6 +10,7 @@ from benchmarks import bill, history
 from benchmarks.approvals import DAY, HOUR, MINUTE, Scenario
 from benchmarks.pollers import LOOP, ours
 from cli.prices import prices
+from local.generate.pages import filled
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
@@ -26,6 +22,12 @@ AGES = {
     "7 days": 7 * DAY,
     "30 days": 30 * DAY,
 }
+
+
+def files() -> dict[Path, str]:
+    """README.md with what waiting costs, and what an enrollment and a stack cost in all."""
+    text = filled(README.read_text(), "waiting", waiting())
+    return {README: filled(text, "price", price())}
 
 
 def looks_until(age: int, window_seconds: int) -> int:
@@ -62,32 +64,3 @@ def price() -> str:
         f" nothing costs **USD {idle:.2f}** a month. AWS list prices of {prices().region},"
         f" {prices().as_of}; itemised in [`benchmarks/report.md`](benchmarks/report.md).\n"
     )
-
-
-BLOCKS = {"waiting": waiting, "price": price}
-
-
-def drawn(text: str) -> str:
-    """The README with its blocks as they should be."""
-    for name, make in BLOCKS.items():
-        block = re.compile(rf"(?<=<!-- {name} -->\n).*?(?=<!-- /{name} -->)", re.DOTALL)
-        made = make()
-        text = block.sub(made.replace("\\", r"\\"), text)
-    return text
-
-
-def main() -> int:
-    """Write the blocks, or with `--check` compare them; 1 where they differ."""
-    text = README.read_text()
-    made = drawn(text)
-    if "--check" in sys.argv[1:]:
-        if made != text:
-            print("README.md shows other prices: run `make draw`", file=sys.stderr)
-            return 1
-        return 0
-    README.write_text(made)
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

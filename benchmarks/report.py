@@ -19,7 +19,7 @@ type Rows = Iterable[Sequence[object]]
 
 
 def write(results: Json) -> None:
-    """Write the report and its plots, and the README's price blocks."""
+    """Write the report and its plots. `make generate` shows the results in the README."""
     compared = comparison.compare()
     plots.draw(compared, results)
     parts = [
@@ -33,8 +33,6 @@ def write(results: Json) -> None:
         _bill(results, compared),
     ]
     REPORT.write_text("\n".join(part for part in parts if part))
-    if {"work", "startup"} <= results.keys():
-        readme.README.write_text(readme.drawn(readme.README.read_text()))
 
 
 def _head() -> str:

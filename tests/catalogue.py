@@ -7,7 +7,7 @@ from typing import Any
 import jsonschema
 
 from countersign import events
-from local.draw_events import SAMPLES, SCHEMAS, slug
+from local.generate.events import SAMPLES, SCHEMAS, slug
 
 BY_DETAIL_TYPE = {one.DETAIL_TYPE: one for one in (*events.CATALOGUE, *events.OF_KEYS)}
 

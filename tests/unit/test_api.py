@@ -557,12 +557,12 @@ def test_the_readme_s_request_is_the_sample_s() -> None:
 
 
 def test_every_sample_is_one_of_a_route() -> None:
-    drawn = json.loads((ROOT / "docs/openapi.json").read_text())["paths"]
+    described = json.loads((ROOT / "docs/openapi.json").read_text())["paths"]
 
     assert {
         (one["resource"], one["httpMethod"].lower())
         for one in (json.loads(file.read_text()) for file in SAMPLES.glob("*.json"))
-    } == {(path, method) for path, methods in drawn.items() for method in methods}
+    } == {(path, method) for path, methods in described.items() for method in methods}
 
 
 def test_the_api_s_page_is_whole_and_fetches_nothing_from_elsewhere() -> None:

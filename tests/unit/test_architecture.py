@@ -14,7 +14,7 @@ CORE = ROOT / "layers/core/countersign"
 MODULES = sorted(CORE.rglob("*.py"))
 FUNCTIONS = sorted((ROOT / "functions").glob("*.py"))
 # The API is one function for six routes: its file declares what each takes and answers, and the
-# OpenAPI file is drawn from that. What it decides is in countersign/api.
+# OpenAPI file is generated from that. What it decides is in countersign/api.
 ROUTER = ROOT / "functions/api.py"
 
 # What each room may know of the others: only of those before it.

@@ -136,7 +136,7 @@ def test_every_package_says_what_it_is_for() -> None:
 def test_the_readme_shows_what_is_computed() -> None:
     text = readme.README.read_text()
 
-    assert readme.drawn(text) == text
+    assert readme.files() == {readme.README: text}
     assert readme.waiting() in text
 
 

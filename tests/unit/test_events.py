@@ -14,8 +14,8 @@ from countersign.policy.rules import open_groups
 from countersign.request import intake
 from countersign.states import close_enrollment
 from countersign.verification import csr
-from local import draw_events
-from local.draw_events import SAMPLES, slug
+from local.generate import events as generated
+from local.generate.events import SAMPLES, slug
 
 ROOT = Path(__file__).parents[2]
 ENTRY_BYTES = 256 * 1024  # Source: Amazon EventBridge, PutEvents: the size of an entry
@@ -34,7 +34,7 @@ def sample(event: type[events.Said]) -> Json:
 
 
 def test_schemas_registry_and_pages_are_what_the_models_say() -> None:
-    assert {path: path.read_text() for path in draw_events.files()} == draw_events.files()
+    assert {path: path.read_text() for path in generated.files()} == generated.files()
 
 
 def test_every_event_has_one_sample_and_every_sample_an_event() -> None:
@@ -43,7 +43,7 @@ def test_every_event_has_one_sample_and_every_sample_an_event() -> None:
 
 @pytest.mark.parametrize("event", EVERY, ids=slug)
 def test_a_sample_is_what_its_schema_and_its_model_say(event: type[events.Said]) -> None:
-    schema = draw_events.schema(event)
+    schema = generated.schema(event)
     jsonschema.Draft4Validator.check_schema(schema)
 
     jsonschema.Draft4Validator(schema).validate(sample(event))
@@ -54,7 +54,7 @@ def test_a_sample_is_what_its_schema_and_its_model_say(event: type[events.Said])
 def test_a_schema_refuses_what_lacks_a_field_and_allows_what_has_one_more(
     event: type[events.Said],
 ) -> None:
-    validator = jsonschema.Draft4Validator(draw_events.schema(event))
+    validator = jsonschema.Draft4Validator(generated.schema(event))
     whole = sample(event)
 
     assert validator.is_valid({**whole, "detail": {**whole["detail"], "later": 1}})
@@ -67,7 +67,7 @@ def test_a_schema_refuses_what_lacks_a_field_and_allows_what_has_one_more(
 @pytest.mark.parametrize("event", events.CATALOGUE, ids=slug)
 def test_an_event_correlates_and_holds_no_secret(event: type[events.Event]) -> None:
     whole = sample(event)
-    text = json.dumps(draw_events.schema(event)).lower()
+    text = json.dumps(generated.schema(event)).lower()
 
     assert whole["resources"] == [whole["detail"]["executionArn"]]
     assert whole["detail"]["enrollmentId"]

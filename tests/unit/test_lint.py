@@ -16,8 +16,8 @@ from countersign.policy import linter
 from countersign.policy.directory import Directory
 from countersign.policy.findings import CODES
 from countersign.policy.profiles import Profile
-from local import draw_profiles
 from local.approver import Approver
+from local.generate import profiles as generated
 
 SHELF = Path(__file__).parents[2] / "profiles"
 NOW = datetime(2027, 1, 15, 12, tzinfo=UTC)
@@ -497,9 +497,9 @@ def test_rules_for_very_many_people_are_compared_or_said_to_be_unclear() -> None
 
 
 def test_every_finding_is_documented_with_its_level_way_out_and_waiver() -> None:
-    table = draw_profiles.findings()
+    table = generated.findings()
 
-    assert draw_profiles.DOCS.read_text().count(table) == 1
+    assert generated.DOCS.read_text().count(table) == 1
     for code, entry in CODES.items():
         row = next(line for line in table.splitlines() if line.startswith(f"| `{code}` "))
         assert f"| {entry.waiver or 'never'} |" in row

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from countersign import events, mails
-from local.draw_events import SAMPLES, slug
+from local.generate.events import SAMPLES, slug
 
 GOLDEN = Path(__file__).parent / "mails"
 

@@ -429,10 +429,10 @@ def test_what_the_gateway_refuses_by_itself_is_problem_details_too() -> None:
 
 
 def test_the_openapi_file_names_the_routes_of_the_template() -> None:
-    drawn = json.loads((ROOT / "docs/openapi.json").read_text())["paths"]
+    described = json.loads((ROOT / "docs/openapi.json").read_text())["paths"]
     events = FUNCTIONS["ApiFunction"]["Events"].values()
 
-    assert {(path, method.upper()) for path, one in drawn.items() for method in one} == {
+    assert {(path, method.upper()) for path, one in described.items() for method in one} == {
         (event["Properties"]["Path"], event["Properties"]["Method"]) for event in events
     }
 

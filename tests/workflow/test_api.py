@@ -11,8 +11,8 @@ from hypothesis import HealthCheck, settings
 from schemathesis.config import SchemathesisConfig
 
 from countersign.verification import csr
-from local.draw_openapi import FILE as OPENAPI
 from local.engine.stack import InProcessStack
+from local.generate.openapi import FILE as OPENAPI
 from tests.case import (
     Case,
     Result,
@@ -412,11 +412,11 @@ def test_health_says_what_the_tsb_is_or_what_is_wrong(stack: InProcessStack, use
 
 # The whole of docs/openapi.json -------------------------------------------------------------------
 
-DRAWN = json.loads(OPENAPI.read_text())
+DESCRIPTION = json.loads(OPENAPI.read_text())
 # Signing is API Gateway's: tests/e2e/test_api.py.
-del DRAWN["security"]
+del DESCRIPTION["security"]
 SCHEMA = schemathesis.openapi.from_dict(
-    DRAWN,
+    DESCRIPTION,
     config=SchemathesisConfig.from_dict(
         {
             # JSON Schema cannot say all that a request must be (a quorum that can be reached, a key

@@ -1,25 +1,22 @@
-"""Write down what the bus says: JSON Schemas, the registry's template, docs/events.md, README.
+"""What the bus says, written down: JSON Schemas, the registry's template, docs/events.md, README.
 
 All from the models in `countersign/events.py` and the samples in `events/emitted`.
-`python -m local.draw_events` writes, `--check` fails where a file differs.
 """
 
 import json
-import re
-import sys
 from pathlib import Path
 from typing import Any
 
 from countersign import events
 from countersign.aws.bus import SOURCE
+from local.generate.pages import filled
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 SCHEMAS = ROOT / "events/schemas"
 SAMPLES = ROOT / "events/emitted"
 REGISTRY = ROOT / "events/registry.template.json"
 PAGE = ROOT / "docs/events.md"
 README = ROOT / "README.md"
-CATALOGUE = re.compile(r"(?<=<!-- events -->\n).*?(?=<!-- /events -->)", re.DOTALL)
 
 BY_NAME = ("properties", "definitions")  # maps of names that are nobody's keywords
 # Titles repeat the names; draft 4 has no const, and what it stands beside says the same as enum.
@@ -122,7 +119,7 @@ def registry() -> Json:
 def page() -> str:
     """docs/events.md with every event's fields and a sample."""
     sections = "\n".join(_section(event) for event in events.CATALOGUE) + "\n" + _types()
-    return CATALOGUE.sub(lambda _: sections, PAGE.read_text())
+    return filled(PAGE.read_text(), "events", sections)
 
 
 def readme() -> str:
@@ -132,7 +129,7 @@ def readme() -> str:
         for one in events.CATALOGUE
     )
     table = f"| Event | Meaning |\n|---|---|\n{rows}"
-    return CATALOGUE.sub(lambda _: table, README.read_text())
+    return filled(README.read_text(), "events", table)
 
 
 def _summary(event: type[events.Event]) -> str:
@@ -204,9 +201,10 @@ def _type(field: Json) -> str:
     return str(field["type"])
 
 
-def files() -> dict[Path, str]:
-    """Everything that is made, by path."""
+def files() -> dict[Path, str | None]:
+    """Every file about events, by path; None where a schema's event is gone."""
     return {
+        **dict.fromkeys(sorted(SCHEMAS.glob("*"))),
         **{
             SCHEMAS / f"{slug(one)}.schema.json": _json(schema(one))
             for one in (*events.CATALOGUE, *events.OF_KEYS)
@@ -219,23 +217,3 @@ def files() -> dict[Path, str]:
 
 def _json(content: Json) -> str:
     return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
-
-
-def main() -> int:
-    """Write them, or with `--check` compare them; 1 where one differs."""
-    made = files()
-    stale = sorted(set(SCHEMAS.glob("*")) - made.keys())
-    differing = [path for path in made if not path.exists() or path.read_text() != made[path]]
-    if "--check" in sys.argv[1:]:
-        for path in (*differing, *stale):
-            print(f"{path.relative_to(ROOT)} is not what the code says: run `make draw`")
-        return 1 if differing or stale else 0
-    for path in differing:
-        path.write_text(made[path])
-    for path in stale:
-        path.unlink()
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,17 +1,13 @@
-"""Draw docs/openapi.json from the routes of functions/api.py, so that it cannot lie.
-
-`python -m local.draw_openapi` writes, `--check` fails where the file describes another API.
-"""
+"""docs/openapi.json, from the routes of functions/api.py."""
 
 import json
-import sys
 import tomllib
 from pathlib import Path
 from typing import Any
 
 from functions.api import PROBLEM, app
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 FILE = ROOT / "docs/openapi.json"
 EXAMPLE = ROOT / "events/request.json"
 SERVER = {
@@ -26,7 +22,7 @@ SIGNED = {
     "x-amazon-apigateway-authtype": "awsSigv4",
     "description": "AWS Signature Version 4, service execute-api.",
 }
-# API Gateway says these before the function is asked.
+# API Gateway says these before the function is body.
 GATEWAY = {
     "403": "The call is not signed, wrongly signed, or the caller may not make it.",
     "429": "More calls than the stack takes; slow down.",
@@ -34,10 +30,15 @@ GATEWAY = {
 REF = "#/components/schemas/"
 
 
+def files() -> dict[Path, str]:
+    """The API's description as a file."""
+    return {FILE: json.dumps(openapi(), indent=2, ensure_ascii=False) + "\n"}
+
+
 def openapi() -> dict[str, Any]:
     """The API as OpenAPI 3.1 has it."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    drawn: dict[str, Any] = json.loads(
+    api: dict[str, Any] = json.loads(
         app.get_openapi_json_schema(
             title="Countersign",
             version=project["version"],
@@ -45,10 +46,10 @@ def openapi() -> dict[str, Any]:
         )
     )
     example = json.loads(EXAMPLE.read_text())
-    drawn["servers"] = [SERVER]
-    drawn["security"] = [{"sigv4": []}]
-    drawn["components"]["securitySchemes"] = {"sigv4": SIGNED}
-    for path in drawn["paths"].values():
+    api["servers"] = [SERVER]
+    api["security"] = [{"sigv4": []}]
+    api["components"]["securitySchemes"] = {"sigv4": SIGNED}
+    for path in api["paths"].values():
         for operation in path.values():
             operation["responses"] |= {
                 status: {
@@ -64,13 +65,13 @@ def openapi() -> dict[str, Any]:
                 if parameter["in"] == "path":
                     parameter["example"] = example["enrollmentId"]
             operation["responses"] = dict(sorted(operation["responses"].items()))
-    asked = drawn["paths"]["/enrollments"]["post"]["requestBody"]["content"]["application/json"]
-    asked["example"] = example
-    drawn["paths"] = dict(sorted(drawn["paths"].items()))
-    _drop_powertools_own(drawn)
-    _drop_titles(drawn["paths"])
-    _drop_titles(drawn["components"])
-    return drawn
+    body = api["paths"]["/enrollments"]["post"]["requestBody"]["content"]["application/json"]
+    body["example"] = example
+    api["paths"] = dict(sorted(api["paths"].items()))
+    _drop_powertools_own(api)
+    _drop_titles(api["paths"])
+    _drop_titles(api["components"])
+    return api
 
 
 def _drop_null(schema: dict[str, Any]) -> None:
@@ -92,29 +93,13 @@ def _drop_titles(node: Any) -> None:
             _drop_titles(value)
 
 
-def _drop_powertools_own(drawn: dict[str, Any]) -> None:
+def _drop_powertools_own(api: dict[str, Any]) -> None:
     """Powertools adds the schemas of its own error bodies, which this API never sends."""
-    for path in drawn["paths"].values():
+    for path in api["paths"].values():
         for operation in path.values():
             if "HTTPValidationError" in json.dumps(operation["responses"].get("422")):
                 del operation["responses"]["422"]
-    schemas = drawn["components"]["schemas"]
-    while unused := [name for name in schemas if f'"{REF}{name}"' not in json.dumps(drawn)]:
+    schemas = api["components"]["schemas"]
+    while unused := [name for name in schemas if f'"{REF}{name}"' not in json.dumps(api)]:
         for name in unused:
             del schemas[name]
-
-
-def main() -> int:
-    """Write the file, or with `--check` compare it; 1 where it differs."""
-    text = json.dumps(openapi(), indent=2, ensure_ascii=False) + "\n"
-    if "--check" in sys.argv[1:]:
-        if not FILE.exists() or FILE.read_text() != text:
-            print("docs/openapi.json describes another API: run `make draw`", file=sys.stderr)
-            return 1
-        return 0
-    FILE.write_text(text)
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,18 +1,15 @@
-"""Draw the state machine into the README, from its definition, so that the picture cannot lie.
-
-`python -m local.draw_workflow` writes, `--check` fails where the README shows another workflow.
-"""
+"""The picture of the state machine in the README, from its definition."""
 
 import json
 import re
-import sys
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parents[1]
+from local.generate.pages import filled
+
+ROOT = Path(__file__).parents[2]
 DEFINITION = ROOT / "statemachine/enrollment.asl.json"
 README = ROOT / "README.md"
-PICTURE = re.compile(r"(?<=<!-- workflow -->\n).*?(?=<!-- /workflow -->)", re.DOTALL)
 
 SHAPES = {
     "Task": '{name}["{label}"]',
@@ -21,6 +18,13 @@ SHAPES = {
     "Succeed": '{name}(("{label}"))',
     "Fail": '{name}(("{label}")):::failed',
 }
+
+
+def files() -> dict[Path, str]:
+    """README.md with the picture."""
+    picture = mermaid(json.loads(DEFINITION.read_text()))
+    block = f"```mermaid\n{picture}\n```\n"
+    return {README: filled(README.read_text(), "workflow", block)}
 
 
 def mermaid(definition: dict[str, Any]) -> str:
@@ -62,25 +66,3 @@ def _errors(names: list[str]) -> str:
     ours = [name for name in names if "." not in name]
     shown = ours[:2]
     return ", ".join(shown) + (" …" if len(names) > len(shown) else "")
-
-
-def _block() -> str:
-    picture = mermaid(json.loads(DEFINITION.read_text()))
-    return f"```mermaid\n{picture}\n```\n"
-
-
-def main() -> int:
-    """Write the picture, or with `--check` compare it; 1 where it differs."""
-    text = README.read_text()
-    drawn = PICTURE.sub(lambda _: _block(), text)
-    if "--check" in sys.argv[1:]:
-        if drawn != text:
-            print("README.md shows another workflow: run `make draw`", file=sys.stderr)
-            return 1
-        return 0
-    README.write_text(drawn)
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
