@@ -101,7 +101,7 @@ def registry() -> Json:
     }
     return {
         "AWSTemplateFormatVersion": "2010-09-09",
-        "Description": "The events of Countersign; made by `make draw`.",
+        "Description": "The events of Countersign; made by `make generate`.",
         "Parameters": {"RegistryName": {"Type": "String"}},
         "Resources": {
             "Registry": {
