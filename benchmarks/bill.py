@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import history
-from cli.prices import prices
+from countersign_cli.prices import prices
 
 TEMPLATE = Path(__file__).parents[1] / "template.yaml"
 

@@ -21,7 +21,7 @@ from benchmarks.pollers import (
     retry,
     square_root,
 )
-from cli.prices import Prices, prices
+from countersign_cli.prices import Prices, prices
 
 __all__ = ["EVENT_LIMIT", "Comparison", "Curves", "at_the_delay_of", "compare", "price_without"]
 

@@ -12,7 +12,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLo
 from benchmarks import comparison
 from benchmarks.approvals import DAY, HOUR, MINUTE
 from benchmarks.readme import looks_until
-from cli.prices import prices
+from countersign_cli.prices import prices
 
 FOLDER = Path(__file__).parent
 

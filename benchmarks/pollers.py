@@ -10,8 +10,8 @@ from itertools import takewhile
 from math import ceil, log
 
 from benchmarks.approvals import Scenario
-from cli.prices import Prices
 from countersign import polling
+from countersign_cli.prices import Prices
 
 EVENT_LIMIT = 25_000  # Step Functions fails an execution that reaches it
 P95 = 0.95

@@ -9,7 +9,7 @@ from typing import Any
 from benchmarks import bill, history
 from benchmarks.approvals import DAY, HOUR, MINUTE, Scenario
 from benchmarks.pollers import LOOP, ours
-from cli.prices import prices
+from countersign_cli.prices import prices
 from local.generate.pages import filled
 
 ROOT = Path(__file__).parents[1]

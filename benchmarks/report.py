@@ -8,7 +8,7 @@ from benchmarks import bill, comparison, plots, readme, size, startup, work
 from benchmarks.approvals import SCENARIOS
 from benchmarks.comparison import Comparison, Curves
 from benchmarks.pollers import Waiting
-from cli.prices import prices
+from countersign_cli.prices import prices
 
 REPORT = Path(__file__).with_name("report.md")
 FLEET = 1_000
@@ -41,7 +41,7 @@ def _head() -> str:
         "Written by `make bench`; the figures of one run are in [`results.json`](results.json)."
         " What a machine timed is told as ratio of pairs that alternate, because machines are"
         f" noisy. Prices: AWS list prices of {prices().region}, {prices().as_of},"
-        " [`cli/prices.json`](../cli/prices.json).\n"
+        " [`countersign_cli/prices.json`](../countersign_cli/prices.json).\n"
     )
 
 

@@ -14,9 +14,9 @@ import pytest
 from typer.testing import CliRunner
 from typer.testing import Result as CommandResult
 
-from cli.exits import Exit
-from cli.main import app
 from countersign.verification import csr
+from countersign_cli.exits import Exit
+from countersign_cli.main import app
 from local.caller import Caller
 from local.stack import REGION, STACK_NAME, Stack
 from tests.case import ROOT, Case, Json, Result, assert_issued, group, people, token

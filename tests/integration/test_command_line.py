@@ -18,9 +18,9 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 from typer.testing import CliRunner, Result
 
-from cli import api, watch
-from cli.exits import Exit
-from cli.main import app
+from countersign_cli import api, watch
+from countersign_cli.exits import Exit
+from countersign_cli.main import app
 from tests.integration.server import Act, Server, end, reset, say
 
 SEED = Path(__file__).parents[2] / "events/seed"

@@ -3,6 +3,8 @@
 import ast
 import json
 import re
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -124,7 +126,8 @@ def test_what_a_function_needs_is_imported_at_the_top() -> None:
 def test_no_module_of_the_core_imports_what_is_never_deployed() -> None:
     for file in [*MODULES, *FUNCTIONS]:
         assert not any(
-            name.split(".")[0] in {"local", "cli", "tests", "benchmarks"} for name in imports(file)
+            name.split(".")[0] in {"local", "countersign_cli", "tests", "benchmarks"}
+            for name in imports(file)
         )
 
 
@@ -200,12 +203,19 @@ def test_the_command_line_is_installed_and_never_deployed() -> None:
     layer = (ROOT / "layers/dependencies/requirements.txt").read_text()
     uris = re.findall(r"(?:CodeUri|ContentUri): (\S+)", (ROOT / "template.yaml").read_text())
 
-    assert project["project"]["scripts"] == {"countersign": "cli.main:run"}
-    assert "cli" in project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
+    assert project["project"]["scripts"] == {"countersign": "countersign_cli.main:run"}
+    assert "countersign_cli" in project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
     assert extra
     assert not [name for name in extra if re.search(rf"^{name}==", layer, re.MULTILINE)]
     assert uris
     assert all(uri.split("/")[0] in {"functions", "layers", "profiles"} for uri in uris)
+
+
+def test_who_only_verifies_needs_neither_powertools_nor_an_aws_sdk() -> None:
+    missing = ["aws_lambda_powertools", "boto3", "botocore"]
+    code = f"import sys; sys.modules.update(dict.fromkeys({missing})); import countersign_cli.main"
+
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_pre_commit_hooks_are_local() -> None:

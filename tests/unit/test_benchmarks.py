@@ -28,7 +28,7 @@ from benchmarks.pollers import (
 )
 from benchmarks.work import index_units
 from benchmarks.work import size as item_size
-from cli.prices import prices
+from countersign_cli.prices import prices
 from tests.unit.test_template import RESOURCES
 
 ROOT = Path(__file__).parents[2]

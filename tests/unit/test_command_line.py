@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from rich.console import Console
 from typer.testing import CliRunner, Result
 
-from cli import api, request, view
-from cli.account import Account
-from cli.exits import MEANINGS, CommandError, Exit, of_status
-from cli.main import app
 from countersign.models import Enrollment
+from countersign_cli import api, request, view
+from countersign_cli.account import Account
+from countersign_cli.exits import MEANINGS, CommandError, Exit, of_status
+from countersign_cli.main import app
 
 ROOT = Path(__file__).parents[2]
 SEED = ROOT / "events/seed"

@@ -14,14 +14,14 @@ import pytest
 from rich.console import Console, RenderableType
 from typer.testing import CliRunner
 
-from cli import lint, plan
-from cli.exits import Exit
-from cli.main import app
-from cli.prices import Prices
 from countersign import polling
 from countersign.models import EnrollmentRequest, timestamp
 from countersign.policy import rules
 from countersign.policy.profiles import Profiles
+from countersign_cli import lint, plan
+from countersign_cli.exits import Exit
+from countersign_cli.main import app
+from countersign_cli.prices import Prices
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = Path(__file__).parent / "golden"

@@ -3,7 +3,7 @@
 import json
 from datetime import date
 
-from cli.prices import FILE, prices
+from countersign_cli.prices import FILE, prices
 
 
 def test_every_price_says_its_unit_and_its_source() -> None:

@@ -14,9 +14,9 @@ from types import SimpleNamespace
 import pytest
 from typer.testing import CliRunner, Result
 
-from cli import watch
-from cli.exits import Exit
-from cli.main import app
+from countersign_cli import watch
+from countersign_cli.exits import Exit
+from countersign_cli.main import app
 from local.engine.stack import InProcessStack
 from tests.case import ROOT, Case, Json, decisions, group, people, token
 from tests.workflow.api import API_URL, Caller

@@ -12,10 +12,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from typer.testing import CliRunner
 
-from cli.exits import Exit
-from cli.main import app
 from countersign.evidence import bundle, verifier
 from countersign.evidence.bundle import EvidenceInvalidError
+from countersign_cli.exits import Exit
+from countersign_cli.main import app
 from local.approver import Approver
 from local.engine.invocation import FunctionFailedError
 from local.engine.stack import InProcessStack

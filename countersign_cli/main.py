@@ -13,9 +13,9 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from cli import enrollments, lint, options, plan, verify, view
-from cli.exits import MEANINGS, CommandError, Exit
 from countersign.errors import CountersignError
+from countersign_cli import enrollments, lint, options, plan, verify, view
+from countersign_cli.exits import MEANINGS, CommandError, Exit
 
 ENROLLMENTS = "Enrollments"
 BEFOREHAND = "Beforehand, without calling anybody"

@@ -11,15 +11,15 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from cli import request as requests
-from cli import view
-from cli.exits import CommandError, Exit
-from cli.options import AsJson
 from countersign import models as m
 from countersign.errors import CountersignError
 from countersign.models import LintFinding, Policy
 from countersign.policy import linter, profiles
 from countersign.request import validation
+from countersign_cli import request as requests
+from countersign_cli import view
+from countersign_cli.exits import CommandError, Exit
+from countersign_cli.options import AsJson
 
 type Json = dict[str, Any]
 

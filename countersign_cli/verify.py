@@ -8,10 +8,10 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from cli import view
-from cli.exits import CommandError, Exit
-from cli.options import AsJson
 from countersign.evidence import bundle, verifier
+from countersign_cli import view
+from countersign_cli.exits import CommandError, Exit
+from countersign_cli.options import AsJson
 
 
 def verify(

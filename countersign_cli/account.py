@@ -8,7 +8,7 @@ from botocore import exceptions as boto
 from botocore.config import Config
 from botocore.credentials import Credentials
 
-from cli.exits import CommandError, Exit
+from countersign_cli.exits import CommandError, Exit
 
 OUTPUT = "ApiUrl"
 CONFIG = Config(connect_timeout=5, read_timeout=20, retries={"total_max_attempts": 3})

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli import view, watch
-from cli.exits import CommandError, Exit, of_status
-from cli.options import AsJson, Profile, Region, Stack, Url
-from cli.request import read as read_request
 from countersign.models import Status, now, timestamp
+from countersign_cli import view, watch
+from countersign_cli.exits import CommandError, Exit, of_status
+from countersign_cli.options import AsJson, Profile, Region, Stack, Url
+from countersign_cli.request import read as read_request
 
 if TYPE_CHECKING:
-    from cli.api import Api
+    from countersign_cli.api import Api
 
 type Json = dict[str, Any]
 
@@ -270,8 +270,8 @@ def list_(
 
 def _api(stack: str, url: str | None, profile: str | None, region: str | None) -> "Api":
     # botocore takes a third of a second, which help and what works offline need not wait for.
-    from cli import api  # noqa: PLC0415
-    from cli.account import Account  # noqa: PLC0415
+    from countersign_cli import api  # noqa: PLC0415
+    from countersign_cli.account import Account  # noqa: PLC0415
 
     account = Account(profile, region)
     return api.Api(api.find(account, url=url, stack=stack), account.credentials)

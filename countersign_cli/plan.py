@@ -13,17 +13,17 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from cli import lint as linting
-from cli import request as requests
-from cli import view
-from cli.exits import Exit
-from cli.options import AsJson
-from cli.prices import Prices, prices
 from countersign import models as m
 from countersign import polling
 from countersign.models import EnrollmentRequest, LintFinding, Policy
 from countersign.policy import approvers, linter, profiles, summary
 from countersign.policy import rules as policy_rules
+from countersign_cli import lint as linting
+from countersign_cli import request as requests
+from countersign_cli import view
+from countersign_cli.exits import Exit
+from countersign_cli.options import AsJson
+from countersign_cli.prices import Prices, prices
 
 type Json = dict[str, Any]
 

@@ -16,9 +16,9 @@ from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
-from cli.account import SIGN_IN, Account
-from cli.exits import CommandError, Exit
 from countersign.request.intake import ENROLLMENT_ID
+from countersign_cli.account import SIGN_IN, Account
+from countersign_cli.exits import CommandError, Exit
 
 SERVICE = "execute-api"
 REGION_IN_HOST = re.compile(r"\.execute-api\.([a-z0-9-]+)\.")

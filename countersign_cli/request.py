@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from cli.exits import CommandError, Exit
+from countersign_cli.exits import CommandError, Exit
 
 STANDARD_INPUT = "-"
 CSR_BODY = (

@@ -9,9 +9,9 @@ from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
-from cli import view
-from cli.exits import CommandError, Exit
 from countersign.models import now
+from countersign_cli import view
+from countersign_cli.exits import CommandError, Exit
 
 type Json = dict[str, Any]
 
