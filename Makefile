@@ -153,7 +153,7 @@ lock: | $(UV)  ## refresh uv.lock and the layer's requirements from it
 	@$(UV) lock
 	@$(EXPORT) > $(REQUIREMENTS)
 
-generate: .venv/.synced  ## write what is generated: pictures, tables, schemas
+generate: .venv/.synced  ## write what is generated: definition, pictures, tables, schemas
 	@$(RUN) python -m local.generate
 
 release-profiles: .venv/.synced  ## release new versions of profiles, which may then never change

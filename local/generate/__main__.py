@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from benchmarks import readme
-from local.generate import events, openapi, profiles, workflow
+from local.generate import definition, events, openapi, profiles, workflow
 
 ROOT = Path(__file__).parents[2]
 
@@ -20,6 +20,7 @@ type Generator = Callable[[], Mapping[Path, str | None]]
 # Each runs when the files of those before it are written. It may read them, and each that fills a
 # block of README.md keeps the other blocks.
 GENERATORS: tuple[Generator, ...] = (
+    definition.files,
     workflow.files,
     openapi.files,
     events.files,
