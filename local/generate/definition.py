@@ -1,4 +1,4 @@
-"""Write the state machine's definition as JSON, which is deployed, from the YAML that people read."""
+"""The state machine's definition as JSON, which is deployed, from the YAML that people read."""
 
 import json
 from pathlib import Path
