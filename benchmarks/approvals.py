@@ -47,9 +47,9 @@ def _minutes(p: float, _: float) -> float:
 
 
 def _morning(p: float, u: float) -> float:
-    asked = 9 * HOUR + 8 * HOUR * p  # somewhen in the working day, 9 to 17
+    requested = 9 * HOUR + 8 * HOUR * p  # somewhen in the working day, 9 to 17
     approved = DAY + 8 * HOUR + 2 * HOUR * u  # the next one, between 8 and 10
-    return approved - asked
+    return approved - requested
 
 
 SCENARIOS = (

@@ -18,7 +18,7 @@ TEMPLATE = Path(__file__).parents[1] / "template.yaml"
 MEMORY_GB = 512 / 1024  # template.yaml, Globals
 # AWS Lambda Developer Guide: 1,769 MB are one vCPU; start-up is not held back by the memory.
 VCPU = 512 / 1_769
-# Assumed: a TSB in the same region, AWS's services next door.
+# Assumed: a TSB in the same region, AWS's services next trigger.
 TSB_SECONDS, AWS_SECONDS = 0.1, 0.01
 # Assumed: one record of Step Functions' log without execution data, and Lambda's own JSON records
 # (start, report, init) of an invocation, with CloudWatch's 26 bytes for each.
@@ -33,7 +33,7 @@ FUNCTIONS_WITH_SECRETS = {"create_key", "request_csr", "poll_request", "store_cs
 QUEUE_REQUESTS_A_MONTH = 5 * 3 * 60 * 24 * 30
 # WatchEnrollments runs every five minutes and says four things where nothing is pending.
 WATCHES_A_MONTH = 12 * 24 * 30
-WATCH_METRICS = 4  # Pending, OldestPending, Overdue, LooksDue; a certificate has one more
+WATCH_METRICS = 4  # Pending, OldestPending, Overdue, PollsDue; a certificate has one more
 WATCH_SECONDS = 0.1  # assumed: two queries of an empty index, in a function that is warm
 GB = 1e9
 
@@ -55,7 +55,7 @@ def total(items: Iterable[Item]) -> float:
     return sum(item.usd for item in items)
 
 
-def enrollment(results: Json, looks: int, *, cold: bool) -> list[Item]:
+def enrollment(results: Json, polls: int, *, cold: bool) -> list[Item]:
     """The bill of one issued enrollment.
 
     Args:
@@ -65,18 +65,18 @@ def enrollment(results: Json, looks: int, *, cold: bool) -> list[Item]:
             and then; else all are warm, as in a busy stack.
     """
     price, work = prices(), results["work"]
-    states = history.path(looks, "ISSUED")
+    states = history.path(polls, "ISSUED")
     tasks = [
         name
         for name in states
         if re.sub(r"(?<!^)([A-Z])", r"_\1", name).lower() in _functions(work)
     ]
-    more_looks = max(0, looks - 2)
+    more_looks = max(0, polls - 2)
     seconds = sum(_seconds(work, step) for step in work["byState"])
     seconds += more_looks * _seconds(work, "poll_request 1", only_tsb=True)
     init = _init_seconds(results)
     starts = len(tasks) + 1 if cold else 0
-    secret_reads = SECRETS_EACH * (3 + looks) if cold else 0
+    secret_reads = SECRETS_EACH * (3 + polls) if cold else 0
     evidence = work["evidence"]
     put, get = (_times(work, f"s3.{name}") for name in ("PutObject", "GetObject"))
     put, get = put + evidence["parts"], get + evidence["sources"]

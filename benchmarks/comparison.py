@@ -91,9 +91,9 @@ def compare() -> Comparison:
     )
 
 
-def price_without(compared: Comparison, left_out: Sequence[str]) -> float:
+def price_without(compared: Comparison, omitted_count: Sequence[str]) -> float:
     """Our price over the fixed interval's at our delay, where some scenarios never happen."""
-    rest = [one for name, one in compared.scenarios.items() if name not in left_out]
+    rest = [one for name, one in compared.scenarios.items() if name not in omitted_count]
     own = mixed([one.ours for one in rest])
     return own.usd / at_the_delay_of(own, _zipped([one.fixed for one in rest]))
 

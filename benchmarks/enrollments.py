@@ -54,16 +54,16 @@ def calls(stack: Stack, label: str) -> list[Json]:
     return [call for call in found if call["executed"] and call["role"] != "approver"]
 
 
-def looks(stack: Stack, label: str) -> int:
+def polls(stack: Stack, label: str) -> int:
     """How often TSB was asked how a key's request stands."""
     return sum(call["path"] == "/v1/request/{id}" for call in calls(stack, label))
 
 
-def until[T](look: Callable[[], T | None], what: str, seconds: float) -> T:
+def until[T](poll: Callable[[], T | None], what: str, seconds: float) -> T:
     """Wait for something; TimeoutError where it does not come."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
-        found = look()
+        found = poll()
         if found:
             return found
         time.sleep(LOOK_SECONDS)

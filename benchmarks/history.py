@@ -24,9 +24,9 @@ AFTER = {
 }
 
 
-def path(looks: int, outcome: str) -> list[str]:
+def path(polls: int, outcome: str) -> list[str]:
     """The states that an enrollment without faults enters."""
-    return [*BEFORE, *(TURN * looks), *AFTER[outcome]]
+    return [*BEFORE, *(TURN * polls), *AFTER[outcome]]
 
 
 def events(states: Iterable[str]) -> Counter[str]:

@@ -1,8 +1,8 @@
 """The best that any poller could do who knew when approvals come, though not this one's.
 
-Choose the ages of the looks so that looks + delay × what a second of it is worth is least. On a
+Choose the ages of the polls so that polls + delay × what a second of it is worth is least. On a
 grid of ages this is a shortest path, solved from its end: standing at age i with the request still
-open (probability S(i)), the next look at j costs
+open (probability S(i)), the next poll at j costs
 
     S(i)  +  worth × sum over i < x <= j of P(x) × (j - x)  +  the best from j on,
 
@@ -23,7 +23,7 @@ def best_ages(ends: Sequence[float], worth: float) -> list[float]:
 
     Args:
         ends: ascending quantiles of the age at which a request ends.
-        worth: how many looks a second of mean delay is worth.
+        worth: how many polls a second of mean delay is worth.
     """
     known = np.asarray(ends)
     # Dense where requests end, and everywhere in between: a tail needs looks of its own.
@@ -45,8 +45,8 @@ def best_ages(ends: Sequence[float], worth: float) -> list[float]:
         costs = (1 - ended[i]) + worth * waited + best[later]
         following[i] = i + 1 + int(np.argmin(costs))
         best[i] = costs[following[i] - i - 1]
-    looks, at = [], 0
+    polls, at = [], 0
     while at < len(ages) - 1:
         at = int(following[at])
-        looks.append(float(ages[at]))
-    return looks
+        polls.append(float(ages[at]))
+    return polls

@@ -1,4 +1,4 @@
-"""The pollers that a user could run instead of ours, and what a look of each costs.
+"""The pollers that a user could run instead of ours, and what a poll of each costs.
 
 A poller is an endless list of ages at which it looks, in seconds since the approvers were asked.
 """
@@ -21,7 +21,7 @@ type Ages = Callable[[Scenario], Iterator[float]]
 
 @dataclass(frozen=True)
 class Look:
-    """What one look adds to an execution."""
+    """What one poll adds to an execution."""
 
     transitions: int
     events: int
@@ -35,20 +35,20 @@ RETRY = Look(transitions=1, events=3)
 
 @dataclass(frozen=True)
 class Poller:
-    """A name, its ages, and what its looks cost."""
+    """A name, its ages, and what its polls cost."""
 
     name: str
     ages: Ages
-    look: Look = LOOP
+    poll: Look = LOOP
 
 
-def ours(name: str = "Countersign", **pace: float) -> Poller:
+def ours(name: str = "Countersign", **polling_settings: float) -> Poller:
     """The schedule of `polling.py`, or one with another pace."""
 
     def ages(scenario: Scenario) -> Iterator[float]:
         schedule = replace(
             polling.Schedule(scenario.window_seconds, scenario.timelock_seconds),
-            **pace,  # type: ignore[arg-type]
+            **polling_settings,  # type: ignore[arg-type]
         )
         age, wait = 0, polling.first_wait(schedule)
         while True:
@@ -106,9 +106,9 @@ JOB_POLLER = fixed(60, "job poller (60 s)")
 
 @dataclass(frozen=True)
 class Waiting:
-    """What waiting costs, means over a scenario; delays from TSB's end to the look that sees it."""
+    """What waiting costs, means over a scenario; delays from TSB's end to the poll that sees it."""
 
-    looks: float
+    polls: float
     transitions: float
     events: float
     usd: float
@@ -120,26 +120,26 @@ class Waiting:
 def evaluate(poller: Poller, scenario: Scenario, prices: Prices) -> Waiting:
     """Let a poller wait through a scenario."""
     last = scenario.ends[-1]
-    # One age past the last end as well: that look sees it.
+    # One age past the last end as well: that poll sees it.
     ages = list(takewhile(lambda age: age < last, poller.ages(scenario)))
     ages.append(next(age for age in poller.ages(scenario) if age >= last))
-    return of_ages(ages, scenario.ends, poller.look, prices)
+    return of_ages(ages, scenario.ends, poller.poll, prices)
 
 
-def of_ages(ages: Sequence[float], ends: Sequence[float], look: Look, prices: Prices) -> Waiting:
+def of_ages(ages: Sequence[float], ends: Sequence[float], poll: Look, prices: Prices) -> Waiting:
     """The same for ages that are known, the last of them at or after the last end."""
     seen = [bisect_left(ages, end) for end in ends]
-    looks = [index + 1 for index in seen]
+    polls = [index + 1 for index in seen]
     delays = sorted(ages[index] - end for index, end in zip(seen, ends, strict=True))
-    mean = sum(looks) / len(looks)
+    mean = sum(polls) / len(polls)
     return Waiting(
-        looks=mean,
-        transitions=mean * look.transitions,
-        events=mean * look.events,
-        usd=mean * look.transitions * prices["stateTransition"],
+        polls=mean,
+        transitions=mean * poll.transitions,
+        events=mean * poll.events,
+        usd=mean * poll.transitions * prices["stateTransition"],
         delay_seconds=sum(delays) / len(delays),
         delay_p95_seconds=delays[int(P95 * len(delays))],
-        over_the_limit=sum(n * look.events >= EVENT_LIMIT for n in looks) / len(looks),
+        over_the_limit=sum(n * poll.events >= EVENT_LIMIT for n in polls) / len(polls),
     )
 
 
@@ -150,7 +150,7 @@ def mixed(parts: Sequence[Waiting]) -> Waiting:
     """
     number = len(parts)
     return Waiting(
-        looks=sum(part.looks for part in parts) / number,
+        polls=sum(part.polls for part in parts) / number,
         transitions=sum(part.transitions for part in parts) / number,
         events=sum(part.events for part in parts) / number,
         usd=sum(part.usd for part in parts) / number,

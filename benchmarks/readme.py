@@ -41,11 +41,11 @@ def waiting() -> str:
     """What waiting costs by the age at which the request ends."""
     lines = []
     for name, age in AGES.items():
-        looks = looks_until(age, max(age, 7 * DAY))
-        transitions = looks * LOOP.transitions
-        events = history.events(history.path(looks, "ISSUED")).total()
+        polls = looks_until(age, max(age, 7 * DAY))
+        transitions = polls * LOOP.transitions
+        events = history.events(history.path(polls, "ISSUED")).total()
         usd = transitions * prices()["stateTransition"]
-        lines.append(f"| {name} | {looks:,} | {transitions:,} | {events:,} | {usd:.4f} |")
+        lines.append(f"| {name} | {polls:,} | {transitions:,} | {events:,} | {usd:.4f} |")
     return "\n".join(lines) + "\n"
 
 

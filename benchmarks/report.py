@@ -61,7 +61,7 @@ def _waiting(compared: Comparison, results: Json) -> str:
         "![Every scenario](scenarios.svg)\n",
         "![The price of waiting](price-and-age.svg)\n",
         "Price: state transitions, four fifths of it and more; the whole is in the bill."
-        " Delay: from the moment at which TSB's request is final to the look that sees it; storing"
+        " Delay: from the moment at which TSB's request is final to the poll that sees it; storing"
         " and announcing come on top, for every poller the same.\n",
         _table(["Scenario", "What it assumes"], ((one.name, one.why) for one in SCENARIOS), left=2),
     ]
@@ -72,10 +72,10 @@ def _waiting(compared: Comparison, results: Json) -> str:
     lines.append(
         "† share of executions that die of Step Functions' 25,000 history events. The 95th"
         " percentile of all scenarios is the worst scenario's. The job poller is AWS's sample"
-        " project, at 60 s. The oracle knows the distribution, not the draw; its looks are the"
+        " project, at 60 s. The oracle knows the distribution, not the draw; its polls are the"
         " shortest path through all ages ([`oracle.py`](oracle.py) has the recursion), and the row"
         " is the point of its curve whose delay is nearest to ours. A cap of 300 s is stretched to"
-        " 553 s by a window of seven days, as every cap is that would need too many looks.\n"
+        " 553 s by a window of seven days, as every cap is that would need too many polls.\n"
     )
     lines.append(_verdict(compared, results))
     return "\n".join(lines)
@@ -96,7 +96,7 @@ def _scenario(curves: Curves) -> str:
 def _row(name: str, one: Waiting) -> list[object]:
     return [
         name,
-        f"{one.looks:,.1f}",
+        f"{one.polls:,.1f}",
         f"{one.transitions:,.0f}",
         f"{one.events:,.0f}",
         f"{one.usd:.5f}",
@@ -155,13 +155,13 @@ def _verdict(compared: Comparison, results: Json) -> str:
             "- A wait that grows with the **root of the age** is what theory asks for when the"
             " chance of an approval falls as one over the age. It notices the first hour sooner,"
             " and costs more in every scenario of a day; over all it is dearer and later.",
-            "- **The failing Task is the cheapest rival: one transition a look instead of three.**"
+            "- **The failing Task is the cheapest rival: one transition a poll instead of three.**"
             " It is not beaten on price and not adopted; docs/decisions.md says why. It dies after"
-            " 8,333 looks, its pace is a literal that no window can stretch, and each look that"
+            " 8,333 looks, its pace is a literal that no window can stretch, and each poll that"
             " finds nothing is an error in Lambda's metrics, its log and the trace, among which a"
             " real one would drown.",
             "- **Budgets** of waiting. The last two columns are an upper bound, with Lambda,"
-            " secrets, KMS and logs of every look (the bill). A week of looks that all find a cold"
+            " secrets, KMS and logs of every poll (the bill). A week of polls that all find a cold"
             " function is over the budget; `PollCapSeconds` is the lever:\n",
             _table(["", "Transitions, USD", "Budget", "All warm", "All cold"], budgets),
         ]
@@ -169,11 +169,11 @@ def _verdict(compared: Comparison, results: Json) -> str:
 
 
 def _waited(results: Json, age: int, *, cold: bool) -> float:
-    """All that the looks cost which a wait of this length adds to an enrollment decided at once."""
+    """All that the polls cost which a wait of this length adds to an enrollment decided at once."""
     if not {"work", "startup"} <= results.keys():
         return float("nan")
-    looks = readme.looks_until(age, 7 * 86_400)
-    whole, least = (bill.enrollment(results, number, cold=cold) for number in (looks, 1))
+    polls = readme.looks_until(age, 7 * 86_400)
+    whole, least = (bill.enrollment(results, number, cold=cold) for number in (polls, 1))
     return bill.total(whole) - bill.total(least)
 
 
@@ -200,8 +200,8 @@ def _truth(measured: Json | None) -> str:
     return (
         "## Truth of the model\n\n"
         "Real executions of the deployed state machine on the embedded stack, waits scaled. The"
-        " bench fails unless every count of events by type, every transition, the age of every look"
-        " and TSB's own count of looks equal the model's. The emulator writes no `TaskStarted`, AWS"
+        " bench fails unless every count of events by type, every transition, the age of every poll"
+        " and TSB's own count of polls equal the model's. The emulator writes no `TaskStarted`, AWS"
         f" one for each Task. {_on(measured)}\n\n"
         + _table(
             [
@@ -299,7 +299,7 @@ def _work(measured: Json | None) -> str:
             f" budget ≤ {work.BUDGET} (median of {measured['pairs']} alternating pairs)."
             f" {_on(measured)}\n",
             _table(["State", "Ours, ms", "Bare, ms", "AWS calls"], rows),
-            f"TSB's own count: {tsb}; the bench fails where any but the looks is made twice.\n",
+            f"TSB's own count: {tsb}; the bench fails where any but the polls is made twice.\n",
             f"AWS: {aws}.\n",
         ]
     )
@@ -384,11 +384,11 @@ def _size(measured: Json | None) -> str:
 def _bill(results: Json, compared: Comparison) -> str:
     if not {"work", "startup"} <= results.keys():
         return ""
-    looks = {name: readme.looks_until(age, 7 * 86_400) for name, age in readme.AGES.items()}
-    del looks["30 days"]
+    polls = {name: readme.looks_until(age, 7 * 86_400) for name, age in readme.AGES.items()}
+    del polls["30 days"]
     bills = {
         (name, cold): bill.enrollment(results, number, cold=cold)
-        for name, number in looks.items()
+        for name, number in polls.items()
         for cold in (True, False)
     }
     one = bills["4 minutes", True]
@@ -396,16 +396,16 @@ def _bill(results: Json, compared: Comparison) -> str:
         (
             item.name,
             f"{item.quantity:.3g} {item.unit}",
-            *(f"{bills[name, True][index].usd:.6f}" for name in looks),
+            *(f"{bills[name, True][index].usd:.6f}" for name in polls),
         )
         for index, item in enumerate(one)
     ]
-    rows.append(("**all cold**", "", *(f"**{bill.total(bills[n, True]):.5f}**" for n in looks)))
-    rows.append(("**all warm**", "", *(f"**{bill.total(bills[n, False]):.5f}**" for n in looks)))
+    rows.append(("**all cold**", "", *(f"**{bill.total(bills[n, True]):.5f}**" for n in polls)))
+    rows.append(("**all warm**", "", *(f"**{bill.total(bills[n, False]):.5f}**" for n in polls)))
     idle = bill.idle_month()
-    mean_looks = round(compared.mixture.ours.looks)
+    mean_looks = round(compared.mixture.ours.polls)
     fleet = {
-        "approved within minutes": round(compared.scenarios["minutes"].ours.looks),
+        "approved within minutes": round(compared.scenarios["minutes"].ours.polls),
         "all scenarios, equally likely": mean_looks,
     }
     fleet_rows = [
@@ -425,7 +425,7 @@ def _bill(results: Json, compared: Comparison) -> str:
             f" event and {bill.INVOCATION_LOG_BYTES} for an invocation. Cold: every call starts its"
             " function anew and reads two secrets, as with one enrollment now and then, and as with"
             " looks a quarter of an hour apart.\n",
-            _table(["", "within 4 minutes", *(f"within {name}" for name in looks)], rows, left=2),
+            _table(["", "within 4 minutes", *(f"within {name}" for name in polls)], rows, left=2),
             "What is worth saving next: with looks a quarter of an hour apart every one finds a"
             " cold function that reads two secrets, a fifth of a transition turn's price; and the"
             " n-th answer of TSB is kept after n - 1 refused writes.\n",

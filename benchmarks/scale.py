@@ -72,15 +72,15 @@ def _open(stack: Stack, names: list[str]) -> list[str]:
     """Start all, as fast as the emulator takes them, and wait until TSB holds a request of each."""
     arns: list[str] = []
 
-    def asked() -> int:
+    def requested() -> int:
         calls = stack.control("GET", "/calls")
         return sum(one["path"] == "/v1/certificate/request" for one in calls)
 
     for name in names:
-        while len(arns) - STARTED_AT_ONCE >= 0 and len(arns) - asked() >= STARTED_AT_ONCE:
+        while len(arns) - STARTED_AT_ONCE >= 0 and len(arns) - requested() >= STARTED_AT_ONCE:
             time.sleep(LOOK_SECONDS)
         arns.append(enrollments.start(stack, name))
-    enrollments.until(lambda: asked() >= len(names), "request of each", OPEN_SECONDS)
+    enrollments.until(lambda: requested() >= len(names), "request of each", OPEN_SECONDS)
     return arns
 
 

@@ -1,4 +1,4 @@
-"""Real executions against the model: every event, every transition, every age of a look."""
+"""Real executions against the model: every event, every transition, every age of a poll."""
 
 import json
 from collections import Counter
@@ -53,7 +53,7 @@ def run(stack: Stack, case: Case) -> dict[str, Any]:
         1 for _ in takewhile(lambda age: age < case.window_seconds, _ages(case.window_seconds))
     )
     enrollments.until(
-        lambda: enrollments.looks(stack, label) >= before, f"look {before}", END_SECONDS
+        lambda: enrollments.polls(stack, label) >= before, f"look {before}", END_SECONDS
     )
     if case.approved_after_looks:
         stack.control("POST", "/decide", {"label": label, "decision": "approve"})
@@ -74,8 +74,8 @@ def run(stack: Stack, case: Case) -> dict[str, Any]:
         counted[kind] = expected[kind]
     _require(f"{case.name}: events", dict(counted), dict(expected))
     _require(f"{case.name}: transitions", entered, history.transitions(path))
-    _require(f"{case.name}: ages of the looks", ages, list(islice(modelled, len(ages))))
-    _require(f"{case.name}: TSB's count of looks", enrollments.looks(stack, label), len(ages))
+    _require(f"{case.name}: ages of the polls", ages, list(islice(modelled, len(ages))))
+    _require(f"{case.name}: TSB's count of polls", enrollments.polls(stack, label), len(ages))
     return {
         "case": case.name,
         "outcome": outcome,
@@ -97,14 +97,14 @@ def _ended(machines: Any, arn: str) -> Any:
 
 
 def _looked_at(found: list[dict[str, Any]]) -> list[int]:
-    """The ages of the looks: sums of the waits that RequestCsr and PollRequest answered."""
+    """The ages of the polls: sums of the waits that RequestCsr and PollRequest answered."""
     answers = [
         json.loads(event["taskSucceededEventDetails"]["output"])["Payload"]
         for event in found
         if event["type"] == "TaskSucceeded"
     ]
     waits = [answer["waitSeconds"] for answer in answers if "waitSeconds" in answer]
-    return list(accumulate(waits[:-1]))  # the last look's is not waited for
+    return list(accumulate(waits[:-1]))  # the last poll's is not waited for
 
 
 def _require(what: str, found: object, expected: object) -> None:

@@ -56,7 +56,7 @@ def run(stack: Stack, recorder: Recorder) -> Json:
     """Measure.
 
     Raises:
-        RepeatedCallError: TSB counted a call twice that is no look at a request.
+        RepeatedCallError: TSB counted a call twice that is no poll at a request.
         DifferentAnswersError: the comparison would not be fair.
     """
     environment = _environment(stack)
@@ -166,7 +166,7 @@ def _enroll(handlers: dict[str, Any], label: str, after: Callable[[str, float], 
     Raises:
         NotIssuedError: a handler failed, or the enrollment ended otherwise.
     """
-    arn, looks = _arn(label), itertools.count(1)
+    arn, polls = _arn(label), itertools.count(1)
     context = SimpleNamespace(
         function_name="bench",
         memory_limit_in_mb=512,
@@ -185,7 +185,7 @@ def _enroll(handlers: dict[str, Any], label: str, after: Callable[[str, float], 
             failure = {"errorType": type(error).__name__, "errorMessage": str(error)}
             return {"FunctionError": "Unhandled", "Payload": failure}
         taken = time.process_time() - before
-        after(f"{name} {next(looks)}" if name == LOOK else name, taken)
+        after(f"{name} {next(polls)}" if name == LOOK else name, taken)
         return {"StatusCode": 200, "Payload": json.loads(json.dumps(result))}
 
     given = {"request": {**enrollments.request(label), "enrollmentId": label}}

@@ -1,6 +1,6 @@
 """The HTTP API: signed calls, and every way in which one can go wrong put into words.
 
-No call is repeated here: a person runs the command again, and a watch looks again by itself.
+No call is repeated here: a person runs the command again, and a watch polls again by itself.
 """
 
 import os

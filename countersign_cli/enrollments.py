@@ -90,13 +90,13 @@ def submit(
     Prints the enrollment id on standard output, everything else on standard error.
     """
     seconds = _seconds(timeout)
-    asked = _with(read_request(files), enrollmentId=enrollment_id, reason=reason)
+    requested = _with(read_request(files), enrollmentId=enrollment_id, reason=reason)
     key = idempotency_key
-    if key is None and "enrollmentId" not in asked:
+    if key is None and "enrollmentId" not in requested:
         key = str(uuid.uuid4())  # so that a lost answer can be asked for again
     api = _api(stack, url, profile, region)
     try:
-        document = api.submit(asked, key)
+        document = api.submit(requested, key)
     except CommandError as error:
         if error.code == Exit.NETWORK and key is not None:
             again = f"It may have arrived: run it again with --idempotency-key {key}"

@@ -29,7 +29,7 @@ MEANINGS = {
     Exit.REJECTED: "too many approvers declined",
     Exit.EXPIRED: "the window closed before enough had approved",
     Exit.CANCELLED: "cancelled",
-    Exit.FAILED: "a fault; somebody must look",
+    Exit.FAILED: "a fault; somebody must act",
     Exit.PENDING: "not ended yet",
     Exit.REFUSED: "the request was refused: invalid, a conflict, or an unknown id",
     Exit.ACCESS: "no credentials, not allowed, or no such stack",

@@ -66,13 +66,13 @@ def lint(
         ),
     ] = None,
     *,
-    shelf: Shelf = Path("profiles"),
+    profile_store: Shelf = Path("profiles"),
     ca_key: CaKey = None,
     requester: Requester = None,
     as_json: AsJson = False,
 ) -> None:
     """Show what the linter finds, as the workflow would. Nothing is called, nothing is changed."""
-    on_shelf, moment = profiles.Profiles(folder(shelf)), m.now()
+    on_shelf, moment = profiles.Profiles(folder(profile_store)), m.now()
     if files:
         reading = examine(requests.read(files), on_shelf, requester, moment)
         said = [(" ".join(files), findings(reading, on_shelf, ca_policy(ca_key)))]
@@ -87,33 +87,37 @@ def lint(
 
 
 def examine(
-    raw: Json, shelf: profiles.Profiles, requester: str | None, moment: datetime
+    raw: Json, profile_store: profiles.Profiles, requester: str | None, moment: datetime
 ) -> validation.Reading:
     """What the validator reads in a request. Whether a stack takes raw ones, it alone knows."""
-    rules = validation.Rules(profiles=shelf, key_password_prefix=ANY_ARN, allow_raw_policy=True)
+    rules = validation.Rules(
+        profiles=profile_store, key_password_prefix=ANY_ARN, allow_raw_policy=True
+    )
     return validation.examine(raw, rules=rules, requester=requester, moment=moment)
 
 
 def findings(
-    reading: validation.Reading, shelf: profiles.Profiles, theirs: Json | None
+    reading: validation.Reading, profile_store: profiles.Profiles, theirs: Json | None
 ) -> tuple[LintFinding, ...]:
     """The linter's findings about a request, those about the CA key too where that is known."""
     name = reading.request.profile
-    held = _ca_findings(reading.request.key.policy, shelf, name, theirs) if name else ()
+    held = _ca_findings(reading.request.key.policy, profile_store, name, theirs) if name else ()
     return (*reading.findings, *held)
 
 
 def of_profiles(
-    shelf: profiles.Profiles, theirs: Json | None, moment: datetime
+    profile_store: profiles.Profiles, theirs: Json | None, moment: datetime
 ) -> list[tuple[str, tuple[LintFinding, ...]]]:
     """The findings about every profile; one that cannot be read is a finding itself."""
     said: list[tuple[str, tuple[LintFinding, ...]]] = []
-    for name in shelf.ids:
+    for name in profile_store.ids:
         try:
-            profile = shelf.get(name)
-            policy = Policy.read(profiles.whole_policy(profile, shelf.directory, moment))
-            found = linter.lint(policy, directory=shelf.directory, profile=profile, now=moment)
-            said.append((name, (*found, *_ca_findings(policy, shelf, name, theirs))))
+            profile = profile_store.get(name)
+            policy = Policy.read(profiles.whole_policy(profile, profile_store.directory, moment))
+            found = linter.lint(
+                policy, directory=profile_store.directory, profile=profile, now=moment
+            )
+            said.append((name, (*found, *_ca_findings(policy, profile_store, name, theirs))))
         except CountersignError as error:
             unreadable = LintFinding(
                 code="unreadable",
@@ -127,13 +131,15 @@ def of_profiles(
 
 
 def _ca_findings(
-    policy: Policy, shelf: profiles.Profiles, name: str, theirs: Json | None
+    policy: Policy, profile_store: profiles.Profiles, name: str, theirs: Json | None
 ) -> tuple[LintFinding, ...]:
-    profile = shelf.get(name)
+    profile = profile_store.get(name)
     if theirs is None or profile.ca_key_label is None:
         return ()
-    asked = theirs.get("ruleUse") and Policy.read({"keyStatus": {"blocked": False}, **theirs})
-    return linter.lint_ca_key(policy, asked or None, directory=shelf.directory, profile=profile)
+    requested = theirs.get("ruleUse") and Policy.read({"keyStatus": {"blocked": False}, **theirs})
+    return linter.lint_ca_key(
+        policy, requested or None, directory=profile_store.directory, profile=profile
+    )
 
 
 def ca_policy(file: Path | None) -> Json | None:
@@ -197,16 +203,16 @@ def table(found: Sequence[LintFinding]) -> RenderableType:
     return rows
 
 
-def folder(shelf: Path) -> Path:
+def folder(profile_store: Path) -> Path:
     """The folder itself.
 
     Raises:
         CommandError: it is not there.
     """
-    if not shelf.is_dir():
+    if not profile_store.is_dir():
         raise CommandError(
-            f"there is no folder {shelf}",
+            f"there is no folder {profile_store}",
             action="Run it where the profiles lie, or name their folder with --profiles.",
             code=Exit.USAGE,
         )
-    return shelf
+    return profile_store

@@ -97,7 +97,7 @@ app.command(
     epilog=examples(
         "countersign status web-2026-11",
         "countersign status web-2026-11 --watch && countersign csr web-2026-11",
-        "countersign status web-2026-11 --json | jq .approvals",
+        "countersign status web-2026-11 --json | jq .approvers",
     ),
 )(enrollments.status)
 app.command(
@@ -149,8 +149,8 @@ app.command(
 )(verify.verify)
 
 
-def _version(asked: bool) -> None:
-    if asked:
+def _version(requested: bool) -> None:
+    if requested:
         typer.echo(version("countersign"))
         raise typer.Exit
 

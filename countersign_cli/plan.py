@@ -29,7 +29,7 @@ type Json = dict[str, Any]
 
 OWN_POLICY = "a policy of the caller's own (for stacks with AllowRawPolicy=true)"
 GIVEN_LATER = "(given when it is submitted)"
-# States that an issued enrollment enters once, and at each look; functions likewise.
+# States that an issued enrollment enters once, and at each poll; functions likewise.
 AROUND_TRANSITIONS, LOOK_TRANSITIONS = 10, 3
 AROUND_CALLS, LOOK_CALLS = 5, 1
 FIRST_LOOKS = 6
@@ -43,7 +43,7 @@ def plan(
         typer.Argument(metavar="FILE...", help="The request, as for submit.", show_default=False),
     ],
     *,
-    shelf: linting.Shelf = Path("profiles"),
+    profile_store: linting.Shelf = Path("profiles"),
     ca_key: linting.CaKey = None,
     requester: linting.Requester = None,
     as_json: AsJson = False,
@@ -54,7 +54,7 @@ def plan(
     findings, when TSB would be looked at, when it would end at the latest, and what it would cost.
     Times and prices are those of a stack with the default parameters.
     """
-    on_shelf = profiles.Profiles(linting.folder(shelf))
+    on_shelf = profiles.Profiles(linting.folder(profile_store))
     made = document(
         requests.read(files),
         on_shelf,
@@ -73,7 +73,7 @@ def plan(
 
 def document(
     raw: Json,
-    shelf: profiles.Profiles,
+    profile_store: profiles.Profiles,
     *,
     ca_policy: Json | None,
     requester: str | None,
@@ -93,28 +93,28 @@ def document(
     Raises:
         InvalidEnrollmentError: it is no request at all.
     """
-    reading = linting.examine(raw, shelf, requester, moment)
-    asked, names = reading.request, shelf.directory.names
-    found = linting.findings(reading, shelf, ca_policy)
+    reading = linting.examine(raw, profile_store, requester, moment)
+    requested, names = reading.request, profile_store.directory.names
+    found = linting.findings(reading, profile_store, ca_policy)
     made: Json = {
-        "profile": asked.profile,
+        "profile": requested.profile,
         "refused": bool(linting.errors(found)),
-        "policy": _policy(asked.key.policy, names),
+        "policy": _policy(requested.key.policy, names),
         "findings": linter.dump(found),
-        "caKey": _ca_key(asked, shelf, ca_policy),
+        "caKey": _ca_key(requested, profile_store, ca_policy),
     }
     if made["refused"]:
         return made
     schedule = replace(
         polling.Schedule(window_seconds=0, timelock_seconds=0),
-        window_seconds=policy_rules.window_seconds(asked.key.policy),
-        timelock_seconds=policy_rules.timelock_seconds(asked.key.policy),
+        window_seconds=policy_rules.window_seconds(requested.key.policy),
+        timelock_seconds=policy_rules.timelock_seconds(requested.key.policy),
     )
-    ages = looks(schedule)
+    ages = polls(schedule)
     return {
         **made,
         "approversSee": summary.summary(
-            asked, enrollment_id=raw.get("enrollmentId") or GIVEN_LATER, requester=requester
+            requested, enrollment_id=raw.get("enrollmentId") or GIVEN_LATER, requester=requester
         ),
         "schedule": {
             "looks": len(ages),
@@ -138,7 +138,7 @@ def document(
     }
 
 
-def looks(schedule: polling.Schedule) -> list[int]:
+def polls(schedule: polling.Schedule) -> list[int]:
     """The ages, in seconds, at which TSB is looked at when nobody decides; the last sees it end."""
     ages = [polling.first_wait(schedule)]
     while ages[-1] < schedule.end:
@@ -155,11 +155,11 @@ def cost(ages: Sequence[int], ended_seconds: int, listed: Prices) -> Json:
     return {"looks": number, "transitions": transitions, "usd": round(usd, 6)}
 
 
-def _policy(asked: Policy, names: policy_rules.Names) -> Json:
+def _policy(requested: Policy, names: policy_rules.Names) -> Json:
     """Each rule in words: TSB takes a missing rule for one that asks nobody."""
     rules: Json = {}
     for name, attribute in policy_rules.RULES.items():
-        rule: m.Rule | None = getattr(asked, attribute)
+        rule: m.Rule | None = getattr(requested, attribute)
         if rule is None:
             rules[name] = "anybody who may call TSB, without approval"
         elif not rule.tokens:
@@ -180,8 +180,10 @@ def _token(token: m.Token, names: policy_rules.Names) -> str:
     return (" and ".join(groups) or "nobody") + within + lock
 
 
-def _ca_key(asked: EnrollmentRequest, shelf: profiles.Profiles, theirs: Json | None) -> str | None:
-    label = shelf.get(asked.profile).ca_key_label if asked.profile else None
+def _ca_key(
+    requested: EnrollmentRequest, profile_store: profiles.Profiles, theirs: Json | None
+) -> str | None:
+    label = profile_store.get(requested.profile).ca_key_label if requested.profile else None
     if label is None:
         return None
     held = "held against its approvers" if theirs else "its approvers are looked at when it runs"
@@ -237,7 +239,7 @@ def _schedule(schedule: Json) -> Table:
             "looks": f"{schedule['looks']} at most, after {first} … s;"
             f" {schedule['longestWaitSeconds']} s apart at most",
             "window closes": schedule["windowEnds"] or "never; the workflow's deadline ends it",
-            "last look": schedule["lastLook"],
+            "last poll": schedule["lastLook"],
             "ends at the latest": f"{schedule['latestEnd']}, should TSB be silent",
         }
     )

@@ -18,7 +18,7 @@ type Json = dict[str, Any]
 
 PIPE_WIDTH = 10_000  # where nobody looks, nothing is folded
 BAR_WIDTH = 24
-LATE = timedelta(minutes=1)  # a look may be as late as this before it is another look
+LATE = timedelta(minutes=1)  # a poll may be as late as this before it is another look
 UNITS = (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1))
 UNPRINTABLE = "\N{REPLACEMENT CHARACTER}"
 
@@ -123,7 +123,7 @@ ENDINGS: dict[str, Callable[[Json], str]] = {
     "EXPIRED": _expired,
     "CANCELLED": _cancelled,
     "FAILED": _failed,
-    "CANCELLING": lambda _: "cancelled at the TSB; the workflow ends at its next look",
+    "CANCELLING": lambda _: "cancelled at the TSB; the workflow ends at its next poll",
 }
 
 
@@ -181,7 +181,7 @@ def _doing(document: Json) -> str:
 
 def _origin(origin: Json) -> str:
     who = origin.get("principal") or origin.get("account") or origin.get("id") or ""
-    return " ".join(part for part in (origin.get("door", "?"), who) if part)
+    return " ".join(part for part in (origin.get("trigger", "?"), who) if part)
 
 
 def _approvals(document: Json) -> Iterator[tuple[str, RenderableType]]:
@@ -233,11 +233,11 @@ def _deadlines(document: Json, times: Json, now: datetime) -> Iterator[tuple[str
         yield "window", _window(times, now)
     else:
         yield "window", Text("without an end")
-    if times.get("nextLook"):
-        yield "next look", _next_look(_read(times["nextLook"]) - now)
+    if times.get("nextPoll"):
+        yield "next poll", _next_poll(_read(times["nextPoll"]) - now)
 
 
-def _next_look(left: timedelta) -> Text:
+def _next_poll(left: timedelta) -> Text:
     if left > timedelta(0):
         return Text(f"in {_span(left)}")
     # Only changes are recorded: later looks have been and will be, at times that nobody wrote down.
@@ -283,7 +283,7 @@ def _missing(document: Json) -> str:
 
 
 def _people(document: Json) -> list[Json]:
-    return list(document.get("approvals") or ())
+    return list(document.get("approvers") or ())
 
 
 def _names(document: Json, decision: str) -> str:

@@ -33,7 +33,7 @@ class Display(Protocol):
 
 
 class LiveDisplay:
-    """A view that counts down by itself between two looks."""
+    """A view that counts down by itself between two polls."""
 
     def __init__(self, console: Console) -> None:
         self._document: Json = {}
@@ -97,7 +97,7 @@ class LineDisplay:
 
 
 def until_ended(
-    document: Json, look: Callable[[], Json], display: Display, *, timeout_seconds: float | None
+    document: Json, poll: Callable[[], Json], display: Display, *, timeout_seconds: float | None
 ) -> Json:
     """Look until there is an outcome, or no more time; the newest document.
 
@@ -125,7 +125,7 @@ def until_ended(
             time.sleep(pause)
             trouble = None
             try:
-                document = look()
+                document = poll()
             except CommandError as error:
                 if error.code != Exit.NETWORK:
                     raise

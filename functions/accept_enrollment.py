@@ -15,10 +15,10 @@ logger = Logger()
 
 @logger.inject_lambda_context
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    given = AcceptEnrollmentInput.read(event)
-    logger.append_keys(execution_arn=given.execution.arn)
+    payload = AcceptEnrollmentInput.read(event)
+    logger.append_keys(execution_arn=payload.execution.arn)
     result = accept_enrollment.accept_enrollment(
-        given,
+        payload,
         records=stack.records(),
         objects=stack.objects(),
         bus=stack.bus(),

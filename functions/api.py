@@ -144,7 +144,9 @@ def enrollments(
 )
 def enrollment(id: EnrollmentId) -> Response[Any]:
     logger.append_keys(enrollment_id=id)
-    shown = api_enrollments.show(id, base=_base(), records=stack.records(), pace=stack.pace())
+    shown = api_enrollments.show(
+        id, base=_base(), records=stack.records(), polling_settings=stack.polling_settings()
+    )
     return Response(HTTPStatus.OK, JSON, shown.model_dump_json())
 
 
@@ -179,7 +181,7 @@ def csr(id: EnrollmentId):  # type: ignore[no-untyped-def]  # Powertools would r
 @app.delete(
     "/enrollments/<id>",
     summary="Cancel an enrollment",
-    description="At the TSB at once; never issued afterwards. The workflow ends at its next look.",
+    description="At the TSB at once; never issued afterwards. The workflow ends at its next poll.",
     operation_id="cancelEnrollment",
     tags=["Enrollments"],
     responses=_responses(
@@ -198,7 +200,7 @@ def cancel(id: EnrollmentId) -> Response[Any]:
         base=_base(),
         records=stack.records(),
         start=stack.executions().start,
-        tell=_tell,
+        notify=_tell,
     )
     return _shown(answer)
 
@@ -252,7 +254,7 @@ def _shown(answer: views.Answer, *, location: bool = False) -> Response[Any]:
 def _tell(enrollment_id: str) -> None:
     try:
         stack.cancel_request(enrollment_id)
-    except AwsCallError:  # cancelled it is, on record: PollRequest tells TSB at its next look
+    except AwsCallError:  # cancelled it is, on record: PollRequest tells TSB at its next poll
         logger.exception("CancelRequest was not invoked")
 
 

@@ -14,8 +14,8 @@ logger = Logger()
 
 @logger.inject_lambda_context
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    given = CancelRequestInput.read(event)
-    logger.append_keys(enrollment_id=given.enrollment_id)
+    payload = CancelRequestInput.read(event)
+    logger.append_keys(enrollment_id=payload.enrollment_id)
     logger.info("begun")
-    result = cancel_request.cancel_request(given, records=stack.records(), tsb=tsb.tsb)
+    result = cancel_request.cancel_request(payload, records=stack.records(), tsb=tsb.tsb)
     return result.dump()

@@ -14,10 +14,10 @@ logger = Logger()
 
 @logger.inject_lambda_context
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    given = close_enrollment.closing(event, executions.describe_input)
-    logger.append_keys(execution_arn=given.execution.arn)
+    payload = close_enrollment.closing(event, executions.describe_input)
+    logger.append_keys(execution_arn=payload.execution.arn)
     result = close_enrollment.close_enrollment(
-        given,
+        payload,
         records=stack.records(),
         bus=stack.bus(),
         code_version=settings().code_version,

@@ -15,11 +15,11 @@ logger = Logger()
 
 @logger.inject_lambda_context
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    given = DiscardKeyInput.read(event)
-    logger.append_keys(enrollment_id=given.enrollment_id, execution_arn=given.execution_arn)
+    payload = DiscardKeyInput.read(event)
+    logger.append_keys(enrollment_id=payload.enrollment_id, execution_arn=payload.execution_arn)
     logger.info("begun")  # ties the invocation's request and trace ids to the enrollment
     result = discard_key.discard_key(
-        given,
+        payload,
         records=stack.records(),
         tsb=tsb.tsb(),
         password=secrets.password,

@@ -14,11 +14,11 @@ logger = Logger()
 
 @logger.inject_lambda_context
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    given = PollRequestInput.read(event)
-    logger.append_keys(enrollment_id=given.enrollment_id, execution_arn=given.execution_arn)
+    payload = PollRequestInput.read(event)
+    logger.append_keys(enrollment_id=payload.enrollment_id, execution_arn=payload.execution_arn)
     logger.info("begun")  # ties the invocation's request and trace ids to the enrollment
     result = poll_request.poll_request(
-        given,
+        payload,
         records=stack.records(),
         objects=stack.objects(),
         bus=stack.bus(),

@@ -16,17 +16,17 @@ logger = Logger()
 
 @logger.inject_lambda_context
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    given = RequestCsrInput.read(event)
-    logger.append_keys(enrollment_id=given.enrollment_id, execution_arn=given.execution_arn)
+    payload = RequestCsrInput.read(event)
+    logger.append_keys(enrollment_id=payload.enrollment_id, execution_arn=payload.execution_arn)
     logger.info("begun")  # ties the invocation's request and trace ids to the enrollment
     result = request_csr.request_csr(
-        given,
+        payload,
         records=stack.records(),
         objects=stack.objects(),
         tsb=tsb.tsb(),
         password=secrets.password,
         sign=SigningKey(settings().signing_key_arn).sign,
-        pace=stack.pace(),
+        polling_settings=stack.polling_settings(),
         names=profiles.profiles().directory.names,
     )
     return result.dump()

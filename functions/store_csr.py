@@ -14,11 +14,11 @@ logger = Logger()
 
 @logger.inject_lambda_context
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    given = StoreCsrInput.read(event)
-    logger.append_keys(enrollment_id=given.enrollment_id, execution_arn=given.execution_arn)
+    payload = StoreCsrInput.read(event)
+    logger.append_keys(enrollment_id=payload.enrollment_id, execution_arn=payload.execution_arn)
     logger.info("begun")  # ties the invocation's request and trace ids to the enrollment
     result = store_csr.store_csr(
-        given,
+        payload,
         records=stack.records(),
         objects=stack.objects(),
         tsb=tsb.tsb(),

@@ -16,7 +16,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> None:
     seen = watch.watch_enrollments(
         records=stack.records(),
         tls=stack.tls(),
-        pace=stack.pace(),
+        polling_settings=stack.polling_settings(),
         directory=profiles.profiles().directory,
     )
     metrics.sighting(seen)

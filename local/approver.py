@@ -93,13 +93,13 @@ class Approver:
         )
         return base64.b64encode(made.public_bytes(Encoding.DER)).decode()
 
-    def tasks(self, desk: Desk, request_id: str | None = None) -> list[Task]:
+    def tasks(self, approver_client: Desk, request_id: str | None = None) -> list[Task]:
         """What waits for this approver, everything known about it included."""
         body = {**self._authentication(), "requestId": request_id, "detailLevel": "level6"}
-        answer = desk.send("POST", "/v1/filteredAllApprovalTask", body)
+        answer = approver_client.send("POST", "/v1/filteredAllApprovalTask", body)
         return list(answer["tasks"])
 
-    def await_task(self, desk: Desk, key_label: str, seconds: float = 60) -> Task:
+    def await_task(self, approver_client: Desk, key_label: str, seconds: float = 60) -> Task:
         """The first task for a key, as soon as it is there.
 
         Raises:
@@ -107,13 +107,13 @@ class Approver:
         """
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
-            for task in self.tasks(desk):
+            for task in self.tasks(approver_client):
                 if label(task) == key_label:
                     return task
             time.sleep(LOOK_AGAIN_SECONDS)
         raise TimeoutError(f"{self.name} got no task for key {key_label} within {seconds} s")
 
-    def approve(self, desk: Desk, task: Task) -> None:
+    def approve(self, approver_client: Desk, task: Task) -> None:
         """Sign the bytes that TSB hands out."""
         content = base64.b64decode(task["approvalToBeSigned"])
         body = {
@@ -123,11 +123,11 @@ class Approver:
             "approvalDigestAlgorithm": DIGEST,
             "approverPublicKey": self.spki,
         }
-        desk.send("POST", "/v1/approval", body)
+        approver_client.send("POST", "/v1/approval", body)
 
-    def decline(self, desk: Desk, task: Task) -> None:
+    def decline(self, approver_client: Desk, task: Task) -> None:
         """Delete the task; TSB has no place for a reason."""
-        desk.send("PATCH", "/v1/task", {**self._authentication(), "id": task["id"]})
+        approver_client.send("PATCH", "/v1/task", {**self._authentication(), "id": task["id"]})
 
     def _authentication(self) -> dict[str, str]:
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -11,11 +11,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-SHELF = Path(__file__).parents[1] / "profiles"
+PROFILE_STORE = Path(__file__).parents[1] / "profiles"
 RELEASED = "released.sha256"
 
 
-def unreleased(shelf: Path) -> dict[str, str]:
+def unreleased(profile_store: Path) -> dict[str, str]:
     """The SHA-256 of each version that is not on the list, by the file's name.
 
     Raises:
@@ -23,9 +23,9 @@ def unreleased(shelf: Path) -> dict[str, str]:
     """
     found = {
         file.name: hashlib.sha256(file.read_bytes()).hexdigest()
-        for file in sorted(shelf.glob("*@*.json"))
+        for file in sorted(profile_store.glob("*@*.json"))
     }
-    lines = _lines(shelf)
+    lines = _lines(profile_store)
     for line in lines:
         digest, name = line.split("  ")
         if found.get(name) != digest:
@@ -37,25 +37,25 @@ def unreleased(shelf: Path) -> dict[str, str]:
     return {name: digest for name, digest in found.items() if name not in released}
 
 
-def release(shelf: Path) -> list[str]:
+def release(profile_store: Path) -> list[str]:
     """Add what is new to the end of the list; the names of what was added.
 
     Raises:
         ValueError: a version on the list has another content now, or is gone; nothing is added.
     """
-    new = unreleased(shelf)
-    lines = [*_lines(shelf), *(f"{digest}  {name}" for name, digest in new.items())]
-    (shelf / RELEASED).write_text("".join(f"{line}\n" for line in lines))
+    new = unreleased(profile_store)
+    lines = [*_lines(profile_store), *(f"{digest}  {name}" for name, digest in new.items())]
+    (profile_store / RELEASED).write_text("".join(f"{line}\n" for line in lines))
     return list(new)
 
 
-def main(arguments: Sequence[str] | None = None, shelf: Path = SHELF) -> int:
+def main(arguments: Sequence[str] | None = None, profile_store: Path = PROFILE_STORE) -> int:
     """Release what is new, or with `--check` only name it; 1 where it names one, or may not."""
     parser = argparse.ArgumentParser(prog="python -m local.release_profiles", description=__doc__)
     parser.add_argument("--check", action="store_true", help="name new profiles, write nothing")
     check = parser.parse_args(arguments).check
     try:
-        names = list(unreleased(shelf)) if check else release(shelf)
+        names = list(unreleased(profile_store)) if check else release(profile_store)
     except ValueError as error:
         print(error, file=sys.stderr)
         return 1
@@ -67,8 +67,8 @@ def main(arguments: Sequence[str] | None = None, shelf: Path = SHELF) -> int:
     return 1 if check and names else 0
 
 
-def _lines(shelf: Path) -> list[str]:
-    lock = shelf / RELEASED
+def _lines(profile_store: Path) -> list[str]:
+    lock = profile_store / RELEASED
     return lock.read_text().splitlines() if lock.exists() else []
 
 

@@ -66,7 +66,7 @@ def main() -> int:
 
 def _enroll(stack: Stack, step: Step) -> dict[str, str]:
     approver = Approver.generate("ApproverKey1")
-    desk = Desk(stack.tsb_url, stack.api_keys["approver"][0], stack.ca_certificate)
+    approver_client = Desk(stack.tsb_url, stack.api_keys["approver"][0], stack.ca_certificate)
     request = {**request_for(approver), "enrollmentId": f"run-{int(time.time())}"}
     machines = stack.client("stepfunctions")
     arn = machines.start_execution(
@@ -78,9 +78,9 @@ def _enroll(stack: Stack, step: Step) -> dict[str, str]:
     def approve() -> None:
         try:
             with step("approver: fetches the task, verifies what it shows, signs its bytes"):
-                task = approver.await_task(desk, request["key"]["label"])
+                task = approver.await_task(approver_client, request["key"]["label"])
                 shown(task, stack.signing_key())
-                approver.approve(desk, task)
+                approver.approve(approver_client, task)
         except Exception as error:
             trouble.append(error)
 
@@ -184,7 +184,7 @@ def _account(
     answer = stack.client("s3").get_object(
         Bucket=stored["bucket"], Key=stored["key"], VersionId=stored["versionId"]
     )
-    asked = request["csr"]
+    requested = request["csr"]
     spki = stack.client("dynamodb").get_item(
         TableName=stack.outputs["EnrollmentsTableName"], Key={"id": {"S": document["enrollmentId"]}}
     )["Item"]["publicKeySha256"]["S"]
@@ -194,7 +194,7 @@ def _account(
     return {
         "subject": checked.subject,
         "key": f"{checked.key}, label {request['key']['label']}, SPKI SHA-256 {spki}",
-        "key usage": f"{', '.join(checked.key_usage)} (asked: {', '.join(asked['keyUsage'])})",
+        "key usage": f"{', '.join(checked.key_usage)} (asked: {', '.join(requested['keyUsage'])})",
         "extended key usage": ", ".join(checked.extended_key_usage),
         "SHA-256": checked.sha256,
         "approvals": approvals,

@@ -63,12 +63,12 @@ def _ordered(folder, function, line):
                 os.unlink(path)  # whoever removes it is the one
             except FileNotFoundError:
                 continue
-            return {**json.loads(content), "told": f"{folder}/../{file}.struck"}
+            return {**json.loads(content), "confirmedAt": f"{folder}/../{file}.struck"}
     return None
 
 
 def _tell(fault, text=""):
-    with open(fault["told"], "w") as told:
+    with open(fault["confirmedAt"], "w") as told:
         told.write(text)
 
 
@@ -158,8 +158,8 @@ class _Refused:
             if self._left and request.path_url.startswith(self._fault["path"]):
                 self._left -= 1
                 _tell(self._fault)
-                there = requests.compat.urlsplit(request.url)
-                closed = there._replace(netloc=f"{there.hostname}:{CLOSED_PORT}")
+                existing = requests.compat.urlsplit(request.url)
+                closed = existing._replace(netloc=f"{existing.hostname}:{CLOSED_PORT}")
                 request.url = closed.geturl()
             return send(adapter, request, **more)
 

@@ -140,7 +140,9 @@ class Case:
         self.stack = stack
         self.id = name or stack.new_name()
         self.label = f"key.{self.id}"
-        self.desk = Desk(stack.tsb_url, stack.api_keys["approver"][0], stack.ca_certificate)
+        self.approver_client = Desk(
+            stack.tsb_url, stack.api_keys["approver"][0], stack.ca_certificate
+        )
         self.started: list[str] = []  # the ARNs of its executions
         self._machines = stack.client("stepfunctions")
 
@@ -209,17 +211,17 @@ class Case:
     def approve(self, *members: Approver) -> None:
         """Let these people sign what TSB hands them, as soon as it does."""
         for one in members:
-            one.approve(self.desk, self.task(one))
+            one.approve(self.approver_client, self.task(one))
 
     def decline(self, *members: Approver) -> None:
         for one in members:
-            one.decline(self.desk, self.task(one))
+            one.decline(self.approver_client, self.task(one))
 
     def task(self, approver: Approver) -> Task:
         """What waits for this approver, as soon as it is there."""
 
         def of_this_key() -> Task | None:
-            tasks = approver.tasks(self.desk)
+            tasks = approver.tasks(self.approver_client)
             return next((one for one in tasks if approvers.label(one) == self.label), None)
 
         self.await_request()  # cheaper to look for than a task
@@ -401,7 +403,7 @@ def output(history: list[Json], state: str) -> Json:
 
 
 def decisions(result: Result) -> dict[str, str]:
-    return {one["name"]: one["decision"] for one in result.document["approvals"]}
+    return {one["name"]: one["decision"] for one in result.document["approvers"]}
 
 
 def assert_issued(result: Result) -> None:

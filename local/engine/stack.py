@@ -209,14 +209,14 @@ class InProcessStack:
             call: `PutItem`, `POST /v1/key`; `its return` is after all of its work.
         """
 
-        def there() -> Invocation | None:
+        def existing() -> Invocation | None:
             for one in self.invocations:
                 made = one.calls.count(call) if call != "its return" else nth
                 if not one.ended and one.function == function and one.at == call and made == nth:
                     return one
             return None
 
-        return self.until(there, f"{function} at {call}")
+        return self.until(existing, f"{function} at {call}")
 
     def call(self, function: str, event: Json, seconds: float | None = None) -> Any:
         """Invoke a function beside the workflow and wait for its result.
@@ -281,8 +281,8 @@ class InProcessStack:
         """Everything in the bucket of the CSRs, or of the evidence, by key."""
         name = self.outputs[f"{bucket.title()}BucketName"]
         found = s3_backends[ACCOUNT]["aws"].buckets[name].keys
-        there = {key: found[key] for key in found}
-        return {key: one.value for key, one in there.items() if isinstance(one, FakeKey)}
+        existing = {key: found[key] for key in found}
+        return {key: one.value for key, one in existing.items() if isinstance(one, FakeKey)}
 
     def tsb(self) -> TsbClient:
         """A client of the TSB with every role, for what is none of the product's calls."""

@@ -112,9 +112,9 @@ def forged_csr(key: HsmKey, other: HsmKey, body: CsrBody, what: str) -> str:
     """A CSR that differs from what was asked in one way; correctly encoded all the same."""
     if what == "not_pem":
         return "approved, thank you"
-    asked, algorithm = _other_body(body, what)
+    requested, algorithm = _other_body(body, what)
     signer = other if what == "other_key" else key
-    subject = asked.standard_certificate_attributes
+    subject = requested.standard_certificate_attributes
     order = DN_ORDER[::-1] if what == "reordered_subject" else DN_ORDER
     extra = b""
     if what == "extra_extension":
@@ -125,9 +125,9 @@ def forged_csr(key: HsmKey, other: HsmKey, body: CsrBody, what: str) -> str:
         extra
         + _extensions(
             signer.spki,
-            asked.key_usage,
-            asked.extended_key_usage,
-            asked.subject_alternative_names,
+            requested.key_usage,
+            requested.extended_key_usage,
+            requested.subject_alternative_names,
             critical=what != "dropped_criticality",
         ),
     )

@@ -17,7 +17,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from countersign.states.key_slots import TURN_MARGIN
+from countersign.states.key_slots import SLOT_MARGIN
 from local.engine.stack import InProcessStack, in_process_stack
 from local.stack import ROOT, Stack, stop_once
 from local.terminal import console, steps
@@ -93,8 +93,8 @@ def _faults(arguments: argparse.Namespace) -> int:
             row["violations"] += [f"spared: {name}" for name in row.get("spared", [])]
             if row.get("outcome") != "ISSUED":
                 row["violations"].append("one fault alone kept it from being issued")
-        with step("delivered twice at once, at each door"):
-            systematic += [_deliver(stack, door) for door in faults.DOORS]
+        with step("delivered twice at once, at each trigger"):
+            systematic += [_deliver(stack, trigger) for trigger in faults.TRIGGERS]
         # In portions, so that what was carried out is reported where time runs out.
         for first in range(0, arguments.random, PORTION):
             if time.monotonic() - begun > arguments.minutes * 60:
@@ -120,11 +120,15 @@ def _carry_out(stack: InProcessStack, name: str, schedule: faults.Schedule) -> R
         stack.reset()
 
 
-def _deliver(stack: InProcessStack, door: str) -> Row:
+def _deliver(stack: InProcessStack, trigger: str) -> Row:
     try:
-        return {"name": door, **faults.row(faults.delivered_twice(stack, door))}
+        return {"name": trigger, **faults.row(faults.delivered_twice(stack, trigger))}
     except AssertionError as error:
-        return {"name": door, "faults": [f"door: {door}"], "violations": [str(error)[:300]]}
+        return {
+            "name": trigger,
+            "faults": [f"trigger: {trigger}"],
+            "violations": [str(error)[:300]],
+        }
     finally:
         stack.reset()
 
@@ -273,7 +277,7 @@ def _waits_report(
     for one in waited:
         lines.append(
             f"| {one.window} | {'yes' if one.tsb_ends_it else 'no'} | {one.outcome}"
-            f" | {one.days:.2f} | {one.looks:,} | {one.events:,} | {one.budget:,} |"
+            f" | {one.days:.2f} | {one.polls:,} | {one.events:,} | {one.budget:,} |"
         )
     longest = max(waited, key=lambda one: one.events)
     lines += ["", f"By type, {longest.window}:", "", "| Type | Events |", "|---|---|"]
@@ -343,7 +347,7 @@ def _load_on(stack: Stack, arguments: argparse.Namespace) -> int:
         f"| burst of {BURST} on top, all asked | {burst_took:.0f} s |",
         f"| most keys created within 60 s (limit {load.KEYS_PER_MINUTE}) | {busiest[60]} |",
         f"| most keys created within 1 s (a turn every"
-        f" {60 * (1 + TURN_MARGIN) / load.KEYS_PER_MINUTE:.4g} s) | {busiest[1]} |",
+        f" {60 * (1 + SLOT_MARGIN) / load.KEYS_PER_MINUTE:.4g} s) | {busiest[1]} |",
         f"| ended, each counted once | {', '.join(f'{n:,} {end}' for end, n in issued.items())} |",
         f"| all of them ended | {time.monotonic() - decided:.0f} s after the approvals |",
         f"| labels with a second live key or request | {doubled} |",

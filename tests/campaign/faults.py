@@ -151,7 +151,7 @@ class Schedule:
         faults: in any order; each strikes once.
         decision: of all approvers, `approve` or `decline`.
         by_profile: asked by profile `trial`, which wants unused keys deleted; else the seed's
-            whole request, whose unused keys are kept.
+            raw request, whose unused keys are kept.
         after_seconds: how long the approvers take.
     """
 
@@ -162,15 +162,15 @@ class Schedule:
 
     @property
     def patience(self) -> float:
-        """Seconds until the decision: what befalls a look that finds the request open needs one."""
+        """Seconds until the decision: what befalls a poll that finds the request open needs one."""
         looked_at = any(fault.state == "PollRequest" for fault in self.faults)
         return max(DECIDED_AFTER) if looked_at else self.after_seconds
 
     @property
     def told(self) -> list[str]:
         """What the report says of it."""
-        asked = [f"{self.decision}, unused key deleted"] if self.by_profile else []
-        return [*map(str, self.faults), *asked]
+        requested = [f"{self.decision}, unused key deleted"] if self.by_profile else []
+        return [*map(str, self.faults), *requested]
 
 
 # DiscardKey is reached through a lost answer only.
@@ -248,9 +248,9 @@ def drawn(seed: int) -> Schedule:
 def carry_out(stack: InProcessStack, name: str, schedule: Schedule) -> Result:
     """One enrollment under these faults, to its end and to the end of whatever follows it."""
     case = Case(stack, f"campaign-{name}")
-    asked = case.by_profile() if schedule.by_profile else case.request()
+    requested = case.by_profile() if schedule.by_profile else case.request()
     orders = [fault.arm(case) for fault in schedule.faults]
-    arn = case.start(asked)
+    arn = case.start(requested)
     result = decided(stack, case, arn, schedule.decision, after_seconds=schedule.patience)
     result.more["faults"] = schedule.told
     result.more["spared"] = [
@@ -304,14 +304,14 @@ def violations(result: Result) -> list[str]:
     alive = [key for key in result.keys if not key["deleted"]]
     # An approver may have been quicker than DiscardKey: what was executed for a key that is gone
     # stays EXECUTED at TSB, and is no approval of anything that lives.
-    asked = [one for one in result.requests if one["status"] in OPEN]
+    requested = [one for one in result.requests if one["status"] in OPEN]
     told = {event["detail-type"] for event in result.events if event["detail-type"] in ENDINGS}
     outcome = result.record.get("outcome")
     executed = {one["id"] for one in result.requests if one["status"] == "EXECUTED"}
     if len(alive) > 1:
         found.append(f"{len(alive)} live keys")
-    if len(asked) > (outcome != "ISSUED"):
-        found.append(f"{len(asked)} open approval requests")
+    if len(requested) > (outcome != "ISSUED"):
+        found.append(f"{len(requested)} open approval requests")
     if not told:
         found.append("no outcome event")
     if len(told) > 1:
@@ -335,8 +335,8 @@ def violations(result: Result) -> list[str]:
 
 
 def _wanted(result: Result) -> str:
-    asked = json.loads(result.objects.get("request.json", b"{}"))
-    return str(asked.get("unusedKey", "keep"))
+    requested = json.loads(result.objects.get("request.json", b"{}"))
+    return str(requested.get("unusedKey", "keep"))
 
 
 def _not_proven(result: Result) -> list[str]:
@@ -380,37 +380,37 @@ def row(result: Result) -> dict[str, Any]:
     }
 
 
-# Delivered twice at once, at every door ---------------------------------------------------------
+# Delivered twice at once, at every trigger ------------------------------------------------------
 
 
-def _by_execution(_: InProcessStack, case: Case, asked: Json) -> None:
-    case.start(asked)
+def _by_execution(_: InProcessStack, case: Case, requested: Json) -> None:
+    case.start(requested)
 
 
-def _by_api(stack: InProcessStack, _: Case, asked: Json) -> None:
+def _by_api(stack: InProcessStack, _: Case, requested: Json) -> None:
     sample = json.loads((ROOT / "events/api/submit.json").read_text())
-    stack.begin("Api", {**sample, "body": json.dumps(asked)})
+    stack.begin("Api", {**sample, "body": json.dumps(requested)})
 
 
-def _by_event(_: InProcessStack, case: Case, asked: Json) -> None:
+def _by_event(_: InProcessStack, case: Case, requested: Json) -> None:
     # What the template's rule makes of an event.
     (target,) = template.read()["Resources"]["RequestedRule"]["Properties"]["Targets"]
     text = str(target["InputTransformer"]["InputTemplate"])
     event = {"id": str(uuid.uuid4()), "account": ACCOUNT, "time": "2026-11-26T12:00:00Z"}
-    for name, value in {**event, "detail": json.dumps(asked)}.items():
+    for name, value in {**event, "detail": json.dumps(requested)}.items():
         text = text.replace(f"<{name}>", value)
     case.start_input(json.loads(text))
 
 
-def _by_schedule(_: InProcessStack, case: Case, asked: Json) -> None:
+def _by_schedule(_: InProcessStack, case: Case, requested: Json) -> None:
     # The Scheduler delivers an occurrence again with the same input.
-    arn = f"arn:aws:scheduler:{REGION}:{ACCOUNT}:schedule/default/{asked['enrollmentId']}"
-    unnamed = {name: value for name, value in asked.items() if name != "enrollmentId"}
-    case.start(unnamed, door="schedule", id=arn, time="2026-11-24T09:00:00Z")
-    case.id = f"{asked['enrollmentId']}-20261124T090000Z"
+    arn = f"arn:aws:scheduler:{REGION}:{ACCOUNT}:schedule/default/{requested['enrollmentId']}"
+    unnamed = {name: value for name, value in requested.items() if name != "enrollmentId"}
+    case.start(unnamed, trigger="schedule", id=arn, time="2026-11-24T09:00:00Z")
+    case.id = f"{requested['enrollmentId']}-20261124T090000Z"
 
 
-def _by_workflow(stack: InProcessStack, case: Case, asked: Json) -> None:
+def _by_workflow(stack: InProcessStack, case: Case, requested: Json) -> None:
     # docs/nested.asl.json asks in the middle of its own work.
     machines, text = stack.client("stepfunctions"), (ROOT / "docs/nested.asl.json").read_text()
     machine = machines.create_state_machine(
@@ -423,11 +423,11 @@ def _by_workflow(stack: InProcessStack, case: Case, asked: Json) -> None:
     machines.start_execution(
         stateMachineArn=machine["stateMachineArn"],
         name=case.id,
-        input=json.dumps({"request": asked}),
+        input=json.dumps({"request": requested}),
     )
 
 
-DOORS: dict[str, Callable[[InProcessStack, Case, Json], None]] = {
+TRIGGERS: dict[str, Callable[[InProcessStack, Case, Json], None]] = {
     "execution": _by_execution,
     "API": _by_api,
     "event": _by_event,
@@ -436,12 +436,16 @@ DOORS: dict[str, Callable[[InProcessStack, Case, Json], None]] = {
 }
 
 
-def delivered_twice(stack: InProcessStack, door: str) -> Result:
-    """The same request at a door twice at once: one enrollment comes of it."""
-    case = Case(stack, f"campaign-{door.replace(' ', '-')}")
-    asked = case.request()
+def delivered_twice(stack: InProcessStack, trigger: str) -> Result:
+    """The same request at a trigger twice at once: one enrollment comes of it."""
+    case = Case(stack, f"campaign-{trigger.replace(' ', '-')}")
+    requested = case.request()
     for _ in range(2):
-        DOORS[door](stack, case, asked)
+        TRIGGERS[trigger](stack, case, requested)
     result = decided(stack, case, case.execution())
-    result.more |= {"faults": [f"door: {door}: delivered twice at once"], "struck": 1, "spared": []}
+    result.more |= {
+        "faults": [f"trigger: {trigger}: delivered twice at once"],
+        "struck": 1,
+        "spared": [],
+    }
     return result

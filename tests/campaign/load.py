@@ -15,7 +15,7 @@ from local.stack import Stack
 from tests.case import Case, Json
 
 KEYS_PER_MINUTE = 240
-# Waits are real here, so that the rate is; the first look comes late, so that the machine keeps up.
+# Waits are real here, so that the rate is; the first poll comes late, so that the machine keeps up.
 PARAMETERS = {"KeysPerMinute": str(KEYS_PER_MINUTE), "PollFloorSeconds": "60"}
 LOOK_SECONDS = 2
 
@@ -68,10 +68,10 @@ def approve_all(stack: Stack) -> None:
             stack.control("POST", "/decide", {"requestId": one["id"], "decision": "approve"})
 
 
-def until(look: Any, seconds: float) -> bool:
+def until(poll: Any, seconds: float) -> bool:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
-        if look():
+        if poll():
             return True
         time.sleep(LOOK_SECONDS)
     return False

@@ -40,7 +40,7 @@ class Waited:
     tsb_ends_it: bool
     outcome: str | None
     days: float
-    looks: int
+    polls: int
     events: int
     budget: int
     by_type: dict[str, int]

@@ -18,7 +18,7 @@ SCENARIOS_AT_ONCE = 5
 
 
 def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
-    """Tests that look at no scenario go first: meanwhile those are under way."""
+    """Tests that poll at no scenario go first: meanwhile those are under way."""
     items.sort(key=lambda item: "result" in inspect.signature(item.obj).parameters)
 
 

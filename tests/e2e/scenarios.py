@@ -32,11 +32,11 @@ def long_scenario(function: Scenario) -> Scenario:
 def issued(case: Case) -> Result:
     """An enrollment as it should be, with a password for its key."""
     (person,) = people(1)
-    asked = case.request(token(group(person)))
-    asked["key"]["password"] = {"secretArn": key_password(case)}
-    arn = case.start(asked)
+    requested = case.request(token(group(person)))
+    requested["key"]["password"] = {"secretArn": key_password(case)}
+    arn = case.start(requested)
     task = case.task(person)
-    person.approve(case.desk, task)
+    person.approve(case.approver_client, task)
     result = case.end(arn)
     result.more["task"] = task
     return result

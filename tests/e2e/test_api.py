@@ -24,13 +24,13 @@ TIMELOCK_SECONDS = 600
 def submitted(case: Case) -> Result:
     (one,) = people(1)
     user = Caller(deployed(case), case.id)
-    asked, path = case.request(token(group(one))), f"/enrollments/{case.id}"
+    requested, path = case.request(token(group(one))), f"/enrollments/{case.id}"
     said: dict[str, Any] = {"user": user.arn}
-    said["posted"] = user.call("POST", "/enrollments", asked)
-    said["another body"] = user.call("POST", "/enrollments", {**asked, "reason": "another"})
+    said["posted"] = user.call("POST", "/enrollments", requested)
+    said["another body"] = user.call("POST", "/enrollments", {**requested, "reason": "another"})
     case.approve(one)
     result = case.end(case.execution())
-    said["again"] = user.call("POST", "/enrollments", asked)
+    said["again"] = user.call("POST", "/enrollments", requested)
     said["shown"] = user.call("GET", path)
     said["listed"] = user.call("GET", "/enrollments?status=ISSUED&limit=100")
     said["pem"] = user.call("GET", f"{path}/csr")
@@ -69,16 +69,16 @@ def test_who_asked_is_whom_the_signature_names(result: ResultOf) -> None:
     issued = result(submitted)
 
     assert issued.record["origin"]["principal"] == issued.more["user"]
-    assert issued.record["origin"]["door"] == "api"
+    assert issued.record["origin"]["trigger"] == "api"
 
 
 @scenario
 def cancelled(case: Case) -> Result:
     (one,) = people(1)
     user = Caller(deployed(case), case.id)
-    # Nothing can be executed before the timelock, so the next look is seconds away.
-    asked = case.request(token(group(one), timelock=TIMELOCK_SECONDS, timeout=6000))
-    user.call("POST", "/enrollments", asked)
+    # Nothing can be executed before the timelock, so the next poll is seconds away.
+    requested = case.request(token(group(one), timelock=TIMELOCK_SECONDS, timeout=6000))
+    user.call("POST", "/enrollments", requested)
     case.await_calls(REQUEST, 1)
     answer = user.call("DELETE", f"/enrollments/{case.id}")
     case.await_calls(REQUEST, 1, "DELETE")

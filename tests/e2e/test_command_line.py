@@ -131,7 +131,7 @@ def test_the_readme_s_commands_bring_a_csr_to_the_reader(result: ResultOf) -> No
 def test_who_asked_is_on_record(result: ResultOf) -> None:
     record = result(readme_at_the_shell).record
 
-    assert record["origin"]["door"] == "api"
+    assert record["origin"]["trigger"] == "api"
     assert record["origin"]["principal"].endswith(f":user/{record['id']}")
 
 

@@ -23,29 +23,29 @@ HTTP_ID = "web-2026-11"
 
 
 @long_scenario
-def doors_of_the_readme(case: Case) -> Result:
+def triggers_of_the_readme(case: Case) -> Result:
     said = paste(README, deployed(case))
     (event_id,) = re.findall(r'"EventId": "(.+)"', said)
     ids = {"start": "release-4-2", "event": f"event-{event_id}", "nested": "appliance-9"}
     results = {}
-    for door, enrollment_id in ids.items():
+    for trigger, enrollment_id in ids.items():
         one = Case(case.stack, enrollment_id)
-        one.label = LABELS[door]
+        one.label = LABELS[trigger]
         one.decide("approve")
-        results[door] = one.end(one.execution())
+        results[trigger] = one.end(one.execution())
     results["start"].more = {"results": results}
     return results["start"]
 
 
-@pytest.mark.parametrize("door", LABELS)
-def test_the_readme_s_command_of_each_door_leads_to_an_issued_csr(
-    result: ResultOf, door: str
+@pytest.mark.parametrize("trigger", LABELS)
+def test_the_readme_s_command_of_each_trigger_leads_to_an_issued_csr(
+    result: ResultOf, trigger: str
 ) -> None:
-    assert_issued(result(doors_of_the_readme).more["results"][door])
+    assert_issued(result(triggers_of_the_readme).more["results"][trigger])
 
 
 def test_the_readme_s_schedule_is_there_and_off(result: ResultOf, stack: Stack) -> None:
-    result(doors_of_the_readme)
+    result(triggers_of_the_readme)
     made = stack.client("scheduler").get_schedule(
         Name="rotate-installer", GroupName=stack.outputs["ScheduleGroupName"]
     )

@@ -56,9 +56,9 @@ DEPLOYED = {test: deployed(test) for test in ALIKE}
 
 @pytest.mark.parametrize("test", ALIKE, ids=lambda test: test.__name__.removeprefix("test_"))
 def test_both_interpreters_carry_it_out_alike(result: ResultOf, test: Test) -> None:
-    there = comparable(result(DEPLOYED[test]).more["recording"])
+    existing = comparable(result(DEPLOYED[test]).more["recording"])
     here = comparable(path_of(test.__module__, test.__name__).read_text())
 
-    assert there["executions"] == here["executions"]
-    assert there["record"] == here["record"]
-    assert there["events"] == here["events"]
+    assert existing["executions"] == here["executions"]
+    assert existing["record"] == here["record"]
+    assert existing["events"] == here["events"]

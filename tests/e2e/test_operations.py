@@ -45,10 +45,10 @@ def test_enrollment_id_and_execution_arn_stand_in_every_function_s_log(
 
 def test_calls_of_the_tsb_and_the_outcome_are_measured(stack: Stack, result: ResultOf) -> None:
     result(issued)
-    looks = [line for line in lines(stack, "poll-request") if "TsbLatency" in line]
+    polls = [line for line in lines(stack, "poll-request") if "TsbLatency" in line]
     ended = [line for line in lines(stack, "close-enrollment") if "Enrollments" in line]
 
-    assert {line["Endpoint"] for line in looks} >= {"GET /v1/request/{id}"}
+    assert {line["Endpoint"] for line in polls} >= {"GET /v1/request/{id}"}
     assert "ISSUED" in {line["Outcome"] for line in ended}
     assert [line for line in lines(stack, "close-enrollment") if "ExecutedToIssued" in line]
 

@@ -268,15 +268,15 @@ def test_a_function_s_own_policy_lies_within_the_boundary(stack: Stack, function
         for policy in iam.list_role_policies(RoleName=name)["PolicyNames"]
     ]
 
-    asked = [
+    requested = [
         (action, resource)
         for one in own
         for statement in one["Statement"]
         for action in listed(statement["Action"])
         for resource in listed(statement["Resource"])
     ]
-    assert asked
-    assert [one for one in asked if not permits(limits, *one)] == []
+    assert requested
+    assert [one for one in requested if not permits(limits, *one)] == []
 
 
 def test_without_a_vpc_no_function_can_make_network_interfaces(stack: Stack) -> None:

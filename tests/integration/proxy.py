@@ -13,7 +13,7 @@ class Proxy:
     """
 
     refusal: str | None = None
-    asked: list[str] = field(default_factory=list)
+    requested: list[str] = field(default_factory=list)
     seen: bytes = b""
 
     def __enter__(self) -> "Proxy":
@@ -39,7 +39,7 @@ class Proxy:
             head += client.recv(4096)
         self.seen += head
         method, target, _ = head.split(b"\r\n")[0].decode().split(" ")
-        self.asked.append(f"{method} {target}")
+        self.requested.append(f"{method} {target}")
         if self.refusal:
             client.sendall(f"HTTP/1.1 {self.refusal}\r\nContent-Length: 0\r\n\r\n".encode())
             client.close()

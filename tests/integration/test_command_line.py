@@ -73,7 +73,7 @@ def document(status: str = "PENDING", **more: Any) -> Json:
         "status": status,
         "stage": "PollRequest",
         "outcome": status if ended else None,
-        "approvals": [{"name": "Ada", "spkiSha256": None, "decision": "outstanding"}],
+        "approvers": [{"name": "Ada", "spkiSha256": None, "decision": "outstanding"}],
         "times": {"accepted": "2026-11-24T12:00:00Z", "requested": "2026-11-24T12:00:00Z"},
         **more,
     }
@@ -454,7 +454,7 @@ def test_a_watch_ends_at_once_where_it_is_refused() -> None:
 
 def test_on_a_terminal_a_watch_is_one_picture_that_changes() -> None:
     decided = [{"name": "Ada", "spkiSha256": None, "decision": "approved"}]
-    acts = [answer(document()), answer(document()), answer(document("ISSUED", approvals=decided))]
+    acts = [answer(document()), answer(document()), answer(document("ISSUED", approvers=decided))]
     terminal, its_end = pty.openpty()
     with Server(acts) as server:
         watching = subprocess.Popen(

@@ -547,7 +547,7 @@ def test_a_proxy_tunnels_tls_and_sees_no_credential(plain: Tsb) -> None:
         look(tsb)
         look(tsb)
 
-    assert proxy.asked == [f"CONNECT {plain.url.removeprefix('https://')}"]
+    assert proxy.requested == [f"CONNECT {plain.url.removeprefix('https://')}"]
     assert plain.api_keys["keyOperation"][0].encode() not in proxy.seen
     assert b"x-api-key" not in proxy.seen.lower()
 

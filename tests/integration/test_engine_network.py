@@ -64,14 +64,14 @@ def test_a_fault_is_the_same_error_as_on_a_socket(
     fault: str, over_sockets: tuple[TsbClient, str], in_process: tuple[TsbClient, Simulator]
 ) -> None:
     rule = {"path": "/v1/key/attributes", "fault": FAULTS[fault]}
-    there, control_url = over_sockets
+    existing, control_url = over_sockets
     requests.post(f"{control_url}/faults", json=rule, timeout=10).raise_for_status()
     here, simulator = in_process
     content = json.dumps(rule).encode()
     status, _ = control.handle(simulator, "POST", f"{control.PREFIX}/faults", content)
 
     assert status == 200
-    assert error(here) == error(there)
+    assert error(here) == error(existing)
 
 
 def error(client: TsbClient) -> tuple[str, str]:

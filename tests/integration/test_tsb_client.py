@@ -22,7 +22,7 @@ from cryptography.x509.oid import NameOID
 from countersign.errors import (
     CountersignError,
     TsbCredentialsError,
-    TsbNoAnswerError,
+    TsbOutcomeUnknownError,
     TsbRefusedError,
     TsbUnavailableError,
 )
@@ -134,21 +134,21 @@ def test_a_call_without_a_readable_answer_may_have_been_executed(
     server: Callable[[], Server],
 ) -> None:
     with server() as running:
-        assert isinstance(failure(running.url), TsbNoAnswerError)
+        assert isinstance(failure(running.url), TsbOutcomeUnknownError)
 
 
 def test_a_call_that_is_not_answered_in_time_may_have_been_executed() -> None:
     with Server([end]) as running:
         running.acts = [running.wait]
 
-        assert isinstance(failure(running.url, **HASTY), TsbNoAnswerError)
+        assert isinstance(failure(running.url, **HASTY), TsbOutcomeUnknownError)
 
 
 @pytest.mark.parametrize("alert", ["INTERNAL_ERROR", "USER_CANCELLED", "BAD_RECORD_MAC"])
 def test_an_alert_about_anything_but_our_certificate_may_follow_an_execution(alert: str) -> None:
     broken = requests.exceptions.SSLError(ssl.SSLError(f"[SSL: TLSV1_ALERT_{alert}] tlsv1 alert"))
 
-    assert isinstance(failures.call_fault("POST /v1/x", broken), TsbNoAnswerError)
+    assert isinstance(failures.call_fault("POST /v1/x", broken), TsbOutcomeUnknownError)
 
 
 def test_an_answer_that_trickles_and_stops_may_have_been_executed() -> None:
@@ -160,7 +160,7 @@ def test_an_answer_that_trickles_and_stops_may_have_been_executed() -> None:
 
         running.acts = [trickle]
 
-        assert isinstance(failure(running.url, **HASTY), TsbNoAnswerError)
+        assert isinstance(failure(running.url, **HASTY), TsbOutcomeUnknownError)
 
 
 # Statuses -----------------------------------------------------------------------------------------
@@ -247,10 +247,10 @@ def test_api_keys_that_are_all_rejected_fail_and_are_not_tried_again() -> None:
 
 
 def test_the_credentials_of_the_role_are_sent_and_nothing_else() -> None:
-    asked: list[Role] = []
+    requested: list[Role] = []
 
     def credentials(role: Role) -> Credentials:
-        asked.append(role)
+        requested.append(role)
         return Credentials((f"key of {role}",), TOKEN)
 
     with Server([say(200, PENDING)]) as running:
@@ -258,7 +258,7 @@ def test_the_credentials_of_the_role_are_sent_and_nothing_else() -> None:
             tsb.request_status(REQUEST)
         (sent,) = running.requests
 
-    assert asked == [Role.KEY_OPERATION]
+    assert requested == [Role.KEY_OPERATION]
     assert b"X-API-KEY: key of keyOperation\r\n" in sent
     assert f"Authorization: Bearer {TOKEN}\r\n".encode() in sent
     assert b"Cookie" not in sent

@@ -124,7 +124,7 @@ def test_the_execution_is_named_by_id_and_attempt_and_told_who_asked(
     ((name, given),) = machine.started
     assert name == "web-2026-11-1"
     assert given["request"] == body()
-    assert given["origin"]["door"] == "api"
+    assert given["origin"]["trigger"] == "api"
     assert given["origin"]["principal"] == JOHN.principal
 
 
@@ -242,27 +242,31 @@ def test_a_request_by_profile_is_started_as_it_was_sent_and_checked_for_who_asks
     assert [given["request"] for _, given in machine.started] == [sent]
     record = records.get("release-2027-01") or {}
     assert (record["profile"], record["keyLabel"]) == ("code-signing@1", "SUB.release-2027")
-    shown = enrollments.show("release-2027-01", base="/v1", records=records, pace=PACE)
+    shown = enrollments.show("release-2027-01", base="/v1", records=records, polling_settings=PACE)
     assert (shown.profile, shown.findings) == ("code-signing@1", ())
     assert shown.request == canonical.without_id(sent)
 
 
-def test_the_next_look_is_ahead_also_when_the_last_ones_changed_nothing(
+def test_the_next_poll_is_ahead_also_when_the_last_ones_changed_nothing(
     submit: Submit, records: Records
 ) -> None:
     submit()
     now = m.now()
-    asked = now - timedelta(seconds=105)
+    requested = now - timedelta(seconds=105)
     policy = {"tokens": [{"name": "t", "timelock": 0, "timeout": 600, "groups": []}]}
-    written = {"requested": m.timestamp(asked), "nextLook": m.timestamp(asked)}
+    written = {"requested": m.timestamp(requested), "nextPoll": m.timestamp(requested)}
     records.update("web-2026-11", {"times": written, "tsbStatus": "PENDING", "policy": policy})
 
-    looks = enrollments.show("web-2026-11", base="", records=records, pace=PACE).times.next_look
+    polls = enrollments.show(
+        "web-2026-11", base="", records=records, polling_settings=PACE
+    ).times.next_poll
     records.update("web-2026-11", {"outcome": "EXPIRED", "status": "EXPIRED"})
-    ended = enrollments.show("web-2026-11", base="", records=records, pace=PACE).times.next_look
+    ended = enrollments.show(
+        "web-2026-11", base="", records=records, polling_settings=PACE
+    ).times.next_poll
 
     # At 10, 20, 30, 40, 50, 60, 72, 87, 105, 126 … seconds of age.
-    assert looks == m.timestamp(asked.replace(microsecond=0) + timedelta(seconds=126))
+    assert polls == m.timestamp(requested.replace(microsecond=0) + timedelta(seconds=126))
     assert ended is None
 
 
@@ -357,7 +361,7 @@ def test_what_is_being_issued_cannot_be_cancelled(submit: Submit, records: Recor
     records.update("web-2026-11", {"verifiedSha256": "00"})
 
     with pytest.raises(EnrollmentConflictError, match="just being issued"):
-        cancellation.cancel("web-2026-11", by="ada", records=records, tell=lambda _: None)
+        cancellation.cancel("web-2026-11", by="ada", records=records, notify=lambda _: None)
 
 
 def test_what_was_never_started_is_started_to_be_ended(
@@ -374,7 +378,7 @@ def test_what_was_never_started_is_started_to_be_ended(
         base="/v1",
         records=records,
         start=machine.start,
-        tell=lambda _: None,
+        notify=lambda _: None,
     )
 
     assert answer.status == 202
@@ -400,7 +404,7 @@ def test_the_tsb_is_told_until_it_is_on_record_that_it_knows(
 ) -> None:
     submit()
     records.update("web-2026-11", {"requestId": "r"})
-    cancellation.cancel("web-2026-11", by="ada", records=records, tell=lambda _: None)
+    cancellation.cancel("web-2026-11", by="ada", records=records, notify=lambda _: None)
     given, tsb = m.CancelRequestInput(enrollment_id="web-2026-11"), Tsb()
     tsb.silent = True
     with pytest.raises(TsbUnavailableError):
@@ -408,7 +412,7 @@ def test_the_tsb_is_told_until_it_is_on_record_that_it_knows(
     tsb.silent = False
 
     told = [
-        cancel_request(given, records=records, tsb=lambda: tsb).told  # type: ignore[arg-type,return-value]
+        cancel_request(given, records=records, tsb=lambda: tsb).confirmed  # type: ignore[arg-type,return-value]
         for _ in range(2)
     ]
 
@@ -422,7 +426,7 @@ def test_a_look_at_what_was_cancelled_ends_it_whether_or_not_the_tsb_can_be_told
 ) -> None:
     submit()
     records.update("web-2026-11", {"requestId": "r", "executionArn": ARN})
-    cancellation.cancel("web-2026-11", by="ada", records=records, tell=lambda _: None)
+    cancellation.cancel("web-2026-11", by="ada", records=records, notify=lambda _: None)
     tsb = Tsb()
     tsb.silent = silent
     schedule = m.Schedule(
@@ -436,7 +440,7 @@ def test_a_look_at_what_was_cancelled_ends_it_whether_or_not_the_tsb_can_be_told
         slowest_seconds=900,
         last_age_seconds=1200,
     )
-    look = m.PollRequestInput(
+    poll = m.PollRequestInput(
         execution_arn=ARN,
         enrollment_id="web-2026-11",
         request_id="r",
@@ -447,7 +451,7 @@ def test_a_look_at_what_was_cancelled_ends_it_whether_or_not_the_tsb_can_be_told
 
     # This TSB knows no other call: its status is not even asked for.
     polled = poll_request.poll_request(
-        look,
+        poll,
         records=records,
         objects=None,  # type: ignore[arg-type]
         tsb=tsb,  # type: ignore[arg-type]

@@ -52,11 +52,11 @@ def by_scenario() -> dict[str, tuple[Waiting, list[Waiting]]]:
     }
 
 
-@pytest.mark.parametrize("left_out", [(), *((name,) for name in NAMES), KNOWN_MOMENTS])
+@pytest.mark.parametrize("omitted_count", [(), *((name,) for name in NAMES), KNOWN_MOMENTS])
 def test_our_schedule_lies_under_the_curve_of_every_fixed_interval(
-    by_scenario: dict[str, tuple[Waiting, list[Waiting]]], left_out: tuple[str, ...]
+    by_scenario: dict[str, tuple[Waiting, list[Waiting]]], omitted_count: tuple[str, ...]
 ) -> None:
-    rest = [found for name, found in by_scenario.items() if name not in left_out]
+    rest = [found for name, found in by_scenario.items() if name not in omitted_count]
     own = mixed([one for one, _ in rest])
     curve = [mixed(points) for points in zip(*(points for _, points in rest), strict=True)]
 
@@ -70,15 +70,15 @@ def test_our_schedule_lies_under_the_curve_of_every_fixed_interval(
     ("age", "usd"), [(3_600, 0.004), (DAY, 0.015), (7 * DAY, 0.06)], ids=["1 h", "24 h", "7 days"]
 )
 def test_waiting_stays_within_its_budget(age: int, usd: float) -> None:
-    looks = readme.looks_until(age, 7 * DAY)
+    polls = readme.looks_until(age, 7 * DAY)
 
-    assert looks * LOOP.transitions * prices()["stateTransition"] <= usd
+    assert polls * LOOP.transitions * prices()["stateTransition"] <= usd
 
 
 def test_a_poller_s_waiting_is_counted_by_hand() -> None:
     found = of_ages([10.0, 20.0, 40.0], [5.0, 10.0, 25.0, 40.0], LOOP, prices())
 
-    assert found.looks == (1 + 1 + 3 + 3) / 4
+    assert found.polls == (1 + 1 + 3 + 3) / 4
     assert found.delay_seconds == (5 + 0 + 15 + 0) / 4
     assert found.usd == pytest.approx(2 * 3 * 0.000025)
     assert found.events == 18
@@ -117,7 +117,7 @@ def test_the_model_s_path_is_a_path_of_the_definition(outcome: str) -> None:
 
 
 def test_a_look_adds_nine_events_and_three_transitions() -> None:
-    one, two = (history.path(looks, "ISSUED") for looks in (1, 2))
+    one, two = (history.path(polls, "ISSUED") for polls in (1, 2))
 
     assert history.events(two).total() - history.events(one).total() == LOOP.events == 9
     assert history.transitions(two) - history.transitions(one) == LOOP.transitions == 3
@@ -170,13 +170,13 @@ def test_a_write_costs_an_index_what_it_changes_there() -> None:
 
 def test_the_bare_script_makes_the_same_calls_under_another_name() -> None:
     put = AwsCall("s3", "PutObject", {"Key": "enrollments/old/a", "Body": b'{"id": "old"}'})
-    look = TsbCall("GET", "/v1/request/r-1", {"X-API-KEY": "old"}, None)
+    poll = TsbCall("GET", "/v1/request/r-1", {"X-API-KEY": "old"}, None)
 
     assert renamed(put, {"old": "new"}).params == {
         "Key": "enrollments/new/a",
         "Body": b'{"id": "new"}',
     }
-    assert renamed(look, {"r-1": "r-2"}).path == "/v1/request/r-2"
+    assert renamed(poll, {"r-1": "r-2"}).path == "/v1/request/r-2"
 
 
 def handlers(**answers: Any) -> dict[str, Any]:

@@ -47,14 +47,14 @@ def document(status: str = "PENDING", **more: Any) -> Json:
         "outcome": status if ended else None,
         "attempt": 1,
         "executionArn": None,
-        "origin": {"door": "api", "principal": "arn:aws:iam::000000000000:user/release"},
+        "origin": {"trigger": "api", "principal": "arn:aws:iam::000000000000:user/release"},
         "keyLabel": "web.2026-11",
         "request": None,
         "reason": "ticket OPS-42",
         "policy": {
             "tokens": [{"name": "Token1", "timelock": 0, "timeout": 3600, "groups": groups}]
         },
-        "approvals": [
+        "approvers": [
             person("Ada", "approved"),
             person("Berta", "outstanding"),
             person("Carl", "declined"),
@@ -65,7 +65,7 @@ def document(status: str = "PENDING", **more: Any) -> Json:
             "keyCreated": at(-610),
             "requested": at(-600),
             "windowEnds": at(3000),
-            "nextLook": at(42),
+            "nextPoll": at(42),
             "ended": at(-5) if ended else None,
         },
         "csr": None,
@@ -109,7 +109,7 @@ def test_a_pending_enrollment_counts_down() -> None:
     text = shown(view.enrollment(document(), NOW))
 
     assert "closes in 50 min" in row(text, "window")
-    assert row(text, "next look").split() == ["next", "look", "in", "42", "s"]
+    assert row(text, "next poll").split() == ["next", "poll", "in", "42", "s"]
     assert "waiting for the approvers" in row(text, "web-2026-11")
 
 
@@ -136,8 +136,8 @@ def test_a_look_that_is_due_and_a_window_that_has_closed_say_so() -> None:
     text = shown(view.enrollment(document(), NOW + timedelta(seconds=50)))
     later = shown(view.enrollment(document(), NOW + timedelta(hours=2)))
 
-    assert row(text, "next look").split() == ["next", "look", "due"]
-    assert "soon" in row(later, "next look")
+    assert row(text, "next poll").split() == ["next", "poll", "due"]
+    assert "soon" in row(later, "next poll")
     assert "closed at" in row(later, "window")
 
 
@@ -150,7 +150,7 @@ def test_a_timelock_is_shown_until_it_is_over() -> None:
 
 
 def test_a_stranger_who_approved_stands_out() -> None:
-    strange = document(approvals=[person("key sha256:0123456789abcdef", "approved")])
+    strange = document(approvers=[person("key sha256:0123456789abcdef", "approved")])
 
     line = next(
         line
@@ -178,7 +178,7 @@ def test_a_stranger_who_approved_stands_out() -> None:
             document("FAILED", error={"name": "TsbRefusedError", "message": "TSB said no"}),
             "TsbRefusedError: TSB said no",
         ),
-        (document("CANCELLING"), "cancelled at the TSB; the workflow ends at its next look"),
+        (document("CANCELLING"), "cancelled at the TSB; the workflow ends at its next poll"),
         (document(stage="CreateKey"), "creating the key"),
         (document(stage="RequestCsr"), "waiting for the approvers"),
         (document(stage="RequestCsr", times={"accepted": at(-9)}), "asking for the CSR"),
@@ -217,8 +217,8 @@ def test_a_failure_says_what_to_do() -> None:
 def test_text_from_elsewhere_is_neither_markup_nor_steers_the_terminal() -> None:
     evil = "\x1b[2J[red]Ada[/]\u202e\r\n"
     text = shown(
-        view.enrollment(document(reason=evil, approvals=[person(evil, "approved")]), NOW)
-    ) + view.line(document(approvals=[person(evil, "approved")]))
+        view.enrollment(document(reason=evil, approvers=[person(evil, "approved")]), NOW)
+    ) + view.line(document(approvers=[person(evil, "approved")]))
 
     assert "[red]Ada[/]" in text
     assert not {"\x1b", "\r", "\u202e"} & set(text)
@@ -227,13 +227,13 @@ def test_text_from_elsewhere_is_neither_markup_nor_steers_the_terminal() -> None
 @given(st.text())
 def test_whatever_a_name_is_it_stays_on_its_line(name: str) -> None:
     assert all(letter.isprintable() for letter in view.clean(name))
-    assert "\n" not in view.line(document(keyLabel=name, approvals=[person(name, "approved")]))
+    assert "\n" not in view.line(document(keyLabel=name, approvers=[person(name, "approved")]))
 
 
 def test_the_list_has_a_line_each() -> None:
     failed = {**document("FAILED"), "error": {"name": "KeyConflictError", "message": "m"}}
     for summary in (documents := [document(), failed]):
-        del summary["approvals"], summary["policy"]
+        del summary["approvers"], summary["policy"]
     lines = shown(view.listing(documents, NOW), width=160).splitlines()
 
     assert lines[1].split()[:2] == ["web-2026-11", "PENDING"]

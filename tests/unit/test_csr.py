@@ -61,7 +61,7 @@ def pem(made: x509.CertificateSigningRequest) -> str:
     return made.public_bytes(Encoding.PEM).decode()
 
 
-def asked(**different: Any) -> CsrRequest:
+def requested(**different: Any) -> CsrRequest:
     return CsrRequest.read(
         {
             "signatureAlgorithm": "SHA256_WITH_ECDSA",
@@ -74,7 +74,7 @@ def asked(**different: Any) -> CsrRequest:
 
 
 def failed(text: str, *, public_key: str | None = None, **different: Any) -> list[Check]:
-    _, checks = csr.check(text, asked(**different), public_key=public_key or spki(EC))
+    _, checks = csr.check(text, requested(**different), public_key=public_key or spki(EC))
     return [one for one in checks if one.result == "failed"]
 
 
@@ -296,7 +296,7 @@ def test_every_check_is_made_whatever_failed_before() -> None:
 
 
 def test_where_there_is_no_csr_the_other_checks_are_skipped() -> None:
-    found, checks = csr.check("approved, thank you", asked(), public_key=spki(EC))
+    found, checks = csr.check("approved, thank you", requested(), public_key=spki(EC))
 
     assert found is None
     assert (checks[0].code, checks[0].result) == ("CSR_FORMAT", "failed")

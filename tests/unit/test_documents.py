@@ -7,7 +7,7 @@ from tests.e2e.commands import commands
 README = Path(__file__).parents[2] / "README.md"
 
 
-def test_every_door_has_a_command_in_the_readme() -> None:
+def test_every_trigger_has_a_command_in_the_readme() -> None:
     script = "\n".join(commands(README))
 
     assert all(file in script for file in (

@@ -85,8 +85,8 @@ def largest_record() -> Json:
     approver = {"type": "onboarded_approver_certificate", "name": WIDE * 4_999, "value": None}
     groups = [{"name": WIDE * 5_000, "quorum": 1, "approvals": [approver]}] * 300
     rule = {"tokens": [{"name": WIDE * 5_000, "timelock": 0, "timeout": 60, "groups": groups}]}
-    asked = {"ruleUse": rule, "keyStatus": {"blocked": False}}
-    key = {"label": WIDE * 255, "policy": asked}
+    requested = {"ruleUse": rule, "keyStatus": {"blocked": False}}
+    key = {"label": WIDE * 255, "policy": requested}
     return {
         "id": "x" * 64,
         "executionArn": ARN,
@@ -94,7 +94,7 @@ def largest_record() -> Json:
         "origin": dict.fromkeys(("id", "principal", "account", "time"), WIDE * 1024),
         "requestSha256": "0" * 64,
         "request": {"key": key, "reason": WIDE * 1_000},
-        "policy": policy_approvers.summary(m.Policy.read(asked), {}).dump(),
+        "policy": policy_approvers.summary(m.Policy.read(requested), {}).dump(),
         "requestId": "0" * 64,
         "acceptedAt": "2026-11-24T10:00:00Z",
         "times": {"windowEnds": "2026-11-24T10:00:00Z"},
@@ -135,7 +135,7 @@ def test_the_largest_end_fits_an_entry_of_the_bus(ending: str, decision: str) ->
     event = largest(ending, decision)
 
     assert isinstance(event, events.Ended)
-    assert event.approvals_left_out + len(event.approvals) == 300
+    assert event.omitted_approver_count + len(event.approvers) == 300
     assert 32 * 1024 < entry_bytes(event) < ENTRY_BYTES
 
 
@@ -143,14 +143,14 @@ def test_the_largest_standing_and_acceptance_fit_an_entry_of_the_bus() -> None:
     approvers = tuple(m.Approver.read(one) for one in crowd("outstanding"))
     standing = events.waiting(largest_record(), approvers, "PENDING", first=True)
 
-    assert standing.approvals_left_out == 200
+    assert standing.omitted_approver_count == 200
     assert len(standing.outstanding) == 100
     assert len(standing.open_groups) == 20
     assert entry_bytes(standing) < ENTRY_BYTES
     assert entry_bytes(events.accepted(largest_record())) < ENTRY_BYTES
 
 
-def test_an_origin_too_long_for_an_event_is_refused_at_the_door() -> None:
+def test_an_origin_too_long_for_an_event_is_refused_at_the_trigger() -> None:
     with pytest.raises(Exception, match=r"origin\.principal"):
         intake.split_input({"request": {}, "origin": {"principal": "x" * 1_025}})
 
@@ -208,17 +208,17 @@ def public_key(name: str) -> Json:
     return {"type": "public_key", "name": name, "value": KEYS[name]}
 
 
-def approved(asked: m.Policy, names: str) -> tuple[m.Approver, ...]:
+def approved(requested: m.Policy, names: str) -> tuple[m.Approver, ...]:
     return tuple(
         one.model_copy(update={"decision": "approved" if one.name in names else "none"})
-        for one in policy_approvers.approvers(asked, {})
+        for one in policy_approvers.approvers(requested, {})
     )
 
 
 def test_each_group_below_its_quorum_is_open() -> None:
-    asked = rules((2, 1))
+    requested = rules((2, 1))
 
-    found = open_groups(policy_approvers.summary(asked, {}), approved(asked, "a"))
+    found = open_groups(policy_approvers.summary(requested, {}), approved(requested, "a"))
 
     assert [(one.group, one.quorum, one.approved) for one in found] == [
         ("group 0", 2, 1),
@@ -227,15 +227,16 @@ def test_each_group_below_its_quorum_is_open() -> None:
 
 
 def test_alternatives_are_open_side_by_side_until_one_is_complete() -> None:
-    asked = rules((1, 1), (2,))
+    requested = rules((1, 1), (2,))
 
     assert [
-        one.token for one in open_groups(policy_approvers.summary(asked, {}), approved(asked, "ae"))
+        one.token
+        for one in open_groups(policy_approvers.summary(requested, {}), approved(requested, "ae"))
     ] == [
         "token 0",
         "token 1",
     ]
-    assert open_groups(policy_approvers.summary(asked, {}), approved(asked, "ef")) == ()
+    assert open_groups(policy_approvers.summary(requested, {}), approved(requested, "ef")) == ()
 
 
 # Who cancelled ------------------------------------------------------------------------------------

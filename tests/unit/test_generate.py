@@ -6,7 +6,7 @@ import pytest
 
 from local.generate import __main__ as generate
 from local.generate.pages import filled
-from local.release_profiles import RELEASED, SHELF
+from local.release_profiles import PROFILE_STORE, RELEASED
 
 
 @pytest.fixture
@@ -83,7 +83,7 @@ def test_a_page_without_its_block_is_an_error(page: str) -> None:
 def test_generating_releases_no_profile() -> None:
     generated = {path for generator in generate.GENERATORS for path in generator()}
 
-    assert SHELF / RELEASED not in generated
+    assert PROFILE_STORE / RELEASED not in generated
 
 
 def test_everything_generated_is_up_to_date() -> None:

@@ -19,7 +19,7 @@ from countersign.policy.profiles import Profile
 from local.approver import Approver
 from local.generate import profiles as generated
 
-SHELF = Path(__file__).parents[2] / "profiles"
+PROFILE_STORE = Path(__file__).parents[2] / "profiles"
 NOW = datetime(2027, 1, 15, 12, tzinfo=UTC)
 KEYS = {
     f"{name}-{number}": Approver.generate(name, "ec")
@@ -83,12 +83,12 @@ def policy(use: Json, modify: Json | None = FROZEN, **more: Any) -> Policy:
 
 
 def profile(**more: Any) -> Profile:
-    content = json.loads((SHELF / "code-signing@1.json").read_text())
+    content = json.loads((PROFILE_STORE / "code-signing@1.json").read_text())
     return Profile.read({**content, **more})
 
 
-def found(asked: Policy, **more: Any) -> list[LintFinding]:
-    return list(linter.lint(asked, **{"directory": DIRECTORY, "now": NOW, **more}))
+def found(requested: Policy, **more: Any) -> list[LintFinding]:
+    return list(linter.lint(requested, **{"directory": DIRECTORY, "now": NOW, **more}))
 
 
 def codes(findings: list[LintFinding] | tuple[LintFinding, ...]) -> list[tuple[str, str]]:
@@ -206,13 +206,13 @@ CASES: list[tuple[str, Policy, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("code", "asked", "path"), CASES, ids=[case[0] for case in CASES])
-def test_the_linter_finds(code: str, asked: Policy, path: str) -> None:
-    assert (code, path) in codes(found(asked))
+@pytest.mark.parametrize(("code", "requested", "path"), CASES, ids=[case[0] for case in CASES])
+def test_the_linter_finds(code: str, requested: Policy, path: str) -> None:
+    assert (code, path) in codes(found(requested))
 
 
 @pytest.mark.parametrize(
-    "asked",
+    "requested",
     [
         policy(TWO_OF_THREE),
         policy(TWO_OF_THREE, TWO_OF_THREE),
@@ -225,15 +225,15 @@ def test_the_linter_finds(code: str, asked: Policy, path: str) -> None:
         policy(rule(token(group(1, "ada-1"), timeout=1800))),
     ],
 )
-def test_a_good_policy_has_no_finding(asked: Policy) -> None:
-    assert found(asked) == []
+def test_a_good_policy_has_no_finding(requested: Policy) -> None:
+    assert found(requested) == []
 
 
 def test_the_stricter_levels_are_production_s() -> None:
-    asked = policy(rule(token(group(1, "ada-1"), timeout=0)))
+    requested = policy(rule(token(group(1, "ada-1"), timeout=0)))
 
-    trial = found(asked, profile=profile(production=False))
-    production = found(asked, profile=profile())
+    trial = found(requested, profile=profile(production=False))
+    production = found(requested, profile=profile())
 
     assert [one.level for one in trial] == ["warning"]
     assert [one.level for one in production] == ["error"]
@@ -246,15 +246,15 @@ def test_the_stricter_levels_are_production_s() -> None:
 
 
 def test_a_profile_raises_levels_and_waives_with_a_reason() -> None:
-    asked = policy(rule(token(group(1, "ada-1"), timeout=900)))
+    requested = policy(rule(token(group(1, "ada-1"), timeout=900)))
     raised = profile(lint={"levels": {"window-tight": "error"}})
     waiver = {"code": "window-tight", "reason": "the approvers are on call"}
     waived = profile(lint={"levels": {"window-tight": "error"}, "waivers": [waiver]})
 
     with pytest.raises(InvalidEnrollmentError):
-        linter.refuse(found(asked, profile=raised))
-    linter.refuse(found(asked, profile=waived))
-    assert linter.dump(found(asked, profile=waived)) == [
+        linter.refuse(found(requested, profile=raised))
+    linter.refuse(found(requested, profile=waived))
+    assert linter.dump(found(requested, profile=waived)) == [
         {
             "code": "window-tight",
             "level": "error",
@@ -314,10 +314,10 @@ def test_an_expired_certificate_is_found_in_the_policy_itself(
 ) -> None:
     approver = Approver.generate("ada", "ec")
     certificate = {"type": "certificate", "value": approver.certificate(days)}
-    asked = policy(rule(token({**group(1), "approvals": [certificate]})))
+    requested = policy(rule(token({**group(1), "approvals": [certificate]})))
     later = datetime(2030, 1, 1, tzinfo=UTC)
 
-    findings = found(asked, directory=Directory(), now=later)
+    findings = found(requested, directory=Directory(), now=later)
 
     assert [one.code for one in findings] == ([expected] if expected else [])
 
@@ -396,12 +396,12 @@ SUBSETS = [
 ]
 
 
-def fulfilled_after(asked: Rule | None, agreed: frozenset[str]) -> float:
+def fulfilled_after(requested: Rule | None, agreed: frozenset[str]) -> float:
     """The vendor's text, word by word: tokens are alternatives, groups are all needed."""
-    if asked is None:
+    if requested is None:
         return 0
     soonest = float("inf")
-    for one in asked.tokens:
+    for one in requested.tokens:
         if one.timeout and one.timelock >= one.timeout:
             continue
         enough = True
@@ -418,24 +418,26 @@ def fulfilled_after(asked: Rule | None, agreed: frozenset[str]) -> float:
 
 @given(rules)
 @settings(max_examples=150)
-def test_what_all_cannot_fulfil_no_subset_of_the_approvers_can(asked: Rule) -> None:
-    by_brute_force = any(fulfilled_after(asked, agreed) < float("inf") for agreed in SUBSETS)
+def test_what_all_cannot_fulfil_no_subset_of_the_approvers_can(requested: Rule) -> None:
+    by_brute_force = any(fulfilled_after(requested, agreed) < float("inf") for agreed in SUBSETS)
 
-    assert (linter.earliest(asked, frozenset(WHO.values()), WHO) is not None) is by_brute_force
+    assert (linter.earliest(requested, frozenset(WHO.values()), WHO) is not None) is by_brute_force
 
 
 @given(rules)
 @settings(max_examples=150)
-def test_a_token_is_called_hopeless_when_no_subset_of_the_approvers_fulfils_it(asked: Rule) -> None:
+def test_a_token_is_called_hopeless_when_no_subset_of_the_approvers_fulfils_it(
+    requested: Rule,
+) -> None:
     hopeless = {
         index
-        for index, one in enumerate(asked.tokens)
+        for index, one in enumerate(requested.tokens)
         if all(fulfilled_after(Rule(tokens=(one,)), agreed) == float("inf") for agreed in SUBSETS)
     }
 
     said = {
         int(one.path.removeprefix(f"{USE}.").split(".")[0])
-        for one in found(policy(asked.model_dump(by_alias=True)))
+        for one in found(policy(requested.model_dump(by_alias=True)))
         if one.code in ("quorum-unreachable", "timelock-after-timeout")
     }
 
@@ -444,12 +446,14 @@ def test_a_token_is_called_hopeless_when_no_subset_of_the_approvers_fulfils_it(a
 
 @given(rules)
 @settings(max_examples=100)
-def test_a_policy_without_errors_can_be_fulfilled_and_not_by_nobody(asked: Rule) -> None:
-    errors = [one for one in found(policy(asked.model_dump(by_alias=True))) if one.level == "error"]
+def test_a_policy_without_errors_can_be_fulfilled_and_not_by_nobody(requested: Rule) -> None:
+    errors = [
+        one for one in found(policy(requested.model_dump(by_alias=True))) if one.level == "error"
+    ]
 
     if not errors:
-        assert fulfilled_after(asked, SUBSETS[-1]) < float("inf")
-        assert fulfilled_after(asked, SUBSETS[0]) == float("inf")
+        assert fulfilled_after(requested, SUBSETS[-1]) < float("inf")
+        assert fulfilled_after(requested, SUBSETS[0]) == float("inf")
 
 
 @given(st.one_of(st.none(), rules), rules)

@@ -62,7 +62,7 @@ def test_a_failure_mail_says_what_to_do() -> None:
     "event", [events.Issued, events.Rejected, events.Expired, events.Cancelled]
 )
 def test_those_who_said_nothing_may_stand_down(event: type[events.Event]) -> None:
-    text = mails.render(sample(event, undecided=["Grace Hopper"])).text
+    text = mails.render(sample(event, pending=["Grace Hopper"])).text
 
     assert text.rstrip().endswith("stand down:\n  Grace Hopper")
 

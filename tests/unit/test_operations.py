@@ -86,5 +86,5 @@ def test_alarms_and_dashboard_read_metrics_that_are_emitted() -> None:
     }
 
     assert read <= emitted
-    for name in emitted - {"EnrollmentFailures", "CertificateDaysLeft", "LooksDue"}:
+    for name in emitted - {"EnrollmentFailures", "CertificateDaysLeft", "PollsDue"}:
         assert name in dashboard

@@ -25,7 +25,7 @@ from countersign_cli.prices import Prices
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = Path(__file__).parent / "golden"
-SHELF = Profiles(ROOT / "profiles")
+PROFILE_STORE = Profiles(ROOT / "profiles")
 NOW = datetime(2027, 1, 15, 12, tzinfo=UTC)
 LISTED = Prices(
     as_of="2026-11-24",
@@ -72,7 +72,7 @@ def ca_policy(*people: str) -> Json:
     approvals = [
         {"type": key.kind, "name": name, "value": key.value}
         for name in people
-        if (key := SHELF.directory.person(name).keys[0])  # type: ignore[union-attr]
+        if (key := PROFILE_STORE.directory.person(name).keys[0])  # type: ignore[union-attr]
     ]
     group = {"name": "g", "quorum": 1, "approvals": approvals}
     token = {"name": "t", "timelock": 0, "timeout": 0, "groups": [group]}
@@ -83,7 +83,7 @@ def ca_policy(*people: str) -> Json:
 
 def made(raw: Json, theirs: Json | None = None, requester: str | None = BOB) -> Json:
     return plan.document(
-        raw, SHELF, ca_policy=theirs, requester=requester, moment=NOW, listed=LISTED
+        raw, PROFILE_STORE, ca_policy=theirs, requester=requester, moment=NOW, listed=LISTED
     )
 
 
@@ -145,10 +145,10 @@ def test_a_plan_says_whether_it_would_be_refused(name: str, refused: bool) -> No
 
 def test_lint_reads_like_this() -> None:
     said = [
-        *lint.of_profiles(SHELF, ca_policy("Grace Hopper"), NOW),
+        *lint.of_profiles(PROFILE_STORE, ca_policy("Grace Hopper"), NOW),
         (
             "a hopeless request",
-            lint.findings(lint.examine(hopeless(), SHELF, None, NOW), SHELF, None),
+            lint.findings(lint.examine(hopeless(), PROFILE_STORE, None, NOW), PROFILE_STORE, None),
         ),
     ]
 
@@ -172,10 +172,10 @@ def test_a_profile_that_cannot_be_read_hides_no_other(tmp_path: Path) -> None:
 
 
 def test_the_looks_of_a_plan_are_those_of_the_workflow() -> None:
-    asked = EnrollmentRequest.read(seed()).key.policy
-    schedule = polling.Schedule(window_seconds=rules.window_seconds(asked), timelock_seconds=0)
+    requested = EnrollmentRequest.read(seed()).key.policy
+    schedule = polling.Schedule(window_seconds=rules.window_seconds(requested), timelock_seconds=0)
 
-    ages = plan.looks(schedule)
+    ages = plan.polls(schedule)
 
     assert ages[0] == polling.first_wait(schedule)
     assert ages[-2] < 600 <= ages[-1] <= 600 + polling.MARGIN_SECONDS

@@ -29,8 +29,8 @@ schedules = st.builds(
 )
 
 
-def looks(schedule: Schedule) -> Iterator[tuple[int, int]]:
-    """(age, wait before it) of each look at a request that nobody decides and TSB never ends."""
+def polls(schedule: Schedule) -> Iterator[tuple[int, int]]:
+    """(age, wait before it) of each poll at a request that nobody decides and TSB never ends."""
     age, wait = 0, first_wait(schedule)
     while True:
         age += wait
@@ -50,16 +50,16 @@ def silent_looks(schedule: Schedule) -> Iterator[int]:
 
 
 @given(schedules, st.integers(0, 400 * DAY_SECONDS))
-def test_what_is_said_of_the_next_look_is_when_it_comes(schedule: Schedule, age: int) -> None:
-    coming = next((look for look, _ in looks(schedule) if look > age), None)
+def test_what_is_said_of_the_next_poll_is_when_it_comes(schedule: Schedule, age: int) -> None:
+    coming = next((poll for poll, _ in polls(schedule) if poll > age), None)
 
     if coming is not None:
-        assert polling.next_look(schedule, age, "PENDING") == coming
+        assert polling.next_poll(schedule, age, "PENDING") == coming
 
 
 @given(schedules)
 def test_no_window_outgrows_the_execution_history(schedule: Schedule) -> None:
-    for number in (len(list(looks(schedule))), len(list(silent_looks(schedule)))):
+    for number in (len(list(polls(schedule))), len(list(silent_looks(schedule)))):
         assert number <= polling.MAX_POLLS
         assert EVENTS_PER_LOOK * number + EVENTS_AROUND < 14_000
 
@@ -68,12 +68,12 @@ def test_no_window_outgrows_the_execution_history(schedule: Schedule) -> None:
 def test_a_window_of_up_to_a_week_stays_below_ten_thousand_events(schedule: Schedule) -> None:
     schedule = replace(schedule, silence_seconds=DAY_SECONDS)
 
-    assert EVENTS_PER_LOOK * len(list(looks(schedule))) + EVENTS_AROUND <= 10_000
+    assert EVENTS_PER_LOOK * len(list(polls(schedule))) + EVENTS_AROUND <= 10_000
 
 
 @given(schedules)
 def test_every_wait_is_positive_and_never_above_the_cap(schedule: Schedule) -> None:
-    for _, wait in looks(schedule):
+    for _, wait in polls(schedule):
         assert 0 < wait <= schedule.cap + polling.MARGIN_SECONDS
 
 
@@ -84,7 +84,7 @@ def test_the_first_look_tells_the_approvers_and_waits_for_no_timelock(schedule: 
 
 @given(schedules)
 def test_a_look_follows_the_end_of_window_and_timelock_at_once(schedule: Schedule) -> None:
-    ages = [age for age, _ in looks(schedule)]
+    ages = [age for age, _ in polls(schedule)]
     for moment in filter(None, (schedule.end, schedule.timelock_seconds)):
         assert 0 < min(age for age in ages if age > moment) - moment <= 5
 
@@ -92,7 +92,7 @@ def test_a_look_follows_the_end_of_window_and_timelock_at_once(schedule: Schedul
 @given(schedules)
 def test_an_execution_is_noticed_after_a_tenth_of_its_age_on_average(schedule: Schedule) -> None:
     before = 0
-    for age, wait in looks(schedule):
+    for age, wait in polls(schedule):
         reference = before if before < schedule.end else before - schedule.end
         if before >= max(50, schedule.timelock_seconds):
             longest = max(schedule.floor_seconds, schedule.growth * reference + 1)
@@ -103,7 +103,7 @@ def test_an_execution_is_noticed_after_a_tenth_of_its_age_on_average(schedule: S
 @given(schedules)
 def test_waits_grow_with_the_age(schedule: Schedule) -> None:
     schedule = replace(schedule, timelock_seconds=0)
-    waits = [wait for age, wait in looks(schedule) if age < schedule.end]
+    waits = [wait for age, wait in polls(schedule) if age < schedule.end]
 
     assert waits[:-1] == sorted(waits[:-1])
 
@@ -119,7 +119,7 @@ def test_what_is_approved_is_looked_at_at_the_pace_of_tsb_s_timer(
 def test_the_seed_s_ten_minutes_are_looked_at_like_this() -> None:
     schedule = Schedule(window_seconds=600, timelock_seconds=0, silence_seconds=600)
 
-    assert [age for age, _ in looks(schedule)] == [
+    assert [age for age, _ in polls(schedule)] == [
         10, 20, 30, 40, 50, 60, 72, 87, 105, 126, 152, 183, 220, 264, 317, 381, 458, 550, 602,
         612, 622, 632, 642, 652, 663, 676, 692, 711, 734, 761, 794, 833, 880, 936, 1004, 1085,
         1182, 1299,
@@ -132,5 +132,5 @@ def test_any_pace_that_the_stack_s_parameters_allow_fits_too(
 ) -> None:
     schedule = replace(schedule, growth=growth, floor_seconds=floor, cap_seconds=cap)
 
-    for number in (len(list(looks(schedule))), len(list(silent_looks(schedule)))):
+    for number in (len(list(polls(schedule))), len(list(silent_looks(schedule)))):
         assert EVENTS_PER_LOOK * number + EVENTS_AROUND < 14_000

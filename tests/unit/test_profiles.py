@@ -23,8 +23,8 @@ from countersign.request import canonical, intake, tsb_bodies, validation
 from local.approver import Approver
 
 ROOT = Path(__file__).parents[2]
-SHELF = ROOT / "profiles"
-SCHEMAS = SHELF / "schemas"
+PROFILE_STORE = ROOT / "profiles"
+SCHEMAS = PROFILE_STORE / "schemas"
 NOW = datetime(2027, 1, 15, 12, tzinfo=UTC)
 ADA = "arn:aws:iam::123456789012:user/ada.lovelace"
 
@@ -32,7 +32,7 @@ type Json = dict[str, Any]
 type Change = Callable[[Json], object]
 
 
-def asked(**more: Any) -> Json:
+def requested(**more: Any) -> Json:
     return {
         "profile": "code-signing@1",
         "key": {"label": "SUB.release"},
@@ -43,7 +43,7 @@ def asked(**more: Any) -> Json:
 
 def read(
     raw: Any,
-    folder: Path = SHELF,
+    folder: Path = PROFILE_STORE,
     *,
     requester: str | None = None,
     moment: datetime = NOW,
@@ -55,28 +55,28 @@ def read(
     return validation.read(raw, rules=rules, requester=requester, moment=moment)
 
 
-def refused(raw: Any, folder: Path = SHELF, **more: Any) -> InvalidEnrollmentError:
+def refused(raw: Any, folder: Path = PROFILE_STORE, **more: Any) -> InvalidEnrollmentError:
     with pytest.raises(InvalidEnrollmentError) as caught:
         read(raw, folder, **more)
     return caught.value
 
 
 @pytest.fixture
-def shelf(tmp_path: Path) -> Path:
+def profile_store(tmp_path: Path) -> Path:
     """A copy of the released profiles, to be changed."""
-    for file in SHELF.glob("*.json"):
+    for file in PROFILE_STORE.glob("*.json"):
         (tmp_path / file.name).write_bytes(file.read_bytes())
     return tmp_path
 
 
-def alter(shelf: Path, name: str, change: Change) -> None:
-    content = json.loads((shelf / name).read_text())
+def alter(profile_store: Path, name: str, change: Change) -> None:
+    content = json.loads((profile_store / name).read_text())
     change(content)
-    (shelf / name).write_text(json.dumps(content))
+    (profile_store / name).write_text(json.dumps(content))
 
 
 def test_a_profile_makes_a_whole_request_of_a_label_and_a_name() -> None:
-    reading = read(asked(enrollmentId="release-1", reason="OPS-42"))
+    reading = read(requested(enrollmentId="release-1", reason="OPS-42"))
     whole = reading.request
 
     assert whole.profile == "code-signing@1"
@@ -109,16 +109,16 @@ def test_the_request_that_people_read_about_is_the_sample_and_is_accepted(file: 
 
 
 def test_a_schedule_dates_the_label_before_the_profile_looks_at_it() -> None:
-    origin = {"door": "schedule", "id": "monthly", "time": "2027-02-01T06:00:00Z"}
-    dated, _ = intake.asked(
-        {"request": asked(key={"label": "SUB.release-{yyyy}-{mm}"}), "origin": origin}
+    origin = {"trigger": "schedule", "id": "monthly", "time": "2027-02-01T06:00:00Z"}
+    dated, _ = intake.requested(
+        {"request": requested(key={"label": "SUB.release-{yyyy}-{mm}"}), "origin": origin}
     )
 
     assert read(dated).request.key.label == "SUB.release-2027-02"
 
 
 def test_tsb_gets_nothing_that_is_ours_alone() -> None:
-    whole = read(asked()).request
+    whole = read(requested()).request
 
     assert set(tsb_bodies.tsb_key(whole, None)) == {
         "label", "algorithm", "curveOid", "attributes", "policy",
@@ -175,7 +175,7 @@ def test_tsb_gets_nothing_that_is_ours_alone() -> None:
 def test_what_a_profile_does_not_leave_open_is_refused_with_its_path(
     more: Json, field: str, words: str
 ) -> None:
-    error = refused(asked(**more))
+    error = refused(requested(**more))
 
     assert (error.field or "").startswith(f"request.{field}")
     assert words in f"{error.message} {error.action}"
@@ -211,26 +211,30 @@ def test_a_raw_policy_is_refused_where_the_stack_takes_profiles_only(profile: ob
     assert refused({**seed, "unusedKey": "keep"}, raw_policy=True).field == "request.unusedKey"
 
 
-def test_a_name_alone_means_the_newest_version(shelf: Path) -> None:
-    old = (shelf / "code-signing@1.json").read_text()
+def test_a_name_alone_means_the_newest_version(profile_store: Path) -> None:
+    old = (profile_store / "code-signing@1.json").read_text()
     for version in (2, 10):
-        (shelf / f"code-signing@{version}.json").write_text(
+        (profile_store / f"code-signing@{version}.json").write_text(
             old.replace('"version": 1', f'"version": {version}')
         )
 
-    assert read(asked(profile="code-signing"), shelf).request.profile == "code-signing@10"
-    assert read(asked(profile="code-signing@2"), shelf).request.profile == "code-signing@2"
+    assert (
+        read(requested(profile="code-signing"), profile_store).request.profile == "code-signing@10"
+    )
+    assert (
+        read(requested(profile="code-signing@2"), profile_store).request.profile == "code-signing@2"
+    )
 
 
 def test_the_hash_that_tells_requests_apart_is_of_what_the_caller_sent() -> None:
-    assert canonical.sha256(asked()) != canonical.sha256(read(asked()).raw)
-    assert canonical.sha256(asked(enrollmentId="x")) == canonical.sha256(asked())
+    assert canonical.sha256(requested()) != canonical.sha256(read(requested()).raw)
+    assert canonical.sha256(requested(enrollmentId="x")) == canonical.sha256(requested())
 
 
-def test_a_person_is_asked_with_the_key_that_is_valid_now(shelf: Path) -> None:
+def test_a_person_is_asked_with_the_key_that_is_valid_now(profile_store: Path) -> None:
     keys = {year: Approver.generate("Ada Lovelace", "ec") for year in (2026, 2027, 2028)}
     alter(
-        shelf,
+        profile_store,
         "directory.json",
         lambda content: content["people"][0].update(
             keys=[
@@ -239,7 +243,7 @@ def test_a_person_is_asked_with_the_key_that_is_valid_now(shelf: Path) -> None:
         ),
     )
 
-    group = (read(asked(), shelf).request.key.policy.rule_use.tokens[0].groups or ())[0]
+    group = (read(requested(), profile_store).request.key.policy.rule_use.tokens[0].groups or ())[0]
     assert group.approvals[0].value == keys[2027].spki
 
 
@@ -312,17 +316,19 @@ def drop(*path: str) -> Change:
         ),
     ],
 )
-def test_a_bad_profile_is_refused_and_says_why(shelf: Path, change: Change, words: str) -> None:
-    alter(shelf, "code-signing@1.json", change)
+def test_a_bad_profile_is_refused_and_says_why(
+    profile_store: Path, change: Change, words: str
+) -> None:
+    alter(profile_store, "code-signing@1.json", change)
 
-    assert words in refused(asked(), shelf).message
+    assert words in refused(requested(), profile_store).message
 
 
-def test_a_bad_profile_spoils_no_other(shelf: Path) -> None:
-    (shelf / "trial@1.json").write_text("{")
+def test_a_bad_profile_spoils_no_other(profile_store: Path) -> None:
+    (profile_store / "trial@1.json").write_text("{")
 
-    assert read(asked(), shelf).profile_sha256
-    assert "is no JSON" in refused(asked(profile="trial"), shelf).message
+    assert read(requested(), profile_store).profile_sha256
+    assert "is no JSON" in refused(requested(profile="trial"), profile_store).message
 
 
 @pytest.mark.parametrize(
@@ -339,10 +345,12 @@ def test_a_bad_profile_spoils_no_other(shelf: Path) -> None:
         (lambda d: d["people"][0].pop("contact"), "contact"),
     ],
 )
-def test_a_bad_directory_is_refused_and_says_why(shelf: Path, change: Change, words: str) -> None:
-    alter(shelf, "directory.json", change)
+def test_a_bad_directory_is_refused_and_says_why(
+    profile_store: Path, change: Change, words: str
+) -> None:
+    alter(profile_store, "directory.json", change)
 
-    assert words in refused(asked(), shelf).message
+    assert words in refused(requested(), profile_store).message
 
 
 @pytest.mark.parametrize(
@@ -375,12 +383,12 @@ def test_a_subject_field_of_a_profile_is_one_of_tsb_s() -> None:
     assert set(get_args(models.SubjectName)) == names
 
 
-@pytest.mark.parametrize("file", sorted(SHELF.glob("*@*.json")), ids=lambda file: file.stem)
+@pytest.mark.parametrize("file", sorted(PROFILE_STORE.glob("*@*.json")), ids=lambda file: file.stem)
 def test_a_released_profile_can_be_asked_for(file: Path) -> None:
-    profile = Profiles(SHELF).get(file.stem)
+    profile = Profiles(PROFILE_STORE).get(file.stem)
     raw = profiles.expand(
         {"profile": profile.id, "key": {"label": "x"}, "csr": {}}, _open(profile),
-        Profiles(SHELF).directory, NOW,
+        Profiles(PROFILE_STORE).directory, NOW,
     )  # fmt: skip
 
     assert models.EnrollmentRequest.read(raw).profile == file.stem
@@ -399,17 +407,18 @@ def _open(profile: Profile) -> Profile:
 
 
 def test_a_released_version_never_changes_and_never_goes() -> None:
-    lines = (SHELF / "released.sha256").read_text().splitlines()
+    lines = (PROFILE_STORE / "released.sha256").read_text().splitlines()
     locked = {name: digest for digest, name in (line.split("  ") for line in lines)}
-    there = {
-        file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in SHELF.glob("*@*.json")
+    existing = {
+        file.name: hashlib.sha256(file.read_bytes()).hexdigest()
+        for file in PROFILE_STORE.glob("*@*.json")
     }
 
-    assert there == locked
+    assert existing == locked
 
 
 def test_the_shipped_approvers_are_examples_that_nobody_can_be() -> None:
-    directory = Profiles(SHELF).directory
+    directory = Profiles(PROFILE_STORE).directory
 
     assert all(person.contact.endswith("@example.com") for person in directory.people)
     assert all(base64.b64decode(key.value) for key in directory.keys.values())

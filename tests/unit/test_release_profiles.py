@@ -10,7 +10,7 @@ from local.release_profiles import RELEASED, main, unreleased
 
 
 @pytest.fixture
-def shelf(tmp_path: Path) -> Path:
+def profile_store(tmp_path: Path) -> Path:
     """One released profile, and files that are none."""
     for name in ("a@1.json", "directory.json"):
         (tmp_path / name).write_text("{}")
@@ -23,63 +23,63 @@ def contents(folder: Path) -> dict[str, str]:
 
 
 def test_releasing_adds_to_the_list_and_writes_nothing_else(
-    shelf: Path, capsys: pytest.CaptureFixture[str]
+    profile_store: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (shelf / "B@1.json").write_text("{}")  # sorts before what is listed, and comes after it
-    before = contents(shelf)
+    (profile_store / "B@1.json").write_text("{}")  # sorts before what is listed, and comes after it
+    before = contents(profile_store)
 
-    assert main([], shelf) == 0
+    assert main([], profile_store) == 0
 
-    after = contents(shelf)
+    after = contents(profile_store)
     released = after.pop(RELEASED)
     listed = before.pop(RELEASED)
     assert after == before
     assert released.startswith(listed)
     assert [line.split("  ")[1] for line in released.splitlines()] == ["a@1.json", "B@1.json"]
     assert "profiles/B@1.json is released" in capsys.readouterr().out
-    subprocess.run(["sha256sum", "--check", "--status", RELEASED], cwd=shelf, check=True)
+    subprocess.run(["sha256sum", "--check", "--status", RELEASED], cwd=profile_store, check=True)
 
 
-def test_releasing_again_changes_nothing(shelf: Path) -> None:
-    before = contents(shelf)
+def test_releasing_again_changes_nothing(profile_store: Path) -> None:
+    before = contents(profile_store)
 
-    assert main([], shelf) == 0
+    assert main([], profile_store) == 0
 
-    assert contents(shelf) == before
+    assert contents(profile_store) == before
 
 
 def test_the_check_names_an_unreleased_profile_and_the_way_out(
-    shelf: Path, capsys: pytest.CaptureFixture[str]
+    profile_store: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["--check"], shelf) == 0
-    (shelf / "a@2.json").write_text("{}")
-    before = contents(shelf)
+    assert main(["--check"], profile_store) == 0
+    (profile_store / "a@2.json").write_text("{}")
+    before = contents(profile_store)
 
-    assert main(["--check"], shelf) == 1
+    assert main(["--check"], profile_store) == 1
 
     assert capsys.readouterr().err == (
         "profiles/a@2.json is not released: run make release-profiles\n"
     )
-    assert contents(shelf) == before
+    assert contents(profile_store) == before
 
 
 @pytest.mark.parametrize("arguments", [[], ["--check"]], ids=["release", "check"])
 @pytest.mark.parametrize("fate", ["changed", "gone"])
 def test_a_released_version_cannot_be_released_anew(
-    shelf: Path, fate: str, arguments: list[str], capsys: pytest.CaptureFixture[str]
+    profile_store: Path, fate: str, arguments: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (shelf / "a@1.json").unlink()
+    (profile_store / "a@1.json").unlink()
     if fate == "changed":
-        (shelf / "a@1.json").write_text("{ }")
-    (shelf / "a@2.json").write_text("{}")
-    before = contents(shelf)
+        (profile_store / "a@1.json").write_text("{ }")
+    (profile_store / "a@2.json").write_text("{}")
+    before = contents(profile_store)
 
-    assert main(arguments, shelf) == 1
+    assert main(arguments, profile_store) == 1
 
     assert capsys.readouterr().err == (
         f"profiles/a@1.json was released and is {fate}:"
         " put it back, and give the change a version of its own\n"
     )
-    assert contents(shelf) == before
+    assert contents(profile_store) == before
     with pytest.raises(ValueError, match=fate):
-        unreleased(shelf)
+        unreleased(profile_store)

@@ -235,24 +235,24 @@ def test_without_a_prefix_no_secret_can_be_named() -> None:
     [
         ({"request": {"enrollmentId": "web-01"}}, "web-01"),
         ({"enrollmentId": "web-01"}, "web-01"),
-        ({"request": {}, "origin": {"door": "event", "id": "abc"}}, "event-abc"),
+        ({"request": {}, "origin": {"trigger": "event", "id": "abc"}}, "event-abc"),
         (
             {
                 "request": {},
-                "origin": {"door": "schedule", "id": "monthly", "time": "2026-11-24T05:00:00Z"},
+                "origin": {"trigger": "schedule", "id": "monthly", "time": "2026-11-24T05:00:00Z"},
             },
             "monthly-20261124T050000Z",
         ),
         (
             {
                 "request": {},
-                "origin": {"door": "schedule", "id": "x", "time": "2026-11-24T06:00:00+01:00"},
+                "origin": {"trigger": "schedule", "id": "x", "time": "2026-11-24T06:00:00+01:00"},
             },
             "x-20261124T050000Z",
         ),
-        ({"request": {}, "origin": {"door": "schedule", "id": "monthly"}}, "run-1"),
-        ({"request": {}, "origin": {"door": "event"}}, "run-1"),
-        ({"request": {}, "origin": {"door": "api", "id": "api-77"}}, "api-77"),
+        ({"request": {}, "origin": {"trigger": "schedule", "id": "monthly"}}, "run-1"),
+        ({"request": {}, "origin": {"trigger": "event"}}, "run-1"),
+        ({"request": {}, "origin": {"trigger": "api", "id": "api-77"}}, "api-77"),
         ({"request": {}}, "run-1"),
         ({"request": {"enrollmentId": "not valid"}}, "run-1"),
         ("nonsense", "run-1"),
@@ -270,12 +270,12 @@ def scheduled(**more: Any) -> dict[str, Any]:
     schedule = "arn:aws:scheduler:eu-central-1:123456789012:schedule/countersign/rotate-release"
     raw = seed()
     raw["key"]["label"] = raw["csr"]["signKeyName"] = "release-{yyyy}-{mm}-{dd}T{hh}"
-    origin = {"door": "schedule", "id": schedule, "time": "2026-12-01T06:00:00Z"}
+    origin = {"trigger": "schedule", "id": schedule, "time": "2026-12-01T06:00:00Z"}
     return {"request": raw, "origin": {**origin, **more}}
 
 
 def test_a_schedule_s_label_gets_the_date_of_its_occurrence() -> None:
-    raw, origin = intake.asked(scheduled())
+    raw, origin = intake.requested(scheduled())
 
     assert raw["key"]["label"] == raw["csr"]["signKeyName"] == "release-2026-12-01T06"
     assert read(raw).key.label == "release-2026-12-01T06"
@@ -287,7 +287,7 @@ def test_each_occurrence_is_its_own_enrollment_and_a_repeated_delivery_is_not() 
 
     ids = [intake.enrollment_id(one, f"run-{number}") for number, one in
            enumerate((first, again, later))]  # fmt: skip
-    hashes = [canonical.sha256(intake.asked(one)[0]) for one in (first, again, later)]
+    hashes = [canonical.sha256(intake.requested(one)[0]) for one in (first, again, later)]
 
     assert ids == [
         "rotate-release-20261201T060000Z",
@@ -317,7 +317,7 @@ def test_a_schedule_that_does_not_say_its_occurrence_is_refused(
     origin: dict[str, Any], field: str
 ) -> None:
     with pytest.raises(InvalidEnrollmentError) as caught:
-        intake.asked(scheduled(**origin))
+        intake.requested(scheduled(**origin))
 
     assert caught.value.field == field
     assert "<aws.scheduler.scheduled-time>" in caught.value.action
@@ -328,7 +328,7 @@ def test_a_schedule_with_an_enrollment_id_would_ask_once_only_and_is_refused() -
     raw["request"]["enrollmentId"] = "web-01"
 
     with pytest.raises(InvalidEnrollmentError) as caught:
-        intake.asked(raw)
+        intake.requested(raw)
 
     assert caught.value.field == "request.enrollmentId"
     assert intake.enrollment_id(raw, "run-1") == "rotate-release-20261201T060000Z"
@@ -339,34 +339,34 @@ def test_a_schedule_s_label_with_anything_else_in_braces_is_refused(label: str) 
     raw = scheduled()
     raw["request"]["key"]["label"] = label
 
-    error = refused(intake.asked(raw)[0])
+    error = refused(intake.requested(raw)[0])
 
     assert error.field == "request.key.label"
     assert "{yyyy}, {mm}, {dd}, {hh}" in error.message
 
 
-@pytest.mark.parametrize("asked", ["text", 7, None, [], {"key": "text"}, {"key": {"label": 7}}])
-def test_a_schedule_s_nonsense_is_refused_like_any_other(asked: Any) -> None:
-    assert intake.asked({**scheduled(), "request": asked})[0] == asked
-    assert refused(asked).field.startswith("request")  # type: ignore[union-attr]
+@pytest.mark.parametrize("requested", ["text", 7, None, [], {"key": "text"}, {"key": {"label": 7}}])
+def test_a_schedule_s_nonsense_is_refused_like_any_other(requested: Any) -> None:
+    assert intake.requested({**scheduled(), "request": requested})[0] == requested
+    assert refused(requested).field.startswith("request")  # type: ignore[union-attr]
 
 
 def test_only_a_schedule_has_a_date_to_fill_in() -> None:
     raw = scheduled()
-    raw["origin"]["door"] = "event"
+    raw["origin"]["trigger"] = "event"
 
-    assert refused(intake.asked(raw)[0]).field == "request.key.label"
+    assert refused(intake.requested(raw)[0]).field == "request.key.label"
 
 
-def test_a_nested_call_comes_through_the_workflow_door() -> None:
+def test_a_nested_call_comes_through_the_workflow_trigger() -> None:
     starter = {"AWS_STEP_FUNCTIONS_STARTED_BY_EXECUTION_ID": "arn:aws:states:parent"}
 
     for raw in ({**seed(), **starter}, {"request": seed(), **starter}):
-        asked, origin = intake.asked(raw)
-        assert asked == seed()
-        assert (origin.door, origin.id) == ("workflow", "arn:aws:states:parent")
-    given = {"request": seed(), "origin": {"door": "start", "id": "mine"}, **starter}
-    assert intake.asked(given)[1].id == "mine"
+        requested, origin = intake.requested(raw)
+        assert requested == seed()
+        assert (origin.trigger, origin.id) == ("workflow", "arn:aws:states:parent")
+    given = {"request": seed(), "origin": {"trigger": "start", "id": "mine"}, **starter}
+    assert intake.requested(given)[1].id == "mine"
 
 
 def test_an_execution_name_that_is_no_id_is_hashed() -> None:
@@ -397,11 +397,11 @@ def test_window_timelock_and_names_come_from_the_use_rule() -> None:
     other["groups"][0]["approvals"] = [{"type": "public_key", "value": OTHER_KEY}]
     raw["key"]["policy"]["ruleUse"]["tokens"].append(other)
 
-    asked = read(raw).key.policy
+    requested = read(raw).key.policy
 
-    assert window_seconds(asked) == 7200
-    assert timelock_seconds(asked) == 0
-    names = [approver.name for approver in approvers.approvers(asked, {})]
+    assert window_seconds(requested) == 7200
+    assert timelock_seconds(requested) == 0
+    names = [approver.name for approver in approvers.approvers(requested, {})]
     assert names[0] == "ApproverKey1"
     assert names[1].startswith("key sha256:")
 
@@ -412,9 +412,9 @@ def test_one_token_without_timeout_makes_the_window_endless() -> None:
     endless["timeout"] = 0
     raw["key"]["policy"]["ruleUse"]["tokens"].append(endless)
 
-    asked = read(raw).key.policy
+    requested = read(raw).key.policy
 
-    assert window_seconds(asked) == 0
+    assert window_seconds(requested) == 0
 
 
 def test_policies_are_equal_in_effect_whatever_names_and_order_say() -> None:
@@ -430,9 +430,9 @@ def test_policies_are_equal_in_effect_whatever_names_and_order_say() -> None:
 
 
 def test_a_stranger_s_approval_is_not_hidden() -> None:
-    asked = approvers.approvers(read(seed()).key.policy, {})
+    requested = approvers.approvers(read(seed()).key.policy, {})
 
-    seen = decided(asked, approved=[OTHER_KEY], declined=[], outstanding=[], names={})
+    seen = decided(requested, approved=[OTHER_KEY], declined=[], outstanding=[], names={})
 
     assert [(one.name[:10], one.decision) for one in seen] == [
         ("ApproverKe", "none"),

@@ -84,7 +84,7 @@ def test_every_error_of_ours_is_raised_and_told_apart_somewhere() -> None:
 
 
 # Credentials may be exchanged at the TSB before they are in the secrets.
-AWAY = ["TsbUnavailableError", "TsbNoAnswerError", "TsbCredentialsError"]
+AWAY = ["TsbUnavailableError", "TsbOutcomeUnknownError", "TsbCredentialsError"]
 
 
 def test_retries_back_off_with_jitter_and_are_bounded() -> None:
@@ -141,9 +141,9 @@ def test_a_request_for_a_csr_is_retried_where_nothing_was_executed_or_nobody_ask
     }
     retried = {name for retry in TASKS["RequestCsr"]["Retry"] for name in retry["ErrorEquals"]}
 
-    assert retried - lost == {"TsbUnavailableError", "NotAskedError"} | NOT_STARTED
+    assert retried - lost == {"TsbUnavailableError", "RequestNotSentError"} | NOT_STARTED
     assert {"Runtime.ExitError", "Sandbox.Timedout", "States.Timeout", "AwsCallError"} <= lost
-    assert not {"TsbNoAnswerError"} & retried
+    assert not {"TsbOutcomeUnknownError"} & retried
 
 
 def test_whatever_leaves_the_answer_unknown_discards_the_key() -> None:
@@ -152,8 +152,10 @@ def test_whatever_leaves_the_answer_unknown_discards_the_key() -> None:
     assert closed["Next"] == "ChooseNext"
     assert "unanswered" not in closed["Output"]
     assert discarded["Output"]["unanswered"] is True
-    assert "NotAskedError" in closed["ErrorEquals"]
-    assert not {"TsbNoAnswerError", "AwsCallError", "States.Timeout"} & set(closed["ErrorEquals"])
+    assert "RequestNotSentError" in closed["ErrorEquals"]
+    assert not {"TsbOutcomeUnknownError", "AwsCallError", "States.Timeout"} & set(
+        closed["ErrorEquals"]
+    )
     assert discarded["Next"] == "DiscardKey"
 
 
@@ -161,7 +163,7 @@ def test_polling_has_no_retry_and_goes_on_waiting() -> None:
     looping = TASKS["PollRequest"]["Catch"][0]
 
     assert "Retry" not in TASKS["PollRequest"]
-    assert {"TsbUnavailableError", "TsbNoAnswerError"} <= set(looping["ErrorEquals"])
+    assert {"TsbUnavailableError", "TsbOutcomeUnknownError"} <= set(looping["ErrorEquals"])
     assert looping["Next"] == "IsSilentTooLong"
 
 

@@ -133,15 +133,15 @@ def test_a_stopped_execution_is_a_failure_that_names_its_status() -> None:
 
 
 def test_an_input_too_long_for_the_event_is_asked_for() -> None:
-    asked = []
+    requested = []
 
     def describe_input(arn: str) -> str:
-        asked.append(arn)
+        requested.append(arn)
         return '{"request": {"enrollmentId": "asked"}}'
 
     given = close_enrollment.closing(backstop("timed-out-without-input"), describe_input)
 
-    assert asked == [given.execution.arn]
+    assert requested == [given.execution.arn]
     assert given.execution.input == {"request": {"enrollmentId": "asked"}}
     assert given.failure
     assert close_enrollment.failure(given.failure).name == "ExecutionTimedOut"

@@ -50,16 +50,18 @@ def test_a_caller_s_text_cannot_pass_for_a_line_of_ours(trick: str) -> None:
 
 
 def test_alternatives_groups_and_times_are_told() -> None:
-    asked = request()
-    token = asked.key.policy.rule_use.tokens[0]
+    requested = request()
+    token = requested.key.policy.rule_use.tokens[0]
     later = token.model_copy(
         update={"timelock": 3600, "timeout": 0, "groups": (token.groups or ()) * 2}
     )
-    rule = asked.key.policy.rule_use.model_copy(update={"tokens": (later, token)})
-    policy = asked.key.policy.model_copy(update={"rule_use": rule})
-    asked = asked.model_copy(update={"key": asked.key.model_copy(update={"policy": policy})})
+    rule = requested.key.policy.rule_use.model_copy(update={"tokens": (later, token)})
+    policy = requested.key.policy.model_copy(update={"rule_use": rule})
+    requested = requested.model_copy(
+        update={"key": requested.key.model_copy(update={"policy": policy})}
+    )
 
-    text = summary(asked, enrollment_id="web-01")
+    text = summary(requested, enrollment_id="web-01")
 
     assert "1 of ApproverKey1 and 1 of ApproverKey1 or 1 of ApproverKey1" in text
     assert "Window: without end\n" in text

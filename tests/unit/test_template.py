@@ -216,7 +216,7 @@ def test_other_accounts_may_ask_and_cannot_say_how_an_enrollment_ended() -> None
     ("role", "service"),
     [("RequestedRuleRole", "events"), ("ScheduleRole", "scheduler")],
 )
-def test_a_door_may_start_the_state_machine_and_nothing_else(role: str, service: str) -> None:
+def test_a_trigger_may_start_the_state_machine_and_nothing_else(role: str, service: str) -> None:
     properties = of("AWS::IAM::Role")[role]
     (trust,) = properties["AssumeRolePolicyDocument"]["Statement"]
     granted = properties["Policies"][0]["PolicyDocument"]["Statement"]
@@ -242,11 +242,11 @@ def test_a_schedule_is_off_flexible_and_cannot_get_lost_until_somebody_says_othe
 def test_a_parent_may_start_look_and_stop_and_nothing_else() -> None:
     machine = yaml_of("docs/nested.yaml")["Resources"]["DeliveryStateMachine"]["Properties"]
     (document,) = machine["Policies"]
-    start, look, rule = document["Statement"]
+    start, poll, rule = document["Statement"]
 
     assert start["Action"] == "states:StartExecution"
-    assert look["Action"] == ["states:DescribeExecution", "states:StopExecution"]
-    assert ":execution:${Name}:*" in look["Resource"]["Fn::Sub"][0]
+    assert poll["Action"] == ["states:DescribeExecution", "states:StopExecution"]
+    assert ":execution:${Name}:*" in poll["Resource"]["Fn::Sub"][0]
     # Source: Step Functions, IAM policies for nested executions, run a job (.sync).
     assert rule["Action"] == ["events:PutTargets", "events:PutRule", "events:DescribeRule"]
     assert rule["Resource"]["Fn::Sub"].endswith(

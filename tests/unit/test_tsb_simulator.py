@@ -145,11 +145,11 @@ def test_the_csr_has_the_shape_of_the_vendor_s_own(simulator: Simulator) -> None
 
 def test_answers_have_the_fields_of_the_vendor_s_own(simulator: Simulator) -> None:
     create(simulator)
-    status, asked = ask(simulator)
-    answer = decided(simulator, asked["signRequestId"])
+    status, requested = ask(simulator)
+    answer = decided(simulator, requested["signRequestId"])
 
     assert status == 201
-    assert asked.keys() == json.loads((SEED / "csr-response.json").read_text()).keys()
+    assert requested.keys() == json.loads((SEED / "csr-response.json").read_text()).keys()
     assert answer.keys() == json.loads((SEED / "request-status.json").read_text()).keys()
     assert answer["status"] == "EXECUTED"
 

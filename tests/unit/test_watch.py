@@ -66,7 +66,7 @@ def put(records: Records, name: str, accepted: timedelta, **more: Any) -> None:
     )
 
 
-def asked(ago: timedelta, window: timedelta | None) -> Json:
+def requested(ago: timedelta, window: timedelta | None) -> Json:
     """The times of a request to approvers."""
     return {
         "times": {
@@ -80,25 +80,28 @@ def certificate(days: int) -> str:
     return Approver.generate("somebody", "ec").certificate(days)
 
 
-def look(
+def poll(
     records: Records,
     tls: Tls | None = None,
-    pace: Schedule = PACE,
+    polling_settings: Schedule = PACE,
     directory: Directory | None = None,
 ) -> Sighting:
     return watch_enrollments(
-        records=records, tls=tls or Tls(), pace=pace, directory=directory or Directory()
+        records=records,
+        tls=tls or Tls(),
+        polling_settings=polling_settings,
+        directory=directory or Directory(),
     )
 
 
 def test_open_enrollments_are_counted_and_ended_ones_are_not(records: Records) -> None:
     put(records, "young", HOUR / 60)
-    put(records, "old", 3 * HOUR, **asked(2 * HOUR, 24 * HOUR))
+    put(records, "old", 3 * HOUR, **requested(2 * HOUR, 24 * HOUR))
     put(records, "starting", HOUR, stage="CreateKey")
     put(records, "cancelled by somebody", HOUR, status="CANCELLING")
     put(records, "ended", 9 * HOUR, status="ISSUED", outcome="ISSUED")
 
-    seen = look(records)
+    seen = poll(records)
 
     assert seen.pending == 4
     assert 3 * 3600 <= seen.oldest_seconds < 3 * 3600 + 60
@@ -107,13 +110,13 @@ def test_open_enrollments_are_counted_and_ended_ones_are_not(records: Records) -
 
 def test_what_should_have_ended_is_overdue_with_its_reason(records: Records) -> None:
     day = 24 * HOUR
-    put(records, "within silence", 40 * HOUR, **asked(30 * HOUR, 10 * HOUR))
-    put(records, "forgotten", 40 * HOUR, **asked(36 * HOUR, 10 * HOUR))
-    put(records, "no limit", 20 * day, **asked(20 * day, None))
-    put(records, "no limit, forgotten", 40 * day, **asked(40 * day, None))
+    put(records, "within silence", 40 * HOUR, **requested(30 * HOUR, 10 * HOUR))
+    put(records, "forgotten", 40 * HOUR, **requested(36 * HOUR, 10 * HOUR))
+    put(records, "no limit", 20 * day, **requested(20 * day, None))
+    put(records, "no limit, forgotten", 40 * day, **requested(40 * day, None))
     put(records, "never asked", 3 * HOUR, stage="RequestCsr")
 
-    overdue = look(records).overdue
+    overdue = poll(records).overdue
 
     assert set(overdue) == {"forgotten", "no limit, forgotten", "never asked"}
     assert overdue["forgotten"] == "its window and the silence after it are over, in PollRequest"
@@ -121,22 +124,22 @@ def test_what_should_have_ended_is_overdue_with_its_reason(records: Records) -> 
 
 
 def test_looks_are_due_where_the_longest_wait_is_an_hour_at_most(records: Records) -> None:
-    put(records, "just asked", HOUR / 2, **asked(HOUR / 2, 24 * HOUR))
-    put(records, "asked", 2 * HOUR, **asked(2 * HOUR, 24 * HOUR))
-    put(records, "a year", 2 * HOUR, **asked(2 * HOUR, 365 * 24 * HOUR))
+    put(records, "just asked", HOUR / 2, **requested(HOUR / 2, 24 * HOUR))
+    put(records, "asked", 2 * HOUR, **requested(2 * HOUR, 24 * HOUR))
+    put(records, "a year", 2 * HOUR, **requested(2 * HOUR, 365 * 24 * HOUR))
 
-    assert look(records).looks_due == 1
-    assert look(records, pace=replace(PACE, cap_seconds=3601)).looks_due == 0
+    assert poll(records).polls_due == 1
+    assert poll(records, polling_settings=replace(PACE, cap_seconds=3601)).polls_due == 0
 
 
 def test_the_days_that_certificates_have_left_are_seen(records: Records) -> None:
     soon, later = certificate(5), certificate(300)
     approvals = [{"type": "certificate", "value": one} for one in (later, soon)]
     request = {"key": {"policy": {"ruleUse": {"tokens": [{"groups": [{"approvals": approvals}]}]}}}}
-    put(records, "x", HOUR, request=request, **asked(HOUR, 24 * HOUR))
+    put(records, "x", HOUR, request=request, **requested(HOUR, 24 * HOUR))
     pem = f"-----BEGIN CERTIFICATE-----\n{later}\n-----END CERTIFICATE-----\n"
 
-    seen = look(records, Tls(ca_bundle=pem, certificate="nonsense"))
+    seen = poll(records, Tls(ca_bundle=pem, certificate="nonsense"))
 
     assert 4 < seen.expiring_days["approver"] <= 5
     assert 299 < seen.expiring_days["ca"] <= 300
@@ -154,7 +157,7 @@ def test_the_days_that_people_of_the_directory_have_left_are_seen(records: Recor
 
     def left(*keys: Json) -> float | None:
         people = [{"name": "Ada", "contact": "x", "keys": keys}]
-        seen = look(records, directory=Directory.read({"people": people}))
+        seen = poll(records, directory=Directory.read({"people": people}))
         return seen.expiring_days.get("approver")
 
     assert left(old, new) == pytest.approx(40, abs=0.01)
@@ -255,4 +258,4 @@ def test_a_sighting_names_what_is_overdue_and_says_zero_where_nothing_is(lines: 
     assert told["Pending"]["Pending"] == [2]
     assert told["Overdue"]["enrollment_id"] == "stuck"
     assert told["Overdue"]["why"] == "because"
-    assert told["LooksDue"]["LooksDue"] == [0]
+    assert told["PollsDue"]["PollsDue"] == [0]

@@ -43,9 +43,9 @@ class Caller(requests.adapters.HTTPAdapter):
         prepared = self.session.prepare_request(request(method, path, body, headers))
         return self.session.send(prepared)
 
-    def call_at_once(self, *asked: requests.Request) -> list[requests.Response]:
+    def call_at_once(self, *requested: requests.Request) -> list[requests.Response]:
         """Make these calls all at the same time; the answers in the same order."""
-        prepared = [self.session.prepare_request(one) for one in asked]
+        prepared = [self.session.prepare_request(one) for one in requested]
         begun = [self._begin(one) for one in prepared]
         self._stack.until(lambda: all(one.ended for one in begun), "end of all calls")
         pairs = zip(prepared, begun, strict=True)

@@ -106,7 +106,7 @@ def comparable(recorded: str) -> Json:
 
 def _once(path_line: str) -> list[str]:
     """The states in their order, those of the loop once; whose turn it is to make a key depends."""
-    words = [word for word in path_line.split() if word not in ("WaitForKeyTurn", RETRIED)]
+    words = [word for word in path_line.split() if word not in ("WaitForKeySlot", RETRIED)]
     return [
         word
         for number, word in enumerate(words)

@@ -24,7 +24,7 @@ def bus_refuses(case: Case, function: str, times: int = 1) -> None:
 
 def test_what_is_accepted_is_told_again_when_the_state_runs_again(case: Case) -> None:
     case.strike("AcceptEnrollment", kind="die", when="after")
-    arn = case.start(case.request(), door="start", id="OPS-42")
+    arn = case.start(case.request(), trigger="start", id="OPS-42")
     case.await_request()
 
     told = said(case, "Enrollment Accepted")
@@ -45,7 +45,7 @@ def test_an_acceptance_that_cannot_be_told_is_repeated(case: Case) -> None:
 
 
 def test_a_bus_that_refuses_how_the_approval_stands_holds_up_no_decision(case: Case) -> None:
-    bus_refuses(case, "PollRequest", 20)  # more looks than there are
+    bus_refuses(case, "PollRequest", 20)  # more polls than there are
     (person,) = people(1)
     arn = case.start(case.request(token(group(person))))
     case.await_calls(REQUEST, 2)
@@ -187,14 +187,14 @@ def test_a_cancelled_enrollment_says_who_cancelled(case: Case) -> None:
     result = case.end(arn)
 
     assert result.ending["detail-type"] == "Enrollment Cancelled"
-    assert result.ending["detail"]["cancel"] == {**cancel, "told": None}
+    assert result.ending["detail"]["cancel"] == {**cancel, "confirmedAt": None}
     assert events.Cancelled.read(result.ending["detail"])
 
 
 def test_a_refused_request_repeats_no_principal_that_anybody_could_have_written(
     case: Case,
 ) -> None:
-    forged = {"door": "api", "id": "x", "principal": "arn:aws:iam::111122223333:user/ceo"}
+    forged = {"trigger": "api", "id": "x", "principal": "arn:aws:iam::111122223333:user/ceo"}
     result = case.end(case.start({**case.request(), "surprise": 1}, **forged))
 
     assert result.event_types == ["Enrollment Failed"]

@@ -77,14 +77,14 @@ def test_the_same_request_again_is_the_same_enrollment_and_another_is_a_conflict
     case: Case, user: Caller
 ) -> None:
     (one,) = people(1)
-    asked = {**case.request(token(group(one))), "reason": "OPS-42"}
+    requested = {**case.request(token(group(one))), "reason": "OPS-42"}
 
-    user.call("POST", "/enrollments", asked)
-    again = user.call("POST", "/enrollments", asked)
-    another = user.call("POST", "/enrollments", {**asked, "reason": "OPS-43"})
+    user.call("POST", "/enrollments", requested)
+    again = user.call("POST", "/enrollments", requested)
+    another = user.call("POST", "/enrollments", {**requested, "reason": "OPS-43"})
     case.approve(one)
     result = case.end(case.execution())
-    again_when_ended = user.call("POST", "/enrollments", asked)
+    again_when_ended = user.call("POST", "/enrollments", requested)
 
     assert again.status_code == 202
     assert again_when_ended.status_code == 200
@@ -97,7 +97,7 @@ def test_the_same_request_again_is_the_same_enrollment_and_another_is_a_conflict
     assert result.record["request"]["reason"] == "OPS-42"
 
 
-def test_whoever_waits_sees_who_is_outstanding_and_when_the_next_look_is_due(
+def test_whoever_waits_sees_who_is_outstanding_and_when_the_next_poll_is_due(
     case: Case, user: Caller
 ) -> None:
     user.call("POST", "/enrollments", case.request(token(group(*people(2)), timeout=60)))
@@ -106,21 +106,21 @@ def test_whoever_waits_sees_who_is_outstanding_and_when_the_next_look_is_due(
 
     shown = user.call("GET", f"/enrollments/{case.id}").json()
 
-    assert [(one["name"], one["decision"]) for one in shown["approvals"]] == [
+    assert [(one["name"], one["decision"]) for one in shown["approvers"]] == [
         ("person 1", "outstanding"),
         ("person 2", "outstanding"),
     ]
-    assert shown["times"]["requested"] < shown["times"]["nextLook"] < shown["times"]["windowEnds"]
+    assert shown["times"]["requested"] < shown["times"]["nextPoll"] < shown["times"]["windowEnds"]
 
 
 def test_what_was_issued_is_shown_with_its_approvals_and_handed_out(
     case: Case, user: Caller
 ) -> None:
     one, two = people(2)
-    asked = {**case.request(token(group(one, two))), "reason": "OPS-42"}
+    requested = {**case.request(token(group(one, two))), "reason": "OPS-42"}
     path = f"/enrollments/{case.id}"
 
-    user.call("POST", "/enrollments", asked)
+    user.call("POST", "/enrollments", requested)
     too_early = user.call("GET", f"{path}/csr")
     case.approve(two)
     result = case.end(case.execution())
@@ -134,7 +134,7 @@ def test_what_was_issued_is_shown_with_its_approvals_and_handed_out(
     assert decisions(result) == {"person 1": "none", "person 2": "approved"}
     assert shown["status"] == shown["outcome"] == "ISSUED"
     assert shown["csr"] == {k: v for k, v in result.document["csr"].items() if k != "pem"}
-    assert shown["request"] == {k: v for k, v in asked.items() if k != "enrollmentId"}
+    assert shown["request"] == {k: v for k, v in requested.items() if k != "enrollmentId"}
     assert too_early.status_code == 409
     assert pem.headers["Content-Type"] == "application/x-pem-file"
     assert pem.text == result.document["csr"]["pem"]
@@ -146,7 +146,7 @@ def test_what_was_issued_is_shown_with_its_approvals_and_handed_out(
     assert "ISSUED" in cancelled_too_late.json()["detail"]
     # Who asked is on record and in every event.
     assert result.record["origin"]["principal"] == user.arn
-    assert result.record["origin"]["door"] == "api"
+    assert result.record["origin"]["trigger"] == "api"
     for event in result.events:
         announced = event["detail"]["origin"]
         assert {name: v for name, v in announced.items() if v} == result.record["origin"]
@@ -154,7 +154,7 @@ def test_what_was_issued_is_shown_with_its_approvals_and_handed_out(
 
 def test_whoever_starts_executions_cannot_pass_as_another_caller(case: Case) -> None:
     (one,) = people(1)
-    forged = {"door": "api", "id": "x", "principal": "arn:aws:iam::1:user/ceo"}
+    forged = {"trigger": "api", "id": "x", "principal": "arn:aws:iam::1:user/ceo"}
     arn = case.start(case.request(token(group(one))), **forged)
     case.decline(one)
     result = case.end(arn)
@@ -193,15 +193,17 @@ def test_the_tsb_is_told_at_once_and_once_and_cancelling_twice_is_the_same_as_on
     case: Case, stack: InProcessStack, user: Caller
 ) -> None:
     path = f"/enrollments/{case.id}"
-    # Nothing can be executed before the timelock, so the next look is far away.
-    asked = case.request(token(group(*people(1)), timelock=DAY_SECONDS, timeout=2 * DAY_SECONDS))
-    user.call("POST", "/enrollments", asked)
+    # Nothing can be executed before the timelock, so the next poll is far away.
+    requested = case.request(
+        token(group(*people(1)), timelock=DAY_SECONDS, timeout=2 * DAY_SECONDS)
+    )
+    user.call("POST", "/enrollments", requested)
     case.await_calls(REQUEST, 1)
 
     now = stack.clock.now
     first = user.call("DELETE", path)
     case.await_calls(REQUEST, 1, "DELETE")
-    case.until(lambda: case.record()["cancel"].get("told"), "note that TSB was told")
+    case.until(lambda: case.record()["cancel"].get("confirmedAt"), "note that TSB was told")
     told_after_seconds = stack.clock.now - now
     at_once = case.state()["requests"]
     again = user.call("DELETE", path)
@@ -263,8 +265,8 @@ def test_cancelled_on_record_is_cancelled_even_where_the_tsb_cannot_be_told(
 ) -> None:
     (one,) = people(1)
     case.fault("DELETE", REQUEST, "status", httpStatus=503, times=None)
-    asked = case.request(token(group(one), timelock=600, timeout=6000))
-    user.call("POST", "/enrollments", asked)
+    requested = case.request(token(group(one), timelock=600, timeout=6000))
+    user.call("POST", "/enrollments", requested)
     case.await_request()
     user.call("DELETE", f"/enrollments/{case.id}")
     case.approve(one)
@@ -275,7 +277,7 @@ def test_cancelled_on_record_is_cancelled_even_where_the_tsb_cannot_be_told(
     assert result.endings == ["Enrollment Cancelled"]
     assert result.ending["detail"]["cancel"]["by"] == user.arn
     assert "request.pem" not in result.objects
-    assert "told" not in result.record["cancel"]
+    assert "confirmedAt" not in result.record["cancel"]
 
 
 # Many at once, and the list -----------------------------------------------------------------------
@@ -287,11 +289,11 @@ def test_submissions_with_repeated_keys_are_one_enrollment_each_in_a_list_of_pag
     unrecorded_stack: InProcessStack, somebody: Caller
 ) -> None:
     case = Case(unrecorded_stack)
-    asked = case.request(token(group(*people(1))))
-    del asked["enrollmentId"]
+    requested = case.request(token(group(*people(1))))
+    del requested["enrollmentId"]
     submissions = []
     for number in range(MANY):
-        body = fresh(asked)
+        body = fresh(requested)
         body["key"]["label"] = body["csr"]["signKeyName"] = f"{case.label}.{number}"
         key = {"Idempotency-Key": f"{case.id}-{number}"}
         submissions.append(request("POST", "/enrollments", body, key))
@@ -366,9 +368,9 @@ def test_bad_input_is_refused_with_its_field(
 def test_a_request_that_cannot_be_approved_is_refused_before_anything_exists(
     case: Case, user: Caller
 ) -> None:
-    asked = case.request(token(group(*people(1)), timeout=601))
+    requested = case.request(token(group(*people(1)), timeout=601))
 
-    answer = user.call("POST", "/enrollments", asked)
+    answer = user.call("POST", "/enrollments", requested)
 
     assert answer.status_code == 422
     assert answer.json()["errors"][0]["field"] == "request.key.policy.ruleUse.tokens.0.timeout"

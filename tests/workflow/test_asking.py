@@ -18,9 +18,9 @@ def test_a_key_service_that_refuses_has_asked_nobody(case: Case) -> None:
 
     result = case.end(case.start(case.request()))
 
-    assert_failed(result, "NotAskedError", "RequestCsr")
+    assert_failed(result, "RequestNotSentError", "RequestCsr")
     assert result.document["error"]["reason"] == "InternalServerError"  # KMS's own word
-    assert result.failures == [("RequestCsr", "NotAskedError")] * TRIES
+    assert result.failures == [("RequestCsr", "RequestNotSentError")] * TRIES
     assert [call for call in result.calls if call["path"] == CSR] == []
     assert "intent" not in result.record
 

@@ -1,4 +1,4 @@
-"""The command line against the API, from the first look to the last: every command, one program.
+"""The command line against the API, from the first poll to the last: every command, one program.
 
 How it signs, and what else can stand at the other end: tests/integration/test_command_line.py.
 """

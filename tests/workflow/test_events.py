@@ -14,8 +14,8 @@ ISSUED = "Enrollment Issued"
 
 def test_an_enrollment_can_be_followed_by_its_events(case: Case) -> None:
     one, two, three = people(3)
-    asked = case.request(token(group(one, two, three, quorum=2), timeout=86_400))
-    arn = case.start({**asked, "reason": "ticket OPS-42"}, door="start", id="OPS-42-run-7")
+    requested = case.request(token(group(one, two, three, quorum=2), timeout=86_400))
+    arn = case.start({**requested, "reason": "ticket OPS-42"}, trigger="start", id="OPS-42-run-7")
     case.await_event(AWAITING)
     case.approve(one)
     case.await_event(PROGRESSED)
@@ -38,4 +38,4 @@ def test_an_enrollment_can_be_followed_by_its_events(case: Case) -> None:
     assert progressed["openGroups"] == [
         {"token": "token", "group": "group", "quorum": 2, "approved": 1}
     ]
-    assert issued["undecided"] == ["person 2"]
+    assert issued["pending"] == ["person 2"]

@@ -95,8 +95,8 @@ def test_an_issued_csr_is_proven_from_its_folder_alone(issued: Kept, key: bytes,
     assert facts["approved by"].startswith("Ada (key sha256:")
     assert "Bert" in facts["approved by"]
     assert "Carl" not in facts["approved by"]
-    asked = hashlib.sha256(folder["request.json"]).hexdigest()
-    assert facts["request"] == f"sha256:{asked}, shown to the approvers"
+    requested = hashlib.sha256(folder["request.json"]).hexdigest()
+    assert facts["request"] == f"sha256:{requested}, shown to the approvers"
 
 
 def test_a_folder_holds_everything_that_was_asked_answered_and_decided(issued: Kept) -> None:
@@ -104,16 +104,16 @@ def test_a_folder_holds_everything_that_was_asked_answered_and_decided(issued: K
 
     assert set(folder) == {
         "manifest.json", "manifest.sig", "event.json", "record.json", "request.json",
-        "approvals.json", "checks.json", "metadata.json", "metadata.sig", "attestation.xml",
+        "approvers.json", "checks.json", "metadata.json", "metadata.sig", "attestation.xml",
         "attestation.sig", "attestation-chain.pem", "request.pem", "tsb/create-key-1.json",
         "tsb/poll-request-1.json", "tsb/store-csr-1.json",
     }  # fmt: skip
     assert folder["request.pem"] == result.objects["request.pem"]
     record = json.loads(folder["record.json"])
-    assert record["origin"]["door"] == "start"
+    assert record["origin"]["trigger"] == "start"
     assert record["codeVersion"] == "CoreLayer"  # deployed, its ARN with the version
     assert record["times"]["requested"] <= record["times"]["ended"]
-    approvals = {one["name"]: one for one in json.loads(folder["approvals.json"])}
+    approvals = {one["name"]: one for one in json.loads(folder["approvers.json"])}
     assert approvals["Ada"]["publicKey"] == ADA.spki
     assert approvals["Carl"]["decision"] == "none"
 
@@ -208,12 +208,12 @@ def test_what_was_decided_wrongly_is_found_even_under_the_right_signature(
     def one_was_skipped(checks: Any) -> None:
         checks[0]["result"] = "skipped"
 
-    approvals = edited(folder, "approvals.json", nobody_approved)
+    approvals = edited(folder, "approvers.json", nobody_approved)
     request = edited(folder, "request.json", another_reason)
     checks = edited(folder, "checks.json", one_was_skipped)
 
     assert verifier.verify(resealed(folder), key)
-    assert "APPROVAL_QUORUM" in str(invalid(resealed(folder, approvals_json=approvals), key))
+    assert "APPROVAL_QUORUM" in str(invalid(resealed(folder, approvers_json=approvals), key))
     found = invalid(resealed(folder, request_json=request), key)
     assert found.part == "metadata.json"
     assert invalid(resealed(folder, checks_json=checks), key).part == "checks.json"
@@ -224,8 +224,8 @@ def test_a_signed_folder_of_another_form_is_not_taken_for_proof(
 ) -> None:
     _, folder = issued
 
-    for name in ("record.json", "approvals.json", "checks.json", "tsb/store-csr-1.json"):
-        odd = resealed({**folder, name: b'{"origin": {"door": "start"}}'})
+    for name in ("record.json", "approvers.json", "checks.json", "tsb/store-csr-1.json"):
+        odd = resealed({**folder, name: b'{"origin": {"trigger": "start"}}'})
         assert invalid(odd, key)
 
 
@@ -261,7 +261,7 @@ def test_a_refused_request_has_its_evidence_too(case: Case, key: bytes) -> None:
     folder = case.evidence(result)
 
     assert set(folder) == {
-        "manifest.json", "manifest.sig", "event.json", "record.json", "approvals.json"
+        "manifest.json", "manifest.sig", "event.json", "record.json", "approvers.json"
     }  # fmt: skip
     assert verifier.verify(folder, key).facts["outcome"] == "FAILED"
 
@@ -289,15 +289,15 @@ def test_the_command_shows_what_the_folder_proves(
         monkeypatch.delenv(name)
     result, folder = issued
     (tmp_path / "key.pem").write_bytes(key)
-    there = written(folder, tmp_path / "evidence")
+    existing = written(folder, tmp_path / "evidence")
     as_openssl_writes = ":".join(root[at : at + 2] for at in range(0, 64, 2)).upper()
 
-    code, text = shell(there, "--key", tmp_path / "key.pem", "--attestation-root", root)
+    code, text = shell(existing, "--key", tmp_path / "key.pem", "--attestation-root", root)
     assert code == Exit.OK
     assert "the evidence holds" in text
     assert result.document["enrollmentId"] in text
     told = shell(
-        *(there, "--key", tmp_path / "key.pem", "--json"),
+        *(existing, "--key", tmp_path / "key.pem", "--json"),
         *("--attestation-root", f"sha256 Fingerprint={as_openssl_writes}"),
     )
     assert json.loads(told[1]) == verifier.verify(folder, key).facts
@@ -308,14 +308,14 @@ def test_the_command_names_the_first_thing_that_does_not_hold(
 ) -> None:
     _, folder = issued
     (tmp_path / "key.pem").write_bytes(key)
-    there = written({**folder, "tsb/poll-request-1.json": b"{}"}, tmp_path / "evidence")
+    existing = written({**folder, "tsb/poll-request-1.json": b"{}"}, tmp_path / "evidence")
 
-    code, text = shell(there, "--key", tmp_path / "key.pem")
+    code, text = shell(existing, "--key", tmp_path / "key.pem")
 
     assert code == Exit.INVALID
     assert "tsb/poll-request-1.json: was changed" in text
     assert shell(tmp_path / "nowhere", "--key", tmp_path / "key.pem")[0] == Exit.USAGE
-    assert shell(there, "--key", tmp_path / "nowhere")[0] == Exit.USAGE
+    assert shell(existing, "--key", tmp_path / "nowhere")[0] == Exit.USAGE
 
 
 # While it is kept ---------------------------------------------------------------------------------

@@ -56,7 +56,7 @@ def test_a_tsb_that_never_speaks_again_is_given_up_after_the_silence_limit(case:
     (person,) = people(1)
     result = case.end(case.start(case.request(token(group(person), timeout=60))))
 
-    assert_failed(result, "TsbNoAnswerError", "PollRequest")
+    assert_failed(result, "TsbOutcomeUnknownError", "PollRequest")
     assert result.entered.count("PollRequest") < 40
 
 
@@ -182,7 +182,7 @@ def test_a_lost_answer_of_request_csr_replaces_a_destroyable_key(case: Case) -> 
 def test_a_lost_answer_of_request_csr_fails_naming_a_permanent_key(case: Case) -> None:
     result = case.end(unanswered(case, destroyable=False)[0])
 
-    assert_failed(result, "TsbNoAnswerError", "RequestCsr")
+    assert_failed(result, "TsbOutcomeUnknownError", "RequestCsr")
     assert result.label in result.document["error"]["message"]
     assert [key["deleted"] for key in result.keys] == [False]
     assert result.count("POST", CSR) == 1
@@ -191,7 +191,7 @@ def test_a_lost_answer_of_request_csr_fails_naming_a_permanent_key(case: Case) -
 def test_a_second_lost_answer_of_request_csr_fails_and_leaves_no_key(case: Case) -> None:
     result = case.end(unanswered(case, times=2)[0])
 
-    assert_failed(result, "TsbNoAnswerError", "RequestCsr")
+    assert_failed(result, "TsbOutcomeUnknownError", "RequestCsr")
     assert [key["deleted"] for key in result.keys] == [True, True]
     assert [request["status"] for request in result.requests] == ["CANCELLED", "CANCELLED"]
 
@@ -259,7 +259,7 @@ def forged(case: Case, method: str, path: str, what: str) -> Result:
 FORGERIES = {
     "other_key": ("CSR_PUBLIC_KEY", "publicKey"),
     "added_san": ("CSR_ALTERNATIVE_NAMES", "subjectAlternativeNames"),
-    "stranger": ("APPROVAL_STRANGER", "approvedBy"),
+    "stranger": ("APPROVER_NOT_IN_POLICY", "approvedBy"),
 }
 
 
@@ -471,7 +471,7 @@ def test_request_csr_killed_in_the_middle_of_its_call_replaces_the_key(case: Cas
     # Entered again, it finds an intent and no id, and refuses to guess.
     assert result.failures == [
         ("RequestCsr", "Runtime.ExitError"),
-        ("RequestCsr", "TsbNoAnswerError"),
+        ("RequestCsr", "TsbOutcomeUnknownError"),
     ]
 
 
@@ -486,7 +486,7 @@ def test_discard_key_killed_in_the_middle_of_its_call_replaces_the_key(case: Cas
 
     assert_issued_with_the_second_key(result)
     assert result.failures == [
-        ("RequestCsr", "TsbNoAnswerError"),
+        ("RequestCsr", "TsbOutcomeUnknownError"),
         ("DiscardKey", "Runtime.ExitError"),
     ]
 

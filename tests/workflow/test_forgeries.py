@@ -49,7 +49,7 @@ TABLE = {
     "added SAN": csr("CSR_ALTERNATIVE_NAMES", "added_san"),
     "added basicConstraints": csr("CSR_BASIC_CONSTRAINTS", "extra_extension"),
     "other id": Forgery("REQUEST_ID", REQUEST, kind="request_id"),
-    "approval by a stranger": csr("APPROVAL_STRANGER", "stranger"),
+    "approval by a stranger": csr("APPROVER_NOT_IN_POLICY", "stranger"),
     "approval by too few": csr("APPROVAL_QUORUM", "too_few"),
     "key replaced after creation": key("KEY_PUBLIC_KEY", "other_public_key"),
     "policy weakened after creation": key("KEY_POLICY", "weaker_policy"),
@@ -119,9 +119,9 @@ def test_a_forgery_is_refused_under_its_own_code(case: Case, what: str) -> None:
 
 
 def test_an_approver_whom_tsb_does_not_show_by_a_key_is_a_stranger(case: Case) -> None:
-    result = forged(case, csr("APPROVAL_STRANGER", "unreadable_stranger"))
+    result = forged(case, csr("APPROVER_NOT_IN_POLICY", "unreadable_stranger"))
 
-    assert_refused(result, "APPROVAL_STRANGER")
+    assert_refused(result, "APPROVER_NOT_IN_POLICY")
 
 
 def test_no_two_forgeries_share_a_code() -> None:

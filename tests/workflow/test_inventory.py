@@ -261,9 +261,9 @@ def test_an_event_names_a_hundred_and_counts_the_others(stack: InProcessStack) -
 
     swept = sweep(stack, "report", "key.")
 
-    assert (len(swept["keys"]), swept["leftOut"]) == (100, 30)
+    assert (len(swept["keys"]), swept["omittedCount"]) == (100, 30)
     (event,) = told(stack, "Keys Unaccounted")
-    assert (len(event["keys"]), event["leftOut"]) == (100, 30)
+    assert (len(event["keys"]), event["omittedCount"]) == (100, 30)
 
 
 def test_off_asks_nobody(stack: InProcessStack) -> None:
@@ -281,7 +281,7 @@ def test_a_list_that_is_none_is_no_list(stack: InProcessStack) -> None:
     with pytest.raises(FunctionFailedError, match="not a list of labels") as caught:
         sweep(stack, "report")
 
-    assert caught.value.name == "TsbNoAnswerError"
+    assert caught.value.name == "TsbOutcomeUnknownError"
 
 
 # Keys that drifted --------------------------------------------------------------------------------
@@ -380,7 +380,7 @@ def test_only_issued_keys_are_audited(case: Case, stack: InProcessStack) -> None
 
 
 def asked_about(stack: InProcessStack) -> list[Any]:
-    """The keys that TSB was asked about since the last look, in this order."""
+    """The keys that TSB was asked about since the last poll, in this order."""
     calls = stack.control("GET", "/calls")
     stack.control("DELETE", "/calls")
     return [call["label"] for call in calls]

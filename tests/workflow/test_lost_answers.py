@@ -93,7 +93,7 @@ def test_a_label_stays_claimed_where_a_lost_answer_may_have_made_the_key(case: C
 
     assert_failed(first, "TsbRefusedError", "CreateKey")
     assert first.failures == [
-        ("CreateKey", "TsbNoAnswerError"),
+        ("CreateKey", "TsbOutcomeUnknownError"),
         ("CreateKey", "TsbRefusedError"),
     ]
     assert claim_of_the_label(case)["enrollmentId"] == case.id
@@ -138,7 +138,7 @@ def test_a_key_whose_answer_was_lost_before_a_cancellation_is_deleted(case: Case
     result = case.end(arn)
 
     assert result.document["outcome"] == "CANCELLED"
-    assert result.failures == [("CreateKey", "TsbNoAnswerError")]
+    assert result.failures == [("CreateKey", "TsbOutcomeUnknownError")]
     assert [call["httpStatus"] for call in result.calls if call["path"] == KEY] == [504]
     assert result.record["unusedKey"]["result"] == "deleted"
     assert [key["deleted"] for key in result.keys] == [True]
@@ -164,7 +164,7 @@ def test_a_lost_answer_is_not_forgotten_whatever_goes_wrong_after_it(
 
     assert result.failures == [
         ("RequestCsr", "Runtime.ExitError"),
-        *[("RequestCsr", "NotAskedError")] * 9,
+        *[("RequestCsr", "RequestNotSentError")] * 9,
     ]
     assert_issued_with_the_second_key(result)
 
@@ -179,7 +179,7 @@ def test_a_key_is_discarded_once_however_often_the_state_runs(case: Case) -> Non
     result = case.end(arn)
 
     assert result.failures == [
-        ("RequestCsr", "TsbNoAnswerError"),
+        ("RequestCsr", "TsbOutcomeUnknownError"),
         ("DiscardKey", "Runtime.ExitError"),
     ]
     assert_issued_with_the_second_key(result)
@@ -193,11 +193,11 @@ def test_the_second_key_that_is_lost_is_the_last(case: Case) -> None:
     result = case.end(arn)
 
     assert result.failures == [
-        ("RequestCsr", "TsbNoAnswerError"),
-        ("RequestCsr", "TsbNoAnswerError"),
+        ("RequestCsr", "TsbOutcomeUnknownError"),
+        ("RequestCsr", "TsbOutcomeUnknownError"),
         ("DiscardKey", "Runtime.ExitError"),
     ]
-    assert_failed(result, "TsbNoAnswerError", "RequestCsr")
+    assert_failed(result, "TsbOutcomeUnknownError", "RequestCsr")
     assert "it was asked twice" in result.document["error"]["message"]
     assert [key["deleted"] for key in result.keys] == [True, True]
     assert result.record["discards"] == 2
@@ -210,7 +210,7 @@ def test_a_permanent_key_s_request_that_is_on_record_is_cancelled(case: Case) ->
     result = case.end(case.start(case.request(destroyable=False)))
 
     assert result.failures == [("RequestCsr", "Lambda.Unknown")] * 4
-    assert_failed(result, "TsbNoAnswerError", "RequestCsr")
+    assert_failed(result, "TsbOutcomeUnknownError", "RequestCsr")
     assert "its request was cancelled" in result.document["error"]["message"]
     assert [request["status"] for request in result.requests] == ["CANCELLED"]
     assert [key["deleted"] for key in result.keys] == [False]

@@ -26,7 +26,7 @@ from tests.case import (
 )
 
 # As often as others ask at the same time, and as it takes the approvers.
-AS_OFTEN_AS_NEED_BE = ("WaitForKeyTurn", "ChooseNext", "WaitForApproval", "PollRequest")
+AS_OFTEN_AS_NEED_BE = ("WaitForKeySlot", "ChooseNext", "WaitForApproval", "PollRequest")
 WAY_OF_AN_ISSUED_CSR = [
     "AcceptEnrollment", "IsDuplicate", "CreateKey", "RequestCsr",
     "StoreCsr", "CloseEnrollment", "IsFailed", "EnrollmentEnded",
@@ -37,7 +37,7 @@ def one_of_one(case: Case) -> Result:
     person = Approver.generate("Ada", "rsa")
     arn = case.start(case.request(token(group(person))))
     task = case.task(person)
-    person.approve(case.desk, task)
+    person.approve(case.approver_client, task)
     result = case.end(arn)
     result.more["task"] = task
     return result
@@ -94,11 +94,11 @@ def test_the_record_tells_the_whole_story(case: Case) -> None:
     assert result.record["executionArn"] == result.arn
     assert result.record["attempt"] == 1
     assert result.record["schemaVersion"] == "1"
-    assert result.record["origin"] == {"door": "start"}
+    assert result.record["origin"] == {"trigger": "start"}
     assert result.record["tsbStatus"] == "EXECUTED"
     assert result.record["requestId"] == result.requests[0]["id"]
     assert set(result.record["times"]) == {
-        "accepted", "keyCreated", "requested", "windowEnds", "nextLook", "executed", "ended",
+        "accepted", "keyCreated", "requested", "windowEnds", "nextPoll", "executed", "ended",
     }  # fmt: skip
     assert result.record["approvers"][0]["spkiSha256"]
 
@@ -249,7 +249,7 @@ def test_declines_until_the_quorum_is_out_of_reach_reject(case: Case) -> None:
     assert decisions(result) == {"person 1": "declined", "person 2": "declined", "person 3": "none"}
     said = result.ending["detail"]
     assert said["declinedBy"] == ["person 1", "person 2"]
-    assert said["undecided"] == ["person 3"]
+    assert said["pending"] == ["person 3"]
     assert said["openGroups"] == [{"token": "token", "group": "group", "quorum": 2, "approved": 0}]
 
 
@@ -267,7 +267,7 @@ def test_a_window_that_passes_expires(case: Case) -> None:
     assert_ended(result, "EXPIRED")
     said = result.ending["detail"]
     assert said["windowEnds"] == result.record["times"]["windowEnds"]
-    assert said["undecided"] == ["person 1"]
+    assert said["pending"] == ["person 1"]
     assert [one["approved"] for one in said["openGroups"]] == [0]
 
 

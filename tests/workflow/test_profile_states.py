@@ -87,8 +87,8 @@ def approve(case: Case, stack: InProcessStack) -> None:
 def test_what_travels_is_whole_and_what_is_on_record_is_as_sent(
     case: Case, stack: InProcessStack
 ) -> None:
-    asked = case.by_profile("code-signing")
-    arn = case.start(asked)
+    requested = case.by_profile("code-signing")
+    arn = case.start(requested)
     stack.at("CreateKey", "UpdateItem")
     travels, record = output(case.history(arn), "AcceptEnrollment")["request"], case.record()
     approve(case, stack)
@@ -97,8 +97,8 @@ def test_what_travels_is_whole_and_what_is_on_record_is_as_sent(
     assert travels["profile"] == "code-signing@1"
     assert travels["key"]["policy"]["keyStatus"] == {"blocked": False}
     assert json.loads(result.objects["request.json"]) == travels
-    assert record["request"] == asked
-    assert record["requestSha256"] == canonical.sha256(asked)
+    assert record["request"] == requested
+    assert record["requestSha256"] == canonical.sha256(requested)
     assert record["acceptedSha256"] == canonical.sha256(travels)
     assert record["profile"] == "code-signing@1"
     assert record["findings"] == []
@@ -130,14 +130,14 @@ def test_an_execution_that_accepts_again_carries_out_what_it_accepted(
 def test_a_request_that_somebody_put_there_is_not_carried_out(
     case: Case, stack: InProcessStack
 ) -> None:
-    asked = case.by_profile("code-signing")
+    requested = case.by_profile("code-signing")
     theirs = json.dumps({"key": {"label": case.label, "policy": {}}}).encode()
     stack.client("s3").put_object(
         Bucket=stack.outputs["CsrBucketName"],
         Key=f"enrollments/{case.id}/request.json",
         Body=theirs,
     )
-    result = case.end(case.start(asked))
+    result = case.end(case.start(requested))
 
     assert_failed(result, "EnrollmentConflictError", "AcceptEnrollment")
     assert "who wrote it" in result.document["error"]["action"]
@@ -148,12 +148,12 @@ def test_a_request_that_somebody_put_there_is_not_carried_out(
 def test_a_later_attempt_means_the_newest_version_and_keeps_its_own_request(
     case: Case, stack: InProcessStack
 ) -> None:
-    asked = case.by_profile("code-signing")
+    requested = case.by_profile("code-signing")
     case.fault("POST", KEY, "status", httpStatus=400, body=HSM_ERROR)
-    assert_failed(case.end(case.start(asked)), "TsbRefusedError", "CreateKey")
+    assert_failed(case.end(case.start(requested)), "TsbRefusedError", "CreateKey")
     release_second_version(stack)
 
-    arn = case.start(asked)
+    arn = case.start(requested)
     approve(case, stack)
     result = case.end(arn)
 
@@ -273,9 +273,11 @@ def test_a_raw_policy_s_approvers_are_on_record_by_their_names_in_the_directory_
     case: Case, stack: InProcessStack
 ) -> None:
     ada = stack.people["Ada Lovelace"]
-    asked = case.request(token(group(ada)))
-    asked["key"]["policy"]["ruleUse"]["tokens"][0]["groups"][0]["approvals"][0]["name"] = "the boss"
-    arn = case.start(asked)
+    requested = case.request(token(group(ada)))
+    requested["key"]["policy"]["ruleUse"]["tokens"][0]["groups"][0]["approvals"][0]["name"] = (
+        "the boss"
+    )
+    arn = case.start(requested)
     stack.at("PollRequest", "GetItem")
     names = [one["name"] for one in case.record()["approvers"]]
     case.approve(ada)

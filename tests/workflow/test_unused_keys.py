@@ -53,7 +53,7 @@ def assert_rejected(result: Result) -> None:
     assert result.status == "SUCCEEDED"
     assert result.document["outcome"] == result.record["outcome"] == "REJECTED"
     assert result.document["error"] is None
-    assert [one["decision"] for one in result.document["approvals"]] == ["declined", "declined"]
+    assert [one["decision"] for one in result.document["approvers"]] == ["declined", "declined"]
     assert result.endings == ["Enrollment Rejected"]
     assert result.event_types[-1] == "Enrollment Rejected"
 
@@ -110,12 +110,12 @@ def test_the_approvers_of_rule_block_are_asked_once_and_not_waited_for(
 
     assert_rejected(result)
     settled = result.record["unusedKey"]
-    _, asked = result.requests
-    assert (settled["result"], settled["requestId"]) == ("asked", asked["id"])
-    assert (asked["kind"], asked["status"]) == ("block", "PENDING")
+    _, requested = result.requests
+    assert (settled["result"], settled["requestId"]) == ("asked", requested["id"])
+    assert (requested["kind"], requested["status"]) == ("block", "PENDING")
     assert result.count(*BLOCK) == 1
     assert [key["blocked"] for key in result.keys] == [False]
-    stack.control("POST", "/decide", {"requestId": asked["id"], "decision": "approve"})
+    stack.control("POST", "/decide", {"requestId": requested["id"], "decision": "approve"})
     assert [key["blocked"] for key in case.state()["keys"]] == [True]
 
 
@@ -147,7 +147,7 @@ def test_a_frozen_rule_block_leaves_the_key(case: Case) -> None:
     ("unused_key", "call", "fault", "error"),
     [
         ("delete", DELETE, {"httpStatus": 503}, "TsbUnavailableError"),
-        ("delete", DELETE, {"httpStatus": 504}, "TsbNoAnswerError"),
+        ("delete", DELETE, {"httpStatus": 504}, "TsbOutcomeUnknownError"),
         ("delete", DELETE, {"httpStatus": 400, "body": HSM_ERROR}, "TsbRefusedError"),
         ("delete", ATTRIBUTES, {"httpStatus": 503}, "TsbUnavailableError"),
         ("block", BLOCK, {"httpStatus": 503}, "TsbUnavailableError"),
@@ -168,7 +168,7 @@ def test_what_fails_is_noted_and_changes_no_outcome(
     assert [(key["deleted"], key["blocked"]) for key in result.keys] == [(False, False)]
     assert claim_of_the_label(case)["enrollmentId"] == case.id
     # What the TSB refused it would refuse again; the rest is tried a few times more.
-    tries = [] if error == "TsbRefusedError" else [("DiscardKey", "KeyNotSettledError")] * 4
+    tries = [] if error == "TsbRefusedError" else [("DiscardKey", "KeyDisposalError")] * 4
     assert result.failures == tries
 
 
@@ -280,7 +280,7 @@ def test_what_the_approvers_were_asked_stays_on_record_whatever_a_retry_comes_to
 
     assert result.failures == [
         ("DiscardKey", "Runtime.ExitError"),
-        *[("DiscardKey", "KeyNotSettledError")] * 4,
+        *[("DiscardKey", "KeyDisposalError")] * 4,
     ]
     assert_rejected(result)
     assert result.record["unusedKey"]["result"] == "asked"
@@ -311,7 +311,7 @@ def test_the_release_before_calls_it_for_unanswered_requests_only(
         "executionArn": result.arn,
         "enrollmentId": case.id,
         "request": output(result.history, "AcceptEnrollment")["request"],
-        "failure": {"state": "RequestCsr", "error": "TsbNoAnswerError", "cause": ""},
+        "failure": {"state": "RequestCsr", "error": "TsbOutcomeUnknownError", "cause": ""},
     }
 
     with pytest.raises(FunctionFailedError) as caught:

@@ -77,10 +77,10 @@ class KeyConflictError(CountersignError):
 
 
 class TsbUnavailableError(CountersignError):
-    """TSB surely did not execute the call. Retried with backoff; PollRequest looks again later."""
+    """TSB surely did not execute the call. Retried with backoff; PollRequest polls again later."""
 
 
-class TsbNoAnswerError(CountersignError):
+class TsbOutcomeUnknownError(CountersignError):
     """TSB may have executed the call. CreateKey retries, RequestCsr discards the key."""
 
 
@@ -96,13 +96,13 @@ class CsrInvalidError(CountersignError):
     """What came back is not what was asked; it is never stored as issued. The execution fails."""
 
 
-class KeyNotSettledError(CountersignError):
+class KeyDisposalError(CountersignError):
     """An unused key could not be deleted or blocked, or its request not cancelled, this time.
     DiscardKey tries a few times more and goes on: the outcome is known and waits to be told.
     """
 
 
-class NotAskedError(CountersignError):
+class RequestNotSentError(CountersignError):
     """An AWS service refused or was silent before TSB was called, so no approver was asked.
     RequestCsr retries: after the call the same fault would leave the answer unknown.
     """

@@ -14,7 +14,7 @@ from countersign import models as m
 from countersign.policy import rules as policy_rules
 from countersign.stores import Item
 
-MAX_APPROVERS = 100  # listed by name; `approvalsLeftOut` counts the others
+MAX_APPROVERS = 100  # listed by name; `omittedApproverCount` counts the others
 MAX_GROUPS = 20
 MAX_NAME = 128  # characters of an approver's, token's or group's name
 MAX_PRINCIPAL = 1_024
@@ -45,7 +45,9 @@ class Event(Said):
 
     enrollment_id: str = Field(description="Which enrollment; the id that its caller knows.")
     execution_arn: str = Field(description="The Step Functions execution that this is about.")
-    origin: m.Origin = Field(description="The door that the request came through, and who asked.")
+    origin: m.Origin = Field(
+        description="The trigger that the request came through, and who asked."
+    )
     key_label: str | None = Field(description="The key in the HSM; null where none was asked for.")
     reason: str | None = Field(description="Why it was asked for, in the caller's words.")
 
@@ -73,14 +75,14 @@ class Waiting(Event):
         description="APPROVED: the quorum is reached, and TSB waits for the timelock."
     )
     window_ends: str | None = Field(description="Until when approvals count; null: no limit.")
-    approvals: tuple[m.Approver, ...] = Field(description="Everybody who is asked.")
-    approvals_left_out: int = Field(description=f"Those beyond the first {MAX_APPROVERS}.")
+    approvers: tuple[m.Approver, ...] = Field(description="Everybody who is asked.")
+    omitted_approver_count: int = Field(description=f"Those beyond the first {MAX_APPROVERS}.")
     outstanding: tuple[str, ...] = Field(description="Names of those who have yet to decide.")
     open_groups: tuple[m.OpenGroup, ...] = Field(description="What the quorum still lacks.")
 
 
 class AwaitingApproval(Waiting):
-    """The approvers are asked. Sent with the first look that finds the request open."""
+    """The approvers are asked. Sent with the first poll that finds the request open."""
 
     DETAIL_TYPE = "Enrollment Awaiting Approval"
 
@@ -97,9 +99,9 @@ class Ended(Event):
     outcome: m.Outcome
     request_id: str | None = Field(description="TSB's request; null where none was made.")
     csr: m.StoredCsr | None = Field(description="Where the verified CSR lies, and the CSR itself.")
-    approvals: tuple[m.Approver, ...] = Field(description="Everybody who was asked.")
-    approvals_left_out: int = Field(description=f"Those beyond the first {MAX_APPROVERS}.")
-    undecided: tuple[str, ...] = Field(
+    approvers: tuple[m.Approver, ...] = Field(description="Everybody who was asked.")
+    omitted_approver_count: int = Field(description=f"Those beyond the first {MAX_APPROVERS}.")
+    pending: tuple[str, ...] = Field(
         description="Names of those who said nothing; nothing is asked of them any more."
     )
     error: m.Failure | None
@@ -154,7 +156,7 @@ class Cancelled(Ended):
 
 
 class Failed(Ended):
-    """A fault; somebody must look. `error.action` says what to do."""
+    """A fault; somebody must act. `error.action` says what to do."""
 
     DETAIL_TYPE = "Enrollment Failed"
 
@@ -201,7 +203,7 @@ class KeysUnaccounted(Said):
     mode: Literal["report", "delete"] = Field(description="What the run was told to do.")
     looked_at: int = Field(description="How many labels this run looked at.")
     keys: tuple[m.UnaccountedKey, ...] = Field(description="The first hundred of them.")
-    left_out: int = Field(description="How many more this run found.")
+    omitted_count: int = Field(description="How many more this run found.")
 
 
 CATALOGUE: tuple[type[Event], ...] = (
@@ -242,7 +244,7 @@ def waiting(
 
     Args:
         record: the enrollment's, with its policy's summary.
-        approvers: what the look found.
+        approvers: what the poll found.
         tsb_status: TSB's.
         first: whether it is the first such look.
     """
@@ -296,7 +298,7 @@ def ended(
         request_id=record.get("requestId"),
         csr=closed.csr,
         **_approvals(approvers),
-        undecided=_names(approvers, "outstanding", "none"),
+        pending=_names(approvers, "outstanding", "none"),
         error=closed.error,
         **_more(event, approvers, record),
     )
@@ -320,7 +322,7 @@ def _more(event: type[Ended], approvers: tuple[m.Approver, ...], record: Item) -
             by = _cut(record["cancel"]["by"], MAX_PRINCIPAL)
             return {"cancel": {**record["cancel"], "by": by}}
         overdue = record.get("overdue")
-        own = {"by": WORKFLOW, "at": overdue, "told": overdue}
+        own = {"by": WORKFLOW, "at": overdue, "confirmedAt": overdue}
         return {"cancel": own if overdue else None}
     return {}
 
@@ -335,23 +337,23 @@ _BY_OUTCOME: dict[m.Outcome, type[Ended]] = {
 
 
 def _common(record: Item, execution_arn: str, origin: dict[str, Any]) -> dict[str, Any]:
-    asked = record.get("request", {})
+    requested = record.get("request", {})
     return {
         "enrollment_id": record.get("id"),
         "execution_arn": execution_arn,
         "origin": m.Origin.read(origin),
-        "key_label": asked.get("key", {}).get("label"),
-        "reason": asked.get("reason"),
+        "key_label": requested.get("key", {}).get("label"),
+        "reason": requested.get("reason"),
     }
 
 
 def _approvals(approvers: tuple[m.Approver, ...]) -> dict[str, Any]:
     shown = approvers[:MAX_APPROVERS]
     return {
-        "approvals": tuple(
+        "approvers": tuple(
             one.model_copy(update={"name": _cut(one.name, MAX_NAME)}) for one in shown
         ),
-        "approvals_left_out": len(approvers) - len(shown),
+        "omitted_approver_count": len(approvers) - len(shown),
     }
 
 

@@ -80,7 +80,7 @@ def _facts(event: events.Event) -> Iterator[str]:
         "reason": event.reason,
         "enrollment id": event.enrollment_id,
         "TSB request": getattr(event, "request_id", None),
-        "asked through": event.origin.door + (f" by {asked_by}" if asked_by else ""),
+        "asked through": event.origin.trigger + (f" by {asked_by}" if asked_by else ""),
     }
     for name, value in facts.items():
         if value:
@@ -89,7 +89,7 @@ def _facts(event: events.Event) -> Iterator[str]:
 
 def _story(event: events.Event) -> Iterator[list[str]]:
     if isinstance(event, events.Waiting):
-        yield _decisions(event.approvals, event.approvals_left_out)
+        yield _decisions(event.approvers, event.omitted_approver_count)
         yield _listed("Still to decide", event.outstanding)
         yield _open_groups("Still needed", event.open_groups)
         if event.outstanding:
@@ -111,7 +111,7 @@ def _story(event: events.Event) -> Iterator[list[str]]:
 
 
 def _end(event: events.Ended) -> Iterator[list[str]]:
-    yield _decisions(event.approvals, event.approvals_left_out)
+    yield _decisions(event.approvers, event.omitted_approver_count)
     match event:
         case events.Issued():
             place = f"s3://{event.csr.bucket}/{event.csr.key}"
@@ -127,8 +127,8 @@ def _end(event: events.Ended) -> Iterator[list[str]]:
             yield [f"Cancelled by {_who(event.cancel)}."]
         case events.Failed():
             yield list(_failure(event.error))
-    if event.undecided:
-        yield _listed("Settled, nothing more to approve; stand down", event.undecided)
+    if event.pending:
+        yield _listed("Settled, nothing more to approve; stand down", event.pending)
 
 
 def _who(cancel: m.Cancellation | None) -> str:
@@ -159,13 +159,13 @@ def _listed(title: str, names: tuple[str, ...]) -> list[str]:
     return [f"{title}:", *(f"{INDENT}{events.one_line(name)}" for name in names)] if names else []
 
 
-def _decisions(approvals: tuple[m.Approver, ...], left_out: int) -> list[str]:
+def _decisions(approvals: tuple[m.Approver, ...], omitted_count: int) -> list[str]:
     decided = tuple(
         f"{one.name}: {one.decision}"
         for one in approvals
         if one.decision in ("approved", "declined")
     )
-    more = (f"(of {left_out} more the record tells)",) if left_out else ()
+    more = (f"(of {omitted_count} more the record tells)",) if omitted_count else ()
     return _listed("Decided", decided + more)
 
 

@@ -231,7 +231,7 @@ UnusedKey = Literal["keep", "delete", "block"]
 
 
 class RawRequest(Model):
-    """A whole request, its policy the caller's own: for stacks that take such (AllowRawPolicy)."""
+    """A raw request, its policy the caller's own: for stacks that take such (AllowRawPolicy)."""
 
     NAME = "request"
 
@@ -305,11 +305,11 @@ class LintFinding(Model):
 
 
 class Origin(Model):
-    """The door that a request came through, and who stood there."""
+    """The trigger that a request came through, and who stood there."""
 
     NAME = "origin"
 
-    door: Literal["start", "api", "schedule", "event", "workflow"] = "start"
+    trigger: Literal["start", "api", "schedule", "event", "workflow"] = "start"
     id: OriginText | None = None
     principal: OriginText | None = None
     account: OriginText | None = None
@@ -387,7 +387,7 @@ class Failure(Model):
     action: str | None = None
 
 
-class SettledKey(Model):
+class DisposedKey(Model):
     """What became of a key whose CSR was not issued.
 
     `action` is what the profile wants. `started` and `asking` are left where a function died; then
@@ -420,11 +420,11 @@ class UnaccountedKey(Model):
 
 
 class SweptKeys(Model):
-    """What a run of SweepKeys found; `left_out`: how many more than are named."""
+    """What a run of SweepKeys found; `omitted_count`: how many more than are named."""
 
     looked_at: int
     keys: tuple[UnaccountedKey, ...]
-    left_out: int
+    omitted_count: int
 
 
 class AuditedKeys(Model):
@@ -443,7 +443,7 @@ class OutcomeDocument(Model):
     enrollment_id: str
     outcome: Outcome | None
     csr: StoredCsr | None = None
-    approvals: tuple[Approver, ...] = ()
+    approvers: tuple[Approver, ...] = ()
     error: Failure | None = None
     duplicate: bool | None = None
 
@@ -497,21 +497,21 @@ class PolicySummary(Model):
 
 
 class Cancellation(Model):
-    """Who cancelled and when; `told`: when TSB confirmed it."""
+    """Who cancelled and when; `confirmed_at`: when TSB confirmed it."""
 
     by: str
     at: Moment
-    told: Moment | None = None
+    confirmed_at: Moment | None = None
 
 
 class Times(Model):
-    """When what happened, UTC. `window_ends` is None without a limit; `next_look` is planned."""
+    """When what happened, UTC. `window_ends` is None without a limit; `next_poll` is planned."""
 
     accepted: Moment | None = None
     key_created: Moment | None = None
     requested: Moment | None = None
     window_ends: Moment | None = None
-    next_look: Moment | None = None
+    next_poll: Moment | None = None
     executed: Moment | None = None
     ended: Moment | None = None
 
@@ -549,9 +549,9 @@ class Enrollment(EnrollmentSummary):
     profile: str | None = None
     findings: tuple[LintFinding, ...] = ()
     policy: PolicySummary | None
-    approvals: tuple[Approver, ...]
+    approvers: tuple[Approver, ...]
     csr: CsrLocation | None
-    unused_key: SettledKey | None = None
+    unused_key: DisposedKey | None = None
 
 
 class EnrollmentList(Model):
@@ -621,7 +621,7 @@ class Accepted(Model):
     attempt: int
     request: dict[str, Any]
     duplicate: bool = False
-    key_turn: Moment | None = None  # before which no key may be created; None: at once
+    not_before: Moment | None = None  # before which no key may be created; None: at once
 
 
 class CreateKeyInput(Model):
@@ -630,7 +630,7 @@ class CreateKeyInput(Model):
     execution_arn: str
     enrollment_id: str
     request: EnrollmentRequest
-    key_turn: Moment | None = None
+    not_before: Moment | None = None
 
 
 class CreatedKey(Model):
@@ -651,7 +651,7 @@ class Schedule(Model):
     """How long to wait for the approvers, fixed when the CSR is requested.
 
     The first seven are `polling.Schedule`; the last two are for the state machine alone: how slow
-    the looks may get while TSB is silent, and the age at which even a silent TSB is given up.
+    the polls may get while TSB is silent, and the age at which even a silent TSB is given up.
     """
 
     window_seconds: int
@@ -726,7 +726,7 @@ class CancelRequestInput(Model):
 class CancelledRequest(Model):
     """Whether TSB holds no open request of it any more, as far as is known."""
 
-    told: bool
+    confirmed: bool
 
 
 class DiscardKeyInput(CreateKeyInput):
@@ -747,7 +747,7 @@ class DiscardedKey(Model):
     again: bool
     status: str | None = None
     failure: CaughtError | None = None
-    key_turn: Moment | None = None
+    not_before: Moment | None = None
 
 
 class CloseEnrollmentInput(Model):

@@ -1,4 +1,4 @@
-"""How long to wait before the next look at a request. Pure arithmetic, all in seconds.
+"""How long to wait before the next poll at a request. Pure arithmetic, all in seconds.
 
 The wait is a share of the request's age: quick answers are noticed quickly, slow ones are not asked
 for in vain. Age is the sum of the waits decided so far, so scaled waits age too.
@@ -10,9 +10,9 @@ from dataclasses import dataclass
 GROWTH = 0.2  # notice comes growth/2 = a tenth of the age late on average
 FLOOR_SECONDS = 10
 CAP_SECONDS = 900  # the vendor's approver app fetches its tasks every 15 minutes
-# 9 history events a look: 13,500, and the states around the loop, stay below 14,000 of 25,000.
+# 9 history events a poll: 13,500, and the states around the loop, stay below 14,000 of 25,000.
 MAX_POLLS = 1_500
-# The cap is stretched for a window that it would cross in more looks than this; what is left of
+# The cap is stretched for a window that it would cross in more polls than this; what is left of
 # MAX_POLLS is for the quick looks of the first hour and after the window, and for the silence.
 POLLS_AT_THE_CAP = 1_250
 EXECUTION_SECONDS = 60  # TSB's timer executes what a timelock held back once a minute
@@ -54,14 +54,14 @@ class Schedule:
 
     @property
     def cap(self) -> int:
-        """The longest wait: slow enough that the looks suffice for the whole of it."""
+        """The longest wait: slow enough that the polls suffice for the whole of it."""
         return max(
             self.cap_seconds, self.floor_seconds, math.ceil(self.last_age / POLLS_AT_THE_CAP)
         )
 
 
 def first_wait(schedule: Schedule) -> int:
-    """The wait before the first look, which tells that the approvers are asked: short always.
+    """The wait before the first poll, which tells that the approvers are asked: short always.
 
     Under a timelock too: they may approve meanwhile.
     """
@@ -69,7 +69,7 @@ def first_wait(schedule: Schedule) -> int:
 
 
 def next_wait(schedule: Schedule, age_seconds: int, status: str) -> int:
-    """The wait after a look at `age_seconds` that found `status` (PENDING or APPROVED)."""
+    """The wait after a poll at `age_seconds` that found `status` (PENDING or APPROVED)."""
     if age_seconds < schedule.timelock_seconds:
         # Nothing can be executed yet; a decline can come, and does not hurry.
         return _until(schedule.timelock_seconds, age_seconds, schedule.cap)
@@ -81,19 +81,19 @@ def next_wait(schedule: Schedule, age_seconds: int, status: str) -> int:
     return _paced(schedule, age_seconds - schedule.end)
 
 
-def next_look(schedule: Schedule, age_seconds: int, status: str) -> int:
+def next_poll(schedule: Schedule, age_seconds: int, status: str) -> int:
     """The age at which a request of this age and status is looked at next, as things stand.
 
-    Recounted, because a look that finds nothing new writes nothing.
+    Recounted, because a poll that finds nothing new writes nothing.
     """
-    look = first_wait(schedule)
-    while look <= age_seconds:
-        look += next_wait(schedule, look, status)
-    return look
+    poll = first_wait(schedule)
+    while poll <= age_seconds:
+        poll += next_wait(schedule, poll, status)
+    return poll
 
 
 def slower(wait_seconds: int, schedule: Schedule) -> int:
-    """The wait after a look that TSB did not answer; the state machine does this arithmetic.
+    """The wait after a poll that TSB did not answer; the state machine does this arithmetic.
 
     One more wait of a share of the age makes the age 1 + growth times as old.
     """

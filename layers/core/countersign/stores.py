@@ -32,7 +32,7 @@ class Records(Protocol):
     def at_status(self, status: str) -> Iterator[Item]:
         """What the list shows of every enrollment with this status, oldest first."""
 
-    def take_turn(self, item_id: str, now: int, interval: int) -> int:
+    def take_slot(self, item_id: str, now: int, interval: int) -> int:
         """The next free moment of a queue, in milliseconds since 1970 like `now`."""
 
     def put(self, item: Item, *, when: Item | None = None) -> Item | None:
@@ -108,12 +108,12 @@ class Sighting:
         pending: open enrollments.
         oldest_seconds: the age of the oldest.
         overdue: ids of those that should have ended, by what is on record, and why.
-        looks_due: how many open requests must have been looked at within the last hour.
+        polls_due: how many open requests must have been looked at within the last hour.
         expiring_days: by certificate, the days until it expires; negative afterwards.
     """
 
     pending: int = 0
     oldest_seconds: int = 0
     overdue: dict[str, str] = field(default_factory=dict)
-    looks_due: int = 0
+    polls_due: int = 0
     expiring_days: dict[str, float] = field(default_factory=dict)

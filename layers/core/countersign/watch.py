@@ -18,12 +18,12 @@ from countersign.tsb.models import Tls
 OPEN = ("PENDING", "CANCELLING")  # the status of an enrollment without an outcome
 # With all retries of all states the approvers are asked, or the enrollment failed, within this.
 START_LIMIT = timedelta(hours=2)
-SLACK = timedelta(hours=1)  # for the last look, StoreCsr and CloseEnrollment with their retries
-LOOKED_WITHIN_SECONDS = 3600  # the alarm on missing looks wants one within this time
+SLACK = timedelta(hours=1)  # for the last poll, StoreCsr and CloseEnrollment with their retries
+POLLED_WITHIN_SECONDS = 3600  # the alarm on missing looks wants one within this time
 
 
 def watch_enrollments(
-    *, records: Records, tls: Tls, pace: Schedule, directory: Directory
+    *, records: Records, tls: Tls, polling_settings: Schedule, directory: Directory
 ) -> Sighting:
     """Look at every open enrollment and at every certificate on which the next steps depend.
 
@@ -39,7 +39,7 @@ def watch_enrollments(
     moment = m.now()
     for status in OPEN:
         for line in records.at_status(status):
-            _look_at(line, pace, moment, seen)
+            _look_at(line, polling_settings, moment, seen)
             for certificate in _approver_certificates(records.get(line["id"])):
                 for ends in expiries(certificate):
                     _note_expiry(seen, "approver", ends, moment)
@@ -63,7 +63,7 @@ def _end(key: PersonKey) -> datetime | None:
     return min(ends, default=None)
 
 
-def _look_at(record: Item, pace: Schedule, moment: datetime, seen: Sighting) -> None:
+def _look_at(record: Item, polling_settings: Schedule, moment: datetime, seen: Sighting) -> None:
     accepted = datetime.fromisoformat(record["acceptedAt"])
     seen.pending += 1
     seen.oldest_seconds = max(seen.oldest_seconds, int((moment - accepted).total_seconds()))
@@ -75,13 +75,13 @@ def _look_at(record: Item, pace: Schedule, moment: datetime, seen: Sighting) -> 
     asked = datetime.fromisoformat(requested)
     ends = record["times"].get("windowEnds")
     window = int((datetime.fromisoformat(ends) - asked).total_seconds()) if ends else 0
-    schedule = replace(pace, window_seconds=window)
+    schedule = replace(polling_settings, window_seconds=window)
     if moment - asked > timedelta(seconds=schedule.last_age) + SLACK:
         seen.overdue[record["id"]] = (
             f"its window and the silence after it are over, in {record['stage']}"
         )
-    if schedule.cap <= LOOKED_WITHIN_SECONDS < (moment - asked).total_seconds():
-        seen.looks_due += 1
+    if schedule.cap <= POLLED_WITHIN_SECONDS < (moment - asked).total_seconds():
+        seen.polls_due += 1
 
 
 def _approver_certificates(part: Any) -> Iterator[str]:

@@ -10,10 +10,10 @@ from countersign.errors import EnrollmentConflictError
 from countersign.stores import Item, Records
 
 DECIDED = ("outcome", "verifiedSha256")  # too late to cancel; see docs/decisions.md, 4
-type Tell = Callable[[str], None]  # lets the function CancelRequest work for this enrollment
+type Notify = Callable[[str], None]  # lets the function CancelRequest work for this enrollment
 
 
-def cancel(enrollment_id: str, *, by: str, records: Records, tell: Tell) -> Item | None:
+def cancel(enrollment_id: str, *, by: str, records: Records, notify: Notify) -> Item | None:
     """Put a cancellation on record and have TSB told.
 
     Idempotent: the first cancellation stays; TSB is told again only until it is on record that it
@@ -31,7 +31,7 @@ def cancel(enrollment_id: str, *, by: str, records: Records, tell: Tell) -> Item
     Raises:
         EnrollmentConflictError: it has another outcome than CANCELLED, or is just being issued.
     """
-    there = records.update(
+    existing = records.update(
         enrollment_id,
         {"cancel": {"by": by, "at": m.timestamp(m.now())}, "status": m.Status.CANCELLING},
         absent=("cancel", *DECIDED),
@@ -45,6 +45,6 @@ def cancel(enrollment_id: str, *, by: str, records: Records, tell: Tell) -> Item
             f"enrollment {enrollment_id} {state} and cannot be cancelled",
             action="Nothing can be taken back; to withdraw an issued CSR, do not have it signed.",
         )
-    if there is None or "told" not in record["cancel"]:
-        tell(enrollment_id)
+    if existing is None or "confirmedAt" not in record["cancel"]:
+        notify(enrollment_id)
     return record

@@ -16,9 +16,9 @@ from typing import Any, Protocol
 
 from countersign import models as m
 from countersign import polling
-from countersign.api.cancellation import Tell, cancel
+from countersign.api.cancellation import Notify, cancel
 from countersign.api.problems import DER, JSON, PEM, ProblemError, invalid
-from countersign.api.views import Answer, answer, enrollment, next_look, summary
+from countersign.api.views import Answer, answer, enrollment, next_poll, summary
 from countersign.errors import CountersignError, InvalidEnrollmentError
 from countersign.request import intake, validation
 from countersign.states import accept_enrollment, ownership
@@ -117,7 +117,7 @@ def submit(
     """
     enrollment_id = intake.own_id(raw) or _id(idempotency_key, caller)
     origin = m.Origin(
-        door="api",
+        trigger="api",
         id=enrollment_id,
         principal=caller.principal,
         account=caller.account,
@@ -156,7 +156,7 @@ def _start(record: Item, start: Start) -> None:
 
 
 def show(
-    enrollment_id: str, *, base: str, records: Records, pace: polling.Schedule
+    enrollment_id: str, *, base: str, records: Records, polling_settings: polling.Schedule
 ) -> m.Enrollment:
     """One enrollment, with the moment at which the workflow looks next.
 
@@ -171,8 +171,8 @@ def show(
     """
     record = _get(enrollment_id, records)
     shown = enrollment(record, base)
-    due = next_look(record, pace)
-    return shown.model_copy(update={"times": shown.times.model_copy(update={"next_look": due})})
+    due = next_poll(record, polling_settings)
+    return shown.model_copy(update={"times": shown.times.model_copy(update={"next_poll": due})})
 
 
 def enrollments(
@@ -292,7 +292,7 @@ def cancelled(
     base: str,
     records: Records,
     start: Start,
-    tell: Tell,
+    notify: Notify,
 ) -> Answer:
     """Cancel an enrollment; see `cancellation.cancel`.
 
@@ -304,7 +304,7 @@ def cancelled(
         ProblemError: 404.
         AwsCallError: cancelled perhaps; the same call again is harmless.
     """
-    record = cancel(enrollment_id, by=caller.principal, records=records, tell=tell)
+    record = cancel(enrollment_id, by=caller.principal, records=records, notify=notify)
     if record is None:
         record = _get(enrollment_id, records)
     elif "executionArn" not in record and "outcome" not in record:

@@ -9,38 +9,40 @@ from countersign import polling
 from countersign.stores import Item
 
 
-def next_look(record: Item, pace: polling.Schedule) -> str | None:
+def next_poll(record: Item, polling_settings: polling.Schedule) -> str | None:
     """When TSB is asked next, to some seconds; None before it is asked and after the end."""
     asked_at, tokens = record["times"].get("requested"), record.get("policy", {}).get("tokens")
     if not (asked_at and tokens) or "outcome" in record:
         return None
     timeouts = [token["timeout"] for token in tokens]
     schedule = replace(
-        pace,
+        polling_settings,
         window_seconds=0 if 0 in timeouts else max(timeouts),
         timelock_seconds=min(token["timelock"] for token in tokens),
     )
     began = datetime.fromisoformat(asked_at)
     age = int((m.now() - began).total_seconds())
-    look = polling.next_look(schedule, age, record.get("tsbStatus", "PENDING"))
-    return m.timestamp(began + timedelta(seconds=look))
+    poll = polling.next_poll(schedule, age, record.get("tsbStatus", "PENDING"))
+    return m.timestamp(began + timedelta(seconds=poll))
 
 
 def enrollment(record: Item, base: str) -> m.Enrollment:
     """A record as people see it."""
-    asked = record.get("request")
+    requested = record.get("request")
     stored = record.get("csr") if record.get("outcome") == m.Outcome.ISSUED else None
     return m.Enrollment.read(
         {
             **summary(record, base).dump(),
             "schemaVersion": record["schemaVersion"],
             "executionArn": record.get("executionArn"),
-            "request": {k: v for k, v in asked.items() if k != "enrollmentId"} if asked else None,
-            "reason": asked.get("reason") if asked else None,
+            "request": {k: v for k, v in requested.items() if k != "enrollmentId"}
+            if requested
+            else None,
+            "reason": requested.get("reason") if requested else None,
             "profile": record.get("profile"),
             "findings": [*record.get("findings", ()), *record.get("caFindings", ())],
             "policy": record.get("policy"),
-            "approvals": record.get("approvers", []),
+            "approvers": record.get("approvers", []),
             "csr": {k: v for k, v in stored.items() if k != "pem"} if stored else None,
             "unusedKey": record.get("unusedKey"),
         }

@@ -14,7 +14,7 @@ class Executions:
     def __init__(self, state_machine_arn: str) -> None:
         self._state_machine_arn = state_machine_arn
 
-    def start(self, name: str, given: dict[str, Any]) -> None:
+    def start(self, name: str, event: dict[str, Any]) -> None:
         """Start the execution of this name, unless it was started before.
 
         Idempotent: the same name and input while it runs is answered as the first time, and one
@@ -29,7 +29,7 @@ class Executions:
                     stateMachineArn=self._state_machine_arn,
                     name=name,
                     # Sorted: a record from the table has its fields in another order.
-                    input=json.dumps(given, sort_keys=True),
+                    input=json.dumps(event, sort_keys=True),
                 )
             except ClientError as error:
                 if error.response.get("Error", {}).get("Code") != "ExecutionAlreadyExists":

@@ -53,7 +53,7 @@ def sighting(seen: Sighting) -> None:
     _emit("Overdue", MetricUnit.Count, 0)  # so that there is a value when there is none
     for enrollment_id, why in seen.overdue.items():
         _emit("Overdue", MetricUnit.Count, 1, about={"enrollment_id": enrollment_id, "why": why})
-    _emit("LooksDue", MetricUnit.Count, seen.looks_due)
+    _emit("PollsDue", MetricUnit.Count, seen.polls_due)
     for name, days in seen.expiring_days.items():
         _emit("CertificateDaysLeft", MetricUnit.Count, days, Certificate=name)
 

@@ -27,8 +27,8 @@ class Objects:
             FileExistsError: another object lies there; it stays.
             AwsCallError: S3 refused or was silent.
         """
-        version, there = self._put(key, body, content_type)
-        if there != body:
+        version, existing = self._put(key, body, content_type)
+        if existing != body:
             raise FileExistsError(key)
         return version
 

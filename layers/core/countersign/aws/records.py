@@ -11,7 +11,7 @@ from countersign.aws.clients import client, named_errors
 from countersign.errors import AwsCallError
 from countersign.stores import Item
 
-TURN_ROUNDS = 3  # a turn is lost to a rival only where the queue has just begun or run empty
+SLOT_ROUNDS = 3  # a turn is lost to a rival only where the queue has just begun or run empty
 
 _serialize = TypeSerializer().serialize
 _deserialize = TypeDeserializer().deserialize
@@ -96,7 +96,7 @@ class Records:
             ):
                 yield from (_item(one) or {} for one in page["Items"])
 
-    def take_turn(self, item_id: str, now: int, interval: int) -> int:
+    def take_slot(self, item_id: str, now: int, interval: int) -> int:
         """The next free moment of a queue in which everyone's turn takes `interval`.
 
         Not idempotent: a repeated call takes another turn, and one passes unused.
@@ -106,7 +106,7 @@ class Records:
             now: like the answer in milliseconds since 1970.
             interval: how long a turn takes.
         """
-        for _ in range(TURN_ROUNDS):
+        for _ in range(SLOT_ROUNDS):
             for moment, condition in (
                 ("#next + :interval", "#next >= :now"),
                 (":now + :interval", "attribute_not_exists(#next) OR #next < :now"),
@@ -213,8 +213,8 @@ class Records:
             except ClientError as error:
                 if error.response.get("Error", {}).get("Code") != "ConditionalCheckFailedException":
                     raise
-                there: Any = error.response.get("Item")
-                return _item(there) or {}
+                existing: Any = error.response.get("Item")
+                return _item(existing) or {}
         return None
 
 
@@ -241,11 +241,11 @@ class _Expression:
         )
 
     def arguments(self) -> dict[str, Any]:
-        given = {
+        event = {
             "ExpressionAttributeNames": self._names,
             "ExpressionAttributeValues": self._values,
         }
-        return {name: value for name, value in given.items() if value}
+        return {name: value for name, value in event.items() if value}
 
 
 def _key(item_id: str) -> dict[str, Any]:

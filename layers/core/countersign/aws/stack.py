@@ -51,11 +51,11 @@ def executions() -> Executions:
 
 def cancel_request(enrollment_id: str) -> None:
     """Let the function of this name tell TSB, without waiting for it."""
-    given: dict[str, Any] = {"enrollmentId": enrollment_id}
-    functions.hand_over(settings().cancel_request_function, given)
+    event: dict[str, Any] = {"enrollmentId": enrollment_id}
+    functions.hand_over(settings().cancel_request_function, event)
 
 
-def pace() -> Schedule:
+def polling_settings() -> Schedule:
     """How to wait, as the stack is configured; window and timelock are the policy's."""
     return Schedule(
         window_seconds=0,

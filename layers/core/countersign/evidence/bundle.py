@@ -66,11 +66,11 @@ def parts(event: Mapping[str, Any], record: Item, found: Folder, aside: Folder) 
     if record:
         kept = {name: one for name, one in record.items() if name not in LEFT_OUT_OF_RECORD}
         parts["record.json"] = rfc8785.dumps(kept)
-        parts["approvals.json"] = rfc8785.dumps(approvals_of_record(record, found))
+        parts["approvers.json"] = rfc8785.dumps(approvals_of_record(record, found))
     # On record is what was sent; what was accepted, a profile expanded, is each attempt's own.
-    asked = found.get(f"request-{record.get('attempt')}.json") or found.get("request.json")
-    if record and asked is not None:
-        parts["request.json"] = asked
+    requested = found.get(f"request-{record.get('attempt')}.json") or found.get("request.json")
+    if record and requested is not None:
+        parts["request.json"] = requested
     if "checks" in record:
         parts["checks.json"] = rfc8785.dumps(record["checks"])
     shown = found.get(f"metadata/{record.get('metaDataSha256')}.json")

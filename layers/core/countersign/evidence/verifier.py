@@ -74,12 +74,14 @@ def _facts(
     if not record:
         return {**facts, "record": "none: the id was claimed again by another execution"}
     _require(event["detail"]["outcome"] == record.get("outcome"), "record.json", "another outcome")
-    facts["requested by"] = record["origin"].get("principal") or f"door {record['origin']['door']}"
+    facts["requested by"] = (
+        record["origin"].get("principal") or f"trigger {record['origin']['trigger']}"
+    )
     if "quarantine" in record:
         facts["quarantined"] = record["quarantine"]["code"]
     if "metadata.json" in folder:
         facts |= _shown(folder, key, record)
-    approvals = json.loads(folder["approvals.json"])
+    approvals = json.loads(folder["approvers.json"])
     facts |= _said(approvals, "approved") | _said(approvals, "declined")
     if _last(folder, "store-csr") is not None:
         facts |= _again(folder, record, approvals, attestation_root)
@@ -122,13 +124,13 @@ def _require_parts(folder: Folder, listed: Mapping[str, Any]) -> None:
 
 
 def _shown(folder: Folder, key: bytes, record: Item) -> dict[str, str]:
-    shown, asked = folder["metadata.json"], folder["request.json"]
+    shown, requested = folder["metadata.json"], folder["request.json"]
     _require(
         _signed(key, shown, folder["metadata.sig"]),
         "metadata.sig",
         "is no signature of this key over metadata.json",
     )
-    digest = hashlib.sha256(asked).hexdigest()
+    digest = hashlib.sha256(requested).hexdigest()
     _require(
         digest == json.loads(shown)["requestSha256"] == record["acceptedSha256"],
         "metadata.json",
@@ -165,7 +167,7 @@ def _again(
         {name: value for name, value in one.items() if name != "publicKey"} for one in approvals
     ]
     returned = checks.Returned(
-        asked=m.EnrollmentRequest.read(json.loads(folder["request.json"])),
+        requested=m.EnrollmentRequest.read(json.loads(folder["request.json"])),
         request_id=record["requestId"],
         pem=text(folder, pem),
         created_public_key=created[-1] if created else None,

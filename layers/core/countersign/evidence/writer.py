@@ -41,17 +41,17 @@ def keep_evidence(
     detail = event["detail"]
     enrollment_id, execution = detail["enrollmentId"], detail["executionArn"]
     folder = f"{enrollment_id}/{execution.rpartition(':')[2]}/"
-    there = evidence.below(folder)
-    if SIGNATURE in there:
+    existing = evidence.below(folder)
+    if SIGNATURE in existing:
         return folder
     record = records.get(enrollment_id) or {}
     found = objects.below(f"enrollments/{enrollment_id}/")
     aside = objects.below(f"quarantine/{enrollment_id}/")
     # The id may have been claimed again meanwhile: the record is then about another execution.
     own = record if record.get("executionArn") == execution else {}
-    whole = {**parts(event, own, found, aside), **there}
+    whole = {**parts(event, own, found, aside), **existing}
     whole.pop(MANIFEST, None)
-    for name in whole.keys() - there.keys():
+    for name in whole.keys() - existing.keys():
         # Of an event that was delivered twice at once, the first to write a part has written it.
         whole[name] = evidence.keep_first(f"{folder}{name}", whole[name])
     made = manifest(whole)

@@ -53,8 +53,8 @@ def audit_keys(
         more: whether there is time for another key.
 
     Raises:
-        TsbUnavailableError, TsbNoAnswerError, TsbCredentialsError: TSB does not speak, or a key's
-            password cannot be read; the next run goes on with the key behind this one.
+        TsbUnavailableError, TsbOutcomeUnknownError, TsbCredentialsError: TSB does not speak, or a
+            key's password cannot be read; the next run goes on with the key behind this one.
         AwsCallError: a store or the bus refused; as above.
     Source: TSB REST API, POST /v1/key/attributes.
     """
@@ -97,8 +97,8 @@ def _audit(
     trust: Trust,
 ) -> tuple[m.Check, ...]:
     """The checks that fail."""
-    asked = accepted(record, objects)
-    if asked is None:
+    requested = accepted(record, objects)
+    if requested is None:
         return (
             m.Check(
                 code="REQUEST_ACCEPTED",
@@ -109,16 +109,16 @@ def _audit(
         )
     asked_at = m.now()
     try:
-        secret = password(asked.key.password.secret_arn) if asked.key.password else None
+        secret = password(requested.key.password.secret_arn) if requested.key.password else None
     except TsbCredentialsError as error:
         return _unseen("KEY_UNREADABLE", "password", error.message)
     try:
-        answer = tsb.key_attributes(asked.key.label, secret)
+        answer = tsb.key_attributes(requested.key.label, secret)
     except TsbRefusedError as error:
         if error.error_code == KEY_NOT_EXISTENT:
             return _unseen("KEY_MISSING", "label", "the HSM has no such key any more")
         return _unseen("KEY_UNREADABLE", "label", error.message)
-    checks = verify_key(asked, answer, record, trust, asked_at=asked_at, now=m.now())
+    checks = verify_key(requested, answer, record, trust, asked_at=asked_at, now=m.now())
     return tuple(check for check in checks if check.result == "failed")
 
 

@@ -2,7 +2,7 @@
 
 Nothing here decides or changes an outcome: what could not be done is noted on the record. A key is
 deleted only if it is the enrollment's own, see `own_key`. TSB cannot delete on a condition, so
-somebody who puts another key under the label between the look and the call would lose that one.
+somebody who puts another key under the label between the poll and the call would lose that one.
 """
 
 from collections.abc import Callable
@@ -17,8 +17,8 @@ from countersign.errors import (
     CountersignError,
     EnrollmentConflictError,
     KeyConflictError,
-    KeyNotSettledError,
-    TsbNoAnswerError,
+    KeyDisposalError,
+    TsbOutcomeUnknownError,
     TsbRefusedError,
     TsbUnavailableError,
 )
@@ -29,14 +29,14 @@ from countersign.tsb.models import Key
 
 CLOCK_SKEW = timedelta(seconds=60)  # between our clock and the HSM's
 ENDED_AT_TSB = ("EXECUTED", "REJECTED", "EXPIRED", "CANCELLED", "FAILED")
-RETRIED = (TsbUnavailableError, TsbNoAnswerError, AwsCallError)
+RETRIED = (TsbUnavailableError, TsbOutcomeUnknownError, AwsCallError)
 ASKED = ("asking", "asked")  # the approvers of ruleBlock, maybe or surely
 type Password = Callable[[str], str]  # the text of the secret at this ARN
-type Done = dict[str, Any]  # of a `SettledKey`: what came of it
+type Done = dict[str, Any]  # of a `DisposedKey`: what came of it
 
 
-def settle(
-    given: m.DiscardKeyInput, *, records: Records, tsb: TsbClient, password: Password
+def dispose(
+    event: m.DiscardKeyInput, *, records: Records, tsb: TsbClient, password: Password
 ) -> None:
     """Keep, delete or block the key of an enrollment that ends without a CSR, and note it.
 
@@ -48,43 +48,43 @@ def settle(
     `ruleBlock` are asked once, whoever dies in between.
 
     Raises:
-        KeyNotSettledError: noted; the state machine tries a few times more, then goes on.
+        KeyDisposalError: noted; the state machine tries a few times more, then goes on.
         EnrollmentConflictError: the record belongs to another execution.
     Source: TSB REST API, POST /v1/key/deleteKey, POST /v1/block, DELETE /v1/request/{id}.
     """
-    record = records.get(given.enrollment_id) or {}
-    action = given.request.unused_key or "keep"
+    record = records.get(event.enrollment_id) or {}
+    action = event.request.unused_key or "keep"
     # An outcome: the backstop was faster. A CSR: StoreCsr's answer was lost, and the key is in use.
     before = record.get("unusedKey", {"action": action, "result": "started"})
-    there = _note(given, records, action, before, absent=("csr", "outcome"))
-    if there is not None:
-        if there.get("executionArn") == given.execution_arn:
+    existing = _note(event, records, action, before, absent=("csr", "outcome"))
+    if existing is not None:
+        if existing.get("executionArn") == event.execution_arn:
             return
         raise EnrollmentConflictError(
-            f"enrollment {given.enrollment_id} is carried out by another execution",
+            f"enrollment {event.enrollment_id} is carried out by another execution",
             action="Follow that execution; its ARN is on the record.",
         )
     done: Done = before if before["result"] in ASKED else {"result": "failed"}
     errors: list[CountersignError] = []
     try:
-        done = _act(given, action, record, records=records, tsb=tsb, password=password)
+        done = _act(event, action, record, records=records, tsb=tsb, password=password)
     except CountersignError as error:
         errors.append(error)
     if done["result"] != "deleted":
         try:
-            cancel_open(record, given.status, tsb)
+            cancel_open(record, event.status, tsb)
         except CountersignError as error:
             errors.append(error)
-    _note(given, records, action, done, error=errors[0] if errors else None)
+    _note(event, records, action, done, error=errors[0] if errors else None)
     if done["result"] == "deleted":
         release_label(record, records)
     again = next((one for one in errors if isinstance(one, RETRIED)), None)
     if again is not None:
-        raise KeyNotSettledError(again.message, action=again.action) from again
+        raise KeyDisposalError(again.message, action=again.action) from again
 
 
 def own_key(
-    asked: m.EnrollmentRequest,
+    requested: m.EnrollmentRequest,
     record: Item,
     *,
     records: Records,
@@ -99,9 +99,10 @@ def own_key(
 
     Raises:
         KeyConflictError: another key lies under the label; it must be left as it is.
-        TsbUnavailableError, TsbNoAnswerError, TsbRefusedError, TsbCredentialsError: see TsbClient.
+        TsbUnavailableError, TsbOutcomeUnknownError, TsbRefusedError, TsbCredentialsError: see
+            TsbClient.
     """
-    label = asked.key.label
+    label = requested.key.label
     claim = records.get(f"label#{label}")
     if claim is None or claim["enrollmentId"] != record.get("id"):
         return None
@@ -118,7 +119,7 @@ def own_key(
         # After a lost answer alone; without it DiscardKey starts in nine tenths of the time.
         from countersign.verification import checks  # noqa: PLC0415
 
-        different = checks.differences(key, asked.key)
+        different = checks.differences(key, requested.key)
         own = key.create_time >= claimed_at - CLOCK_SKEW and not any(different.values())
     if not own:
         raise KeyConflictError(
@@ -130,7 +131,7 @@ def own_key(
 
 
 def delete(
-    asked: m.EnrollmentRequest,
+    requested: m.EnrollmentRequest,
     record: Item,
     *,
     records: Records,
@@ -144,10 +145,10 @@ def delete(
 
     Raises: as `own_key`.
     """
-    if own_key(asked, record, records=records, tsb=tsb, secret=secret) is None:
+    if own_key(requested, record, records=records, tsb=tsb, secret=secret) is None:
         return False
     try:
-        tsb.delete_key(asked.key.label, secret)
+        tsb.delete_key(requested.key.label, secret)
     except TsbRefusedError as error:
         if error.error_code != KEY_NOT_EXISTENT:
             raise
@@ -160,7 +161,7 @@ def release_label(record: Item, records: Records) -> None:
 
 
 def _act(
-    given: m.DiscardKeyInput,
+    event: m.DiscardKeyInput,
     action: m.UnusedKey,
     record: Item,
     *,
@@ -168,42 +169,42 @@ def _act(
     tsb: TsbClient,
     password: Password,
 ) -> Done:
-    asked = given.request
+    requested = event.request
     if action == "keep":
         return {"result": "kept"}
-    if action == "delete" and not asked.key.attributes.destroyable:
+    if action == "delete" and not requested.key.attributes.destroyable:
         return {"result": "kept", "reason": "the key is permanent (not destroyable)"}
-    secret = password(asked.key.password.secret_arn) if asked.key.password else None
+    secret = password(requested.key.password.secret_arn) if requested.key.password else None
     if action == "delete":
         # Also where none is on record: CreateKey's answer may have got lost before a cancellation.
-        deleted = delete(asked, record, records=records, tsb=tsb, secret=secret)
+        deleted = delete(requested, record, records=records, tsb=tsb, secret=secret)
         if deleted or "publicKeySha256" in record:
             return {"result": "deleted"}
         return {"result": "none", "reason": "no key was made"}
-    return _block(given, record, records=records, tsb=tsb, secret=secret)
+    return _block(event, record, records=records, tsb=tsb, secret=secret)
 
 
 def _block(
-    given: m.DiscardKeyInput,
+    event: m.DiscardKeyInput,
     record: Item,
     *,
     records: Records,
     tsb: TsbClient,
     secret: str | None,
 ) -> Done:
-    rule = given.request.key.policy.rule_block
+    rule = event.request.key.policy.rule_block
     if rule is not None and not rule.tokens:
         return {"result": "kept", "reason": "ruleBlock is frozen: nobody can block this key"}
-    key = own_key(given.request, record, records=records, tsb=tsb, secret=secret)
+    key = own_key(event.request, record, records=records, tsb=tsb, secret=secret)
     if key is None:
         return {"result": "none", "reason": "there is no key (any more)"}
     if ((key.policy or {}).get("keyStatus") or {}).get("blocked"):
         return {"result": "blocked"}
-    return _blocked(given, record.get("unusedKey", {}), records=records, tsb=tsb, secret=secret)
+    return _blocked(event, record.get("unusedKey", {}), records=records, tsb=tsb, secret=secret)
 
 
 def _blocked(
-    given: m.DiscardKeyInput,
+    event: m.DiscardKeyInput,
     before: Done,
     *,
     records: Records,
@@ -211,7 +212,7 @@ def _blocked(
     secret: str | None,
 ) -> Done:
     """What comes of asking TSB to block the key, or of having asked before."""
-    approvers = given.request.key.policy.rule_block is not None
+    approvers = event.request.key.policy.rule_block is not None
     unknown: Done = {
         "result": "failed",
         "reason": "whether the approvers of ruleBlock were asked is unknown; nobody asks twice",
@@ -221,28 +222,28 @@ def _blocked(
         return unknown
     if request_id is None:
         if approvers:
-            _note(given, records, "block", {"result": "asking"})
+            _note(event, records, "block", {"result": "asking"})
         try:
-            request_id = tsb.block_key(given.request.key.label, secret).block_key_request_id
-        except TsbNoAnswerError:
+            request_id = tsb.block_key(event.request.key.label, secret).block_key_request_id
+        except TsbOutcomeUnknownError:
             if approvers:
                 return unknown
             raise
-    # On record before the look, which may fail.
-    asked: Done = {"result": "asked", "requestId": request_id}
-    _note(given, records, "block", asked)
+    # On record before the poll, which may fail.
+    requested: Done = {"result": "asked", "requestId": request_id}
+    _note(event, records, "block", requested)
     with suppress(CountersignError):
         status = tsb.request_status(str(request_id)).status
         if status == "EXECUTED":
-            return {**asked, "result": "blocked"}
+            return {**requested, "result": "blocked"}
         if status in ENDED_AT_TSB:
-            return {**asked, "result": "failed", "reason": f"TSB ended the request as {status}"}
-    return asked
+            return {**requested, "result": "failed", "reason": f"TSB ended the request as {status}"}
+    return requested
 
 
 def cancel_open(record: Item, status: str | None, tsb: TsbClient) -> None:
     """Cancel what may still ask approvers for the use of this key."""
-    told = "told" in record.get("cancel", {})
+    told = "confirmedAt" in record.get("cancel", {})
     if (
         "requestId" not in record
         or told
@@ -257,7 +258,7 @@ def cancel_open(record: Item, status: str | None, tsb: TsbClient) -> None:
 
 
 def _note(
-    given: m.DiscardKeyInput,
+    event: m.DiscardKeyInput,
     records: Records,
     action: m.UnusedKey,
     done: Done,
@@ -275,11 +276,11 @@ def _note(
         http_status=error.http_status,
         action=error.action,
     )
-    settled = m.SettledKey.read({**done, "action": action, "at": m.timestamp(m.now())})
-    values = settled.model_copy(update={"error": said}).model_dump(mode="json", exclude_none=True)
+    disposed = m.DisposedKey.read({**done, "action": action, "at": m.timestamp(m.now())})
+    values = disposed.model_copy(update={"error": said}).model_dump(mode="json", exclude_none=True)
     return records.update(
-        given.enrollment_id,
+        event.enrollment_id,
         {"stage": "DiscardKey", "unusedKey": values},
-        when={"executionArn": given.execution_arn},
+        when={"executionArn": event.execution_arn},
         absent=absent,
     )

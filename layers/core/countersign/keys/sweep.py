@@ -47,13 +47,13 @@ def sweep_keys(
         more: whether there is time for another key.
 
     Raises:
-        TsbUnavailableError, TsbNoAnswerError, TsbRefusedError, TsbCredentialsError: TSB did not
-            say which keys there are; the next run asks again.
+        TsbUnavailableError, TsbOutcomeUnknownError, TsbRefusedError, TsbCredentialsError: TSB did
+            not say which keys there are; the next run asks again.
         AwsCallError: a store or the bus refused; the next run begins where this one did.
     Source: TSB REST API, GET /v1/key.
     """
     if mode == "off":
-        return m.SweptKeys(looked_at=0, keys=(), left_out=0)
+        return m.SweptKeys(looked_at=0, keys=(), omitted_count=0)
     # First the keys, then the claims: a key is made after its label is claimed.
     labels = sorted(label for label in tsb.list_keys() if label.startswith(prefix))
     after = (records.get(SWEEP) or {}).get("after") or ""
@@ -71,7 +71,7 @@ def sweep_keys(
     swept = m.SweptKeys(
         looked_at=looked_at,
         keys=tuple(found[:MAX_NAMED]),
-        left_out=len(found[MAX_NAMED:]),
+        omitted_count=len(found[MAX_NAMED:]),
     )
     if found:
         bus.put(events.KeysUnaccounted.read({"mode": mode, **swept.dump()}))
@@ -96,13 +96,13 @@ def _unaccounted(
         return unrecorded, None
     if not _is_unused(record):
         return None, None
-    asked = accepted(record, objects)
-    if asked is None:
+    requested = accepted(record, objects)
+    if requested is None:
         return unrecorded, None
-    if asked.unused_key == "delete" and asked.key.attributes.destroyable:
-        return unrecorded.model_copy(update={"why": "unused"}), (record, asked)
-    settled = record.get("unusedKey", {}).get("result")
-    blocked = asked.unused_key != "block" or settled in ("blocked", "asked")
+    if requested.unused_key == "delete" and requested.key.attributes.destroyable:
+        return unrecorded.model_copy(update={"why": "unused"}), (record, requested)
+    disposed = record.get("unusedKey", {}).get("result")
+    blocked = requested.unused_key != "block" or disposed in ("blocked", "asked")
     return None if blocked else unrecorded.model_copy(update={"why": "unblocked"}), None
 
 
@@ -116,7 +116,7 @@ def _is_unused(record: Item) -> bool:
 def _swept(
     one: m.UnaccountedKey,
     record: Item,
-    asked: m.EnrollmentRequest,
+    requested: m.EnrollmentRequest,
     *,
     records: Records,
     tsb: TsbClient,
@@ -128,8 +128,8 @@ def _swept(
     if records.update(record["id"], {"unusedKey": note}, when=own, absent=("csr",)) is not None:
         return one.model_copy(update={"problem": "the enrollment has just begun anew"})
     try:
-        secret = password(asked.key.password.secret_arn) if asked.key.password else None
-        disposal.delete(asked, record, records=records, tsb=tsb, secret=secret)
+        secret = password(requested.key.password.secret_arn) if requested.key.password else None
+        disposal.delete(requested, record, records=records, tsb=tsb, secret=secret)
     except CountersignError as error:
         failed = {**note, "result": "failed", "reason": error.message}
         records.update(record["id"], {"unusedKey": failed}, when=own)

@@ -76,7 +76,7 @@ class _Linter:
 
 
 def lint(
-    asked: Policy,
+    requested: Policy,
     *,
     directory: Directory,
     profile: Profile | None = None,
@@ -89,7 +89,7 @@ def lint(
         asked: the policy as it would go to TSB, a profile's names replaced by keys.
         directory: who is who.
         profile: whose policy it is; decides levels and waivers.
-        requester: the AWS principal who asks, as far as the door knows him.
+        requester: the AWS principal who asks, as far as the trigger knows him.
         now: the moment for which dates are judged.
 
     Returns:
@@ -97,25 +97,25 @@ def lint(
         to a refusal: see `refuse`.
     """
     linter = _Linter(directory, profile)
-    _lint_readable(linter, asked)
+    _lint_readable(linter, requested)
     if linter.found:
         return tuple(linter.found)  # nothing else can be said without knowing whose keys they are
-    _lint_use(linter, asked)
+    _lint_use(linter, requested)
     for name, attribute in RULES.items():
-        rule: Rule | None = getattr(asked, attribute)
+        rule: Rule | None = getattr(requested, attribute)
         if rule is not None:
             _lint_rule(linter, rule, f"key.policy.{name}")
-    _lint_names(linter, asked)
-    _lint_change(linter, asked)
-    _lint_dates(linter, asked, now)
-    _lint_requester(linter, asked, requester)
+    _lint_names(linter, requested)
+    _lint_change(linter, requested)
+    _lint_dates(linter, requested, now)
+    _lint_requester(linter, requested, requester)
     if profile is not None and profile.ca_key_label is None:
         linter.add("ca-key-unnamed", "profile", f"{profile.id} names no CA key")
     return tuple(linter.found)
 
 
 def lint_ca_key(
-    asked: Policy,
+    requested: Policy,
     ca_policy: Policy | None,
     *,
     directory: Directory,
@@ -139,7 +139,7 @@ def lint_ca_key(
         linter.add("ca-key-unguarded", path, f"the CA key {label!r} asks nobody before it signs")
     else:
         theirs = linter.people(ca_policy.rule_use)
-        both = {name for who, name in linter.people(asked.rule_use).items() if who in theirs}
+        both = {name for who, name in linter.people(requested.rule_use).items() if who in theirs}
         if both:
             linter.add(
                 "ca-approvers-overlap",
@@ -244,15 +244,15 @@ def _coalitions(rules: tuple[Rule | None, ...], who: Who) -> Iterator[frozenset[
 # The checks ------------------------------------------------------------------------------------
 
 
-def _approvals(asked: Policy) -> Iterator[tuple[str, Approval]]:
+def _approvals(requested: Policy) -> Iterator[tuple[str, Approval]]:
     for name, attribute in RULES.items():
-        rule: Rule | None = getattr(asked, attribute)
+        rule: Rule | None = getattr(requested, attribute)
         if rule is not None:
             yield from approvals_of(rule, f"key.policy.{name}")
 
 
-def _lint_readable(linter: _Linter, asked: Policy) -> None:
-    for path, approval in _approvals(asked):
+def _lint_readable(linter: _Linter, requested: Policy) -> None:
+    for path, approval in _approvals(requested):
         if approval.type == "onboarded_approver_certificate":
             if not approval.name:
                 linter.add(
@@ -267,17 +267,17 @@ def _lint_readable(linter: _Linter, asked: Policy) -> None:
             linter.add("approval-unreadable", f"{path}.value", str(error))
 
 
-def _lint_use(linter: _Linter, asked: Policy) -> None:
-    if asked.key_status.blocked:
+def _lint_use(linter: _Linter, requested: Policy) -> None:
+    if requested.key_status.blocked:
         linter.add(
             "key-blocked",
             "key.policy.keyStatus.blocked",
             "a blocked key can sign nothing, so its CSR would never be made",
         )
     at = "key.policy.ruleUse.tokens"
-    if not asked.rule_use.tokens:
+    if not requested.rule_use.tokens:
         linter.add("rule-empty", at, "a rule without tokens can never be fulfilled")
-    for index, token in enumerate(asked.rule_use.tokens):
+    for index, token in enumerate(requested.rule_use.tokens):
         if not token.groups:
             linter.add(
                 "token-asks-nobody",
@@ -357,9 +357,9 @@ def _lint_overlap(linter: _Linter, token: Token, path: str) -> None:
         linter.add("groups-overlap", path, f"one approval of {_list(twice)} counts for two groups")
 
 
-def _lint_names(linter: _Linter, asked: Policy) -> None:
+def _lint_names(linter: _Linter, requested: Policy) -> None:
     named: dict[str, str] = {}
-    for path, approval in _approvals(asked):
+    for path, approval in _approvals(requested):
         name, who = approvers.approver(approval).name, linter.who(approval)
         if named.setdefault(name, who) != who:
             linter.add(
@@ -369,33 +369,33 @@ def _lint_names(linter: _Linter, asked: Policy) -> None:
             )
 
 
-def _lint_change(linter: _Linter, asked: Policy) -> None:
-    who = {approval: linter.who(approval) for _, approval in _approvals(asked)}
+def _lint_change(linter: _Linter, requested: Policy) -> None:
+    who = {approval: linter.who(approval) for _, approval in _approvals(requested)}
     path = "key.policy.ruleModify"
     try:
-        strong = weaker(asked.rule_modify, asked.rule_use, who)
+        strong = weaker(requested.rule_modify, requested.rule_use, who)
     except OverflowError:
         linter.add("change-rule-unclear", path, "too many groups to compare it with ruleUse")
         strong = None
     if strong is not None:
-        names = {**linter.people(asked.rule_modify), **linter.people(asked.rule_use)}
+        names = {**linter.people(requested.rule_modify), **linter.people(requested.rule_use)}
         people = _list({names[one] for one in strong}) or "anybody who may call TSB"
         linter.add(
             "change-rule-weaker",
             path,
             f"{people} could change who may use the key, and could not use it so soon",
         )
-    if open_to_all(asked.rule_unblock) and not open_to_all(asked.rule_use):
+    if open_to_all(requested.rule_unblock) and not open_to_all(requested.rule_use):
         linter.add(
             "unblock-rule-open", "key.policy.ruleUnblock", "a block can be undone by anybody"
         )
 
 
-def _lint_dates(linter: _Linter, asked: Policy, now: datetime) -> None:
-    tokens = asked.rule_use.tokens
-    end = now + timedelta(seconds=window_seconds(asked) if tokens else 0)
+def _lint_dates(linter: _Linter, requested: Policy, now: datetime) -> None:
+    tokens = requested.rule_use.tokens
+    end = now + timedelta(seconds=window_seconds(requested) if tokens else 0)
     judged: set[str] = set()
-    for path, approval in _approvals(asked):
+    for path, approval in _approvals(requested):
         identity = approvers.identity(approval)
         if identity in judged:
             continue
@@ -426,9 +426,9 @@ def _invalid_at(linter: _Linter, approval: Approval, moment: datetime) -> str | 
     return None
 
 
-def _lint_requester(linter: _Linter, asked: Policy, requester: str | None) -> None:
+def _lint_requester(linter: _Linter, requested: Policy, requester: str | None) -> None:
     person = linter.directory.principal(requester)
-    if person is not None and person.name in linter.people(asked.rule_use):
+    if person is not None and person.name in linter.people(requested.rule_use):
         linter.add(
             "requester-approves",
             "key.policy.ruleUse",

@@ -213,7 +213,7 @@ class Profile(Model):
 def expand(
     raw: Mapping[str, Any], profile: Profile, directory: Directory, moment: datetime
 ) -> dict[str, Any]:
-    """The whole request that a request by profile means, as JSON value without its id.
+    """The raw request that a request by profile means, as JSON value without its id.
 
     Args:
         raw: a request that names this profile.
@@ -227,58 +227,58 @@ def expand(
             directory.
     """
     _refuse_what_profiles_decide(raw, profile)
-    asked = m.ProfileRequest.read(raw)
+    requested = m.ProfileRequest.read(raw)
     key = {
         **profile.key.model_dump(mode="json", exclude_unset=True, exclude={"label"}),
-        **_given(asked.key, "key", profile),
+        **_given(requested.key, "key", profile),
         "policy": whole_policy(profile, directory, moment),
     }
-    _check_text("key.label", asked.key.label, profile.key.label, profile)
+    _check_text("key.label", requested.key.label, profile.key.label, profile)
     certificate = {
         **profile.csr.model_dump(mode="json", exclude_unset=True, exclude={"subject"}),
-        **_given(asked.csr, "csr", profile),
+        **_given(requested.csr, "csr", profile),
         "standardCertificateAttributes": _subject(
-            asked.csr.standard_certificate_attributes, profile
+            requested.csr.standard_certificate_attributes, profile
         ),
     }
     return {
         "profile": profile.id,
         "key": key,
         "csr": certificate,
-        **({"reason": asked.reason} if asked.reason is not None else {}),
+        **({"reason": requested.reason} if requested.reason is not None else {}),
         "unusedKey": profile.unused_key,
     }
 
 
 def _refuse_what_profiles_decide(raw: Mapping[str, Any], profile: Profile) -> None:
     for place, names in PROFILE_ONLY.items():
-        there = raw.get(place) if place else raw
-        for name in sorted(names & there.keys()) if isinstance(there, Mapping) else ():
+        existing = raw.get(place) if place else raw
+        for name in sorted(names & existing.keys()) if isinstance(existing, Mapping) else ():
             raise _forbidden(f"{place}.{name}" if place else name, profile)
 
 
-def _given(asked: m.AskedKey | m.AskedCsr, place: str, profile: Profile) -> dict[str, Any]:
+def _given(requested: m.AskedKey | m.AskedCsr, place: str, profile: Profile) -> dict[str, Any]:
     """What the caller gave, as far as the profile leaves it open."""
     always = {"label", "password", "keyPassword", "standardCertificateAttributes"}
-    given: dict[str, Any] = asked.model_dump(mode="json", exclude_unset=True)
-    for name in given:
+    event: dict[str, Any] = requested.model_dump(mode="json", exclude_unset=True)
+    for name in event:
         if name not in always and f"{place}.{name}" not in profile.overrides:
             raise _forbidden(f"{place}.{name}", profile)
-    return given
+    return event
 
 
-def _subject(given: Mapping[m.SubjectName, str], profile: Profile) -> dict[str, str]:
+def _subject(event: Mapping[m.SubjectName, str], profile: Profile) -> dict[str, str]:
     at = "csr.standardCertificateAttributes"
-    for name in given:
+    for name in event:
         if name not in profile.csr.subject or profile.csr.subject[name].value is not None:
             raise _forbidden(f"{at}.{name}", profile)
     subject: dict[str, str] = {}
     for name, rule in profile.csr.subject.items():
         if rule.value is not None:
             subject[name] = rule.value
-        elif name in given:
-            _check_text(f"{at}.{name}", given[name], rule, profile)
-            subject[name] = given[name]
+        elif name in event:
+            _check_text(f"{at}.{name}", event[name], rule, profile)
+            subject[name] = event[name]
         elif not rule.optional:
             raise invalid_field(
                 f"{at}.{name}", f"missing; profile {profile.id} wants it", f"Give {rule.pattern}."

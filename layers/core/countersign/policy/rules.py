@@ -41,7 +41,7 @@ type Names = Mapping[str, str]  # of people, by the fingerprint of each of their
 
 
 def decided(
-    asked: tuple[Approver, ...],
+    requested: tuple[Approver, ...],
     *,
     approved: list[str],
     declined: list[str],
@@ -62,20 +62,20 @@ def decided(
         said.update({_identity(key): decision for key in keys})
     result = [
         one.model_copy(update={"decision": said.pop(one.spki_sha256 or "", "none")})
-        for one in asked
+        for one in requested
     ]
-    strangers = (
+    unknown_keys = (
         Approver(name=names.get(digest, unnamed(digest)), spki_sha256=digest, decision=decision)
         for digest, decision in said.items()
     )
-    return (*result, *strangers)
+    return (*result, *unknown_keys)
 
 
 def _identity(listed: str) -> str:
     return fingerprint(listed) or hashlib.sha256(listed.encode()).hexdigest()
 
 
-def open_groups(asked: PolicySummary, approvers: tuple[Approver, ...]) -> tuple[OpenGroup, ...]:
+def open_groups(requested: PolicySummary, approvers: tuple[Approver, ...]) -> tuple[OpenGroup, ...]:
     """The groups of the use rule whose quorum `approvers` have not reached; none once a token has.
 
     Tokens are alternatives, so each is listed with what it lacks. The approval of a name that only
@@ -87,7 +87,7 @@ def open_groups(asked: PolicySummary, approvers: tuple[Approver, ...]) -> tuple[
     """
     approved = {one.name for one in approvers if one.decision == "approved"}
     found: list[OpenGroup] = []
-    for token in asked.tokens:
+    for token in requested.tokens:
         lacking = [
             OpenGroup(token=token.name, group=group.name, quorum=group.quorum, approved=number)
             for group in token.groups

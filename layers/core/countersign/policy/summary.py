@@ -24,7 +24,7 @@ def summary(request: EnrollmentRequest, *, enrollment_id: str, requester: str | 
     Args:
         request: the accepted request, a profile expanded.
         enrollment_id: of this enrollment.
-        requester: who asked, as far as the door knows him.
+        requester: who asked, as far as the trigger knows him.
     """
     subject = request.csr.standard_certificate_attributes.model_dump(
         by_alias=True, exclude_none=True
@@ -49,10 +49,10 @@ def summary(request: EnrollmentRequest, *, enrollment_id: str, requester: str | 
 
 def key(request: EnrollmentRequest) -> str:
     """The key's kind and size."""
-    asked = request.key
-    curve = CURVES.get(asked.curve_oid or "", asked.curve_oid)
-    size = asked.key_size or curve or asked.algorithm_oid
-    return f"{asked.algorithm} {size}" if size else asked.algorithm
+    requested = request.key
+    curve = CURVES.get(requested.curve_oid or "", requested.curve_oid)
+    size = requested.key_size or curve or requested.algorithm_oid
+    return f"{requested.algorithm} {size}" if size else requested.algorithm
 
 
 def agreement(tokens: tuple[Token, ...]) -> str:

@@ -16,7 +16,7 @@ ENROLLMENT_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 DATE_PARTS = {"{yyyy}": "%Y", "{mm}": "%m", "{dd}": "%d", "{hh}": "%H"}  # in a schedule's key label
 
 
-def asked(raw: object) -> tuple[Any, Origin]:
+def requested(raw: object) -> tuple[Any, Origin]:
     """The request as it will be carried out, and the origin, of a machine input.
 
     A schedule asks again and again with one text: the date of the occurrence is filled into the
@@ -28,7 +28,7 @@ def asked(raw: object) -> tuple[Any, Origin]:
             occurrence cannot be told from the next one.
     """
     request, origin = split_input(raw)
-    if origin.door != "schedule":
+    if origin.trigger != "schedule":
         return request, origin
     moment = _occurrence(origin)
     if moment is None:
@@ -50,8 +50,8 @@ def asked(raw: object) -> tuple[Any, Origin]:
 def split_input(raw: object) -> tuple[Any, Origin]:
     """The request and the origin in a machine input, as they were given.
 
-    A bare request comes from door `start`, or from door `workflow` where a nested call added its
-    key.
+    A bare request comes from trigger `start`, or from trigger `workflow` where a nested call added
+    its key.
 
     Raises:
         InvalidEnrollmentError: the input is no object, or its origin is none that we know.
@@ -62,25 +62,25 @@ def split_input(raw: object) -> tuple[Any, Origin]:
             field="request",
             action='Start with {"request": {…}} or with the request itself.',
         )
-    given = {name: value for name, value in raw.items() if name != NESTED_STARTER}
+    event = {name: value for name, value in raw.items() if name != NESTED_STARTER}
     starter = raw.get(NESTED_STARTER)
-    nested = {"door": "workflow", "id": starter} if starter is not None else {}
-    if "request" not in given:
-        return given, Origin.read(nested)
-    unknown = sorted(given.keys() - {"request", "origin"})
+    nested = {"trigger": "workflow", "id": starter} if starter is not None else {}
+    if "request" not in event:
+        return event, Origin.read(nested)
+    unknown = sorted(event.keys() - {"request", "origin"})
     if unknown:
         raise InvalidEnrollmentError(
             f"{unknown[0]}: unknown field beside request and origin",
             field=unknown[0],
             action="Remove it; everything that is asked for stands in request.",
         )
-    return given["request"], Origin.read(given.get("origin") or nested)
+    return event["request"], Origin.read(event.get("origin") or nested)
 
 
 def enrollment_id(raw: object, execution_name: str) -> str:
     """The id that an input means, also where the rest of it is unacceptable.
 
-    What the door says for a schedule's occurrence, else the caller's own, else an event's id or
+    What the trigger says for a schedule's occurrence, else the caller's own, else an event's id or
     what the API made of an idempotency key, else the execution's name. What is no valid id is
     hashed: the same delivery again must mean the same enrollment.
     """
@@ -89,19 +89,19 @@ def enrollment_id(raw: object, execution_name: str) -> str:
     except InvalidEnrollmentError:
         request, origin = None, Origin()
     own = own_id(request)
-    if own is not None and origin.door != "schedule":
+    if own is not None and origin.trigger != "schedule":
         return own
-    name = _name_of_door(origin) or execution_name
+    name = _name_of_trigger(origin) or execution_name
     return name if ENROLLMENT_ID.fullmatch(name) else hashlib.sha256(name.encode()).hexdigest()
 
 
-def _name_of_door(origin: Origin) -> str | None:
-    if origin.door == "event" and origin.id:
+def _name_of_trigger(origin: Origin) -> str | None:
+    if origin.trigger == "event" and origin.id:
         return f"event-{origin.id}"
-    if origin.door == "schedule" and (moment := _occurrence(origin)):
+    if origin.trigger == "schedule" and (moment := _occurrence(origin)):
         schedule = (origin.id or "").rpartition("/")[2]  # of an ARN its last part, else all of it
         return f"{schedule}-{moment:%Y%m%dT%H%M%SZ}"
-    return origin.id if origin.door == "api" else None
+    return origin.id if origin.trigger == "api" else None
 
 
 def _occurrence(origin: Origin) -> datetime | None:

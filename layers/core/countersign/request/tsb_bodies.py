@@ -30,7 +30,7 @@ def meta_data(
     RFC 8785 form, the same bytes whenever it is made; at most `MAX_META_DATA_BYTES`, for the sake
     of which the request itself is left out, never its hash.
     """
-    asked = accepted(request)
+    requested = accepted(request)
     content = {
         "app": "countersign",
         "type": "CertificateSigningRequest",
@@ -38,8 +38,8 @@ def meta_data(
         "enrollmentId": enrollment_id,
         "reason": request.reason,
         "summary": summary(request, enrollment_id=enrollment_id, requester=requester),
-        "requestSha256": sha256(asked),
-        "request": asked,
+        "requestSha256": sha256(requested),
+        "request": requested,
     }
     whole: bytes = rfc8785.dumps(content)
     if len(whole) <= MAX_META_DATA_BYTES:

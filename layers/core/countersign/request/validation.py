@@ -61,12 +61,12 @@ class Reading:
 
 
 def read(raw: object, *, rules: Rules, requester: str | None, moment: datetime) -> Reading:
-    """Validate a request completely, before anything is created: the one validator of every door.
+    """Validate a request completely, before anything is created, for every trigger.
 
     Args:
         raw: the request as JSON value.
         rules: what this stack accepts.
-        requester: the AWS principal who asks, as far as the door knows him.
+        requester: the AWS principal who asks, as far as the trigger knows him.
         moment: now.
 
     Raises:

@@ -16,13 +16,13 @@ from countersign.policy import approvers, linter
 from countersign.policy.rules import Names
 from countersign.request import canonical, intake, validation
 from countersign.states import close_enrollment, ownership
-from countersign.states.key_slots import key_turn
+from countersign.states.key_slots import next_slot
 from countersign.states.ownership import KIND
 from countersign.stores import Bus, Item, Objects, Records
 
 
 def accept_enrollment(
-    given: m.AcceptEnrollmentInput,
+    event: m.AcceptEnrollmentInput,
     *,
     records: Records,
     objects: Objects,
@@ -53,9 +53,9 @@ def accept_enrollment(
         EnrollmentConflictError: the id belongs to another request.
         AwsCallError: a store or the bus refused; the state machine retries.
     """
-    raw, origin = intake.asked(given.execution.input)
+    raw, origin = intake.requested(event.execution.input)
     record, own, reading = accept(
-        intake.enrollment_id(given.execution.input, given.execution.name),
+        intake.enrollment_id(event.execution.input, event.execution.name),
         raw,
         # Whoever may start executions can write anything here. The API, which knows its callers,
         # has claimed before, and what it wrote stays.
@@ -64,7 +64,7 @@ def accept_enrollment(
         requester=origin.principal,
         records=records,
         rules=rules,
-        execution_arn=given.execution.arn,
+        execution_arn=event.execution.arn,
     )
     if not own:
         return close_enrollment.document(record).model_copy(update={"duplicate": True})
@@ -74,7 +74,7 @@ def accept_enrollment(
         enrollment_id=record["id"],
         attempt=record["attempt"],
         request=accepted,
-        key_turn=key_turn(records, keys_per_minute),
+        not_before=next_slot(records, keys_per_minute),
     )
 
 
@@ -147,9 +147,9 @@ def initial_record(
         enrollment_id: see `request.enrollment_id`.
         raw: the request as it was sent; kept as it is.
         reading: the same, as the validator understood it.
-        origin: the door, and who stood there.
+        origin: the trigger, and who stood there.
         names: the directory's, by the fingerprint of people's keys.
-        execution_arn: None where the door claims before the execution is started.
+        execution_arn: None where the trigger claims before the execution is started.
     """
     accepted_at = m.timestamp(m.now())
     return {

@@ -10,28 +10,28 @@ from countersign.tsb.client import TsbClient
 
 
 def cancel_request(
-    given: m.CancelRequestInput, *, records: Records, tsb: Callable[[], TsbClient]
+    event: m.CancelRequestInput, *, records: Records, tsb: Callable[[], TsbClient]
 ) -> m.CancelledRequest:
     """Cancel at the TSB what was cancelled on record, so that nobody is asked any longer.
 
     Idempotent: what TSB was told is on record; a request that has ended there already counts.
     Without a request id on record there is nothing to cancel yet: RequestCsr finds the cancellation
-    before it asks, or PollRequest at its first look.
+    before it asks, or PollRequest at its first poll.
 
     Raises:
-        TsbUnavailableError, TsbNoAnswerError: Lambda repeats it; PollRequest makes up for it.
+        TsbUnavailableError, TsbOutcomeUnknownError: Lambda repeats it; PollRequest makes up for it.
     Source: TSB REST API, DELETE /v1/request/{id}.
     """
-    record = records.get(given.enrollment_id) or {}
+    record = records.get(event.enrollment_id) or {}
     if "requestId" not in record or "cancel" not in record or "outcome" in record:
-        return m.CancelledRequest(told=False)
-    if "told" not in record["cancel"]:
+        return m.CancelledRequest(confirmed=False)
+    if "confirmedAt" not in record["cancel"]:
         # Refused: it has ended at the TSB. `cancel` on record keeps it from being issued.
         with suppress(TsbRefusedError):
             tsb().cancel_request(record["requestId"])
         records.update(
-            given.enrollment_id,
-            {"cancel.told": m.timestamp(m.now())},
+            event.enrollment_id,
+            {"cancel.confirmedAt": m.timestamp(m.now())},
             when={"requestId": record["requestId"]},
         )
-    return m.CancelledRequest(told=True)
+    return m.CancelledRequest(confirmed=True)

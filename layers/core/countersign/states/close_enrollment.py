@@ -85,8 +85,8 @@ def close_enrollment(
             **_refused_record(enrollment_id, given, ending),
             "codeVersion": code_version,
         }
-        there = records.put(refused_record)
-        record = there or records.get(enrollment_id) or {}
+        existing = records.put(refused_record)
+        record = existing or records.get(enrollment_id) or {}
     if not _is_own(record, given):
         refused = m.OutcomeDocument(
             enrollment_id=enrollment_id, outcome=m.Outcome.FAILED, error=ending["error"]
@@ -125,7 +125,7 @@ def document(record: Item) -> m.OutcomeDocument:
         enrollment_id=record["id"],
         outcome=record.get("outcome"),
         csr=record.get("csr") if record.get("outcome") == m.Outcome.ISSUED else None,
-        approvals=tuple(
+        approvers=tuple(
             m.Approver.read(one)
             for one in (approvers[:MAX_APPROVERS_IN_FAILURE] if failed else approvers)
         ),
@@ -243,7 +243,7 @@ def _refused_record(
 
 
 def _is_own(record: Item, given: m.CloseEnrollmentInput) -> bool:
-    """Whether this execution carries out the record, or is the one that a door claimed it for."""
+    """Whether this execution carries out the record, or a trigger claimed it for this execution."""
     if "executionArn" in record:
         own = record["executionArn"] == given.execution.arn
         return bool(own or _is_refused_again(record, given))
@@ -251,7 +251,7 @@ def _is_own(record: Item, given: m.CloseEnrollmentInput) -> bool:
     if given.execution.name != ownership.execution_name(record):
         return False
     try:
-        raw, _ = intake.asked(given.execution.input)
+        raw, _ = intake.requested(given.execution.input)
         return bool(canonical.sha256(raw) == record.get("requestSha256"))
     except (InvalidEnrollmentError, AttributeError):
         return False
@@ -262,7 +262,7 @@ def _is_refused_again(record: Item, given: m.CloseEnrollmentInput) -> bool:
     origin = _origin(given)
     return (
         "requestSha256" not in record
-        and origin["door"] in DELIVERED_AT_LEAST_ONCE
+        and origin["trigger"] in DELIVERED_AT_LEAST_ONCE
         and "id" in origin
         and record.get("origin") == origin
     )

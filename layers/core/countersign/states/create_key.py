@@ -14,7 +14,7 @@ from countersign.policy.linter import dump, lint_ca_key, refuse
 from countersign.policy.profiles import Profiles
 from countersign.request import tsb_bodies
 from countersign.spki import spki_sha256
-from countersign.states.key_slots import await_turn
+from countersign.states.key_slots import await_slot
 from countersign.states.ownership import Password, own, progress, require_own
 from countersign.stores import Objects, Records
 from countersign.tsb.client import TsbClient
@@ -26,7 +26,7 @@ CLOCK_SKEW = timedelta(seconds=60)  # between our clock and the HSM's
 
 
 def create_key(
-    given: m.CreateKeyInput,
+    event: m.CreateKeyInput,
     *,
     records: Records,
     objects: Objects,
@@ -52,43 +52,43 @@ def create_key(
         InvalidEnrollmentError: the CA key's approvers would approve here too; the execution fails.
         KeyConflictError: the label belongs to another enrollment, or a key under it is not ours,
             or the HSM does not attest it.
-        TsbUnavailableError, TsbNoAnswerError: the state machine retries.
+        TsbUnavailableError, TsbOutcomeUnknownError: the state machine retries.
         TsbRefusedError, TsbCredentialsError: the execution fails.
     Source: TSB REST API, POST /v1/key, POST /v1/key/attributes.
     """
-    key = given.request.key
-    there = progress(given, records, {"stage": "CreateKey", "keyLabel": key.label})
-    if there is not None:
+    key = event.request.key
+    existing = progress(event, records, {"stage": "CreateKey", "keyLabel": key.label})
+    if existing is not None:
         return m.CreatedKey(label=key.label, public_key=None, public_key_sha256=None)
-    _check_ca_key(given, records, tsb, profiles)
-    claimed_at, first = _claim_label(given, records)
+    _check_ca_key(event, records, tsb, profiles)
+    claimed_at, first = _claim_label(event, records)
     secret = password(key.password.secret_arn) if key.password else None
     try:
-        await_turn(given.key_turn)
-        answer = tsb.create_key(tsb_bodies.tsb_key(given.request, secret))
+        await_slot(event.not_before)
+        answer = tsb.create_key(tsb_bodies.tsb_key(event.request, secret))
     except TsbRefusedError as error:
         if error.error_code != KEY_ALREADY_EXISTING:
             # Claimed before: an earlier try may have made a key whose answer got lost.
             if first or not _may_be_there(tsb, key.label, secret):
-                _release_label(given, records)
+                _release_label(event, records)
             raise
         answer = tsb.key_attributes(key.label, secret)
         if answer.key.create_time < claimed_at - CLOCK_SKEW:
-            _release_label(given, records)
+            _release_label(event, records)
             raise _key_conflict(key.label, "was there before this enrollment began") from error
-    objects.keep_answer(given.enrollment_id, "create-key", answer.raw)
+    objects.keep_answer(event.enrollment_id, "create-key", answer.raw)
     _require_as_asked(answer.key, key)
     _require_attested(answer, trust)
     fingerprint = spki_sha256(answer.key.public_key)
     require_own(
-        given,
+        event,
         records.update(
-            given.enrollment_id,
+            event.enrollment_id,
             {
                 "publicKeySha256": fingerprint,
                 "times.keyCreated": m.timestamp(answer.key.create_time),
             },
-            when={"executionArn": given.execution_arn},
+            when={"executionArn": event.execution_arn},
         ),
     )
     return m.CreatedKey(
@@ -97,9 +97,9 @@ def create_key(
 
 
 def _check_ca_key(
-    given: m.CreateKeyInput, records: Records, tsb: TsbClient, profiles: Profiles
+    event: m.CreateKeyInput, records: Records, tsb: TsbClient, profiles: Profiles
 ) -> None:
-    profile = profiles.get(given.request.profile) if given.request.profile else None
+    profile = profiles.get(event.request.profile) if event.request.profile else None
     if profile is None or profile.ca_key_label is None:
         return
     unread, ca_policy = None, None
@@ -112,31 +112,31 @@ def _check_ca_key(
     except ValueError:
         unread = "its policy has a form that this product does not know"
     findings = lint_ca_key(
-        given.request.key.policy,
+        event.request.key.policy,
         ca_policy,
         directory=profiles.directory,
         profile=profile,
         unread=unread,
     )
     values = {"caFindings": dump(findings)}
-    require_own(given, records.update(given.enrollment_id, values, when=own(given)))
+    require_own(event, records.update(event.enrollment_id, values, when=own(event)))
     refuse(findings)
 
 
-def _claim_label(given: m.CreateKeyInput, records: Records) -> tuple[datetime, bool]:
+def _claim_label(event: m.CreateKeyInput, records: Records) -> tuple[datetime, bool]:
     """When this enrollment claimed the label, which no key of ours predates; whether just now."""
-    label = given.request.key.label
+    label = event.request.key.label
     claim = {
         "id": f"label#{label}",
-        "enrollmentId": given.enrollment_id,
+        "enrollmentId": event.enrollment_id,
         "claimedAt": m.timestamp(m.now()),
     }
-    there = records.put(claim)
-    if there is None:
+    existing = records.put(claim)
+    if existing is None:
         return datetime.fromisoformat(claim["claimedAt"]), True
-    if there["enrollmentId"] != given.enrollment_id:
-        raise _key_conflict(label, f"is claimed by enrollment {there['enrollmentId']}")
-    return datetime.fromisoformat(there["claimedAt"]), False
+    if existing["enrollmentId"] != event.enrollment_id:
+        raise _key_conflict(label, f"is claimed by enrollment {existing['enrollmentId']}")
+    return datetime.fromisoformat(existing["claimedAt"]), False
 
 
 def _may_be_there(tsb: TsbClient, label: str, secret: str | None) -> bool:
@@ -147,15 +147,17 @@ def _may_be_there(tsb: TsbClient, label: str, secret: str | None) -> bool:
     return True
 
 
-def _release_label(given: m.CreateKeyInput, records: Records) -> None:
-    records.delete(f"label#{given.request.key.label}", when={"enrollmentId": given.enrollment_id})
+def _release_label(event: m.CreateKeyInput, records: Records) -> None:
+    records.delete(f"label#{event.request.key.label}", when={"enrollmentId": event.enrollment_id})
 
 
-def _require_as_asked(reported: Key, asked: m.KeyRequest) -> None:
+def _require_as_asked(reported: Key, requested: m.KeyRequest) -> None:
     """The HSM's word against the request: attributes, algorithm, size and policy."""
-    different = [name for part in checks.differences(reported, asked).values() for name in part]
+    different = [name for part in checks.differences(reported, requested).values() for name in part]
     if different:
-        raise _key_conflict(asked.label, f"is not what was asked: {', '.join(different)} differ")
+        raise _key_conflict(
+            requested.label, f"is not what was asked: {', '.join(different)} differ"
+        )
 
 
 def _require_attested(answer: KeyAttributes, trust: Trust) -> None:

@@ -4,10 +4,10 @@ import json
 
 from countersign import models as m
 from countersign.errors import (
-    TsbNoAnswerError,
+    TsbOutcomeUnknownError,
 )
 from countersign.keys import disposal
-from countersign.states.key_slots import key_turn
+from countersign.states.key_slots import next_slot
 from countersign.states.ownership import Password, not_own, own, require_own
 from countersign.stores import Records
 from countersign.tsb.client import TsbClient
@@ -17,7 +17,7 @@ DISCARDED = ("intent", "requestId", "publicKeySha256")  # of a key that is gone
 
 
 def discard_key(
-    given: m.DiscardKeyInput,
+    event: m.DiscardKeyInput,
     *,
     records: Records,
     tsb: TsbClient,
@@ -35,60 +35,62 @@ def discard_key(
     Idempotent: a key that is gone counts as deleted.
 
     Raises:
-        KeyNotSettledError: tried a few times more; whatever comes of it, the outcome stays.
-        TsbUnavailableError, TsbNoAnswerError, TsbCredentialsError: of an unanswered request only;
-            retried for a day.
+        KeyDisposalError: tried a few times more; whatever comes of it, the outcome stays.
+        TsbUnavailableError, TsbOutcomeUnknownError, TsbCredentialsError: of an unanswered request
+            only; retried for a day.
         TsbRefusedError, KeyConflictError: likewise; the execution fails.
     Source: TSB REST API, POST /v1/key/deleteKey (deleting a key cancels its requests).
     """
-    key = given.request.key
-    record = records.get(given.enrollment_id) or {}
+    key = event.request.key
+    record = records.get(event.enrollment_id) or {}
     # The error that came last need not be about the answer that was lost first.
-    if not given.unanswered and not ("intent" in record and "requestId" not in record):
-        disposal.settle(given, records=records, tsb=tsb, password=password)
-        return m.DiscardedKey(again=False, status=given.status, failure=given.failure)
-    if record.get("executionArn") != given.execution_arn:
-        raise not_own(given)
+    if not event.unanswered and not ("intent" in record and "requestId" not in record):
+        disposal.dispose(event, records=records, tsb=tsb, password=password)
+        return m.DiscardedKey(again=False, status=event.status, failure=event.failure)
+    if record.get("executionArn") != event.execution_arn:
+        raise not_own(event)
     if not key.attributes.destroyable:
         disposal.cancel_open(record, None, tsb)
-        asked = "its request was cancelled" if "requestId" in record else "may have an open request"
-        return _unanswered(given, f"key {key.label!r} is permanent (not destroyable); {asked}")
+        requested = (
+            "its request was cancelled" if "requestId" in record else "may have an open request"
+        )
+        return _unanswered(event, f"key {key.label!r} is permanent (not destroyable); {requested}")
     secret = password(key.password.secret_arn) if key.password else None
-    disposal.delete(given.request, record, records=records, tsb=tsb, secret=secret)
+    disposal.delete(event.request, record, records=records, tsb=tsb, secret=secret)
     # Run again after its own update it finds none of these, and counts nothing.
     discards = record.get("discards", 0) + bool(record.keys() & DISCARDED)
     require_own(
-        given,
+        event,
         records.update(
-            given.enrollment_id,
+            event.enrollment_id,
             {"stage": "DiscardKey", "discards": discards},
-            when=own(given),
+            when=own(event),
             remove=DISCARDED,
         ),
     )
     if discards > MAX_FRESH_STARTS:
         disposal.release_label(record, records)
-        return _unanswered(given, f"it was asked twice; key {key.label!r} was deleted both times")
+        return _unanswered(event, f"it was asked twice; key {key.label!r} was deleted both times")
     # The next key is a new one: one older than this moment is not ours to adopt.
     records.update(
         f"label#{key.label}",
         {"claimedAt": m.timestamp(m.now())},
-        when={"enrollmentId": given.enrollment_id},
+        when={"enrollmentId": event.enrollment_id},
     )
     return m.DiscardedKey(
         again=True,
-        failure=given.failure,
-        key_turn=key_turn(records, keys_per_minute),
+        failure=event.failure,
+        not_before=next_slot(records, keys_per_minute),
     )
 
 
-def _unanswered(given: m.DiscardKeyInput, why: str) -> m.DiscardedKey:
-    error = TsbNoAnswerError(
+def _unanswered(event: m.DiscardKeyInput, why: str) -> m.DiscardedKey:
+    error = TsbOutcomeUnknownError(
         f"TSB did not answer the request for a CSR: {why}",
         action="See at the TSB which requests of this key are open and cancel them.",
     )
     failure = m.CaughtError(
-        state=given.failure.state if given.failure else "RequestCsr",
+        state=event.failure.state if event.failure else "RequestCsr",
         error=type(error).__name__,
         cause=json.dumps({"errorType": type(error).__name__, "errorMessage": str(error)}),
     )

@@ -7,24 +7,24 @@ from datetime import datetime, timedelta
 from countersign import models as m
 from countersign.stores import Records
 
-TURN_MARGIN = 0.05  # some come late, and then close together: a minute forgives three seconds
+SLOT_MARGIN = 0.05  # some come late, and then close together: a minute forgives three seconds
 
 
-def key_turn(records: Records, keys_per_minute: int) -> str | None:
+def next_slot(records: Records, keys_per_minute: int) -> str | None:
     """The moment of the next free turn to create a key: an HSM makes so many and no more."""
     if not keys_per_minute:
         return None
     now = m.now()
-    interval = math.ceil(60_000 * (1 + TURN_MARGIN) / keys_per_minute)
+    interval = math.ceil(60_000 * (1 + SLOT_MARGIN) / keys_per_minute)
     milliseconds = int(now.timestamp() * 1000)
-    turn = records.take_turn("turn#create-key", milliseconds, interval)
+    turn = records.take_slot("slot#create-key", milliseconds, interval)
     moment = now + timedelta(milliseconds=turn - milliseconds)
     if moment <= now:
         return None
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def await_turn(turn: str | None) -> None:
+def await_slot(turn: str | None) -> None:
     """Wait out what the Wait state could not: Step Functions cuts its timestamp to whole seconds.
 
     Source: https://docs.aws.amazon.com/step-functions/latest/dg/state-wait.html

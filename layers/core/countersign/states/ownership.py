@@ -41,31 +41,33 @@ def put_once(
 type Step = m.CreateKeyInput | m.PollRequestInput
 
 
-def own(given: Step) -> Item:
+def own(event: Step) -> Item:
     """What a write demands of the record: that this execution owns the enrollment."""
-    return {"executionArn": given.execution_arn}
+    return {"executionArn": event.execution_arn}
 
 
 def progress(
-    given: Step, records: Records, values: Item, *, absent: tuple[str, ...] = ()
+    event: Step, records: Records, values: Item, *, absent: tuple[str, ...] = ()
 ) -> Item | None:
     """Record a step unless the enrollment was cancelled; the record where it was not written."""
-    there = records.update(given.enrollment_id, values, when=own(given), absent=("cancel", *absent))
-    if there is not None and there.get("executionArn") != given.execution_arn:
-        raise not_own(given)
-    return there
+    existing = records.update(
+        event.enrollment_id, values, when=own(event), absent=("cancel", *absent)
+    )
+    if existing is not None and existing.get("executionArn") != event.execution_arn:
+        raise not_own(event)
+    return existing
 
 
-def require_own(given: Step, there: Item | None) -> None:
+def require_own(event: Step, existing: Item | None) -> None:
     """Raise where a write found the enrollment in the hands of another execution."""
-    if there is not None:
-        raise not_own(given)
+    if existing is not None:
+        raise not_own(event)
 
 
-def not_own(given: Step) -> EnrollmentConflictError:
+def not_own(event: Step) -> EnrollmentConflictError:
     """The error of an execution that does not own the enrollment."""
     return EnrollmentConflictError(
-        f"enrollment {given.enrollment_id} is carried out by another execution",
+        f"enrollment {event.enrollment_id} is carried out by another execution",
         action="Follow that execution; its ARN is on the record.",
     )
 
@@ -79,7 +81,7 @@ ROUNDS = 3  # a claim can be lost to a rival at most once per rule of `claim`
 
 
 def execution_name(record: Item) -> str:
-    """How a door that can name its executions names the one of this record."""
+    """How a trigger that can name its executions names the one of this record."""
     return f"{record['id']}-{record['attempt']}"
 
 
@@ -89,9 +91,9 @@ def claim(record: Item, records: Records) -> tuple[Item, bool]:
     Idempotent: the claim that is there already is found again.
 
     Args:
-        record: see `initial_record`. Without `executionArn` it is a door's claim, which leaves an
-            enrollment that waits for its execution as it is; with it, that of an execution, which
-            takes such an enrollment over.
+        record: see `initial_record`. Without `executionArn` it is a trigger's claim, which leaves
+            an enrollment that waits for its execution as it is; with it, that of an execution,
+            which takes such an enrollment over.
         records: the table.
 
     Returns:
@@ -102,31 +104,33 @@ def claim(record: Item, records: Records) -> tuple[Item, bool]:
         EnrollmentConflictError: the id belongs to another request, which stays untouched.
     """
     arn = record.get("executionArn")
-    there = records.put(record)
+    existing = records.put(record)
     for _ in range(ROUNDS):
-        if there is None:
+        if existing is None:
             return record, True
-        if arn is not None and there.get("executionArn") == arn:
-            return there, True
+        if arn is not None and existing.get("executionArn") == arn:
+            return existing, True
         # A refused request claimed nothing: the corrected one may take its id.
-        if there.get("requestSha256") not in (None, record["requestSha256"]):
+        if existing.get("requestSha256") not in (None, record["requestSha256"]):
             break
-        if there.get("outcome") == m.Outcome.FAILED and not there.keys() & ASKED:
-            record = {**record, "attempt": there["attempt"] + 1}
-            there = records.put(record, when={name: there[name] for name in ("attempt", "outcome")})
-        elif "executionArn" in there or "outcome" in there:
-            return there, False
+        if existing.get("outcome") == m.Outcome.FAILED and not existing.keys() & ASKED:
+            record = {**record, "attempt": existing["attempt"] + 1}
+            existing = records.put(
+                record, when={name: existing[name] for name in ("attempt", "outcome")}
+            )
+        elif "executionArn" in existing or "outcome" in existing:
+            return existing, False
         elif arn is None:
-            return there, True
+            return existing, True
         else:
-            # What the door wrote stays: it knows who asked. But what the request means is what its
-            # execution reads.
+            # What the trigger wrote stays: it knows who asked. But what the request means is what
+            # its execution reads.
             taken = {name: record[name] for name in READ_BY_EXECUTION if name in record}
-            record = {**there, **taken}
-            there = records.update(
+            record = {**existing, **taken}
+            existing = records.update(
                 record["id"],
                 taken,
-                when={name: there[name] for name in ("requestSha256", "attempt")},
+                when={name: existing[name] for name in ("requestSha256", "attempt")},
                 absent=("executionArn", "outcome"),
             )
     raise EnrollmentConflictError(

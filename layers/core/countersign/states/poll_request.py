@@ -10,7 +10,7 @@ from countersign import models as m
 from countersign.errors import (
     CsrInvalidError,
     TsbCredentialsError,
-    TsbNoAnswerError,
+    TsbOutcomeUnknownError,
     TsbRefusedError,
     TsbUnavailableError,
 )
@@ -22,11 +22,11 @@ from countersign.tsb.client import TsbClient
 from countersign.tsb.models import RequestStatus
 
 WAITING = ("PENDING", "APPROVED")
-NOTHING_SEEN = "nothing"  # the state machine's `seen` before the first look
+NOTHING_SEEN = "nothing"  # the state machine's `seen` before the first poll
 
 
 def poll_request(
-    given: m.PollRequestInput,
+    event: m.PollRequestInput,
     *,
     records: Records,
     objects: Objects,
@@ -34,7 +34,7 @@ def poll_request(
     tsb: TsbClient,
     names: rules.Names,
 ) -> m.PolledRequest:
-    """Read TSB's request and decide how long to wait before the next look.
+    """Read TSB's request and decide how long to wait before the next poll.
 
     Idempotent: reads; writes the record and the evidence only when something changed. A request
     that TSB neither decides nor lets expire is cancelled there once the deadline has passed, so
@@ -42,58 +42,58 @@ def poll_request(
     where TSB cannot be told: from then on it could not be issued anyway.
 
     How the approval stands is told last, and only while it is open: a bus that refuses makes the
-    state machine look again, with the old `seen`, and keeps no decision of TSB's from being acted
+    state machine poll again, with the old `seen`, and keeps no decision of TSB's from being acted
     on, nor a deadline.
 
     Raises:
-        AwsCallError: a store or the bus refused; the state machine looks again later.
-        TsbUnavailableError, TsbNoAnswerError: the state machine looks again later.
+        AwsCallError: a store or the bus refused; the state machine polls again later.
+        TsbUnavailableError, TsbOutcomeUnknownError: the state machine polls again later.
         TsbRefusedError: TSB does not know the request, or goes on waiting after its end.
         CsrInvalidError: TSB answers with another request's id.
     Source: TSB REST API, GET /v1/request/{id}.
     """
-    record = records.get(given.enrollment_id) or {}
+    record = records.get(event.enrollment_id) or {}
     if "cancel" in record:
-        return _cancelled(given, records, tsb)
-    answer = tsb.request_status(given.request_id)
-    if answer.id != given.request_id:
-        raise _another_request(given, answer, records, objects)
+        return _cancelled(event, records, tsb)
+    answer = tsb.request_status(event.request_id)
+    if answer.id != event.request_id:
+        raise _another_request(event, answer, records, objects)
     schedule = polling.Schedule(
-        **given.schedule.model_dump(by_alias=False, exclude={"slowest_seconds", "last_age_seconds"})
+        **event.schedule.model_dump(by_alias=False, exclude={"slowest_seconds", "last_age_seconds"})
     )
-    wait_seconds = polling.next_wait(schedule, given.age_seconds, answer.status)
+    wait_seconds = polling.next_wait(schedule, event.age_seconds, answer.status)
     lists = (answer.approved_by, answer.not_yet_approved_by, answer.rejected_by)
     seen = hashlib.sha256(json.dumps([answer.status, *lists]).encode()).hexdigest()[:16]
     news: events.Event | None = None
-    if seen != given.seen:
-        objects.keep_answer(given.enrollment_id, "poll-request", answer.raw)
-        asked = tuple(m.Approver.read(one) for one in record.get("approvers", ()))
+    if seen != event.seen:
+        objects.keep_answer(event.enrollment_id, "poll-request", answer.raw)
+        requested = tuple(m.Approver.read(one) for one in record.get("approvers", ()))
         decided = rules.decided(
-            asked,
+            requested,
             approved=answer.approved_by,
             outstanding=answer.not_yet_approved_by,
             declined=answer.rejected_by,
             names=names,
         )
         require_own(
-            given,
+            event,
             records.update(
-                given.enrollment_id,
+                event.enrollment_id,
                 {
                     "stage": "PollRequest",
                     "tsbStatus": answer.status,
                     "approvers": [one.dump() for one in decided],
                     **_executed(answer),
-                    "times.nextLook": m.timestamp(m.now() + timedelta(seconds=wait_seconds)),
+                    "times.nextPoll": m.timestamp(m.now() + timedelta(seconds=wait_seconds)),
                 },
-                when=own(given),
+                when=own(event),
             ),
         )
         if answer.status in WAITING:
-            first = given.seen == NOTHING_SEEN
+            first = event.seen == NOTHING_SEEN
             news = events.waiting(record, decided, answer.status, first=first)
     if answer.status in WAITING:
-        _end_the_endless(given, schedule, records, tsb, answer.status)
+        _end_the_endless(event, schedule, records, tsb, answer.status)
     if news is not None:
         bus.put(news)
     return m.PolledRequest(
@@ -104,15 +104,15 @@ def poll_request(
     )
 
 
-def _cancelled(given: m.PollRequestInput, records: Records, tsb: TsbClient) -> m.PolledRequest:
+def _cancelled(event: m.PollRequestInput, records: Records, tsb: TsbClient) -> m.PolledRequest:
     """The end of a cancelled enrollment: TSB is told here where CancelRequest could not."""
-    with suppress(TsbUnavailableError, TsbNoAnswerError, TsbCredentialsError):
+    with suppress(TsbUnavailableError, TsbOutcomeUnknownError, TsbCredentialsError):
         cancel_request.cancel_request(
-            m.CancelRequestInput(enrollment_id=given.enrollment_id),
+            m.CancelRequestInput(enrollment_id=event.enrollment_id),
             records=records,
             tsb=lambda: tsb,
         )
-    return m.PolledRequest(status=m.Outcome.CANCELLED, wait_seconds=0, seen=given.seen)
+    return m.PolledRequest(status=m.Outcome.CANCELLED, wait_seconds=0, seen=event.seen)
 
 
 def _executed(answer: RequestStatus) -> Item:
@@ -122,19 +122,19 @@ def _executed(answer: RequestStatus) -> Item:
 
 
 def _another_request(
-    given: m.PollRequestInput, answer: RequestStatus, records: Records, objects: Objects
+    event: m.PollRequestInput, answer: RequestStatus, records: Records, objects: Objects
 ) -> CsrInvalidError:
-    objects.keep_answer(given.enrollment_id, "poll-request", answer.raw)
+    objects.keep_answer(event.enrollment_id, "poll-request", answer.raw)
     check = m.Check(
         code="REQUEST_ID",
         result="failed",
         field="id",
-        finding=f"TSB answers for request {answer.id} when asked for {given.request_id}",
+        finding=f"TSB answers for request {answer.id} when asked for {event.request_id}",
     )
     records.update(
-        given.enrollment_id,
+        event.enrollment_id,
         {"checks": [check.dump()], "quarantine": {"code": check.code}},
-        when=own(given),
+        when=own(event),
     )
     return csr_invalid(
         check, "Have the TSB and what stands in front of it examined: answers are mixed up."
@@ -142,15 +142,15 @@ def _another_request(
 
 
 def _end_the_endless(
-    given: m.PollRequestInput,
+    event: m.PollRequestInput,
     schedule: polling.Schedule,
     records: Records,
     tsb: TsbClient,
     status: str,
 ) -> None:
-    if given.age_seconds >= schedule.last_age:
+    if event.age_seconds >= schedule.last_age:
         raise TsbRefusedError(
-            f"TSB still reports {status} for request {given.request_id}, long after its end",
+            f"TSB still reports {status} for request {event.request_id}, long after its end",
             action="Cancel the request at the TSB by hand and have its clock examined.",
         )
     # A window that TSB does not end (its clock is off), or one without an end of its own.
@@ -159,10 +159,10 @@ def _end_the_endless(
         if schedule.window_seconds
         else schedule.deadline_seconds
     )
-    if given.age_seconds >= overdue:
+    if event.age_seconds >= overdue:
         try:
-            tsb.cancel_request(given.request_id)
+            tsb.cancel_request(event.request_id)
         except TsbRefusedError:
-            return  # it has just ended; the next look says how
+            return  # it has just ended; the next poll says how
         # Who cancelled: TSB's CANCELLED names nobody.
-        records.update(given.enrollment_id, {"overdue": m.timestamp(m.now())}, when=own(given))
+        records.update(event.enrollment_id, {"overdue": m.timestamp(m.now())}, when=own(event))

@@ -13,9 +13,9 @@ from countersign import models as m
 from countersign import polling
 from countersign.errors import (
     AwsCallError,
-    NotAskedError,
+    RequestNotSentError,
     TsbCredentialsError,
-    TsbNoAnswerError,
+    TsbOutcomeUnknownError,
     TsbRefusedError,
     TsbUnavailableError,
 )
@@ -29,14 +29,14 @@ type Sign = Callable[[bytes], bytes]  # a signature by the stack's signing key o
 
 
 def request_csr(
-    given: m.RequestCsrInput,
+    event: m.RequestCsrInput,
     *,
     records: Records,
     objects: Objects,
     tsb: TsbClient,
     password: Password,
     sign: Sign,
-    pace: polling.Schedule,
+    polling_settings: polling.Schedule,
     names: rules.Names,
 ) -> m.RequestedCsr:
     """Ask TSB for the CSR: from here on the approvers are asked, so it happens once.
@@ -53,39 +53,40 @@ def request_csr(
         sign: by the stack's signing key, over the meta data.
 
     Raises:
-        NotAskedError: an AWS service refused before TSB was called; the state machine retries.
-        TsbNoAnswerError: nobody knows whether TSB holds a request; the key is discarded.
+        RequestNotSentError: an AWS service refused before TSB was called; the state machine
+            retries.
+        TsbOutcomeUnknownError: nobody knows whether TSB holds a request; the key is discarded.
         TsbUnavailableError: surely not executed; the state machine retries.
         TsbRefusedError, TsbCredentialsError: the execution fails.
     Source: TSB REST API, POST /v1/certificate/request.
     """
-    asked = given.request.key.policy
+    requested = event.request.key.policy
     schedule = replace(
-        pace,
-        window_seconds=rules.window_seconds(asked),
-        timelock_seconds=rules.timelock_seconds(asked),
+        polling_settings,
+        window_seconds=rules.window_seconds(requested),
+        timelock_seconds=rules.timelock_seconds(requested),
     )
-    if given.key.public_key is None:
+    if event.key.public_key is None:
         return _requested(None, m.Outcome.CANCELLED, schedule)
     intent = f"{m.timestamp(m.now())} {uuid.uuid4().hex}"
     with _nobody_asked():
-        asking, noted = _prepare(given, records, objects, password, sign)
-        there = progress(
-            given,
+        asking, noted = _prepare(event, records, objects, password, sign)
+        existing = progress(
+            event,
             records,
             {"stage": "RequestCsr", "intent": intent, **noted},
             absent=("intent", "requestId"),
         )
     # Ours is there already where the SDK repeated the write, because its first answer got lost.
-    if there is None or (there.get("intent") == intent and "cancel" not in there):
-        request_id = _ask(given, records, tsb, asking, intent, schedule=schedule, names=names)
+    if existing is None or (existing.get("intent") == intent and "cancel" not in existing):
+        request_id = _ask(event, records, tsb, asking, intent, schedule=schedule, names=names)
         return _requested(request_id, "PENDING", schedule)
-    if "cancel" in there:
+    if "cancel" in existing:
         return _requested(None, m.Outcome.CANCELLED, schedule)
-    if "requestId" in there:
-        return _requested(there["requestId"], "PENDING", schedule)
-    raise TsbNoAnswerError(
-        f"a CSR for key {given.request.key.label!r} was asked for and no answer is on record",
+    if "requestId" in existing:
+        return _requested(existing["requestId"], "PENDING", schedule)
+    raise TsbOutcomeUnknownError(
+        f"a CSR for key {event.request.key.label!r} was asked for and no answer is on record",
         action="Nothing; the key is discarded where it can be, which cancels its requests.",
     )
 
@@ -95,7 +96,7 @@ def _nobody_asked() -> Iterator[None]:
     try:
         yield
     except AwsCallError as error:
-        raise NotAskedError(
+        raise RequestNotSentError(
             f"the approvers were not asked: {error.message}",
             reason=error.reason,
             http_status=error.http_status,
@@ -104,36 +105,36 @@ def _nobody_asked() -> Iterator[None]:
 
 
 def _prepare(
-    given: m.RequestCsrInput,
+    event: m.RequestCsrInput,
     records: Records,
     objects: Objects,
     password: Password,
     sign: Sign,
 ) -> tuple[dict[str, Any], Item]:
     """The body for TSB, and what the record shall say of it."""
-    key = given.request.key
-    origin = (records.get(given.enrollment_id) or {}).get("origin", {})
+    key = event.request.key
+    origin = (records.get(event.enrollment_id) or {}).get("origin", {})
     shown = tsb_bodies.meta_data(
-        given.request, enrollment_id=given.enrollment_id, requester=origin.get("principal")
+        event.request, enrollment_id=event.enrollment_id, requester=origin.get("principal")
     )
     digest = hashlib.sha256(shown).hexdigest()
     signature = sign(shown)
-    put_once(objects, f"enrollments/{given.enrollment_id}/metadata/{digest}.json", shown)
+    put_once(objects, f"enrollments/{event.enrollment_id}/metadata/{digest}.json", shown)
     body = tsb_bodies.tsb_csr(
-        given.request,
+        event.request,
         password(key.password.secret_arn) if key.password else None,
         shown=shown,
         signature=signature,
     )
     return body, {
-        "acceptedSha256": canonical.sha256(canonical.accepted(given.request)),
+        "acceptedSha256": canonical.sha256(canonical.accepted(event.request)),
         "metaDataSha256": digest,
         "metaDataSignature": base64.b64encode(signature).decode(),
     }
 
 
 def _ask(
-    given: m.RequestCsrInput,
+    event: m.RequestCsrInput,
     records: Records,
     tsb: TsbClient,
     body: dict[str, Any],
@@ -142,28 +143,28 @@ def _ask(
     schedule: polling.Schedule,
     names: rules.Names,
 ) -> str:
-    key, when = given.request.key, {**own(given), "intent": intent}
+    key, when = event.request.key, {**own(event), "intent": intent}
     try:
         answer = tsb.request_csr(body)
     except (TsbUnavailableError, TsbRefusedError, TsbCredentialsError):
         # Surely not executed: without this, the retry would find an intent and discard the key.
-        records.update(given.enrollment_id, {"stage": "RequestCsr"}, when=when, remove=("intent",))
+        records.update(event.enrollment_id, {"stage": "RequestCsr"}, when=when, remove=("intent",))
         raise
     moment = m.now()
     ends = schedule.window_seconds and m.timestamp(
         moment + timedelta(seconds=schedule.window_seconds)
     )
     require_own(
-        given,
+        event,
         records.update(
-            given.enrollment_id,
+            event.enrollment_id,
             {
                 "requestId": answer.sign_request_id,
                 "tsbStatus": "PENDING",
                 "approvers": [one.dump() for one in approvers.approvers(key.policy, names)],
                 "times.requested": m.timestamp(moment),
                 "times.windowEnds": ends or None,
-                "times.nextLook": m.timestamp(
+                "times.nextPoll": m.timestamp(
                     moment + timedelta(seconds=polling.first_wait(schedule))
                 ),
             },

@@ -15,7 +15,7 @@ from countersign.verification.checks import Verified
 
 
 def store_csr(
-    given: m.StoreCsrInput,
+    event: m.StoreCsrInput,
     *,
     records: Records,
     objects: Objects,
@@ -36,28 +36,28 @@ def store_csr(
     Raises:
         CsrInvalidError: `reason` is the code of the first check that failed; CSR and findings are
             in quarantine, nothing is stored as issued.
-        TsbUnavailableError, TsbNoAnswerError, TsbCredentialsError: the state machine retries.
+        TsbUnavailableError, TsbOutcomeUnknownError, TsbCredentialsError: the state machine retries.
     Source: TSB REST API, POST /v1/key/attributes.
     """
-    asked = given.request
-    record = records.get(given.enrollment_id) or {}
-    if "csr" in record and record.get("executionArn") == given.execution_arn:
+    requested = event.request
+    record = records.get(event.enrollment_id) or {}
+    if "csr" in record and record.get("executionArn") == event.execution_arn:
         return m.StoredResult(status="ISSUED", csr=m.StoredCsr.read(record["csr"]))
-    secret = password(asked.key.password.secret_arn) if asked.key.password else None
-    answer = tsb.key_attributes(asked.key.label, secret)
-    objects.keep_answer(given.enrollment_id, "store-csr", answer.raw)
+    secret = password(requested.key.password.secret_arn) if requested.key.password else None
+    answer = tsb.key_attributes(requested.key.label, secret)
+    objects.keep_answer(event.enrollment_id, "store-csr", answer.raw)
     returned = checks.Returned(
-        asked=asked,
-        request_id=given.request_id,
-        pem=given.pem or "",
-        created_public_key=given.key.public_key,
+        requested=requested,
+        request_id=event.request_id,
+        pem=event.pem or "",
+        created_public_key=event.key.public_key,
         answer=answer,
         record=record,
     )
     verified = checks.verify(returned, trust, now=m.now())
     if trust.chain:
         objects.keep_first(
-            f"enrollments/{given.enrollment_id}/attestation-chain.pem", trust.chain.encode()
+            f"enrollments/{event.enrollment_id}/attestation-chain.pem", trust.chain.encode()
         )
     noted = {
         "checks": [check.dump() for check in verified.checks],
@@ -66,13 +66,13 @@ def store_csr(
     }
     checked = verified.csr
     if verified.failed is not None or checked is None:
-        raise _quarantined(given, verified, noted, records, objects)
-    there = progress(
-        given, records, {"stage": "StoreCsr", "verifiedSha256": checked.sha256, **noted}
+        raise _quarantined(event, verified, noted, records, objects)
+    existing = progress(
+        event, records, {"stage": "StoreCsr", "verifiedSha256": checked.sha256, **noted}
     )
-    if there is not None:
+    if existing is not None:
         return m.StoredResult(status="CANCELLED", csr=None)
-    name = f"enrollments/{given.enrollment_id}/request.pem"
+    name = f"enrollments/{event.enrollment_id}/request.pem"
     stored = m.StoredCsr(
         bucket=objects.bucket,
         key=name,
@@ -80,12 +80,12 @@ def store_csr(
         sha256=checked.sha256,
         pem=checked.pem,
     )
-    require_own(given, records.update(given.enrollment_id, {"csr": stored.dump()}, when=own(given)))
+    require_own(event, records.update(event.enrollment_id, {"csr": stored.dump()}, when=own(event)))
     return m.StoredResult(status="ISSUED", csr=stored)
 
 
 def _quarantined(
-    given: m.StoreCsrInput,
+    event: m.StoreCsrInput,
     verified: Verified,
     noted: Item,
     records: Records,
@@ -93,17 +93,17 @@ def _quarantined(
 ) -> CsrInvalidError:
     """Put CSR and findings aside and say so on the record: CloseEnrollment announces it."""
     failed = verified.failed or m.Check(code="CSR_FORMAT", result="failed", field="pem")
-    prefix = f"quarantine/{given.enrollment_id}/"
-    pem = (given.pem or "").encode(errors="backslashreplace")  # JSON can hold what UTF-8 cannot
+    prefix = f"quarantine/{event.enrollment_id}/"
+    pem = (event.pem or "").encode(errors="backslashreplace")  # JSON can hold what UTF-8 cannot
     objects.keep_first(f"{prefix}request.pem", pem)
     objects.keep_first(f"{prefix}findings.json", json.dumps(noted, indent=2).encode())
     records.update(
-        given.enrollment_id,
+        event.enrollment_id,
         {
             "stage": "StoreCsr",
             "quarantine": {"code": failed.code, "bucket": objects.bucket, "prefix": prefix},
             **noted,
         },
-        when=own(given),
+        when=own(event),
     )
     return csr_invalid(failed, f"Treat it as a security incident; what came back lies at {prefix}.")

@@ -73,7 +73,7 @@ class TsbClient:
 
     Every call raises:
         TsbUnavailableError: surely not executed.
-        TsbNoAnswerError: maybe executed.
+        TsbOutcomeUnknownError: maybe executed.
         TsbRefusedError: TSB answered no; `error_code`, `reason`, `http_status` are its words.
         TsbCredentialsError: none of the role's credentials is accepted.
     """

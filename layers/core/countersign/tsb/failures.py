@@ -12,7 +12,7 @@ from urllib3 import exceptions as urllib3_errors
 from countersign.errors import (
     CountersignError,
     TsbCredentialsError,
-    TsbNoAnswerError,
+    TsbOutcomeUnknownError,
     TsbRefusedError,
     TsbUnavailableError,
 )
@@ -87,7 +87,7 @@ def read_refusal(
     if status in (BAD_GATEWAY, GATEWAY_TIMEOUT) or (
         status >= SERVER_ERROR and (code is None or code in TECHNICAL)
     ):
-        return TsbNoAnswerError(message, action="See in TSB's log what it did.", **details)
+        return TsbOutcomeUnknownError(message, action="See in TSB's log what it did.", **details)
     if code in CREDENTIAL_CODES or status in (UNAUTHORIZED, FORBIDDEN):
         what, action = not_accepted(role, shown, code, status, doing)
         return TsbCredentialsError(f"{message}: {what}", action=action, **details)
@@ -166,9 +166,9 @@ def _expiry(token: str | None) -> str | None:
     return moment.isoformat() if moment < datetime.now(UTC) else None
 
 
-def unreadable(doing: str, expected: str, response: requests.Response) -> TsbNoAnswerError:
+def unreadable(doing: str, expected: str, response: requests.Response) -> TsbOutcomeUnknownError:
     """It said yes, so it was executed; what it did is in an answer that we cannot read."""
-    return TsbNoAnswerError(
+    return TsbOutcomeUnknownError(
         f"{doing}: TSB's answer is not {expected}",
         http_status=response.status_code,
         action="Compare the TSB's version with those this product knows.",
@@ -212,7 +212,7 @@ def call_fault(doing: str, error: requests.RequestException) -> CountersignError
             f"{doing}: no connection to TSB ({type(chain[-1]).__name__})",
             action="Check TsbUrl and the network path from the functions to TSB.",
         )
-    return TsbNoAnswerError(
+    return TsbOutcomeUnknownError(
         f"{doing}: the connection ended without an answer ({type(chain[-1]).__name__})",
         action="See in TSB's log what it did.",
     )

@@ -103,11 +103,11 @@ def letters(password: str | None) -> list[str] | None:
 
 def _show(context: ssl.SSLContext, tls: Tls) -> None:
     """Load the client certificate. OpenSSL reads files only: this one lies in memory, nameless."""
-    mend = "Put certificate and privateKey into the TLS secret, in PEM, neither of them encrypted."
+    fix = "Put certificate and privateKey into the TLS secret, in PEM, neither of them encrypted."
     if tls.certificate is None or tls.private_key is None:
         missing = "certificate" if tls.certificate is None else "privateKey"
         raise TsbCredentialsError(
-            f"the TLS secret holds half of a client certificate: {missing} is missing", action=mend
+            f"the TLS secret holds half of a client certificate: {missing} is missing", action=fix
         )
     try:
         with in_memory(f"{tls.certificate}\n{tls.private_key}\n".encode()) as path:
@@ -118,7 +118,7 @@ def _show(context: ssl.SSLContext, tls: Tls) -> None:
             "certificate and privateKey in the TLS secret do not belong together"
             if mismatch
             else "certificate or privateKey in the TLS secret cannot be read",
-            action=mend,
+            action=fix,
         ) from None  # OpenSSL's error may quote what it could not read
 
 

@@ -31,7 +31,7 @@ class Returned:
         record: of the enrollment: what was approved, who approved, which ids were given.
     """
 
-    asked: m.EnrollmentRequest
+    requested: m.EnrollmentRequest
     request_id: str
     pem: str
     created_public_key: str | None
@@ -70,9 +70,9 @@ def verify(returned: Returned, trust: Trust, *, now: datetime) -> Verified:
         trust: whose attestations are believed.
         now: the moment at which the attestation chain must be valid.
     """
-    asked, answer, record = returned.asked, returned.answer, returned.record
+    requested, answer, record = returned.requested, returned.answer, returned.record
     found, csr_checks = verification_csr.check(
-        returned.pem, asked.csr, public_key=answer.key.public_key
+        returned.pem, requested.csr, public_key=answer.key.public_key
     )
     asked_at = record.get("times", {}).get("requested")
     approvers = [m.Approver.read(one) for one in record.get("approvers", ())]
@@ -84,14 +84,14 @@ def verify(returned: Returned, trust: Trust, *, now: datetime) -> Verified:
         ),
         *csr_checks,
         *approval_checks(
-            asked.key.policy, [one for one in approvers if one.decision == "approved"]
+            requested.key.policy, [one for one in approvers if one.decision == "approved"]
         ),
     ]
     return Verified(tuple(checks), found)
 
 
 def verify_key(
-    asked: m.EnrollmentRequest,
+    requested: m.EnrollmentRequest,
     answer: KeyAttributes,
     record: Mapping[str, Any],
     trust: Trust,
@@ -110,7 +110,7 @@ def verify_key(
         now: the moment at which the attestation chain must be valid.
     """
     returned = Returned(
-        asked=asked,
+        requested=requested,
         request_id=record["requestId"],
         pem="",
         # Of the key at its creation the record holds the fingerprint, which is compared as well.
@@ -125,19 +125,19 @@ def verify_key(
     )
 
 
-def differences(reported: Key, asked: m.KeyRequest) -> dict[str, list[str]]:
+def differences(reported: Key, requested: m.KeyRequest) -> dict[str, list[str]]:
     """What the HSM reports otherwise than was asked, by `attributes` and `policy`."""
-    wanted = asked.attributes.dump()
+    wanted = requested.attributes.dump()
     different = [
         f"attributes.{name}"
         for name, value in reported.attributes.items()
         if value is not None and wanted.get(name) is not None and value != wanted[name]
     ]
-    different += ["algorithm"] if reported.algorithm != asked.algorithm else []
-    different += ["keySize"] if asked.key_size not in (None, reported.key_size) else []
-    different += ["curveOid"] if asked.curve_oid not in (None, reported.curve_oid) else []
+    different += ["algorithm"] if reported.algorithm != requested.algorithm else []
+    different += ["keySize"] if requested.key_size not in (None, reported.key_size) else []
+    different += ["curveOid"] if requested.curve_oid not in (None, reported.curve_oid) else []
     try:
-        same = effective(m.Policy.model_validate(reported.policy)) == effective(asked.policy)
+        same = effective(m.Policy.model_validate(reported.policy)) == effective(requested.policy)
     except ValueError:  # a policy in a shape that we would never have sent
         same = False
     return {"attributes": different, "policy": [] if same else ["policy"]}
@@ -145,7 +145,7 @@ def differences(reported: Key, asked: m.KeyRequest) -> dict[str, list[str]]:
 
 def _request_checks(returned: Returned) -> list[m.Check]:
     recorded = returned.record.get
-    own = canonical.sha256(canonical.accepted(returned.asked))
+    own = canonical.sha256(canonical.accepted(returned.requested))
     return [
         _check(
             "REQUEST_ID",
@@ -168,15 +168,15 @@ def _request_checks(returned: Returned) -> list[m.Check]:
 
 
 def _key_checks(returned: Returned) -> list[m.Check]:
-    key, asked = returned.answer.key, returned.asked.key
-    different = differences(key, asked)
+    key, requested = returned.answer.key, returned.requested.key
+    different = differences(key, requested)
     safe = key.attributes.get("extractable") is False and key.attributes.get("neverExtractable")
     status = (key.policy or {}).get("keyStatus") or {}
     same = key.public_key == returned.created_public_key and fingerprint(
         key.public_key
     ) == returned.record.get("publicKeySha256")
     return [
-        _check("KEY_LABEL", key.label == asked.label, "label", "the HSM reports another key"),
+        _check("KEY_LABEL", key.label == requested.label, "label", "the HSM reports another key"),
         _check(
             "KEY_PUBLIC_KEY",
             same,
@@ -239,13 +239,13 @@ def approval_checks(accepted: m.Policy, approved: list[m.Approver]) -> list[m.Ch
 
     enough = fulfilled(len)
     distinct = fulfilled(lambda keys: len({person[key] for key in keys}))
-    strangers = ", ".join(f"sha256:{digest[:16]}" for digest in sorted(unknown))
+    unknown_keys = ", ".join(f"sha256:{digest[:16]}" for digest in sorted(unknown))
     return [
         _check(
-            "APPROVAL_STRANGER",
+            "APPROVER_NOT_IN_POLICY",
             len(unknown) <= len(onboarded),
             "approvedBy",
-            f"approved by {strangers}, whom the policy does not name",
+            f"approved by {unknown_keys}, whom the policy does not name",
         ),
         _check(
             "APPROVAL_QUORUM",

@@ -107,7 +107,7 @@ def read_csr(pem: str) -> Csr:
     return _describe(_parse(pem))
 
 
-def check(pem: str, asked: CsrRequest, *, public_key: str) -> tuple[Csr | None, list[Check]]:
+def check(pem: str, requested: CsrRequest, *, public_key: str) -> tuple[Csr | None, list[Check]]:
     """Compare a CSR with what was asked: every comparison is made, nothing is believed before.
 
     Args:
@@ -124,7 +124,9 @@ def check(pem: str, asked: CsrRequest, *, public_key: str) -> tuple[Csr | None, 
         failed = Check(code="CSR_FORMAT", result="failed", field="pem", finding=error.message)
         return None, [failed, *(Check(code=code, result="skipped") for code in CHECKS)]
     found = {
-        code: compare(request, asked, public_key)  # a list: one attribute may differ, or several
+        code: compare(
+            request, requested, public_key
+        )  # a list: one attribute may differ, or several
         for code, compare in CHECKS.items()
     }
     checks = [
@@ -179,9 +181,9 @@ def _signature(request: Request, _: CsrRequest, __: str) -> Differences:
     return [] if holds else [("signature", "the CSR's own signature does not hold")]
 
 
-def _signature_algorithm(request: Request, asked: CsrRequest, _: str) -> Differences:
+def _signature_algorithm(request: Request, requested: CsrRequest, _: str) -> Differences:
     found = _algorithm(request)
-    wanted = asked.signature_algorithm
+    wanted = requested.signature_algorithm
     if found == wanted.removesuffix("_DETERMINISTIC"):
         return []
     return [("signatureAlgorithm", f"the CSR is signed with {found}, not {wanted}")]
@@ -203,8 +205,8 @@ def _algorithm(request: Request) -> str:
     return f"{name}_WITH_{suffix}" + ("_PSS" if pss else "")
 
 
-def _subject_added(request: Request, asked: CsrRequest, _: str) -> Differences:
-    wanted, names = _wanted_subject(asked), [name for name, _ in _subject(request)]
+def _subject_added(request: Request, requested: CsrRequest, _: str) -> Differences:
+    wanted, names = _wanted_subject(requested), [name for name, _ in _subject(request)]
     return [
         (f"subject.{name}", "is in the subject and was not asked for")
         if name not in wanted
@@ -214,17 +216,17 @@ def _subject_added(request: Request, asked: CsrRequest, _: str) -> Differences:
     ]
 
 
-def _subject_dropped(request: Request, asked: CsrRequest, _: str) -> Differences:
+def _subject_dropped(request: Request, requested: CsrRequest, _: str) -> Differences:
     found = {name for name, _ in _subject(request)}
     return [
         (f"subject.{name}", "was asked for and is not in the subject")
-        for name in _wanted_subject(asked)
+        for name in _wanted_subject(requested)
         if name not in found
     ]
 
 
-def _subject_value(request: Request, asked: CsrRequest, _: str) -> Differences:
-    wanted = _wanted_subject(asked)
+def _subject_value(request: Request, requested: CsrRequest, _: str) -> Differences:
+    wanted = _wanted_subject(requested)
     return [
         (f"subject.{name}", "has another value than was asked for")
         for name, value in _subject(request)
@@ -241,19 +243,19 @@ def _subject_order(request: Request, _: CsrRequest, __: str) -> Differences:
     return []
 
 
-def _key_usage(request: Request, asked: CsrRequest, _: str) -> Differences:
-    return _usage("keyUsage", _describe(request).key_usage, asked.key_usage or ())
+def _key_usage(request: Request, requested: CsrRequest, _: str) -> Differences:
+    return _usage("keyUsage", _describe(request).key_usage, requested.key_usage or ())
 
 
-def _extended_key_usage(request: Request, asked: CsrRequest, _: str) -> Differences:
+def _extended_key_usage(request: Request, requested: CsrRequest, _: str) -> Differences:
     found = _describe(request).extended_key_usage
-    return _usage("extendedKeyUsage", found, asked.extended_key_usage or ())
+    return _usage("extendedKeyUsage", found, requested.extended_key_usage or ())
 
 
-def _usage(name: str, found: Sequence[str], asked: Sequence[str]) -> Differences:
-    if sorted(found) == sorted(asked):
+def _usage(name: str, found: Sequence[str], requested: Sequence[str]) -> Differences:
+    if sorted(found) == sorted(requested):
         return []
-    says, was = ", ".join(found) or "nothing", ", ".join(asked) or "nothing"
+    says, was = ", ".join(found) or "nothing", ", ".join(requested) or "nothing"
     return [(name, f"the CSR says {says}, asked was {was}")]
 
 
@@ -328,9 +330,9 @@ def _sentence(differ: Differences) -> str:
     return "; ".join(f"{field}: {how}" for field, how in differ)
 
 
-def _wanted_subject(asked: CsrRequest) -> dict[str, str]:
-    given = asked.standard_certificate_attributes.dump()
-    return {name: value for name, value in given.items() if value is not None}
+def _wanted_subject(requested: CsrRequest) -> dict[str, str]:
+    event = requested.standard_certificate_attributes.dump()
+    return {name: value for name, value in event.items() if value is not None}
 
 
 def _subject(request: Request) -> list[tuple[str, str]]:

@@ -18,11 +18,11 @@ def start_at_once(stack: InProcessStack, number: int) -> list[tuple[Case, str]]:
     return [(case, case.start(case.request())) for case in (first, *others)]
 
 
-def key_turn(case: Case, arn: str) -> datetime | None:
-    """The turn that AcceptEnrollment gives the execution."""
+def next_slot(case: Case, arn: str) -> datetime | None:
+    """The slot that AcceptEnrollment gives the execution."""
     case.until(lambda: "IsDuplicate" in entered(case.history(arn)), "acceptance")
-    turn = output(case.history(arn), "AcceptEnrollment")["keyTurn"]
-    return datetime.fromisoformat(turn) if turn else None
+    slot = output(case.history(arn), "AcceptEnrollment")["notBefore"]
+    return datetime.fromisoformat(slot) if slot else None
 
 
 def when_entered(case: Case, arn: str, state: str) -> datetime:
@@ -45,8 +45,8 @@ def test_in_a_burst_turns_follow_at_less_than_the_rate(stack: InProcessStack) ->
     stack.configure(KeysPerMinute="120")
     burst = start_at_once(stack, 4)
 
-    turns = [turn for case, arn in burst[1:] if (turn := key_turn(case, arn))]
-    apart = [(after - before).total_seconds() for before, after in pairwise(turns)]
+    slots = [slot for case, arn in burst[1:] if (slot := next_slot(case, arn))]
+    apart = [(after - before).total_seconds() for before, after in pairwise(slots)]
     # 60 s / 120 would be 0.5 s; the rest is for those who come late.
     assert apart == pytest.approx([0.525, 0.525])
 
@@ -55,10 +55,10 @@ def test_without_a_rate_nobody_waits(stack: InProcessStack) -> None:
     stack.configure(KeysPerMinute="0")
     burst = start_at_once(stack, 2)
 
-    assert [key_turn(case, arn) for case, arn in burst] == [None, None]
+    assert [next_slot(case, arn) for case, arn in burst] == [None, None]
     for case, arn in burst:
         asked_for_the_key(case)
-        assert "WaitForKeyTurn" not in entered(case.history(arn))
+        assert "WaitForKeySlot" not in entered(case.history(arn))
 
 
 def test_no_key_is_made_before_its_turn_though_a_wait_knows_whole_seconds_only(
@@ -68,9 +68,9 @@ def test_no_key_is_made_before_its_turn_though_a_wait_knows_whole_seconds_only(
     burst = start_at_once(stack, 2)
     case, arn = burst[1]
 
-    turn = key_turn(case, arn)
-    asked = asked_for_the_key(case)
+    slot = next_slot(case, arn)
+    requested = asked_for_the_key(case)
     wait_ended = when_entered(case, arn, "CreateKey")
-    assert turn is not None
-    assert wait_ended < turn <= asked
-    assert (asked - turn).total_seconds() < 0.1  # nor long after it
+    assert slot is not None
+    assert wait_ended < slot <= requested
+    assert (requested - slot).total_seconds() < 0.1  # nor long after it

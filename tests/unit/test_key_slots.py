@@ -33,23 +33,23 @@ def records(monkeypatch: pytest.MonkeyPatch) -> Iterator[Records]:
 
 
 def test_the_first_turn_is_now_and_the_others_follow_at_the_rate(records: Records) -> None:
-    turns = [records.take_turn("turn#x", NOW, SECOND) for _ in range(5)]
+    turns = [records.take_slot("turn#x", NOW, SECOND) for _ in range(5)]
 
     assert turns == [NOW + number * SECOND for number in range(5)]
 
 
 def test_after_a_pause_the_turn_is_now_again_and_none_is_saved_up(records: Records) -> None:
-    records.take_turn("turn#x", NOW, SECOND)
+    records.take_slot("turn#x", NOW, SECOND)
     later = NOW + 3600 * SECOND
 
-    assert [records.take_turn("turn#x", later, SECOND) for _ in range(2)] == [
+    assert [records.take_slot("turn#x", later, SECOND) for _ in range(2)] == [
         later,
         later + SECOND,
     ]
 
 
 def test_queues_do_not_know_of_each_other(records: Records) -> None:
-    assert records.take_turn("turn#x", NOW, SECOND) == records.take_turn("turn#y", NOW, SECOND)
+    assert records.take_slot("turn#x", NOW, SECOND) == records.take_slot("turn#y", NOW, SECOND)
 
 
 @hypothesis_settings(
@@ -67,7 +67,7 @@ def test_no_two_turns_are_closer_than_the_rate_and_none_is_in_the_past(
     now, turns = NOW, []
     for pause in pauses:
         now += pause
-        turns.append(records.take_turn(f"turn#{queue}", now, interval))
+        turns.append(records.take_slot(f"turn#{queue}", now, interval))
         assert turns[-1] >= now
 
     assert all(after - before >= interval for before, after in zip(turns, turns[1:], strict=False))

@@ -1,4 +1,4 @@
-"""Every door's samples against the models that read them; and the caller's side of nesting."""
+"""Every trigger's samples against the models that read them; and the caller's side of nesting."""
 
 import json
 import re
@@ -31,15 +31,15 @@ def sample(path: str) -> Any:
 
 def accepted(machine_input: Any) -> models.Origin:
     """As AcceptEnrollment reads it; its origin."""
-    asked, origin = intake.asked(machine_input)
-    validation.read(asked, rules=RULES, requester=None, moment=models.now())
+    requested, origin = intake.requested(machine_input)
+    validation.read(requested, rules=RULES, requester=None, moment=models.now())
     return origin
 
 
 def test_the_sample_of_a_start_by_hand_is_accepted() -> None:
     given = sample("start/request.json")
 
-    assert accepted(given).door == "start"
+    assert accepted(given).trigger == "start"
     assert intake.enrollment_id(given, "run-1") == "release-4-2"
 
 
@@ -49,7 +49,7 @@ def test_the_sample_of_an_event_is_accepted_as_the_rule_hands_it_on() -> None:
 
     assert entry["DetailType"] == "Enrollment Requested"
     assert json.loads(entry["Detail"]) == given["request"]
-    assert accepted(given).door == "event"
+    assert accepted(given).trigger == "event"
     assert intake.enrollment_id(given, "run-1") == f"event-{given['origin']['id']}"
 
 
@@ -74,8 +74,8 @@ def test_the_sample_of_a_schedule_is_accepted_as_the_scheduler_fills_it_in() -> 
     filled = filled.replace("<aws.scheduler.scheduled-time>", "2027-01-01T06:00:00Z")
     given = json.loads(filled)
 
-    assert accepted(given).door == "schedule"
-    assert intake.asked(given)[0]["key"]["label"] == "installer-2027-01"
+    assert accepted(given).trigger == "schedule"
+    assert intake.requested(given)[0]["key"]["label"] == "installer-2027-01"
     assert intake.enrollment_id(given, "run-1") == "rotate-installer-20270101T060000Z"
 
 
@@ -95,7 +95,7 @@ def test_the_sample_of_a_nested_call_is_accepted_as_the_parent_hands_it_on() -> 
         for name, text in arguments.items()
     }
 
-    assert accepted(given) == models.Origin(door="workflow", id=parent)
+    assert accepted(given) == models.Origin(trigger="workflow", id=parent)
     assert intake.enrollment_id(given, "run-1") == "train-9"
 
 

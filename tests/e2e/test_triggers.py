@@ -1,7 +1,7 @@
-"""The doors that only AWS opens: a rule of EventBridge, Scheduler, a nested execution.
+"""The triggers that only AWS opens: a rule of EventBridge, Scheduler, a nested execution.
 
-What comes of each door's input is shown by tests/workflow/test_doors.py; the README's own commands
-go through every door in tests/e2e/test_documents.py.
+What comes of each trigger's input is shown by tests/workflow/test_triggers.py; the README's own
+commands go through every trigger in tests/e2e/test_documents.py.
 """
 
 import json
@@ -21,10 +21,10 @@ REQUESTED = "Enrollment Requested"
 
 
 def nameless(case: Case, *tokens: Json) -> Json:
-    """A request that leaves the enrollment's id to the door."""
-    asked = case.request(*tokens)
-    del asked["enrollmentId"]
-    return asked
+    """A request that leaves the enrollment's id to the trigger."""
+    requested = case.request(*tokens)
+    del requested["enrollmentId"]
+    return requested
 
 
 # Events -------------------------------------------------------------------------------------------
@@ -63,7 +63,7 @@ def test_an_event_leads_to_an_issued_csr(result: ResultOf) -> None:
     origin = ended.record["origin"]
 
     assert_issued(ended)
-    assert origin["door"] == "event"
+    assert origin["trigger"] == "event"
     assert f"event-{origin['id']}" == ended.record["id"]
     assert origin["account"] == "000000000000"
     assert origin["time"].endswith("Z")
@@ -85,14 +85,14 @@ def test_an_event_in_our_own_name_starts_nothing(result: ResultOf) -> None:
 # Schedules ----------------------------------------------------------------------------------------
 
 
-def schedule(case: Case, asked: Json) -> None:
+def schedule(case: Case, requested: Json) -> None:
     """Deploy docs/schedule.yaml with another request in it, due at once, as a stack of its own.
 
     Afterwards the case is the enrollment of that occurrence.
     """
     due = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=1)
     origin = {"id": "<aws.scheduler.schedule-arn>", "time": "<aws.scheduler.scheduled-time>"}
-    body = json.dumps({"request": asked, "origin": {"door": "schedule", **origin}}, indent=2)
+    body = json.dumps({"request": requested, "origin": {"trigger": "schedule", **origin}}, indent=2)
     before, _, _ = (ROOT / "docs/schedule.yaml").read_text().partition("        Input: |\n")
     stacks, name = case.stack.client("cloudformation"), f"rotate-{case.id}"
     stacks.create_stack(
@@ -104,16 +104,16 @@ def schedule(case: Case, asked: Json) -> None:
         ],
     )
     case.id = f"{name}-{due:%Y%m%dT%H%M%SZ}"
-    case.label = asked["key"]["label"].replace("{yyyy}-{mm}", f"{due:%Y-%m}")
+    case.label = requested["key"]["label"].replace("{yyyy}-{mm}", f"{due:%Y-%m}")
 
 
 @scenario
 def scheduled(case: Case) -> Result:
     (person,) = people(1)
-    asked = nameless(case, token(group(person)))
-    asked["key"]["label"] += "-{yyyy}-{mm}"
-    del asked["csr"]["signKeyName"]
-    schedule(case, asked)
+    requested = nameless(case, token(group(person)))
+    requested["key"]["label"] += "-{yyyy}-{mm}"
+    del requested["csr"]["signKeyName"]
+    schedule(case, requested)
     case.approve(person)
     return case.end(case.execution())
 
@@ -123,7 +123,7 @@ def test_a_schedule_leads_to_an_issued_csr_whose_key_carries_the_date(result: Re
     origin = ended.record["origin"]
 
     assert_issued(ended)
-    assert origin["door"] == "schedule"
+    assert origin["trigger"] == "schedule"
     assert ":schedule/countersign/rotate-e2e-" in origin["id"]
     assert ended.record["keyLabel"].endswith(f"-{origin['time'][:7]}")
     assert ended.record["id"].endswith(origin["time"].replace("-", "").replace(":", ""))
@@ -132,7 +132,7 @@ def test_a_schedule_leads_to_an_issued_csr_whose_key_carries_the_date(result: Re
 # Nested executions --------------------------------------------------------------------------------
 
 
-def parent(case: Case, asked: Json) -> str:
+def parent(case: Case, requested: Json) -> str:
     """Start docs/nested.asl.json, which asks in the middle of its own work; its ARN."""
     machines, iam = case.stack.client("stepfunctions"), case.stack.client("iam")
     name = f"parent-{uuid.uuid4()}"
@@ -150,7 +150,7 @@ def parent(case: Case, asked: Json) -> str:
     started = machines.start_execution(
         stateMachineArn=machine["stateMachineArn"],
         name=case.id,
-        input=json.dumps({"request": asked}),
+        input=json.dumps({"request": requested}),
     )
     return str(started["executionArn"])
 
@@ -158,10 +158,10 @@ def parent(case: Case, asked: Json) -> str:
 @scenario
 def asked_by_two_parents(case: Case) -> Result:
     (person,) = people(1)
-    asked = nameless(case, token(group(person)))
-    first = parent(case, asked)
+    requested = nameless(case, token(group(person)))
+    first = parent(case, requested)
     case.execution()
-    second = parent(case, asked)  # asks for the enrollment that is under way
+    second = parent(case, requested)  # asks for the enrollment that is under way
     case.until(lambda: "WaitForTheOther" in str(case.history(second)), "waiting parent")
     case.approve(person)
     result = case.end(first)
@@ -176,7 +176,7 @@ def test_the_parent_gets_the_outcome_document(result: ResultOf) -> None:
     assert ended.entered == ["EnrollCsr", "ChooseByOutcome", "UseCsr"]
     assert ended.document["enrollmentId"] == ended.record["id"]
     assert ended.document["csr"]["pem"].startswith("-----BEGIN CERTIFICATE REQUEST-----")
-    assert ended.record["origin"] == {"door": "workflow", "id": ended.arn}
+    assert ended.record["origin"] == {"trigger": "workflow", "id": ended.arn}
 
 
 def test_a_parent_that_asks_for_an_enrollment_under_way_waits_for_its_outcome(
@@ -206,4 +206,4 @@ def test_the_parent_gets_the_outcome_document_out_of_aws_s_failure(result: Resul
     assert failed["error"] == golden["Error"]
     assert list(json.loads(failed["cause"])) == list(json.loads(golden["Cause"]))
     assert ended.document["enrollmentId"] == ended.record["id"]
-    assert ended.record["origin"]["door"] == "workflow"
+    assert ended.record["origin"]["trigger"] == "workflow"

@@ -1,7 +1,7 @@
-"""Every door: the same request through each, deliveries repeated, requests refused.
+"""Every trigger: the same request through each, deliveries repeated, requests refused.
 
-An execution is started with what each door gives it. That EventBridge, Scheduler and a parent's
-execution give it just that is shown by tests/e2e/test_doors.py.
+An execution is started with what each trigger gives it. That EventBridge, Scheduler and a parent's
+execution give it just that is shown by tests/e2e/test_triggers.py.
 """
 
 import json
@@ -18,7 +18,7 @@ from local.engine.surroundings import ACCOUNT, REGION
 from tests.case import Case, Json, Result, assert_issued, group, people, token
 from tests.workflow.api import Caller
 
-DOORS = ("start", "api", "event", "schedule", "workflow")
+TRIGGERS = ("start", "api", "event", "schedule", "workflow")
 OCCURRENCE = "2026-12-24T06:00:00Z"
 EVENT: Json = {"account": ACCOUNT, "time": "2026-11-26T11:59:58Z"}
 # Its timeout is no whole number of minutes.
@@ -26,13 +26,13 @@ UNAPPROVABLE = token(group(*people(1)), timeout=601)
 
 
 def nameless(case: Case, *tokens: Json) -> Json:
-    """A request that leaves the enrollment's id, and the CSR's key, to the door."""
-    asked = case.request(*tokens)
-    del asked["enrollmentId"], asked["csr"]["signKeyName"]
-    return asked
+    """A request that leaves the enrollment's id, and the CSR's key, to the trigger."""
+    requested = case.request(*tokens)
+    del requested["enrollmentId"], requested["csr"]["signKeyName"]
+    return requested
 
 
-# What each door gives to the state machine, and the enrollment that it leads to -------------------
+# What each trigger gives to the state machine, and the enrollment that it leads to ----------------
 
 
 def by_event(case: Case, detail: Any) -> Json:
@@ -47,20 +47,20 @@ def by_event(case: Case, detail: Any) -> Json:
     return dict(json.loads(filled))
 
 
-def by_schedule(case: Case, asked: Json) -> Json:
+def by_schedule(case: Case, requested: Json) -> Json:
     """An occurrence of a schedule as docs/schedule.yaml makes one."""
     name = f"rotate-{case.id}"
     case.id = f"{name}-{OCCURRENCE.replace('-', '').replace(':', '')}"
     arn = f"arn:aws:scheduler:{REGION}:{ACCOUNT}:schedule/countersign/{name}"
-    return {"request": asked, "origin": {"door": "schedule", "id": arn, "time": OCCURRENCE}}
+    return {"request": requested, "origin": {"trigger": "schedule", "id": arn, "time": OCCURRENCE}}
 
 
-def by_workflow(case: Case, asked: Json) -> Json:
+def by_workflow(case: Case, requested: Json) -> Json:
     """A nested execution of the parent in docs/nested.asl.json."""
     parent = f"arn:aws:states:{REGION}:{ACCOUNT}:execution:delivery:{case.id}"
     return {
         "AWS_STEP_FUNCTIONS_STARTED_BY_EXECUTION_ID": parent,
-        "request": {"enrollmentId": case.id, **asked},
+        "request": {"enrollmentId": case.id, **requested},
     }
 
 
@@ -73,35 +73,37 @@ def announced_origin(result: Result) -> Json:
 # Accepted -----------------------------------------------------------------------------------------
 
 
-def test_the_same_request_makes_the_same_record_through_every_door(stack: InProcessStack) -> None:
+def test_the_same_request_makes_the_same_record_through_every_trigger(
+    stack: InProcessStack,
+) -> None:
     person = Approver.generate("Ada", "ec")
-    cases = {door: Case(stack) for door in DOORS}
-    asked = {door: nameless(case, token(group(person))) for door, case in cases.items()}
+    cases = {trigger: Case(stack) for trigger in TRIGGERS}
+    requested = {trigger: nameless(case, token(group(person))) for trigger, case in cases.items()}
     results = {}
 
-    def carried_out(door: str) -> None:
-        cases[door].approve(person)
-        results[door] = cases[door].end(cases[door].execution())
+    def carried_out(trigger: str) -> None:
+        cases[trigger].approve(person)
+        results[trigger] = cases[trigger].end(cases[trigger].execution())
 
-    cases["start"].start({**asked["start"], "enrollmentId": cases["start"].id})
+    cases["start"].start({**requested["start"], "enrollmentId": cases["start"].id})
     carried_out("start")
-    posted = {**asked["api"], "enrollmentId": cases["api"].id}
+    posted = {**requested["api"], "enrollmentId": cases["api"].id}
     Caller(stack).call("POST", "/enrollments", posted)
     carried_out("api")
-    for door, by in (("event", by_event), ("schedule", by_schedule), ("workflow", by_workflow)):
-        cases[door].start_input(by(cases[door], asked[door]))
-        carried_out(door)
+    for trigger, by in (("event", by_event), ("schedule", by_schedule), ("workflow", by_workflow)):
+        cases[trigger].start_input(by(cases[trigger], requested[trigger]))
+        carried_out(trigger)
 
-    records = {door: comparable(result) for door, result in results.items()}
-    for door, result in results.items():
+    records = {trigger: comparable(result) for trigger, result in results.items()}
+    for trigger, result in results.items():
         assert_issued(result)
-        assert records[door] == records["start"]
+        assert records[trigger] == records["start"]
         assert result.record["requestSha256"] == canonical.sha256(plain(result.record["request"]))
         assert announced_origin(result) == result.record["origin"]
-        assert result.record["origin"]["door"] == door
-    origins = {door: result.record["origin"] for door, result in results.items()}
+        assert result.record["origin"]["trigger"] == trigger
+    origins = {trigger: result.record["origin"] for trigger, result in results.items()}
     assert f"event-{origins['event']['id']}" == results["event"].record["id"]
-    assert origins["event"] == {"door": "event", "id": origins["event"]["id"], **EVENT}
+    assert origins["event"] == {"trigger": "event", "id": origins["event"]["id"], **EVENT}
     assert origins["schedule"]["time"] == OCCURRENCE
     assert origins["workflow"]["id"].endswith(f":execution:delivery:{cases['workflow'].id}")
 
@@ -126,10 +128,10 @@ def plain(value: Any) -> Any:
 
 def test_a_schedule_s_key_carries_the_date_of_the_occurrence(case: Case) -> None:
     (person,) = people(1)
-    asked = nameless(case, token(group(person)))
-    asked["key"]["label"] += "-{yyyy}-{mm}"
+    requested = nameless(case, token(group(person)))
+    requested["key"]["label"] += "-{yyyy}-{mm}"
     case.label += "-2026-12"
-    arn = case.start_input(by_schedule(case, asked))
+    arn = case.start_input(by_schedule(case, requested))
     case.approve(person)
     result = case.end(arn)
 
@@ -156,11 +158,11 @@ def test_a_repeated_delivery_is_the_same_enrollment(case: Case, by: Any) -> None
 
 def test_an_event_with_the_id_of_another_request_is_refused_and_told_so(case: Case) -> None:
     (person,) = people(1)
-    asked = case.request(token(group(person)))
-    arn = case.start(asked)
+    requested = case.request(token(group(person)))
+    arn = case.start(requested)
     case.approve(person)
     result = case.end(arn)
-    other = by_event(Case(case.stack), {**asked, "reason": "another request"})
+    other = by_event(Case(case.stack), {**requested, "reason": "another request"})
     case.end(case.start_input(other))
 
     refused = case.await_event("Enrollment Refused")["detail"]
@@ -177,7 +179,7 @@ TIMEOUT = "request.key.policy.ruleUse.tokens.0.timeout"
 
 
 @pytest.mark.parametrize(
-    ("by", "asked", "field"),
+    ("by", "requested", "field"),
     [
         (by_event, None, TIMEOUT),
         (by_event, ["please", "a CSR"], "request"),
@@ -187,9 +189,9 @@ TIMEOUT = "request.key.policy.ruleUse.tokens.0.timeout"
     ids=["event", "text", "schedule", "workflow"],
 )
 def test_a_bad_request_fails_with_an_event_that_names_field_and_origin(
-    case: Case, by: Any, asked: Any, field: str
+    case: Case, by: Any, requested: Any, field: str
 ) -> None:
-    delivered = by(case, asked or nameless(case, UNAPPROVABLE))
+    delivered = by(case, requested or nameless(case, UNAPPROVABLE))
     result = case.end(case.start_input(delivered))
 
     assert result.status == "FAILED"
