@@ -97,7 +97,7 @@ app.command(
     epilog=examples(
         "countersign status web-2026-11",
         "countersign status web-2026-11 --watch && countersign csr web-2026-11",
-        "countersign status web-2026-11 --json | jq .approvers",
+        "countersign status web-2026-11 --json | jq .steps.csr.approvers",
     ),
 )(enrollments.status)
 app.command(

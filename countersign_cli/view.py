@@ -83,7 +83,7 @@ def enrollment(document: Json, now: datetime) -> Group:
 def line(document: Json) -> str:
     """The same in one line, for logs; two are equal when nothing happened in between."""
     ended = bool(document.get("outcome"))
-    closes = (document.get("times") or {}).get("windowEnds")
+    closes = _csr_times(document).get("windowEnds")
     said = [
         f"{decision}: {_names(document, decision)}"
         for decision in ("approved", "declined", "outstanding")
@@ -151,8 +151,9 @@ def _facts(document: Json, now: datetime) -> Iterator[tuple[str, RenderableType]
     if times.get("accepted"):
         yield "accepted", _moment(times["accepted"], now)
     yield from _approvals(document)
-    if not document.get("outcome") and times.get("requested"):
-        yield from _deadlines(document, times, now)
+    asked = _csr_times(document)
+    if not document.get("outcome") and asked.get("requested"):
+        yield from _deadlines(document, asked, now)
     for one in document.get("findings") or []:
         if one["level"] == "warning" and not one.get("waiver"):
             yield "warning", Text(clean(f"{one['path']}: {one['sentence']}"), style="yellow")
@@ -174,7 +175,7 @@ def _doing(document: Json) -> str:
     if document.get("outcome"):
         return ""
     stage = document.get("stage") or "AcceptEnrollment"
-    if stage == "RequestCsr" and (document.get("times") or {}).get("requested"):
+    if stage == "RequestCsr" and _csr_times(document).get("requested"):
         stage = "PollRequest"  # asked already, and nobody has decided yet
     return STAGES.get(stage, stage)
 
@@ -283,7 +284,15 @@ def _missing(document: Json) -> str:
 
 
 def _people(document: Json) -> list[Json]:
-    return list(document.get("approvers") or ())
+    return list(_csr_step(document).get("approvers") or ())
+
+
+def _csr_step(document: Json) -> Json:
+    return (document.get("steps") or {}).get("csr") or {}
+
+
+def _csr_times(document: Json) -> Json:
+    return _csr_step(document).get("times") or {}
 
 
 def _names(document: Json, decision: str) -> str:
@@ -301,7 +310,9 @@ def listing(documents: Iterable[Json], now: datetime) -> Table:
         table.add_column(heading, overflow="fold", no_wrap=heading in ("id", "status"))
     for one in documents:
         times = one.get("times") or {}
-        end = times.get("ended") or (None if one.get("outcome") else times.get("windowEnds"))
+        end = times.get("ended") or (
+            None if one.get("outcome") else _csr_times(one).get("windowEnds")
+        )
         table.add_row(
             Text(clean(one["enrollmentId"]), style="bold"),
             Text(clean(one["status"]), style=STATUS_STYLES.get(one["status"], "")),

@@ -16,6 +16,7 @@ from boto3.dynamodb.types import TypeDeserializer, TypeSerializer
 
 from countersign.events import ENDINGS
 from countersign.evidence.bundle import SIGNATURE
+from countersign.record import csr_step
 from countersign.verification import csr
 from local import approver as approvers
 from local.approver import Approver, Desk, Task
@@ -91,6 +92,11 @@ class Result:
     announced_by: str  # this execution, or where it is a parent, its child
     quarantine: dict[str, bytes] = field(default_factory=dict)
     more: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def step(self) -> Json:
+        """The CSR's approval request on record; empty where there is none."""
+        return dict(csr_step(self.record))
 
     def count(self, method: str, path: str) -> int:
         """Calls of this endpoint that TSB executed."""
@@ -320,15 +326,27 @@ class Case:
         read = TypeDeserializer().deserialize
         return {name: read(value) for name, value in answer.get("Item", {}).items()}
 
+    def step(self) -> Json:
+        """The CSR's approval request as the record has it; empty where there is none."""
+        return dict(csr_step(self.record()))
+
     def write(self, **values: Any) -> None:
-        """Change the record behind the workflow's back."""
+        """Change the record behind the workflow's back; a dot reaches into a map."""
         write = TypeSerializer().serialize
         self.stack.client("dynamodb").update_item(
             TableName=self.stack.outputs["EnrollmentsTableName"],
             Key={"id": {"S": self.id}},
-            UpdateExpression="SET " + ", ".join(f"#{name} = :{name}" for name in values),
-            ExpressionAttributeNames={f"#{name}": name for name in values},
-            ExpressionAttributeValues={f":{name}": write(value) for name, value in values.items()},
+            UpdateExpression="SET "
+            + ", ".join(
+                f"{'.'.join(f'#{part}' for part in path.split('.'))} = :v{number}"
+                for number, path in enumerate(values)
+            ),
+            ExpressionAttributeNames={
+                f"#{part}": part for path in values for part in path.split(".")
+            },
+            ExpressionAttributeValues={
+                f":v{number}": write(value) for number, value in enumerate(values.values())
+            },
         )
 
     def stop(self, arn: str) -> None:

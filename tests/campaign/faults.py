@@ -322,7 +322,7 @@ def violations(result: Result) -> list[str]:
         found.append(f"on record {outcome}, told {sorted(told)}")
     if outcome == "ISSUED":
         found += _not_issued(result, alive)
-        if result.record["requestId"] not in executed:
+        if result.step.get("requestId") not in executed:
             found.append("issued by a request that TSB did not execute")
     elif "request.pem" in result.objects and result.record.get("csr"):
         found.append(f"a CSR on record for {outcome}")

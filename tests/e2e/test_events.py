@@ -112,7 +112,7 @@ def test_people_get_readable_mail(result: ResultOf) -> None:
     ]
     awaiting = mails[f"[Countersign] Awaiting Approval: {ended.label}"]
     assert "Still to decide:\n  person 1\n" in awaiting
-    assert ended.record["times"]["windowEnds"] in awaiting
+    assert ended.step["times"]["windowEnds"] in awaiting
     assert ended.document["csr"]["pem"].strip() in mails[f"[Countersign] Issued: {ended.label}"]
 
 

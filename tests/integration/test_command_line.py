@@ -66,6 +66,11 @@ def run(*arguments: str, url: str | None = None) -> Result:
     return answer
 
 
+def step(approvers: list[Json]) -> Json:
+    times = {"requested": "2026-11-24T12:00:00Z"}
+    return {"csr": {"approvers": approvers, "times": times}}
+
+
 def document(status: str = "PENDING", **more: Any) -> Json:
     ended = status not in ("PENDING", "CANCELLING")
     return {
@@ -73,8 +78,8 @@ def document(status: str = "PENDING", **more: Any) -> Json:
         "status": status,
         "stage": "PollRequest",
         "outcome": status if ended else None,
-        "approvers": [{"name": "Ada", "spkiSha256": None, "decision": "outstanding"}],
-        "times": {"accepted": "2026-11-24T12:00:00Z", "requested": "2026-11-24T12:00:00Z"},
+        "steps": step([{"name": "Ada", "spkiSha256": None, "decision": "outstanding"}]),
+        "times": {"accepted": "2026-11-24T12:00:00Z"},
         **more,
     }
 
@@ -454,7 +459,7 @@ def test_a_watch_ends_at_once_where_it_is_refused() -> None:
 
 def test_on_a_terminal_a_watch_is_one_picture_that_changes() -> None:
     decided = [{"name": "Ada", "spkiSha256": None, "decision": "approved"}]
-    acts = [answer(document()), answer(document()), answer(document("ISSUED", approvers=decided))]
+    acts = [answer(document()), answer(document()), answer(document("ISSUED", steps=step(decided)))]
     terminal, its_end = pty.openpty()
     with Server(acts) as server:
         watching = subprocess.Popen(

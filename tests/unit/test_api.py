@@ -198,7 +198,7 @@ def test_what_failed_after_the_approvers_were_asked_is_not_tried_again(
     submit: Submit, machine: Machine, records: Records
 ) -> None:
     submit()
-    records.update("web-2026-11", {"outcome": "FAILED", "requestId": "r"})
+    records.update("web-2026-11", {"outcome": "FAILED", "steps": {"csr": {"requestId": "r"}}})
 
     assert submit().status == 200
     assert len(machine.started) == 1
@@ -255,15 +255,16 @@ def test_the_next_poll_is_ahead_also_when_the_last_ones_changed_nothing(
     requested = now - timedelta(seconds=105)
     policy = {"tokens": [{"name": "t", "timelock": 0, "timeout": 600, "groups": []}]}
     written = {"requested": m.timestamp(requested), "nextPoll": m.timestamp(requested)}
-    records.update("web-2026-11", {"times": written, "tsbStatus": "PENDING", "policy": policy})
+    step = {"times": written, "status": "PENDING"}
+    records.update("web-2026-11", {"steps": {"csr": step}, "policy": policy})
 
     polls = enrollments.show(
         "web-2026-11", base="", records=records, polling_settings=PACE
-    ).times.next_poll
+    ).steps.csr.times.next_poll
     records.update("web-2026-11", {"outcome": "EXPIRED", "status": "EXPIRED"})
     ended = enrollments.show(
         "web-2026-11", base="", records=records, polling_settings=PACE
-    ).times.next_poll
+    ).steps.csr.times.next_poll
 
     # At 10, 20, 30, 40, 50, 60, 72, 87, 105, 126 … seconds of age.
     assert polls == m.timestamp(requested.replace(microsecond=0) + timedelta(seconds=126))
@@ -403,7 +404,7 @@ def test_the_tsb_is_told_until_it_is_on_record_that_it_knows(
     submit: Submit, records: Records
 ) -> None:
     submit()
-    records.update("web-2026-11", {"requestId": "r"})
+    records.update("web-2026-11", {"steps.csr.requestId": "r"})
     cancellation.cancel("web-2026-11", by="ada", records=records, notify=lambda _: None)
     given, tsb = m.CancelRequestInput(enrollment_id="web-2026-11"), Tsb()
     tsb.silent = True
@@ -425,7 +426,7 @@ def test_a_look_at_what_was_cancelled_ends_it_whether_or_not_the_tsb_can_be_told
     submit: Submit, records: Records, silent: bool
 ) -> None:
     submit()
-    records.update("web-2026-11", {"requestId": "r", "executionArn": ARN})
+    records.update("web-2026-11", {"steps.csr.requestId": "r", "executionArn": ARN})
     cancellation.cancel("web-2026-11", by="ada", records=records, notify=lambda _: None)
     tsb = Tsb()
     tsb.silent = silent
@@ -467,7 +468,7 @@ def test_nothing_is_cancelled_at_the_tsb_that_was_not_cancelled_on_record(
     submit: Submit, records: Records
 ) -> None:
     submit()
-    records.update("web-2026-11", {"requestId": "r"})
+    records.update("web-2026-11", {"steps.csr.requestId": "r"})
     tsb = Tsb()
 
     given = m.CancelRequestInput(enrollment_id="web-2026-11")

@@ -95,11 +95,16 @@ def largest_record() -> Json:
         "requestSha256": "0" * 64,
         "request": {"key": key, "reason": WIDE * 1_000},
         "policy": policy_approvers.summary(m.Policy.read(requested), {}).dump(),
-        "requestId": "0" * 64,
         "acceptedAt": "2026-11-24T10:00:00Z",
-        "times": {"windowEnds": "2026-11-24T10:00:00Z"},
+        "times": {},
+        "steps": steps([]),
         "cancel": {"by": WIDE * 5_000, "at": "2026-11-24T10:00:00Z"},
     }
+
+
+def steps(approvers: list[Json]) -> Json:
+    times = {"windowEnds": "2026-11-24T10:00:00Z"}
+    return {"csr": {"requestId": "0" * 64, "approvers": approvers, "times": times}}
 
 
 def crowd(decision: str) -> list[Json]:
@@ -109,7 +114,7 @@ def crowd(decision: str) -> list[Json]:
 
 def largest(outcome_name: str, decision: str) -> events.Event:
     long = WIDE * close_enrollment.MAX_SHORT_TEXT
-    record = {**largest_record(), "outcome": outcome_name, "approvers": crowd(decision)}
+    record = {**largest_record(), "outcome": outcome_name, "steps": steps(crowd(decision))}
     if outcome_name == "ISSUED":
         pem = "A" * csr.MAX_BYTES
         record["csr"] = m.StoredCsr(
@@ -255,7 +260,7 @@ def test_alternatives_are_open_side_by_side_until_one_is_complete() -> None:
     ],
 )
 def test_a_cancellation_says_by_whom(record: Json, by: str | None) -> None:
-    whole = {**largest_record(), "outcome": "CANCELLED", "approvers": []}
+    whole = {**largest_record(), "outcome": "CANCELLED"}
     del whole["cancel"]
     whole.update(record)
 

@@ -53,14 +53,13 @@ def records(monkeypatch: pytest.MonkeyPatch) -> Iterator[Records]:
 def put(records: Records, name: str, accepted: timedelta, **more: Any) -> None:
     """An enrollment that was accepted so long ago."""
     moment = m.timestamp(datetime.now(UTC) - accepted)
-    times = {"accepted": moment, **more.pop("times", {})}
     records.put(
         {
             "id": name,
             "status": "PENDING",
             "stage": "PollRequest",
             "acceptedAt": moment,
-            "times": times,
+            "times": {"accepted": moment},
             **more,
         }
     )
@@ -69,9 +68,13 @@ def put(records: Records, name: str, accepted: timedelta, **more: Any) -> None:
 def requested(ago: timedelta, window: timedelta | None) -> Json:
     """The times of a request to approvers."""
     return {
-        "times": {
-            "requested": m.timestamp(datetime.now(UTC) - ago),
-            "windowEnds": m.timestamp(datetime.now(UTC) - ago + window) if window else None,
+        "steps": {
+            "csr": {
+                "times": {
+                    "requested": m.timestamp(datetime.now(UTC) - ago),
+                    "windowEnds": m.timestamp(datetime.now(UTC) - ago + window) if window else None,
+                }
+            }
         },
     }
 
@@ -223,12 +226,9 @@ def test_a_call_is_told_by_endpoint_error_and_code(lines: list[Json]) -> None:
 
 
 def test_an_end_is_told_by_outcome_with_the_times_that_it_took(lines: list[Json]) -> None:
-    times = {
-        "requested": "2026-11-24T10:00:00Z",
-        "executed": "2026-11-24T11:00:00Z",
-        "ended": "2026-11-24T11:00:30Z",
-    }
-    metrics.closed(m.OutcomeDocument(enrollment_id="x", outcome=m.Outcome.ISSUED), {"times": times})
+    times = {"requested": "2026-11-24T10:00:00Z", "executed": "2026-11-24T11:00:00Z"}
+    record = {"times": {"ended": "2026-11-24T11:00:30Z"}, "steps": {"csr": {"times": times}}}
+    metrics.closed(m.OutcomeDocument(enrollment_id="x", outcome=m.Outcome.ISSUED), record)
 
     told = read(lines)
 

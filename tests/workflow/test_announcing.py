@@ -116,7 +116,7 @@ def stopped_after_a_rejection(case: Case) -> Result:
     (person,) = people(1)
     arn = case.start(case.request(token(group(person))))
     case.decline(person)
-    case.until(lambda: case.record().get("tsbStatus") == "REJECTED", "rejection on record")
+    case.until(lambda: case.step().get("status") == "REJECTED", "rejection on record")
     case.stop(arn)
     return case.end(arn)
 
@@ -125,7 +125,7 @@ def stopped_before_what_was_executed_is_stored(case: Case) -> Result:
     (person,) = people(1)
     arn = case.start(case.request(token(group(person))))
     case.approve(person)
-    case.until(lambda: case.record().get("tsbStatus") == "EXECUTED", "execution on record")
+    case.until(lambda: case.step().get("status") == "EXECUTED", "execution on record")
     case.stop(arn)
     return case.end(arn)
 
@@ -136,8 +136,8 @@ def store_csr_never_works_whatever_the_tsb_s_status(case: Case) -> Result:
     (person,) = people(1)
     arn = case.start(case.request(token(group(person))))
     case.approve(person)
-    case.until(lambda: case.record().get("tsbStatus") == "EXECUTED", "execution on record")
-    case.write(tsbStatus="REJECTED")
+    case.until(lambda: case.step().get("status") == "EXECUTED", "execution on record")
+    case.write(**{"steps.csr.status": "REJECTED"})
     return case.end(arn)
 
 

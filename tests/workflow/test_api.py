@@ -102,15 +102,16 @@ def test_whoever_waits_sees_who_is_outstanding_and_when_the_next_poll_is_due(
 ) -> None:
     user.call("POST", "/enrollments", case.request(token(group(*people(2)), timeout=60)))
     case.await_calls(REQUEST, 1)
-    case.until(lambda: case.record().get("approvers"), "approvers on record")
+    case.until(lambda: case.step().get("approvers"), "approvers on record")
 
     shown = user.call("GET", f"/enrollments/{case.id}").json()
 
-    assert [(one["name"], one["decision"]) for one in shown["approvers"]] == [
+    assert [(one["name"], one["decision"]) for one in shown["steps"]["csr"]["approvers"]] == [
         ("person 1", "outstanding"),
         ("person 2", "outstanding"),
     ]
-    assert shown["times"]["requested"] < shown["times"]["nextPoll"] < shown["times"]["windowEnds"]
+    times = shown["steps"]["csr"]["times"]
+    assert times["requested"] < times["nextPoll"] < times["windowEnds"]
 
 
 def test_what_was_issued_is_shown_with_its_approvals_and_handed_out(

@@ -102,7 +102,7 @@ def test_a_terminal_shows_the_approvals_as_they_come(
 
     def on_record(*expected: str) -> None:
         def seen() -> bool:
-            found = case.record().get("approvers", [])
+            found = case.step().get("approvers", [])
             return tuple(approver["decision"] for approver in found) == expected
 
         case.until(seen, f"{expected} on record")

@@ -32,7 +32,7 @@ def test_an_enrollment_can_be_followed_by_its_events(case: Case) -> None:
     accepted, awaiting, progressed, issued = (event["detail"] for event in result.events)
     assert accepted["requestSha256"] == result.record["requestSha256"]
     assert awaiting["outstanding"] == ["person 1", "person 2", "person 3"]
-    assert awaiting["windowEnds"] == result.record["times"]["windowEnds"]
+    assert awaiting["windowEnds"] == result.step["times"]["windowEnds"]
     assert awaiting["requestId"] == progressed["requestId"] == result.requests[0]["id"]
     assert progressed["outstanding"] == ["person 2", "person 3"]
     assert progressed["openGroups"] == [

@@ -112,7 +112,7 @@ def test_a_folder_holds_everything_that_was_asked_answered_and_decided(issued: K
     record = json.loads(folder["record.json"])
     assert record["origin"]["trigger"] == "start"
     assert record["codeVersion"] == "CoreLayer"  # deployed, its ARN with the version
-    assert record["times"]["requested"] <= record["times"]["ended"]
+    assert record["steps"]["csr"]["times"]["requested"] <= record["times"]["ended"]
     approvals = {one["name"]: one for one in json.loads(folder["approvers.json"])}
     assert approvals["Ada"]["publicKey"] == ADA.spki
     assert approvals["Carl"]["decision"] == "none"

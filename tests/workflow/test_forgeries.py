@@ -198,8 +198,8 @@ def test_an_approval_by_one_person_under_two_keys_is_refused(
     arn = case.start(two_of_three(case))
     case.approve(ADA, BERT)
     stack.at("StoreCsr", "GetItem")
-    ada, bert, carl = case.record()["approvers"]
-    case.write(approvers=[ada, {**bert, "name": "ada "}, carl])
+    ada, bert, carl = case.step()["approvers"]
+    case.write(**{"steps.csr.approvers": [ada, {**bert, "name": "ada "}, carl]})
     result = case.end(arn)
 
     assert_refused(result, "APPROVAL_SAME_PERSON")

@@ -44,7 +44,7 @@ def test_a_write_that_the_sdk_repeats_is_the_same_intent(case: Case, write: int)
     assert all(one.struck for one in repeated)
     assert_issued(result)
     assert result.failures == []
-    assert result.requests[0]["id"] == result.record["requestId"]
+    assert result.requests[0]["id"] == result.step["requestId"]
     assert result.count("POST", CSR) == 1
 
 
@@ -57,7 +57,7 @@ def test_a_request_on_record_is_found_again_and_not_asked_for_twice(case: Case) 
 
     assert_issued(result)
     assert result.failures == [("RequestCsr", "Lambda.Unknown")]
-    assert result.requests[0]["id"] == result.record["requestId"]
+    assert result.requests[0]["id"] == result.step["requestId"]
     assert [call["httpStatus"] for call in result.calls if call["path"] == CSR] == [201]
 
 

@@ -257,7 +257,7 @@ def test_approvers_are_on_record_by_their_names_in_the_directory(
     stack.release_profile("directory", directory)
     arn = case.start(case.by_profile("code-signing"))
     stack.at("PollRequest", "GetItem")
-    names = [one["name"] for one in case.record()["approvers"]]
+    names = [one["name"] for one in case.step()["approvers"]]
     case.approve(ada, stack.people["Alan Turing"])
     result = case.end(arn)
 
@@ -279,7 +279,7 @@ def test_a_raw_policy_s_approvers_are_on_record_by_their_names_in_the_directory_
     )
     arn = case.start(requested)
     stack.at("PollRequest", "GetItem")
-    names = [one["name"] for one in case.record()["approvers"]]
+    names = [one["name"] for one in case.step()["approvers"]]
     case.approve(ada)
     result = case.end(arn)
 

@@ -12,6 +12,7 @@ from pydantic import ConfigDict, Field
 
 from countersign import models as m
 from countersign.policy import rules as policy_rules
+from countersign.record import csr_step
 from countersign.stores import Item
 
 MAX_APPROVERS = 100  # listed by name; `omittedApproverCount` counts the others
@@ -22,6 +23,8 @@ MAX_FINDING = 1_000
 WORKFLOW = "countersign"  # cancels what TSB neither decides nor lets expire
 # Control characters, line separators, and marks that turn the direction of the text around.
 NOT_PRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+
+STEP: Any = Field(description="Whose approval: that of the CSR.")
 
 
 class Said(m.Model):
@@ -70,6 +73,7 @@ class Accepted(Event):
 class Waiting(Event):
     """How the approval stands."""
 
+    step: Literal["csr"] = STEP
     request_id: str = Field(description="TSB's id of the request that the approvers decide.")
     tsb_status: Literal["PENDING", "APPROVED"] = Field(
         description="APPROVED: the quorum is reached, and TSB waits for the timelock."
@@ -97,6 +101,7 @@ class Ended(Event):
     """How an enrollment ended; the outcome document is in it."""
 
     outcome: m.Outcome
+    step: Literal["csr"] = STEP
     request_id: str | None = Field(description="TSB's request; null where none was made.")
     csr: m.StoredCsr | None = Field(description="Where the verified CSR lies, and the CSR itself.")
     approvers: tuple[m.Approver, ...] = Field(description="Everybody who was asked.")
@@ -170,6 +175,7 @@ class Quarantined(Event):
 
     DETAIL_TYPE = "Enrollment Quarantined"
 
+    step: Literal["csr"] = STEP
     request_id: str | None = Field(description="TSB's request.")
     code: str = Field(description="The first check that failed, as docs/evidence.md lists them.")
     findings: tuple[m.Check, ...] = Field(description="Every check that failed.")
@@ -251,9 +257,10 @@ def waiting(
     event = AwaitingApproval if first else ApprovalProgressed
     return event(
         **_common(record, record["executionArn"], record["origin"]),
-        request_id=record["requestId"],
+        step="csr",
+        request_id=csr_step(record)["requestId"],
         tsb_status=tsb_status,
-        window_ends=record["times"].get("windowEnds"),
+        window_ends=csr_step(record)["times"].get("windowEnds"),
         **_approvals(approvers),
         outstanding=_names(approvers, "outstanding"),
         open_groups=_open_groups(record, approvers),
@@ -266,7 +273,8 @@ def quarantined(record: Item, execution_arn: str) -> Quarantined:
     failed = [m.Check.read(one) for one in record["checks"] if one["result"] == "failed"]
     return Quarantined(
         **_common(record, execution_arn, record["origin"]),
-        request_id=record.get("requestId"),
+        step="csr",
+        request_id=csr_step(record).get("requestId"),
         code=aside["code"],
         findings=tuple(
             one.model_copy(update={"finding": one.finding and _cut(one.finding, MAX_FINDING)})
@@ -291,11 +299,12 @@ def ended(
     """
     event = _BY_OUTCOME[m.Outcome(closed.outcome or "")] if record else Refused
     # The record's: a failure's document is cut to what fits a Cause.
-    approvers = tuple(m.Approver.read(one) for one in record.get("approvers", ()))
+    approvers = tuple(m.Approver.read(one) for one in csr_step(record).get("approvers", ()))
     return event(
         **{**_common(record, execution_arn, origin), "enrollment_id": closed.enrollment_id},
         outcome=closed.outcome,
-        request_id=record.get("requestId"),
+        step="csr",
+        request_id=csr_step(record).get("requestId"),
         csr=closed.csr,
         **_approvals(approvers),
         pending=_names(approvers, "outstanding", "none"),
@@ -313,7 +322,7 @@ def _more(event: type[Ended], approvers: tuple[m.Approver, ...], record: Item) -
         }
     if event is Expired:
         return {
-            "window_ends": record["times"].get("windowEnds"),
+            "window_ends": csr_step(record).get("times", {}).get("windowEnds"),
             "open_groups": _open_groups(record, approvers),
         }
     if event is Cancelled:

@@ -505,15 +505,35 @@ class Cancellation(Model):
 
 
 class Times(Model):
-    """When what happened, UTC. `window_ends` is None without a limit; `next_poll` is planned."""
+    """When what happened to the enrollment as a whole, UTC."""
 
     accepted: Moment | None = None
     key_created: Moment | None = None
+    ended: Moment | None = None
+
+
+class ApprovalTimes(Model):
+    """When what happened to a request, UTC. Without a limit `window_ends` is None."""
+
     requested: Moment | None = None
     window_ends: Moment | None = None
-    next_poll: Moment | None = None
+    next_poll: Moment | None = Field(default=None, description="Planned.")
     executed: Moment | None = None
-    ended: Moment | None = None
+
+
+class ApprovalRequest(Model):
+    """What approvers are asked: TSB's id and status of it, who they are and what they decided."""
+
+    request_id: str | None = None
+    status: str | None = None
+    approvers: tuple[Approver, ...] = ()
+    times: ApprovalTimes = ApprovalTimes()
+
+
+class Steps(Model):
+    """The approval requests of an enrollment."""
+
+    csr: ApprovalRequest
 
 
 class EnrollmentSummary(Model):
@@ -527,6 +547,7 @@ class EnrollmentSummary(Model):
     key_label: str | None
     origin: Origin
     times: Times
+    steps: Steps
     cancel: Cancellation | None
     error: Failure | None
     links: dict[str, str]
@@ -549,7 +570,6 @@ class Enrollment(EnrollmentSummary):
     profile: str | None = None
     findings: tuple[LintFinding, ...] = ()
     policy: PolicySummary | None
-    approvers: tuple[Approver, ...]
     csr: CsrLocation | None
     unused_key: DisposedKey | None = None
 

@@ -12,6 +12,7 @@ from countersign import models as m
 from countersign.policy.certificates import expiries
 from countersign.policy.directory import Directory, PersonKey
 from countersign.polling import Schedule
+from countersign.record import csr_step
 from countersign.stores import Item, Records, Sighting
 from countersign.tsb.models import Tls
 
@@ -67,13 +68,13 @@ def _look_at(record: Item, polling_settings: Schedule, moment: datetime, seen: S
     accepted = datetime.fromisoformat(record["acceptedAt"])
     seen.pending += 1
     seen.oldest_seconds = max(seen.oldest_seconds, int((moment - accepted).total_seconds()))
-    requested = record["times"].get("requested")
+    requested = csr_step(record).get("times", {}).get("requested")
     if requested is None:
         if moment - accepted > START_LIMIT:
             seen.overdue[record["id"]] = f"still in {record['stage']}, nobody was asked"
         return
     asked = datetime.fromisoformat(requested)
-    ends = record["times"].get("windowEnds")
+    ends = csr_step(record).get("times", {}).get("windowEnds")
     window = int((datetime.fromisoformat(ends) - asked).total_seconds()) if ends else 0
     schedule = replace(polling_settings, window_seconds=window)
     if moment - asked > timedelta(seconds=schedule.last_age) + SLACK:

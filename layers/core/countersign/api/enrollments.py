@@ -172,7 +172,10 @@ def show(
     record = _get(enrollment_id, records)
     shown = enrollment(record, base)
     due = next_poll(record, polling_settings)
-    return shown.model_copy(update={"times": shown.times.model_copy(update={"next_poll": due})})
+    step = shown.steps.csr
+    times = step.times.model_copy(update={"next_poll": due})
+    steps = m.Steps(csr=step.model_copy(update={"times": times}))
+    return shown.model_copy(update={"steps": steps})
 
 
 def enrollments(

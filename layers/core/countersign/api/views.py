@@ -6,12 +6,17 @@ from http import HTTPStatus
 
 from countersign import models as m
 from countersign import polling
+from countersign.record import csr_step
 from countersign.stores import Item
 
 
 def next_poll(record: Item, polling_settings: polling.Schedule) -> str | None:
     """When TSB is asked next, to some seconds; None before it is asked and after the end."""
-    asked_at, tokens = record["times"].get("requested"), record.get("policy", {}).get("tokens")
+    step = csr_step(record)
+    asked_at, tokens = (
+        step.get("times", {}).get("requested"),
+        record.get("policy", {}).get("tokens"),
+    )
     if not (asked_at and tokens) or "outcome" in record:
         return None
     timeouts = [token["timeout"] for token in tokens]
@@ -22,7 +27,7 @@ def next_poll(record: Item, polling_settings: polling.Schedule) -> str | None:
     )
     began = datetime.fromisoformat(asked_at)
     age = int((m.now() - began).total_seconds())
-    poll = polling.next_poll(schedule, age, record.get("tsbStatus", "PENDING"))
+    poll = polling.next_poll(schedule, age, step.get("status", "PENDING"))
     return m.timestamp(began + timedelta(seconds=poll))
 
 
@@ -42,7 +47,6 @@ def enrollment(record: Item, base: str) -> m.Enrollment:
             "profile": record.get("profile"),
             "findings": [*record.get("findings", ()), *record.get("caFindings", ())],
             "policy": record.get("policy"),
-            "approvers": record.get("approvers", []),
             "csr": {k: v for k, v in stored.items() if k != "pem"} if stored else None,
             "unusedKey": record.get("unusedKey"),
         }
@@ -62,10 +66,16 @@ def summary(record: Item, base: str) -> m.EnrollmentSummary:
         key_label=record.get("keyLabel"),
         origin=record["origin"],
         times=record["times"],
+        steps=_steps(record),
         cancel=record.get("cancel"),
         error=record.get("error"),
         links=links,
     )
+
+
+def _steps(record: Item) -> m.Steps:
+    shown = {name: one for name, one in csr_step(record).items() if name != "intent"}
+    return m.Steps(csr=m.ApprovalRequest.read(shown))
 
 
 @dataclass(frozen=True)

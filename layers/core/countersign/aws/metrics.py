@@ -5,10 +5,12 @@ is the stack. Importing costs nothing: `aws_lambda_powertools` loads its metrics
 """
 
 from datetime import datetime
+from typing import Any
 
 from aws_lambda_powertools.metrics import EphemeralMetrics, MetricUnit
 
 from countersign.models import OutcomeDocument
+from countersign.record import csr_step
 from countersign.settings import settings
 from countersign.stores import Item, Sighting
 from countersign.tsb.models import Exchange
@@ -36,7 +38,7 @@ def closed(document: OutcomeDocument, record: Item) -> None:
     _emit("Enrollments", MetricUnit.Count, 1, Outcome=str(document.outcome))
     if document.error is not None:
         _emit("EnrollmentFailures", MetricUnit.Count, 1, Error=document.error.name)
-    times = record.get("times", {})
+    times: dict[str, Any] = {**record.get("times", {}), **csr_step(record).get("times", {})}
     for name, begins, ends in (
         ("TimeToQuorum", "requested", "executed"),
         ("ExecutedToIssued", "executed", "ended"),

@@ -14,6 +14,7 @@ from typing import Any
 import rfc8785
 
 from countersign import models as m
+from countersign.record import csr_step
 from countersign.spki import fingerprint
 from countersign.stores import Item
 
@@ -21,7 +22,7 @@ TYPE = "CountersignEvidence"
 MANIFEST, SIGNATURE = "manifest.json", "manifest.sig"
 
 # Parts of their own, or noted after the outcome was announced, maybe after this is written.
-LEFT_OUT_OF_RECORD = ("approvers", "checks", "announced")
+LEFT_OUT_OF_RECORD = ("checks", "announced")
 type Folder = Mapping[str, bytes]  # parts by their path in the folder
 
 
@@ -64,8 +65,7 @@ def parts(event: Mapping[str, Any], record: Item, found: Folder, aside: Folder) 
     """The parts of the evidence by their path, but for manifest and signature."""
     parts = {"event.json": rfc8785.dumps(dict(event))}
     if record:
-        kept = {name: one for name, one in record.items() if name not in LEFT_OUT_OF_RECORD}
-        parts["record.json"] = rfc8785.dumps(kept)
+        parts["record.json"] = rfc8785.dumps(_kept(record))
         parts["approvers.json"] = rfc8785.dumps(approvals_of_record(record, found))
     # On record is what was sent; what was accepted, a profile expanded, is each attempt's own.
     requested = found.get(f"request-{record.get('attempt')}.json") or found.get("request.json")
@@ -89,6 +89,14 @@ def parts(event: Mapping[str, Any], record: Item, found: Folder, aside: Folder) 
     return parts | {f"quarantine/{name}": body for name, body in aside.items()}
 
 
+def _kept(record: Item) -> Item:
+    kept = {name: one for name, one in record.items() if name not in LEFT_OUT_OF_RECORD}
+    if "steps" in record:
+        step = {name: one for name, one in csr_step(record).items() if name != "approvers"}
+        kept["steps"] = {**record["steps"], "csr": step}
+    return kept
+
+
 def approvals_of_record(record: Item, found: Folder) -> list[dict[str, Any]]:
     """Who said what, with the whole public key: fingerprints alone prove nothing to others."""
     keys: dict[str | None, str | None] = {}
@@ -97,7 +105,8 @@ def approvals_of_record(record: Item, found: Folder) -> list[dict[str, Any]]:
             keys |= {fingerprint(key): key for key in json.loads(answer).get(name) or ()}
     keys[None] = None  # of whoever TSB knows by name only
     return [
-        {**one, "publicKey": keys.get(one["spkiSha256"])} for one in record.get("approvers", ())
+        {**one, "publicKey": keys.get(one["spkiSha256"])}
+        for one in csr_step(record).get("approvers", ())
     ]
 
 

@@ -30,6 +30,7 @@ from countersign.evidence.bundle import (
     text,
     tsb_answers,
 )
+from countersign.record import csr_step
 from countersign.spki import fingerprint
 from countersign.stores import Item
 from countersign.tsb.models import KeyAttributes
@@ -151,7 +152,7 @@ def _again(
     attestation_root: str | None,
 ) -> dict[str, str]:
     """Make StoreCsr's checks again, of what TSB answered; they must come out as they did."""
-    root = record.get("attestationRoot", "")
+    root, step = record.get("attestationRoot", ""), csr_step(record)
     _require(
         attestation_root in (None, root), "attestation-chain.pem", f"the root was sha256:{root}"
     )
@@ -168,11 +169,11 @@ def _again(
     ]
     returned = checks.Returned(
         requested=m.EnrollmentRequest.read(json.loads(folder["request.json"])),
-        request_id=record["requestId"],
+        request_id=step["requestId"],
         pem=text(folder, pem),
         created_public_key=created[-1] if created else None,
         answer=KeyAttributes.model_validate_json(_last(folder, "store-csr") or b""),
-        record={**record, "approvers": approvers},
+        record={**record, "steps": {"csr": {**step, "approvers": approvers}}},
     )
     trust = Trust(root_sha256=root, chain=text(folder, "attestation-chain.pem"))
     now = datetime.fromisoformat(record["times"]["ended"])

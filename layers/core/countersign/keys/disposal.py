@@ -22,6 +22,7 @@ from countersign.errors import (
     TsbRefusedError,
     TsbUnavailableError,
 )
+from countersign.record import csr_step
 from countersign.spki import spki_sha256
 from countersign.stores import Item, Records
 from countersign.tsb.client import TsbClient
@@ -243,16 +244,17 @@ def _blocked(
 
 def cancel_open(record: Item, status: str | None, tsb: TsbClient) -> None:
     """Cancel what may still ask approvers for the use of this key."""
-    told = "confirmedAt" in record.get("cancel", {})
+    step = csr_step(record)
+    confirmed = "confirmedAt" in record.get("cancel", {})
     if (
-        "requestId" not in record
-        or told
+        "requestId" not in step
+        or confirmed
         or status in ("REJECTED", "EXPIRED", "FAILED")
-        or record.get("tsbStatus") in ENDED_AT_TSB
+        or step.get("status") in ENDED_AT_TSB
     ):
         return
     try:
-        tsb.cancel_request(record["requestId"])
+        tsb.cancel_request(step["requestId"])
     except TsbRefusedError:
         return  # it has ended there
 

@@ -166,6 +166,7 @@ def initial_record(
         "policy": approvers.summary(reading.request.key.policy, names).dump(),
         "status": "PENDING",
         "stage": "AcceptEnrollment",
+        "steps": {"csr": {"times": {}}},
         "acceptedAt": accepted_at,  # beside times.accepted: an index key is a top-level attribute
         "times": {"accepted": accepted_at},
     }

@@ -5,6 +5,7 @@ from contextlib import suppress
 
 from countersign import models as m
 from countersign.errors import TsbRefusedError
+from countersign.record import csr_step
 from countersign.stores import Records
 from countersign.tsb.client import TsbClient
 
@@ -23,15 +24,16 @@ def cancel_request(
     Source: TSB REST API, DELETE /v1/request/{id}.
     """
     record = records.get(event.enrollment_id) or {}
-    if "requestId" not in record or "cancel" not in record or "outcome" in record:
+    request_id = csr_step(record).get("requestId")
+    if request_id is None or "cancel" not in record or "outcome" in record:
         return m.CancelledRequest(confirmed=False)
     if "confirmedAt" not in record["cancel"]:
         # Refused: it has ended at the TSB. `cancel` on record keeps it from being issued.
         with suppress(TsbRefusedError):
-            tsb().cancel_request(record["requestId"])
+            tsb().cancel_request(request_id)
         records.update(
             event.enrollment_id,
             {"cancel.confirmedAt": m.timestamp(m.now())},
-            when={"requestId": record["requestId"]},
+            when={"steps.csr.requestId": request_id},
         )
     return m.CancelledRequest(confirmed=True)

@@ -11,6 +11,7 @@ from typing import Any
 from countersign import events
 from countersign import models as m
 from countersign.errors import CountersignError, InvalidEnrollmentError, TsbRefusedError
+from countersign.record import csr_step
 from countersign.request import canonical, intake
 from countersign.states import ownership
 from countersign.stores import Bus, Item, Records
@@ -120,7 +121,7 @@ def close_enrollment(
 def document(record: Item) -> m.OutcomeDocument:
     """The outcome document of a record; `outcome` is None while it is open."""
     failed = record.get("outcome") == m.Outcome.FAILED
-    approvers = record.get("approvers", [])
+    approvers = csr_step(record).get("approvers", [])
     return m.OutcomeDocument(
         enrollment_id=record["id"],
         outcome=record.get("outcome"),
@@ -194,8 +195,9 @@ def _proven(record: Item, given: m.CloseEnrollmentInput) -> dict[str, Any] | Non
         return None
     if "cancel" in record:
         return {"outcome": m.Outcome.CANCELLED, "error": None}
-    if record.get("tsbStatus") in DECIDED_BY_TSB:
-        return {"outcome": m.Outcome(record["tsbStatus"]), "error": None}
+    status = csr_step(record).get("status")
+    if status in DECIDED_BY_TSB:
+        return {"outcome": m.Outcome(status), "error": None}
     return None
 
 

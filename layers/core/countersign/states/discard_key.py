@@ -7,13 +7,14 @@ from countersign.errors import (
     TsbOutcomeUnknownError,
 )
 from countersign.keys import disposal
+from countersign.record import approvers_asked, csr_step
 from countersign.states.key_slots import next_slot
 from countersign.states.ownership import Password, not_own, own, require_own
 from countersign.stores import Records
 from countersign.tsb.client import TsbClient
 
 MAX_FRESH_STARTS = 1  # after a lost answer; a second loss is no accident
-DISCARDED = ("intent", "requestId", "publicKeySha256")  # of a key that is gone
+DISCARDED = ("steps.csr.intent", "steps.csr.requestId", "publicKeySha256")  # of a key that is gone
 
 
 def discard_key(
@@ -44,7 +45,8 @@ def discard_key(
     key = event.request.key
     record = records.get(event.enrollment_id) or {}
     # The error that came last need not be about the answer that was lost first.
-    if not event.unanswered and not ("intent" in record and "requestId" not in record):
+    step = csr_step(record)
+    if not event.unanswered and not ("intent" in step and "requestId" not in step):
         disposal.dispose(event, records=records, tsb=tsb, password=password)
         return m.DiscardedKey(again=False, status=event.status, failure=event.failure)
     if record.get("executionArn") != event.execution_arn:
@@ -52,13 +54,14 @@ def discard_key(
     if not key.attributes.destroyable:
         disposal.cancel_open(record, None, tsb)
         requested = (
-            "its request was cancelled" if "requestId" in record else "may have an open request"
+            "its request was cancelled" if "requestId" in step else "may have an open request"
         )
         return _unanswered(event, f"key {key.label!r} is permanent (not destroyable); {requested}")
     secret = password(key.password.secret_arn) if key.password else None
     disposal.delete(event.request, record, records=records, tsb=tsb, secret=secret)
     # Run again after its own update it finds none of these, and counts nothing.
-    discards = record.get("discards", 0) + bool(record.keys() & DISCARDED)
+    again = approvers_asked(record) or "publicKeySha256" in record
+    discards = record.get("discards", 0) + again
     require_own(
         event,
         records.update(

@@ -7,6 +7,7 @@ from countersign.errors import (
     CsrInvalidError,
     EnrollmentConflictError,
 )
+from countersign.record import approvers_asked
 from countersign.stores import Item, Objects, Records
 
 type Password = Callable[[str], str]  # the text of the secret at this ARN
@@ -72,7 +73,6 @@ def not_own(event: Step) -> EnrollmentConflictError:
     )
 
 
-ASKED = {"intent", "requestId"}  # approvers were asked, or may have been
 KIND = "enrollment"  # one partition of the index by time; see docs/decisions.md
 READ_BY_EXECUTION = (
     "executionArn", "acceptedSha256", "findings", "profile", "profileSha256", "policy",
@@ -113,7 +113,7 @@ def claim(record: Item, records: Records) -> tuple[Item, bool]:
         # A refused request claimed nothing: the corrected one may take its id.
         if existing.get("requestSha256") not in (None, record["requestSha256"]):
             break
-        if existing.get("outcome") == m.Outcome.FAILED and not existing.keys() & ASKED:
+        if existing.get("outcome") == m.Outcome.FAILED and not approvers_asked(existing):
             record = {**record, "attempt": existing["attempt"] + 1}
             existing = records.put(
                 record, when={name: existing[name] for name in ("attempt", "outcome")}

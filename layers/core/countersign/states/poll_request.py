@@ -15,6 +15,7 @@ from countersign.errors import (
     TsbUnavailableError,
 )
 from countersign.policy import rules
+from countersign.record import csr_step
 from countersign.states import cancel_request
 from countersign.states.ownership import csr_invalid, own, require_own
 from countersign.stores import Bus, Item, Objects, Records
@@ -67,7 +68,7 @@ def poll_request(
     news: events.Event | None = None
     if seen != event.seen:
         objects.keep_answer(event.enrollment_id, "poll-request", answer.raw)
-        requested = tuple(m.Approver.read(one) for one in record.get("approvers", ()))
+        requested = tuple(m.Approver.read(one) for one in csr_step(record).get("approvers", ()))
         decided = rules.decided(
             requested,
             approved=answer.approved_by,
@@ -81,10 +82,12 @@ def poll_request(
                 event.enrollment_id,
                 {
                     "stage": "PollRequest",
-                    "tsbStatus": answer.status,
-                    "approvers": [one.dump() for one in decided],
+                    "steps.csr.status": answer.status,
+                    "steps.csr.approvers": [one.dump() for one in decided],
                     **_executed(answer),
-                    "times.nextPoll": m.timestamp(m.now() + timedelta(seconds=wait_seconds)),
+                    "steps.csr.times.nextPoll": m.timestamp(
+                        m.now() + timedelta(seconds=wait_seconds)
+                    ),
                 },
                 when=own(event),
             ),
@@ -118,7 +121,7 @@ def _cancelled(event: m.PollRequestInput, records: Records, tsb: TsbClient) -> m
 def _executed(answer: RequestStatus) -> Item:
     """When TSB executed; its own timer does, so it tells how long the people took."""
     moment = answer.execution_time
-    return {"times.executed": m.timestamp(moment)} if moment else {}
+    return {"steps.csr.times.executed": m.timestamp(moment)} if moment else {}
 
 
 def _another_request(

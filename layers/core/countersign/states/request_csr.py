@@ -20,6 +20,7 @@ from countersign.errors import (
     TsbUnavailableError,
 )
 from countersign.policy import approvers, rules
+from countersign.record import TsbStatus, csr_step
 from countersign.request import canonical, tsb_bodies
 from countersign.states.ownership import Password, own, progress, put_once, require_own
 from countersign.stores import Item, Objects, Records
@@ -74,17 +75,18 @@ def request_csr(
         existing = progress(
             event,
             records,
-            {"stage": "RequestCsr", "intent": intent, **noted},
-            absent=("intent", "requestId"),
+            {"stage": "RequestCsr", "steps.csr.intent": intent, **noted},
+            absent=("steps.csr.intent", "steps.csr.requestId"),
         )
     # Ours is there already where the SDK repeated the write, because its first answer got lost.
-    if existing is None or (existing.get("intent") == intent and "cancel" not in existing):
+    step = csr_step(existing or {})
+    if existing is None or (step.get("intent") == intent and "cancel" not in existing):
         request_id = _ask(event, records, tsb, asking, intent, schedule=schedule, names=names)
         return _requested(request_id, "PENDING", schedule)
     if "cancel" in existing:
         return _requested(None, m.Outcome.CANCELLED, schedule)
-    if "requestId" in existing:
-        return _requested(existing["requestId"], "PENDING", schedule)
+    if "requestId" in step:
+        return _requested(step["requestId"], "PENDING", schedule)
     raise TsbOutcomeUnknownError(
         f"a CSR for key {event.request.key.label!r} was asked for and no answer is on record",
         action="Nothing; the key is discarded where it can be, which cancels its requests.",
@@ -143,12 +145,14 @@ def _ask(
     schedule: polling.Schedule,
     names: rules.Names,
 ) -> str:
-    key, when = event.request.key, {**own(event), "intent": intent}
+    key, when = event.request.key, {**own(event), "steps.csr.intent": intent}
     try:
         answer = tsb.request_csr(body)
     except (TsbUnavailableError, TsbRefusedError, TsbCredentialsError):
         # Surely not executed: without this, the retry would find an intent and discard the key.
-        records.update(event.enrollment_id, {"stage": "RequestCsr"}, when=when, remove=("intent",))
+        records.update(
+            event.enrollment_id, {"stage": "RequestCsr"}, when=when, remove=("steps.csr.intent",)
+        )
         raise
     moment = m.now()
     ends = schedule.window_seconds and m.timestamp(
@@ -159,12 +163,14 @@ def _ask(
         records.update(
             event.enrollment_id,
             {
-                "requestId": answer.sign_request_id,
-                "tsbStatus": "PENDING",
-                "approvers": [one.dump() for one in approvers.approvers(key.policy, names)],
-                "times.requested": m.timestamp(moment),
-                "times.windowEnds": ends or None,
-                "times.nextPoll": m.timestamp(
+                "steps.csr.requestId": answer.sign_request_id,
+                "steps.csr.status": TsbStatus.PENDING,
+                "steps.csr.approvers": [
+                    one.dump() for one in approvers.approvers(key.policy, names)
+                ],
+                "steps.csr.times.requested": m.timestamp(moment),
+                "steps.csr.times.windowEnds": ends or None,
+                "steps.csr.times.nextPoll": m.timestamp(
                     moment + timedelta(seconds=polling.first_wait(schedule))
                 ),
             },

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from countersign import models as m
 from countersign.policy.approvers import ONBOARDED, effective, identity
+from countersign.record import csr_step
 from countersign.request import canonical
 from countersign.spki import fingerprint
 from countersign.tsb.models import Key, KeyAttributes
@@ -74,13 +75,14 @@ def verify(returned: Returned, trust: Trust, *, now: datetime) -> Verified:
     found, csr_checks = verification_csr.check(
         returned.pem, requested.csr, public_key=answer.key.public_key
     )
-    asked_at = record.get("times", {}).get("requested")
-    approvers = [m.Approver.read(one) for one in record.get("approvers", ())]
+    step = csr_step(record)
+    asked_at = step.get("times", {}).get("requested")
+    approvers = [m.Approver.read(one) for one in step.get("approvers", ())]
     checks = [
         *_request_checks(returned),
         *_key_checks(returned),
         *verification_attestation.check(
-            answer, trust, asked_at=asked_at and datetime.fromisoformat(asked_at), now=now
+            answer, trust, asked_at=datetime.fromisoformat(asked_at) if asked_at else None, now=now
         ),
         *csr_checks,
         *approval_checks(
@@ -111,7 +113,7 @@ def verify_key(
     """
     returned = Returned(
         requested=requested,
-        request_id=record["requestId"],
+        request_id=csr_step(record)["requestId"],
         pem="",
         # Of the key at its creation the record holds the fingerprint, which is compared as well.
         created_public_key=answer.key.public_key,
@@ -145,13 +147,14 @@ def differences(reported: Key, requested: m.KeyRequest) -> dict[str, list[str]]:
 
 def _request_checks(returned: Returned) -> list[m.Check]:
     recorded = returned.record.get
+    request_id = csr_step(returned.record).get("requestId")
     own = canonical.sha256(canonical.accepted(returned.requested))
     return [
         _check(
             "REQUEST_ID",
-            recorded("requestId") == returned.request_id,
+            request_id == returned.request_id,
             "requestId",
-            f"TSB executed request {returned.request_id}, on record is {recorded('requestId')}",
+            f"TSB executed request {returned.request_id}, on record is {request_id}",
         ),
         # An enrollment that was under way when approvers were first shown the request has no hash.
         _check(

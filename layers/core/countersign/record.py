@@ -1,0 +1,123 @@
+"""The enrollment's record, as the table keeps it."""
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Any, TypedDict, cast
+
+
+class TsbStatus(StrEnum):
+    """TSB's words for how an approval request stands."""
+
+    PENDING = "PENDING"
+    APPROVED = "APPROVED"
+    EXECUTED = "EXECUTED"
+    REJECTED = "REJECTED"
+    EXPIRED = "EXPIRED"
+    CANCELLED = "CANCELLED"
+    FAILED = "FAILED"
+
+
+class Approver(TypedDict):
+    """Somebody whom the policy asks, and their decision; see `models.Approver`."""
+
+    name: str
+    spkiSha256: str | None
+    decision: str
+
+
+class StepTimes(TypedDict, total=False):
+    """When the approvers of a step were asked, until when, the next poll, TSB's execution; UTC."""
+
+    requested: str
+    windowEnds: str | None
+    nextPoll: str
+    executed: str
+
+
+class Step(TypedDict, total=False):
+    """One approval request: what belongs to it and to no other.
+
+    `intent` is written before TSB is asked: without `requestId`, nobody knows whether it was.
+    """
+
+    intent: str
+    requestId: str
+    status: str
+    approvers: list[Approver]
+    times: StepTimes
+
+
+class Steps(TypedDict, total=False):
+    """The approval requests of an enrollment."""
+
+    csr: Step
+
+
+class Cancellation(TypedDict, total=False):
+    """Who cancelled and when, and when TSB confirmed it."""
+
+    by: str
+    at: str
+    confirmedAt: str
+
+
+class Times(TypedDict, total=False):
+    """When what happened to the enrollment as a whole, UTC."""
+
+    accepted: str
+    keyCreated: str
+    ended: str
+
+
+class Record(TypedDict, total=False):
+    """An enrollment. What was never reached is absent; a refused request has hardly anything."""
+
+    id: str
+    kind: str
+    schemaVersion: str
+    codeVersion: str
+    attempt: int
+    executionArn: str
+    origin: dict[str, Any]
+    requestSha256: str
+    request: dict[str, Any]
+    acceptedSha256: str
+    acceptedAt: str
+    profile: str
+    profileSha256: str
+    findings: list[dict[str, Any]]
+    caFindings: list[dict[str, Any]]
+    keyLabel: str
+    policy: dict[str, Any]
+    publicKeySha256: str
+    status: str
+    stage: str
+    steps: Steps
+    times: Times
+    cancel: Cancellation
+    overdue: str
+    discards: int
+    metaDataSha256: str
+    metaDataSignature: str
+    checks: list[dict[str, Any]]
+    attestation: str
+    attestationRoot: str
+    verifiedSha256: str
+    csr: dict[str, Any]
+    quarantine: dict[str, Any]
+    unusedKey: dict[str, Any]
+    drift: dict[str, Any]
+    outcome: str
+    error: dict[str, Any] | None
+    announced: str
+
+
+def csr_step(record: Mapping[str, Any] | Record) -> Step:
+    """The approval request of the CSR; empty where none was prepared."""
+    return cast(Record, record).get("steps", {}).get("csr", {})
+
+
+def approvers_asked(record: Mapping[str, Any] | Record) -> bool:
+    """Whether approvers were asked, or may have been."""
+    step = csr_step(record)
+    return "intent" in step or "requestId" in step
