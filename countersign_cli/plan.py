@@ -107,8 +107,8 @@ def document(
         return made
     schedule = replace(
         polling.Schedule(window_seconds=0, timelock_seconds=0),
-        window_seconds=policy_rules.window_seconds(requested.key.policy),
-        timelock_seconds=policy_rules.timelock_seconds(requested.key.policy),
+        window_seconds=policy_rules.window_seconds(requested.key.policy.rule_use.tokens),
+        timelock_seconds=policy_rules.timelock_seconds(requested.key.policy.rule_use.tokens),
     )
     ages = polls(schedule)
     return {

@@ -1,5 +1,6 @@
 """Small definitions that both interpreters, in this process and the emulator, treat alike."""
 
+import math
 from typing import Any
 
 type Json = dict[str, Any]
@@ -31,3 +32,8 @@ FAILING: dict[str, tuple[str, str | None]] = {
     "States.Runtime": ("FAILED", "States.Runtime"),
     "SomeError": ("SUCCEEDED", None),
 }
+
+
+def slower(wait_seconds: int, growth: float, cap: int) -> int:
+    """The wait after a poll that TSB did not answer, as the definition computes it."""
+    return min(math.ceil(wait_seconds * (1 + growth)), cap)

@@ -173,7 +173,9 @@ def test_a_profile_that_cannot_be_read_hides_no_other(tmp_path: Path) -> None:
 
 def test_the_looks_of_a_plan_are_those_of_the_workflow() -> None:
     requested = EnrollmentRequest.read(seed()).key.policy
-    schedule = polling.Schedule(window_seconds=rules.window_seconds(requested), timelock_seconds=0)
+    schedule = polling.Schedule(
+        window_seconds=rules.window_seconds(requested.rule_use.tokens), timelock_seconds=0
+    )
 
     ages = plan.polls(schedule)
 

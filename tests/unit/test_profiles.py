@@ -90,7 +90,7 @@ def test_a_profile_makes_a_whole_request_of_a_label_and_a_name() -> None:
         "country": "CH",
     }
     assert whole.reason == "OPS-42"
-    assert window_seconds(whole.key.policy) == 86_400
+    assert window_seconds(whole.key.policy.rule_use.tokens) == 86_400
     assert [one.name for one in approvers.approvers(whole.key.policy, {})] == [
         "Ada Lovelace", "Grace Hopper", "Alan Turing",
     ]  # fmt: skip

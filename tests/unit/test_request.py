@@ -399,8 +399,8 @@ def test_window_timelock_and_names_come_from_the_use_rule() -> None:
 
     requested = read(raw).key.policy
 
-    assert window_seconds(requested) == 7200
-    assert timelock_seconds(requested) == 0
+    assert window_seconds(requested.rule_use.tokens) == 7200
+    assert timelock_seconds(requested.rule_use.tokens) == 0
     names = [approver.name for approver in approvers.approvers(requested, {})]
     assert names[0] == "ApproverKey1"
     assert names[1].startswith("key sha256:")
@@ -414,7 +414,7 @@ def test_one_token_without_timeout_makes_the_window_endless() -> None:
 
     requested = read(raw).key.policy
 
-    assert window_seconds(requested) == 0
+    assert window_seconds(requested.rule_use.tokens) == 0
 
 
 def test_policies_are_equal_in_effect_whatever_names_and_order_say() -> None:

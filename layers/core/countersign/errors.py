@@ -10,6 +10,8 @@ import json
 KEY_ALREADY_EXISTING = 608
 KEY_NOT_EXISTENT = 650
 
+NAMED_FINDINGS = 5  # of one refusal; more would not fit a terminal line, fewer cost a round trip
+
 
 class CountersignError(Exception):
     """Base of every error that leaves a function.
@@ -117,3 +119,14 @@ class AwsCallError(CountersignError):
 def invalid_field(field: str, reason: str, action: str) -> InvalidEnrollmentError:
     """The error of one field of the request."""
     return InvalidEnrollmentError(f"{field}: {reason}", field=f"request.{field}", action=action)
+
+
+def refusal(findings: list[tuple[str, str]], *, field: str, action: str) -> InvalidEnrollmentError:
+    """An error that names the first findings (path, text) and carries them all."""
+    shown = "; ".join(f"{path}: {text}" for path, text in findings[:NAMED_FINDINGS])
+    more = len(findings) - NAMED_FINDINGS
+    error = InvalidEnrollmentError(
+        shown + (f"; and {more} more" if more > 0 else ""), field=field, action=action
+    )
+    error.findings = tuple(findings)
+    return error

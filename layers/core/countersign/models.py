@@ -20,10 +20,9 @@ from pydantic import (
 )
 from pydantic.alias_generators import to_camel
 
-from countersign.errors import InvalidEnrollmentError
+from countersign.errors import refusal
 
 SCHEMA_VERSION: Literal["1"] = "1"
-NAMED_FINDINGS = 5  # of one refusal; more would not fit a terminal line, fewer cost a round trip
 
 
 class Model(BaseModel):
@@ -53,15 +52,11 @@ class Model(BaseModel):
             return cls.model_validate(raw)
         except ValidationError as error:
             findings = [_finding(cls.NAME, detail) for detail in error.errors(include_input=False)]
-        shown = "; ".join(f"{path}: {text}" for path, text in findings[:NAMED_FINDINGS])
-        more = len(findings) - NAMED_FINDINGS
-        refusal = InvalidEnrollmentError(
-            shown + (f"; and {more} more" if more > 0 else ""),
+        raise refusal(
+            findings,
             field=findings[0][0],
             action="Correct the named fields and send the request again; nothing was created.",
         )
-        refusal.findings = tuple(findings)
-        raise refusal
 
     def dump(self) -> dict[str, Any]:
         """The value as JSON-compatible dictionary, with the names of the wire."""

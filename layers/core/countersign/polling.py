@@ -10,10 +10,9 @@ from dataclasses import dataclass
 GROWTH = 0.2  # notice comes growth/2 = a tenth of the age late on average
 FLOOR_SECONDS = 10
 CAP_SECONDS = 900  # the vendor's approver app fetches its tasks every 15 minutes
-# 9 history events a poll: 13,500, and the states around the loop, stay below 14,000 of 25,000.
-MAX_POLLS = 1_500
-# The cap is stretched for a window that it would cross in more polls than this; what is left of
-# MAX_POLLS is for the quick looks of the first hour and after the window, and for the silence.
+# The cap is stretched for a window that it would cross in more polls than this. With those of the
+# first hour, after the window and during the silence there are 1,500 at most: at 9 history events a
+# poll, and with the states around the loop, 14,000 of the 25,000 that AWS allows.
 POLLS_AT_THE_CAP = 1_250
 EXECUTION_SECONDS = 60  # TSB's timer executes what a timelock held back once a minute
 MARGIN_SECONDS = 2  # after a moment of TSB's clock, so that TSB has passed it too
@@ -90,14 +89,6 @@ def next_poll(schedule: Schedule, age_seconds: int, status: str) -> int:
     while poll <= age_seconds:
         poll += next_wait(schedule, poll, status)
     return poll
-
-
-def slower(wait_seconds: int, schedule: Schedule) -> int:
-    """The wait after a poll that TSB did not answer; the state machine does this arithmetic.
-
-    One more wait of a share of the age makes the age 1 + growth times as old.
-    """
-    return min(math.ceil(wait_seconds * (1 + schedule.growth)), schedule.cap)
 
 
 def _paced(schedule: Schedule, age_seconds: int) -> int:

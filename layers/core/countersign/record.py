@@ -121,3 +121,11 @@ def approvers_asked(record: Mapping[str, Any] | Record) -> bool:
     """Whether approvers were asked, or may have been."""
     step = csr_step(record)
     return "intent" in step or "requestId" in step
+
+
+def request_object(attempt: int) -> str:
+    """The object, below the enrollment's prefix, of what an attempt accepted.
+
+    Each attempt keeps its own: a profile without version may mean another one each time.
+    """
+    return "request.json" if attempt == 1 else f"request-{attempt}.json"

@@ -2,7 +2,10 @@
 
 import os
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import cache
+
+CLOCK_SKEW = timedelta(seconds=60)  # between our clock and the HSM's
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from http import HTTPStatus
 
 from countersign import models as m
 from countersign import polling
+from countersign.policy import rules
 from countersign.record import csr_step
 from countersign.stores import Item
 
@@ -19,11 +20,11 @@ def next_poll(record: Item, polling_settings: polling.Schedule) -> str | None:
     )
     if not (asked_at and tokens) or "outcome" in record:
         return None
-    timeouts = [token["timeout"] for token in tokens]
+    summarized = [m.TokenSummary.read(token) for token in tokens]
     schedule = replace(
         polling_settings,
-        window_seconds=0 if 0 in timeouts else max(timeouts),
-        timelock_seconds=min(token["timelock"] for token in tokens),
+        window_seconds=rules.window_seconds(summarized),
+        timelock_seconds=rules.timelock_seconds(summarized),
     )
     began = datetime.fromisoformat(asked_at)
     age = int((m.now() - began).total_seconds())

@@ -14,7 +14,7 @@ from typing import Any
 import rfc8785
 
 from countersign import models as m
-from countersign.record import csr_step
+from countersign.record import csr_step, request_object
 from countersign.spki import fingerprint
 from countersign.stores import Item
 
@@ -68,7 +68,7 @@ def parts(event: Mapping[str, Any], record: Item, found: Folder, aside: Folder) 
         parts["record.json"] = rfc8785.dumps(_kept(record))
         parts["approvers.json"] = rfc8785.dumps(approvals_of_record(record, found))
     # On record is what was sent; what was accepted, a profile expanded, is each attempt's own.
-    requested = found.get(f"request-{record.get('attempt')}.json") or found.get("request.json")
+    requested = found.get(request_object(record.get("attempt", 1))) or found.get("request.json")
     if record and requested is not None:
         parts["request.json"] = requested
     if "checks" in record:

@@ -13,6 +13,7 @@ from countersign.errors import (
     TsbRefusedError,
 )
 from countersign.keys import disposal
+from countersign.record import request_object
 from countersign.stores import Bus, Item, Objects, Records
 from countersign.tsb.client import TsbClient
 from countersign.verification.attestation import Trust
@@ -142,8 +143,7 @@ def announce(record: Item, failed: tuple[m.Check, ...], records: Records, bus: B
 
 def accepted(record: Item, objects: Objects) -> m.EnrollmentRequest | None:
     """What the enrollment accepted, a profile expanded; None where that cannot be shown."""
-    attempt = record["attempt"]
-    name = "request.json" if attempt == 1 else f"request-{attempt}.json"
+    name = request_object(record["attempt"])
     kept = objects.read(f"enrollments/{record['id']}/{name}")
     if kept is None:
         return None

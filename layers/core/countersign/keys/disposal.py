@@ -7,7 +7,6 @@ somebody who puts another key under the label between the poll and the call woul
 
 from collections.abc import Callable
 from contextlib import suppress
-from datetime import datetime, timedelta
 from typing import Any
 
 from countersign import models as m
@@ -22,13 +21,14 @@ from countersign.errors import (
     TsbRefusedError,
     TsbUnavailableError,
 )
+from countersign.keys import labels
 from countersign.record import csr_step
+from countersign.settings import CLOCK_SKEW
 from countersign.spki import spki_sha256
 from countersign.stores import Item, Records
 from countersign.tsb.client import TsbClient
 from countersign.tsb.models import Key
 
-CLOCK_SKEW = timedelta(seconds=60)  # between our clock and the HSM's
 ENDED_AT_TSB = ("EXECUTED", "REJECTED", "EXPIRED", "CANCELLED", "FAILED")
 RETRIED = (TsbUnavailableError, TsbOutcomeUnknownError, AwsCallError)
 ASKED = ("asking", "asked")  # the approvers of ruleBlock, maybe or surely
@@ -78,7 +78,7 @@ def dispose(
             errors.append(error)
     _note(event, records, action, done, error=errors[0] if errors else None)
     if done["result"] == "deleted":
-        release_label(record, records)
+        labels.release(event.request.key.label, event.enrollment_id, records)
     again = next((one for one in errors if isinstance(one, RETRIED)), None)
     if again is not None:
         raise KeyDisposalError(again.message, action=again.action) from again
@@ -104,8 +104,8 @@ def own_key(
             TsbClient.
     """
     label = requested.key.label
-    claim = records.get(f"label#{label}")
-    if claim is None or claim["enrollmentId"] != record.get("id"):
+    claim = labels.find(label, records)
+    if claim is None or claim.enrollment_id != record.get("id"):
         return None
     try:
         key = tsb.key_attributes(label, secret).key
@@ -116,12 +116,11 @@ def own_key(
     if "publicKeySha256" in record:
         own = spki_sha256(key.public_key) == record["publicKeySha256"]
     else:
-        claimed_at = datetime.fromisoformat(claim["claimedAt"])
         # After a lost answer alone; without it DiscardKey starts in nine tenths of the time.
         from countersign.verification import checks  # noqa: PLC0415
 
         different = checks.differences(key, requested.key)
-        own = key.create_time >= claimed_at - CLOCK_SKEW and not any(different.values())
+        own = key.create_time >= claim.at - CLOCK_SKEW and not any(different.values())
     if not own:
         raise KeyConflictError(
             f"another key than the enrollment's own lies under label {label!r}",
@@ -154,11 +153,6 @@ def delete(
         if error.error_code != KEY_NOT_EXISTENT:
             raise
     return True
-
-
-def release_label(record: Item, records: Records) -> None:
-    """Let others use the label of a key that is gone."""
-    records.delete(f"label#{record['keyLabel']}", when={"enrollmentId": record["id"]})
 
 
 def _act(

@@ -7,7 +7,7 @@ from countersign import models as m
 from countersign.errors import (
     CountersignError,
 )
-from countersign.keys import disposal
+from countersign.keys import disposal, labels
 from countersign.keys.audit import MAX_NAMED, SWEEP, More, accepted, remember
 from countersign.stores import Bus, Item, Objects, Records
 from countersign.tsb.client import TsbClient
@@ -86,10 +86,10 @@ def _unaccounted(
     label: str, records: Records, objects: Objects
 ) -> tuple[m.UnaccountedKey | None, Own | None]:
     """What is wrong with a key, if anything; and whose it is, where it should be gone."""
-    claim = records.get(f"label#{label}")
+    claim = labels.find(label, records)
     if claim is None:
         return m.UnaccountedKey(label=label, why="unclaimed"), None
-    enrollment_id = claim["enrollmentId"]
+    enrollment_id = claim.enrollment_id
     unrecorded = m.UnaccountedKey(label=label, why="unrecorded", enrollment_id=enrollment_id)
     record = records.get(enrollment_id)
     if record is None or record.get("keyLabel") != label:
@@ -135,5 +135,5 @@ def _swept(
         records.update(record["id"], {"unusedKey": failed}, when=own)
         return one.model_copy(update={"problem": f"{type(error).__name__}: {error.message}"})
     records.update(record["id"], {"unusedKey": {**note, "result": "deleted"}}, when=own)
-    disposal.release_label(record, records)
+    labels.release(one.label, record["id"], records)
     return one.model_copy(update={"deleted": True})

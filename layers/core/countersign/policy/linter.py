@@ -11,9 +11,8 @@ from itertools import product
 from math import prod
 from typing import Any
 
-from countersign.errors import InvalidEnrollmentError
+from countersign.errors import refusal
 from countersign.models import (
-    NAMED_FINDINGS,
     Approval,
     Group,
     LintFinding,
@@ -159,15 +158,9 @@ def refuse(findings: Iterable[LintFinding]) -> None:
     if not errors:
         return
     said = [(one.path, f"{one.sentence} ({one.code})") for one in errors]
-    shown = "; ".join(f"{path}: {text}" for path, text in said[:NAMED_FINDINGS])
-    more = len(errors) - NAMED_FINDINGS
-    refusal = InvalidEnrollmentError(
-        shown + (f"; and {more} more" if more > 0 else ""),
-        field=f"request.{said[0][0]}",
-        action=errors[0].action,
-    )
-    refusal.findings = tuple((f"request.{path}", text) for path, text in said)
-    raise refusal
+    error = refusal(said, field=f"request.{said[0][0]}", action=errors[0].action)
+    error.findings = tuple((f"request.{path}", text) for path, text in said)
+    raise error
 
 
 # What a rule means -----------------------------------------------------------------------------
@@ -393,7 +386,7 @@ def _lint_change(linter: _Linter, requested: Policy) -> None:
 
 def _lint_dates(linter: _Linter, requested: Policy, now: datetime) -> None:
     tokens = requested.rule_use.tokens
-    end = now + timedelta(seconds=window_seconds(requested) if tokens else 0)
+    end = now + timedelta(seconds=window_seconds(tokens) if tokens else 0)
     judged: set[str] = set()
     for path, approval in _approvals(requested):
         identity = approvers.identity(approval)

@@ -5,16 +5,17 @@ approvers. Source: TSB documentation, Smart Key Attributes.
 """
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from countersign.models import (
     Approval,
     Approver,
     OpenGroup,
-    Policy,
     PolicySummary,
     Rule,
+    Token,
+    TokenSummary,
 )
 from countersign.spki import fingerprint
 
@@ -26,15 +27,15 @@ RULES = {
 }
 
 
-def window_seconds(policy: Policy) -> int:
+def window_seconds(tokens: Sequence[Token | TokenSummary]) -> int:
     """How long approvals of a use are collected: the longest token; 0 is without limit."""
-    timeouts = [token.timeout for token in policy.rule_use.tokens]
+    timeouts = [token.timeout for token in tokens]
     return 0 if 0 in timeouts else max(timeouts)
 
 
-def timelock_seconds(policy: Policy) -> int:
+def timelock_seconds(tokens: Sequence[Token | TokenSummary]) -> int:
     """Before this no use can be executed, whoever agreed."""
-    return min(token.timelock for token in policy.rule_use.tokens)
+    return min(token.timelock for token in tokens)
 
 
 type Names = Mapping[str, str]  # of people, by the fingerprint of each of their keys

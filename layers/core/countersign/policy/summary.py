@@ -62,8 +62,8 @@ def agreement(tokens: tuple[Token, ...]) -> str:
 
 def window(request: EnrollmentRequest) -> str:
     """How long approvals are collected, and from when the CSR can be made."""
-    seconds = rules.window_seconds(request.key.policy)
-    lock = rules.timelock_seconds(request.key.policy)
+    seconds = rules.window_seconds(request.key.policy.rule_use.tokens)
+    lock = rules.timelock_seconds(request.key.policy.rule_use.tokens)
     ends = f"{duration(seconds)} from the request" if seconds else "without end"
     return ends + (f", executed after {duration(lock)} at the earliest" if lock else "")
 

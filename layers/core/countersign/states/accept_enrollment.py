@@ -14,6 +14,7 @@ from countersign.errors import (
 )
 from countersign.policy import approvers, linter
 from countersign.policy.rules import Names
+from countersign.record import request_object
 from countersign.request import canonical, intake, validation
 from countersign.states import close_enrollment, ownership
 from countersign.states.key_slots import next_slot
@@ -118,8 +119,7 @@ def accept(
 def _accepted(record: Item, reading: validation.Reading, objects: Objects) -> dict[str, Any]:
     """The request that this attempt carries out: what it accepted first, as the record knows it."""
     attempt, ours = record["attempt"], canonical.canonical(reading.raw)
-    # Each attempt keeps what it asked: a profile without version may mean another one each time.
-    name = "request.json" if attempt == 1 else f"request-{attempt}.json"
+    name = request_object(attempt)
     kept = objects.keep_first(f"enrollments/{record['id']}/{name}", ours, "application/json")
     digest = hashlib.sha256(kept).hexdigest()
     if digest != record.get("acceptedSha256", hashlib.sha256(ours).hexdigest()):

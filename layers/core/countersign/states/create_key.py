@@ -1,7 +1,5 @@
 """State CreateKey: create the key under its policy, or adopt the one that a lost answer left."""
 
-from datetime import datetime, timedelta
-
 from countersign import models as m
 from countersign.errors import (
     KEY_ALREADY_EXISTING,
@@ -10,9 +8,11 @@ from countersign.errors import (
     KeyConflictError,
     TsbRefusedError,
 )
+from countersign.keys import labels
 from countersign.policy.linter import dump, lint_ca_key, refuse
 from countersign.policy.profiles import Profiles
 from countersign.request import tsb_bodies
+from countersign.settings import CLOCK_SKEW
 from countersign.spki import spki_sha256
 from countersign.states.key_slots import await_slot
 from countersign.states.ownership import Password, own, progress, require_own
@@ -21,8 +21,6 @@ from countersign.tsb.client import TsbClient
 from countersign.tsb.models import Key, KeyAttributes
 from countersign.verification import attestation, checks
 from countersign.verification.attestation import Trust
-
-CLOCK_SKEW = timedelta(seconds=60)  # between our clock and the HSM's
 
 
 def create_key(
@@ -61,7 +59,7 @@ def create_key(
     if existing is not None:
         return m.CreatedKey(label=key.label, public_key=None, public_key_sha256=None)
     _check_ca_key(event, records, tsb, profiles)
-    claimed_at, first = _claim_label(event, records)
+    claim = _claim(event, records)
     secret = password(key.password.secret_arn) if key.password else None
     try:
         await_slot(event.not_before)
@@ -69,12 +67,12 @@ def create_key(
     except TsbRefusedError as error:
         if error.error_code != KEY_ALREADY_EXISTING:
             # Claimed before: an earlier try may have made a key whose answer got lost.
-            if first or not _may_be_there(tsb, key.label, secret):
-                _release_label(event, records)
+            if claim.new or not _may_be_there(tsb, key.label, secret):
+                labels.release(key.label, event.enrollment_id, records)
             raise
         answer = tsb.key_attributes(key.label, secret)
-        if answer.key.create_time < claimed_at - CLOCK_SKEW:
-            _release_label(event, records)
+        if answer.key.create_time < claim.at - CLOCK_SKEW:
+            labels.release(key.label, event.enrollment_id, records)
             raise _key_conflict(key.label, "was there before this enrollment began") from error
     objects.keep_answer(event.enrollment_id, "create-key", answer.raw)
     _require_as_asked(answer.key, key)
@@ -123,20 +121,12 @@ def _check_ca_key(
     refuse(findings)
 
 
-def _claim_label(event: m.CreateKeyInput, records: Records) -> tuple[datetime, bool]:
-    """When this enrollment claimed the label, which no key of ours predates; whether just now."""
+def _claim(event: m.CreateKeyInput, records: Records) -> labels.Claim:
     label = event.request.key.label
-    claim = {
-        "id": f"label#{label}",
-        "enrollmentId": event.enrollment_id,
-        "claimedAt": m.timestamp(m.now()),
-    }
-    existing = records.put(claim)
-    if existing is None:
-        return datetime.fromisoformat(claim["claimedAt"]), True
-    if existing["enrollmentId"] != event.enrollment_id:
-        raise _key_conflict(label, f"is claimed by enrollment {existing['enrollmentId']}")
-    return datetime.fromisoformat(existing["claimedAt"]), False
+    claim = labels.claim(label, event.enrollment_id, records)
+    if claim.enrollment_id != event.enrollment_id:
+        raise _key_conflict(label, f"is claimed by enrollment {claim.enrollment_id}")
+    return claim
 
 
 def _may_be_there(tsb: TsbClient, label: str, secret: str | None) -> bool:
@@ -145,10 +135,6 @@ def _may_be_there(tsb: TsbClient, label: str, secret: str | None) -> bool:
     except CountersignError as error:
         return not (isinstance(error, TsbRefusedError) and error.error_code == KEY_NOT_EXISTENT)
     return True
-
-
-def _release_label(event: m.CreateKeyInput, records: Records) -> None:
-    records.delete(f"label#{event.request.key.label}", when={"enrollmentId": event.enrollment_id})
 
 
 def _require_as_asked(reported: Key, requested: m.KeyRequest) -> None:

@@ -6,7 +6,7 @@ from countersign import models as m
 from countersign.errors import (
     TsbOutcomeUnknownError,
 )
-from countersign.keys import disposal
+from countersign.keys import disposal, labels
 from countersign.record import approvers_asked, csr_step
 from countersign.states.key_slots import next_slot
 from countersign.states.ownership import Password, not_own, own, require_own
@@ -72,14 +72,10 @@ def discard_key(
         ),
     )
     if discards > MAX_FRESH_STARTS:
-        disposal.release_label(record, records)
+        labels.release(key.label, event.enrollment_id, records)
         return _unanswered(event, f"it was asked twice; key {key.label!r} was deleted both times")
     # The next key is a new one: one older than this moment is not ours to adopt.
-    records.update(
-        f"label#{key.label}",
-        {"claimedAt": m.timestamp(m.now())},
-        when={"enrollmentId": event.enrollment_id},
-    )
+    labels.renew(key.label, event.enrollment_id, records)
     return m.DiscardedKey(
         again=True,
         failure=event.failure,

@@ -61,11 +61,11 @@ def request_csr(
         TsbRefusedError, TsbCredentialsError: the execution fails.
     Source: TSB REST API, POST /v1/certificate/request.
     """
-    requested = event.request.key.policy
+    tokens = event.request.key.policy.rule_use.tokens
     schedule = replace(
         polling_settings,
-        window_seconds=rules.window_seconds(requested),
-        timelock_seconds=rules.timelock_seconds(requested),
+        window_seconds=rules.window_seconds(tokens),
+        timelock_seconds=rules.timelock_seconds(tokens),
     )
     if event.key.public_key is None:
         return _requested(None, m.Outcome.CANCELLED, schedule)

@@ -8,7 +8,7 @@ Source: TSB documentation, signed key attributes; the layout of the XML is known
 import base64
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 from xml.etree import ElementTree  # nosec B405
 
@@ -19,9 +19,9 @@ from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 
 from countersign.models import Check, Policy
 from countersign.policy import approvers
+from countersign.settings import CLOCK_SKEW
 from countersign.tsb.models import KeyAttributes
 
-CLOCK_SKEW = timedelta(seconds=60)  # between our clock and the HSM's
 CODES = (
     "ATTESTATION_ROOT",
     "ATTESTATION_SIGNATURE",

@@ -89,7 +89,6 @@ class Csr:
     """
 
     pem: str
-    der: bytes
     sha256: str
     subject: str
     key: str
@@ -362,7 +361,6 @@ def _describe(request: Request) -> Csr:
     der = request.public_bytes(Encoding.DER)
     return Csr(
         pem=request.public_bytes(Encoding.PEM).decode(),
-        der=der,
         sha256=hashlib.sha256(der).hexdigest(),
         subject=request.subject.rfc4514_string(),
         key=_key(request),
