@@ -145,7 +145,7 @@ bench: .venv/.synced  ## measure cost and speed beside what a user would do inst
 	@$(RUN) python -m local.generate
 
 .PHONY: format lock generate release-profiles deploy clean
-format: .venv/.synced  ## format and mend what can be mended
+format: .venv/.synced  ## format, and fix what can be fixed
 	@$(RUN) ruff format $(PYTHON_FILES)
 	@$(RUN) ruff check --fix $(PYTHON_FILES)
 
