@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import jsonschema
 import pytest
@@ -11,6 +11,7 @@ from countersign import events
 from countersign import models as m
 from countersign.policy import approvers as policy_approvers
 from countersign.policy.rules import open_groups
+from countersign.record import Record
 from countersign.request import intake
 from countersign.states import close_enrollment
 from countersign.verification import csr
@@ -80,14 +81,14 @@ def test_an_event_correlates_and_holds_no_secret(event: type[events.Event]) -> N
 WIDE = "\U0001f511"  # four bytes of UTF-8
 
 
-def largest_record() -> Json:
+def largest_record() -> Record:
     """As large as a record can get: more approvers and groups than are shown, the widest texts."""
     approver = {"type": "onboarded_approver_certificate", "name": WIDE * 4_999, "value": None}
     groups = [{"name": WIDE * 5_000, "quorum": 1, "approvals": [approver]}] * 300
     rule = {"tokens": [{"name": WIDE * 5_000, "timelock": 0, "timeout": 60, "groups": groups}]}
     requested = {"ruleUse": rule, "keyStatus": {"blocked": False}}
     key = {"label": WIDE * 255, "policy": requested}
-    return {
+    record: Any = {
         "id": "x" * 64,
         "executionArn": ARN,
         "attempt": 1,
@@ -100,6 +101,7 @@ def largest_record() -> Json:
         "steps": steps([]),
         "cancel": {"by": WIDE * 5_000, "at": "2026-11-24T10:00:00Z"},
     }
+    return cast(Record, record)
 
 
 def steps(approvers: list[Json]) -> Json:
@@ -114,7 +116,8 @@ def crowd(decision: str) -> list[Json]:
 
 def largest(outcome_name: str, decision: str) -> events.Event:
     long = WIDE * close_enrollment.MAX_SHORT_TEXT
-    record = {**largest_record(), "outcome": outcome_name, "steps": steps(crowd(decision))}
+    asked: Any = steps(crowd(decision))
+    record = cast(Record, {**largest_record(), "outcome": outcome_name, "steps": asked})
     if outcome_name == "ISSUED":
         pem = "A" * csr.MAX_BYTES
         record["csr"] = m.StoredCsr(
@@ -260,9 +263,9 @@ def test_alternatives_are_open_side_by_side_until_one_is_complete() -> None:
     ],
 )
 def test_a_cancellation_says_by_whom(record: Json, by: str | None) -> None:
-    whole = {**largest_record(), "outcome": "CANCELLED"}
-    del whole["cancel"]
-    whole.update(record)
+    ended: Json = {**largest_record(), "outcome": "CANCELLED"}
+    del ended["cancel"]
+    whole = cast(Record, {**ended, **record})
 
     event = events.ended(close_enrollment.document(whole), whole, ARN, {})
 

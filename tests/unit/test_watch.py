@@ -17,6 +17,7 @@ from countersign.aws.records import Records
 from countersign.policy.certificates import expiries
 from countersign.policy.directory import Directory
 from countersign.polling import Schedule
+from countersign.record import Record, StepTimes
 from countersign.stores import Sighting
 from countersign.tsb.models import Exchange, Role, Tls
 from countersign.watch import watch_enrollments
@@ -226,8 +227,11 @@ def test_a_call_is_told_by_endpoint_error_and_code(lines: list[Json]) -> None:
 
 
 def test_an_end_is_told_by_outcome_with_the_times_that_it_took(lines: list[Json]) -> None:
-    times = {"requested": "2026-11-24T10:00:00Z", "executed": "2026-11-24T11:00:00Z"}
-    record = {"times": {"ended": "2026-11-24T11:00:30Z"}, "steps": {"csr": {"times": times}}}
+    times: StepTimes = {"requested": "2026-11-24T10:00:00Z", "executed": "2026-11-24T11:00:00Z"}
+    record: Record = {
+        "times": {"ended": "2026-11-24T11:00:30Z"},
+        "steps": {"csr": {"times": times}},
+    }
     metrics.closed(m.OutcomeDocument(enrollment_id="x", outcome=m.Outcome.ISSUED), record)
 
     told = read(lines)

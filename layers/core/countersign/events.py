@@ -12,8 +12,7 @@ from pydantic import ConfigDict, Field
 
 from countersign import models as m
 from countersign.policy import rules as policy_rules
-from countersign.record import csr_step
-from countersign.stores import Item
+from countersign.record import Record, csr_step
 
 MAX_APPROVERS = 100  # listed by name; `omittedApproverCount` counts the others
 MAX_GROUPS = 20
@@ -222,7 +221,7 @@ BY_DETAIL_TYPE = {event.DETAIL_TYPE: event for event in CATALOGUE}
 ENDINGS = tuple(event.DETAIL_TYPE for event in CATALOGUE if issubclass(event, Ended))
 
 
-def key_drifted(record: Item, failed: tuple[m.Check, ...]) -> KeyDrifted:
+def key_drifted(record: Record, failed: tuple[m.Check, ...]) -> KeyDrifted:
     """Of an issued enrollment's record and the checks that fail now."""
     return KeyDrifted(
         **_common(record, record["executionArn"], record["origin"]),
@@ -233,7 +232,7 @@ def key_drifted(record: Item, failed: tuple[m.Check, ...]) -> KeyDrifted:
     )
 
 
-def accepted(record: Item) -> Accepted:
+def accepted(record: Record) -> Accepted:
     """Of a record that was just claimed."""
     return Accepted(
         **_common(record, record["executionArn"], record["origin"]),
@@ -244,7 +243,7 @@ def accepted(record: Item) -> Accepted:
 
 
 def waiting(
-    record: Item, approvers: tuple[m.Approver, ...], tsb_status: str, *, first: bool
+    record: Record, approvers: tuple[m.Approver, ...], tsb_status: str, *, first: bool
 ) -> Waiting:
     """Of a look at TSB that found the request open (PENDING or APPROVED).
 
@@ -267,7 +266,7 @@ def waiting(
     )
 
 
-def quarantined(record: Item, execution_arn: str) -> Quarantined:
+def quarantined(record: Record, execution_arn: str) -> Quarantined:
     """Of a record with checks that failed."""
     aside = record["quarantine"]
     failed = [m.Check.read(one) for one in record["checks"] if one["result"] == "failed"]
@@ -286,7 +285,7 @@ def quarantined(record: Item, execution_arn: str) -> Quarantined:
 
 
 def ended(
-    closed: m.OutcomeDocument, record: Item, execution_arn: str, origin: dict[str, Any]
+    closed: m.OutcomeDocument, record: Record, execution_arn: str, origin: dict[str, Any]
 ) -> Ended:
     """Of a record with an outcome.
 
@@ -313,7 +312,7 @@ def ended(
     )
 
 
-def _more(event: type[Ended], approvers: tuple[m.Approver, ...], record: Item) -> dict[str, Any]:
+def _more(event: type[Ended], approvers: tuple[m.Approver, ...], record: Record) -> dict[str, Any]:
     """What only this kind of end has to say."""
     if event is Rejected:
         return {
@@ -345,7 +344,7 @@ _BY_OUTCOME: dict[m.Outcome, type[Ended]] = {
 }
 
 
-def _common(record: Item, execution_arn: str, origin: dict[str, Any]) -> dict[str, Any]:
+def _common(record: Record, execution_arn: str, origin: dict[str, Any]) -> dict[str, Any]:
     requested = record.get("request", {})
     return {
         "enrollment_id": record.get("id"),
@@ -371,7 +370,7 @@ def _names(approvers: tuple[m.Approver, ...], *decisions: str) -> tuple[str, ...
     return tuple(found[:MAX_APPROVERS])
 
 
-def _open_groups(record: Item, approvers: tuple[m.Approver, ...]) -> tuple[m.OpenGroup, ...]:
+def _open_groups(record: Record, approvers: tuple[m.Approver, ...]) -> tuple[m.OpenGroup, ...]:
     # The summary: what was sent may name a profile only.
     rules = m.PolicySummary.read(record["policy"])
     return tuple(

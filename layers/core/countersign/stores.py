@@ -1,10 +1,12 @@
 """What the states need of table, bucket, bus and metrics. `aws/` implements it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
 
-type Item = dict[str, Any]
+from countersign.record import Record
+
+type Item = Mapping[str, Any]
 
 
 class Records(Protocol):
@@ -14,7 +16,7 @@ class Records(Protocol):
     write that took place returns None.
     """
 
-    def get(self, item_id: str) -> Item | None:
+    def get(self, item_id: str) -> Record | None:
         """The item as it stands now, or None."""
 
     def newest(
@@ -26,16 +28,16 @@ class Records(Protocol):
         until: str,
         limit: int,
         after: Item | None = None,
-    ) -> tuple[list[Item], Item | None]:
+    ) -> tuple[list[Record], Item | None]:
         """A page of an index's partition, newest first, and where it ended; None on the last."""
 
-    def at_status(self, status: str) -> Iterator[Item]:
+    def at_status(self, status: str) -> Iterator[Record]:
         """What the list shows of every enrollment with this status, oldest first."""
 
     def take_slot(self, item_id: str, now: int, interval: int) -> int:
         """The next free moment of a queue, in milliseconds since 1970 like `now`."""
 
-    def put(self, item: Item, *, when: Item | None = None) -> Item | None:
+    def put(self, item: Item, *, when: Item | None = None) -> Record | None:
         """Write a whole item: where there is none, or where the one there has the values `when`."""
 
     def update(
@@ -46,7 +48,7 @@ class Records(Protocol):
         when: Item | None = None,
         absent: tuple[str, ...] = (),
         remove: tuple[str, ...] = (),
-    ) -> Item | None:
+    ) -> Record | None:
         """Set some attributes of an item that exists."""
 
     def delete(self, item_id: str, *, when: Item) -> None:

@@ -12,8 +12,8 @@ from countersign import models as m
 from countersign.policy.certificates import expiries
 from countersign.policy.directory import Directory, PersonKey
 from countersign.polling import Schedule
-from countersign.record import csr_step
-from countersign.stores import Item, Records, Sighting
+from countersign.record import Record, csr_step
+from countersign.stores import Records, Sighting
 from countersign.tsb.models import Tls
 
 OPEN = ("PENDING", "CANCELLING")  # the status of an enrollment without an outcome
@@ -64,7 +64,7 @@ def _end(key: PersonKey) -> datetime | None:
     return min(ends, default=None)
 
 
-def _look_at(record: Item, polling_settings: Schedule, moment: datetime, seen: Sighting) -> None:
+def _look_at(record: Record, polling_settings: Schedule, moment: datetime, seen: Sighting) -> None:
     accepted = datetime.fromisoformat(record["acceptedAt"])
     seen.pending += 1
     seen.oldest_seconds = max(seen.oldest_seconds, int((moment - accepted).total_seconds()))

@@ -7,13 +7,14 @@ from collections.abc import Callable
 
 from countersign import models as m
 from countersign.errors import EnrollmentConflictError
-from countersign.stores import Item, Records
+from countersign.record import Record
+from countersign.stores import Records
 
 DECIDED = ("outcome", "verifiedSha256")  # too late to cancel; see docs/decisions.md, 4
 type Notify = Callable[[str], None]  # lets the function CancelRequest work for this enrollment
 
 
-def cancel(enrollment_id: str, *, by: str, records: Records, notify: Notify) -> Item | None:
+def cancel(enrollment_id: str, *, by: str, records: Records, notify: Notify) -> Record | None:
     """Put a cancellation on record and have TSB told.
 
     Idempotent: the first cancellation stays; TSB is told again only until it is on record that it

@@ -20,6 +20,7 @@ from countersign.api.cancellation import Notify, cancel
 from countersign.api.problems import DER, JSON, PEM, ProblemError, invalid
 from countersign.api.views import Answer, answer, enrollment, next_poll, summary
 from countersign.errors import CountersignError, InvalidEnrollmentError
+from countersign.record import Record
 from countersign.request import intake, validation
 from countersign.states import accept_enrollment, ownership
 from countersign.stores import Item, Records
@@ -149,7 +150,7 @@ def _id(idempotency_key: str | None, caller: Caller) -> str:
     return f"api-{hashlib.sha256(told_apart.encode()).hexdigest()[:40]}"
 
 
-def _start(record: Item, start: Start) -> None:
+def _start(record: Record, start: Start) -> None:
     start(
         ownership.execution_name(record), {"request": record["request"], "origin": record["origin"]}
     )
@@ -274,7 +275,7 @@ def csr(enrollment_id: str, accept: str, *, records: Records) -> tuple[str, byte
     return DER, base64.b64decode("".join(pem.split("-----")[2].split()))
 
 
-def _get(enrollment_id: str, records: Records) -> Item:
+def _get(enrollment_id: str, records: Records) -> Record:
     record = records.get(enrollment_id)
     if record is None:
         raise ProblemError(

@@ -7,11 +7,10 @@ from http import HTTPStatus
 from countersign import models as m
 from countersign import polling
 from countersign.policy import rules
-from countersign.record import csr_step
-from countersign.stores import Item
+from countersign.record import Record, csr_step
 
 
-def next_poll(record: Item, polling_settings: polling.Schedule) -> str | None:
+def next_poll(record: Record, polling_settings: polling.Schedule) -> str | None:
     """When TSB is asked next, to some seconds; None before it is asked and after the end."""
     step = csr_step(record)
     asked_at, tokens = (
@@ -32,7 +31,7 @@ def next_poll(record: Item, polling_settings: polling.Schedule) -> str | None:
     return m.timestamp(began + timedelta(seconds=poll))
 
 
-def enrollment(record: Item, base: str) -> m.Enrollment:
+def enrollment(record: Record, base: str) -> m.Enrollment:
     """A record as people see it."""
     requested = record.get("request")
     stored = record.get("csr") if record.get("outcome") == m.Outcome.ISSUED else None
@@ -54,7 +53,7 @@ def enrollment(record: Item, base: str) -> m.Enrollment:
     )
 
 
-def summary(record: Item, base: str) -> m.EnrollmentSummary:
+def summary(record: Record, base: str) -> m.EnrollmentSummary:
     """A record, or what an index holds of it, as one line."""
     at = f"{base}/enrollments/{record['id']}"
     links = {"self": at, "csr": f"{at}/csr"} if record["status"] == "ISSUED" else {"self": at}
@@ -74,7 +73,7 @@ def summary(record: Item, base: str) -> m.EnrollmentSummary:
     )
 
 
-def _steps(record: Item) -> m.Steps:
+def _steps(record: Record) -> m.Steps:
     shown = {name: one for name, one in csr_step(record).items() if name != "intent"}
     return m.Steps(csr=m.ApprovalRequest.read(shown))
 
@@ -87,7 +86,7 @@ class Answer:
     enrollment: m.Enrollment
 
 
-def answer(record: Item, base: str) -> Answer:
+def answer(record: Record, base: str) -> Answer:
     """200 for an enrollment that has ended, 202 for one that is under way."""
     status = HTTPStatus.OK if "outcome" in record else HTTPStatus.ACCEPTED
     return Answer(status, enrollment(record, base))

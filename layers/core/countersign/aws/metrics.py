@@ -10,9 +10,9 @@ from typing import Any
 from aws_lambda_powertools.metrics import EphemeralMetrics, MetricUnit
 
 from countersign.models import OutcomeDocument
-from countersign.record import csr_step
+from countersign.record import Record, csr_step
 from countersign.settings import settings
-from countersign.stores import Item, Sighting
+from countersign.stores import Sighting
 from countersign.tsb.models import Exchange
 
 NAMESPACE = "Countersign"
@@ -33,7 +33,7 @@ def credentials_refused() -> None:
     _emit("TsbCredentialsRefused", MetricUnit.Count, 1)
 
 
-def closed(document: OutcomeDocument, record: Item) -> None:
+def closed(document: OutcomeDocument, record: Record) -> None:
     """An enrollment that has just been announced: its outcome, and how long people and we took."""
     _emit("Enrollments", MetricUnit.Count, 1, Outcome=str(document.outcome))
     if document.error is not None:

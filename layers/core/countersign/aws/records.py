@@ -2,13 +2,14 @@
 
 from collections.abc import Iterator
 from decimal import Decimal
-from typing import Any
+from typing import Any, cast
 
 from boto3.dynamodb.types import TypeDeserializer, TypeSerializer
 from botocore.exceptions import ClientError
 
 from countersign.aws.clients import client, named_errors
 from countersign.errors import AwsCallError
+from countersign.record import Record
 from countersign.stores import Item
 
 SLOT_ROUNDS = 3  # a turn is lost to a rival only where the queue has just begun or run empty
@@ -28,7 +29,7 @@ class Records:
     def __init__(self, table_name: str) -> None:
         self._table_name = table_name
 
-    def get(self, item_id: str) -> Item | None:
+    def get(self, item_id: str) -> Record | None:
         """The item as it stands now, or None."""
         with named_errors(f"reading record {item_id}"):
             answer = client("dynamodb").get_item(
@@ -45,7 +46,7 @@ class Records:
         until: str,
         limit: int,
         after: Item | None = None,
-    ) -> tuple[list[Item], Item | None]:
+    ) -> tuple[list[Record], Item | None]:
         """The items of an index's partition accepted between two moments, newest first.
 
         Args:
@@ -81,9 +82,9 @@ class Records:
             )
         last = _item(answer.get("LastEvaluatedKey"))
         ended = {name: last[name] for name in ("id", "acceptedAt")} if last else None
-        return [_item(one) or {} for one in answer["Items"]], ended
+        return [_item(one) or Record() for one in answer["Items"]], ended
 
-    def at_status(self, status: str) -> Iterator[Item]:
+    def at_status(self, status: str) -> Iterator[Record]:
         """What the list shows of every enrollment with this status, oldest first."""
         expression = _Expression()
         pages = client("dynamodb").get_paginator("query")
@@ -94,7 +95,7 @@ class Records:
                 KeyConditionExpression=expression.all_equal({"status": status}),
                 **expression.arguments(),
             ):
-                yield from (_item(one) or {} for one in page["Items"])
+                yield from (_item(one) or Record() for one in page["Items"])
 
     def take_slot(self, item_id: str, now: int, interval: int) -> int:
         """The next free moment of a queue in which everyone's turn takes `interval`.
@@ -142,7 +143,7 @@ class Records:
                 return None
         return int(answer["Attributes"]["next"]["N"])
 
-    def put(self, item: Item, *, when: Item | None = None) -> Item | None:
+    def put(self, item: Item, *, when: Item | None = None) -> Record | None:
         """Write a whole item: where there is none, or where the one there has the values `when`."""
         condition = _Expression()
         text = condition.all_equal(when) if when else "attribute_not_exists(id)"
@@ -162,7 +163,7 @@ class Records:
         when: Item | None = None,
         absent: tuple[str, ...] = (),
         remove: tuple[str, ...] = (),
-    ) -> Item | None:
+    ) -> Record | None:
         """Set some attributes of an item that exists.
 
         Args:
@@ -202,7 +203,7 @@ class Records:
             **condition.arguments(),
         )
 
-    def _write(self, doing: str, call: Any, **arguments: Any) -> Item | None:
+    def _write(self, doing: str, call: Any, **arguments: Any) -> Record | None:
         with named_errors(doing):
             try:
                 call(
@@ -214,7 +215,7 @@ class Records:
                 if error.response.get("Error", {}).get("Code") != "ConditionalCheckFailedException":
                     raise
                 existing: Any = error.response.get("Item")
-                return _item(existing) or {}
+                return _item(existing) or Record()
         return None
 
 
@@ -252,8 +253,11 @@ def _key(item_id: str) -> dict[str, Any]:
     return {"id": {"S": item_id}}
 
 
-def _item(raw: dict[str, Any] | None) -> Item | None:
-    return {name: _plain(_deserialize(value)) for name, value in raw.items()} if raw else None
+def _item(raw: dict[str, Any] | None) -> Record | None:
+    if not raw:
+        return None
+    # What the table holds is what this code wrote there.
+    return cast(Record, {name: _plain(_deserialize(value)) for name, value in raw.items()})
 
 
 def _plain(value: Any) -> Any:

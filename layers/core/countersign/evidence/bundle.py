@@ -14,7 +14,7 @@ from typing import Any
 import rfc8785
 
 from countersign import models as m
-from countersign.record import csr_step, request_object
+from countersign.record import Record, csr_step, request_object
 from countersign.spki import fingerprint
 from countersign.stores import Item
 
@@ -61,7 +61,9 @@ def manifest(parts: Folder) -> bytes:
     return whole
 
 
-def parts(event: Mapping[str, Any], record: Item, found: Folder, aside: Folder) -> dict[str, bytes]:
+def parts(
+    event: Mapping[str, Any], record: Record, found: Folder, aside: Folder
+) -> dict[str, bytes]:
     """The parts of the evidence by their path, but for manifest and signature."""
     parts = {"event.json": rfc8785.dumps(dict(event))}
     if record:
@@ -89,7 +91,7 @@ def parts(event: Mapping[str, Any], record: Item, found: Folder, aside: Folder) 
     return parts | {f"quarantine/{name}": body for name, body in aside.items()}
 
 
-def _kept(record: Item) -> Item:
+def _kept(record: Record) -> Item:
     kept = {name: one for name, one in record.items() if name not in LEFT_OUT_OF_RECORD}
     if "steps" in record:
         step = {name: one for name, one in csr_step(record).items() if name != "approvers"}
@@ -97,7 +99,7 @@ def _kept(record: Item) -> Item:
     return kept
 
 
-def approvals_of_record(record: Item, found: Folder) -> list[dict[str, Any]]:
+def approvals_of_record(record: Record, found: Folder) -> list[dict[str, Any]]:
     """Who said what, with the whole public key: fingerprints alone prove nothing to others."""
     keys: dict[str | None, str | None] = {}
     for answer in tsb_answers(found, "poll-request"):

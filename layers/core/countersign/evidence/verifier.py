@@ -30,9 +30,8 @@ from countersign.evidence.bundle import (
     text,
     tsb_answers,
 )
-from countersign.record import csr_step
+from countersign.record import Record, csr_step
 from countersign.spki import fingerprint
-from countersign.stores import Item
 from countersign.tsb.models import KeyAttributes
 from countersign.verification import checks, csr
 from countersign.verification.attestation import Trust
@@ -124,7 +123,7 @@ def _require_parts(folder: Folder, listed: Mapping[str, Any]) -> None:
         raise EvidenceInvalidError(name, f"is not in {MANIFEST}: it was added")
 
 
-def _shown(folder: Folder, key: bytes, record: Item) -> dict[str, str]:
+def _shown(folder: Folder, key: bytes, record: Record) -> dict[str, str]:
     shown, requested = folder["metadata.json"], folder["request.json"]
     _require(
         _signed(key, shown, folder["metadata.sig"]),
@@ -147,7 +146,7 @@ def _shown(folder: Folder, key: bytes, record: Item) -> dict[str, str]:
 
 def _again(
     folder: Folder,
-    record: Item,
+    record: Record,
     approvals: list[dict[str, Any]],
     attestation_root: str | None,
 ) -> dict[str, str]:

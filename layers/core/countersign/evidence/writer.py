@@ -5,6 +5,7 @@ from typing import Any
 
 from countersign.errors import EnrollmentConflictError
 from countersign.evidence.bundle import MANIFEST, SIGNATURE, manifest, parts
+from countersign.record import Record
 from countersign.stores import Objects, Records
 
 type Sign = Callable[[bytes], bytes]
@@ -44,7 +45,7 @@ def keep_evidence(
     existing = evidence.below(folder)
     if SIGNATURE in existing:
         return folder
-    record = records.get(enrollment_id) or {}
+    record = records.get(enrollment_id) or Record()
     found = objects.below(f"enrollments/{enrollment_id}/")
     aside = objects.below(f"quarantine/{enrollment_id}/")
     # The id may have been claimed again meanwhile: the record is then about another execution.

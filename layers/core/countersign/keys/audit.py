@@ -13,8 +13,8 @@ from countersign.errors import (
     TsbRefusedError,
 )
 from countersign.keys import disposal
-from countersign.record import request_object
-from countersign.stores import Bus, Item, Objects, Records
+from countersign.record import Record, request_object
+from countersign.stores import Bus, Objects, Records
 from countersign.tsb.client import TsbClient
 from countersign.verification.attestation import Trust
 from countersign.verification.checks import verify_key
@@ -59,7 +59,7 @@ def audit_keys(
         AwsCallError: a store or the bus refused; as above.
     Source: TSB REST API, POST /v1/key/attributes.
     """
-    before = (records.get(AUDIT) or {}).get("after")
+    before = position_of(records, AUDIT)
     page, position = records.newest(
         "ByStatus",
         {"status": m.Outcome.ISSUED},
@@ -75,7 +75,7 @@ def audit_keys(
                 position = reached
                 break
             reached = {name: summary[name] for name in ("id", "acceptedAt")}
-            record = records.get(summary["id"]) or {}
+            record = records.get(summary["id"]) or Record()
             if record.get("outcome") == m.Outcome.ISSUED:
                 failed = _audit(record, objects, tsb, password=password, trust=trust)
                 announce(record, failed, records, bus)
@@ -90,7 +90,7 @@ def audit_keys(
 
 
 def _audit(
-    record: Item,
+    record: Record,
     objects: Objects,
     tsb: TsbClient,
     *,
@@ -127,7 +127,7 @@ def _unseen(code: str, field: str, finding: str) -> tuple[m.Check, ...]:
     return (m.Check(code=code, result="failed", field=field, finding=finding),)
 
 
-def announce(record: Item, failed: tuple[m.Check, ...], records: Records, bus: Bus) -> None:
+def announce(record: Record, failed: tuple[m.Check, ...], records: Records, bus: Bus) -> None:
     """Tell which checks of a key failed, once for each set of them."""
     codes = [check.code for check in failed]
     if codes == record.get("drift", {}).get("codes", []):
@@ -141,7 +141,7 @@ def announce(record: Item, failed: tuple[m.Check, ...], records: Records, bus: B
 # What both have in common -------------------------------------------------------------------------
 
 
-def accepted(record: Item, objects: Objects) -> m.EnrollmentRequest | None:
+def accepted(record: Record, objects: Objects) -> m.EnrollmentRequest | None:
     """What the enrollment accepted, a profile expanded; None where that cannot be shown."""
     name = request_object(record["attempt"])
     kept = objects.read(f"enrollments/{record['id']}/{name}")
@@ -154,6 +154,12 @@ def accepted(record: Item, objects: Objects) -> m.EnrollmentRequest | None:
         return m.EnrollmentRequest.model_validate_json(kept)
     except ValueError:
         return None
+
+
+def position_of(records: Records, cursor: str) -> Any:
+    """Where the last run ended; None: at the end."""
+    item: Any = records.get(cursor) or {}
+    return item.get("after")
 
 
 def remember(records: Records, cursor: str, after: Any) -> None:

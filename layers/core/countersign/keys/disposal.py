@@ -22,14 +22,14 @@ from countersign.errors import (
     TsbUnavailableError,
 )
 from countersign.keys import labels
-from countersign.record import csr_step
+from countersign.record import Record, TsbStatus, csr_step
 from countersign.settings import CLOCK_SKEW
 from countersign.spki import spki_sha256
-from countersign.stores import Item, Records
+from countersign.stores import Records
 from countersign.tsb.client import TsbClient
 from countersign.tsb.models import Key
 
-ENDED_AT_TSB = ("EXECUTED", "REJECTED", "EXPIRED", "CANCELLED", "FAILED")
+ENDED_AT_TSB = set(TsbStatus) - {TsbStatus.PENDING, TsbStatus.APPROVED}
 RETRIED = (TsbUnavailableError, TsbOutcomeUnknownError, AwsCallError)
 ASKED = ("asking", "asked")  # the approvers of ruleBlock, maybe or surely
 type Password = Callable[[str], str]  # the text of the secret at this ARN
@@ -53,7 +53,7 @@ def dispose(
         EnrollmentConflictError: the record belongs to another execution.
     Source: TSB REST API, POST /v1/key/deleteKey, POST /v1/block, DELETE /v1/request/{id}.
     """
-    record = records.get(event.enrollment_id) or {}
+    record = records.get(event.enrollment_id) or Record()
     action = event.request.unused_key or "keep"
     # An outcome: the backstop was faster. A CSR: StoreCsr's answer was lost, and the key is in use.
     before = record.get("unusedKey", {"action": action, "result": "started"})
@@ -86,7 +86,7 @@ def dispose(
 
 def own_key(
     requested: m.EnrollmentRequest,
-    record: Item,
+    record: Record,
     *,
     records: Records,
     tsb: TsbClient,
@@ -132,7 +132,7 @@ def own_key(
 
 def delete(
     requested: m.EnrollmentRequest,
-    record: Item,
+    record: Record,
     *,
     records: Records,
     tsb: TsbClient,
@@ -158,7 +158,7 @@ def delete(
 def _act(
     event: m.DiscardKeyInput,
     action: m.UnusedKey,
-    record: Item,
+    record: Record,
     *,
     records: Records,
     tsb: TsbClient,
@@ -181,7 +181,7 @@ def _act(
 
 def _block(
     event: m.DiscardKeyInput,
-    record: Item,
+    record: Record,
     *,
     records: Records,
     tsb: TsbClient,
@@ -229,14 +229,14 @@ def _blocked(
     _note(event, records, "block", requested)
     with suppress(CountersignError):
         status = tsb.request_status(str(request_id)).status
-        if status == "EXECUTED":
+        if status == TsbStatus.EXECUTED:
             return {**requested, "result": "blocked"}
         if status in ENDED_AT_TSB:
             return {**requested, "result": "failed", "reason": f"TSB ended the request as {status}"}
     return requested
 
 
-def cancel_open(record: Item, status: str | None, tsb: TsbClient) -> None:
+def cancel_open(record: Record, status: str | None, tsb: TsbClient) -> None:
     """Cancel what may still ask approvers for the use of this key."""
     step = csr_step(record)
     confirmed = "confirmedAt" in record.get("cancel", {})
@@ -261,7 +261,7 @@ def _note(
     *,
     absent: tuple[str, ...] = (),
     error: CountersignError | None = None,
-) -> Item | None:
+) -> Record | None:
     said = error and m.Failure(
         name=type(error).__name__,
         message=error.message,

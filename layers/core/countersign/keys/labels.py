@@ -5,6 +5,7 @@ It is an item of the table, `label#<label>`, with the enrollment's id and the ti
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from countersign import models as m
 from countersign.stores import Records
@@ -57,5 +58,5 @@ def _id(label: str) -> str:
     return f"label#{label}"
 
 
-def _read(item: dict[str, str]) -> Claim:
+def _read(item: Any) -> Claim:
     return Claim(item["enrollmentId"], datetime.fromisoformat(item["claimedAt"]))

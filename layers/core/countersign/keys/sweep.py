@@ -8,8 +8,9 @@ from countersign.errors import (
     CountersignError,
 )
 from countersign.keys import disposal, labels
-from countersign.keys.audit import MAX_NAMED, SWEEP, More, accepted, remember
-from countersign.stores import Bus, Item, Objects, Records
+from countersign.keys.audit import MAX_NAMED, SWEEP, More, accepted, position_of, remember
+from countersign.record import Record
+from countersign.stores import Bus, Objects, Records
 from countersign.tsb.client import TsbClient
 
 MAX_SWEPT = 1_000  # labels of one run: two reads of the table each, for those that are ours
@@ -56,7 +57,7 @@ def sweep_keys(
         return m.SweptKeys(looked_at=0, keys=(), omitted_count=0)
     # First the keys, then the claims: a key is made after its label is claimed.
     labels = sorted(label for label in tsb.list_keys() if label.startswith(prefix))
-    after = (records.get(SWEEP) or {}).get("after") or ""
+    after = position_of(records, SWEEP) or ""
     todo = [label for label in labels if label > after][:MAX_SWEPT]
     found: list[m.UnaccountedKey] = []
     looked_at, last = 0, after
@@ -79,7 +80,7 @@ def sweep_keys(
     return swept
 
 
-type Own = tuple[Item, m.EnrollmentRequest]  # a record and what it accepted: may be deleted
+type Own = tuple[Record, m.EnrollmentRequest]  # a record and what it accepted: may be deleted
 
 
 def _unaccounted(
@@ -106,7 +107,7 @@ def _unaccounted(
     return None if blocked else unrecorded.model_copy(update={"why": "unblocked"}), None
 
 
-def _is_unused(record: Item) -> bool:
+def _is_unused(record: Record) -> bool:
     """Whether the enrollment ended without a CSR, and long enough ago."""
     if "outcome" not in record or record["outcome"] == m.Outcome.ISSUED or "csr" in record:
         return False
@@ -115,7 +116,7 @@ def _is_unused(record: Item) -> bool:
 
 def _swept(
     one: m.UnaccountedKey,
-    record: Item,
+    record: Record,
     requested: m.EnrollmentRequest,
     *,
     records: Records,

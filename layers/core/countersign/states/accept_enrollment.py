@@ -14,12 +14,12 @@ from countersign.errors import (
 )
 from countersign.policy import approvers, linter
 from countersign.policy.rules import Names
-from countersign.record import request_object
+from countersign.record import Record, request_object
 from countersign.request import canonical, intake, validation
 from countersign.states import close_enrollment, ownership
 from countersign.states.key_slots import next_slot
 from countersign.states.ownership import KIND
-from countersign.stores import Bus, Item, Objects, Records
+from countersign.stores import Bus, Objects, Records
 
 
 def accept_enrollment(
@@ -88,7 +88,7 @@ def accept(
     records: Records,
     rules: validation.Rules,
     execution_arn: str | None = None,
-) -> tuple[Item, bool, validation.Reading]:
+) -> tuple[Record, bool, validation.Reading]:
     """Parse, expand and lint a request, then claim its id: every trigger accepts in this way.
 
     Args:
@@ -116,7 +116,7 @@ def accept(
     return *ownership.claim(record, records), reading
 
 
-def _accepted(record: Item, reading: validation.Reading, objects: Objects) -> dict[str, Any]:
+def _accepted(record: Record, reading: validation.Reading, objects: Objects) -> dict[str, Any]:
     """The request that this attempt carries out: what it accepted first, as the record knows it."""
     attempt, ours = record["attempt"], canonical.canonical(reading.raw)
     name = request_object(attempt)
@@ -140,7 +140,7 @@ def initial_record(
     *,
     names: Names,
     execution_arn: str | None = None,
-) -> Item:
+) -> Record:
     """The whole record as a claim writes it.
 
     Args:
@@ -164,7 +164,7 @@ def initial_record(
         **_found(reading),
         "keyLabel": reading.request.key.label,
         "policy": approvers.summary(reading.request.key.policy, names).dump(),
-        "status": "PENDING",
+        "status": m.Status.PENDING,
         "stage": "AcceptEnrollment",
         "steps": {"csr": {"times": {}}},
         "acceptedAt": accepted_at,  # beside times.accepted: an index key is a top-level attribute
@@ -172,11 +172,13 @@ def initial_record(
     }
 
 
-def _found(reading: validation.Reading) -> Item:
+def _found(reading: validation.Reading) -> Record:
     """What the validator found: of a profile without version, which one it was."""
-    profile = {"profile": reading.request.profile, "profileSha256": reading.profile_sha256}
-    return {
+    found: Record = {
         "acceptedSha256": canonical.sha256(reading.raw),
         "findings": linter.dump(reading.findings),
-        **({} if reading.profile_sha256 is None else profile),
     }
+    if reading.request.profile is not None and reading.profile_sha256 is not None:
+        found["profile"] = reading.request.profile
+        found["profileSha256"] = reading.profile_sha256
+    return found

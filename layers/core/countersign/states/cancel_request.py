@@ -5,7 +5,7 @@ from contextlib import suppress
 
 from countersign import models as m
 from countersign.errors import TsbRefusedError
-from countersign.record import csr_step
+from countersign.record import Record, csr_step
 from countersign.stores import Records
 from countersign.tsb.client import TsbClient
 
@@ -23,7 +23,7 @@ def cancel_request(
         TsbUnavailableError, TsbOutcomeUnknownError: Lambda repeats it; PollRequest makes up for it.
     Source: TSB REST API, DELETE /v1/request/{id}.
     """
-    record = records.get(event.enrollment_id) or {}
+    record = records.get(event.enrollment_id) or Record()
     request_id = csr_step(record).get("requestId")
     if request_id is None or "cancel" not in record or "outcome" in record:
         return m.CancelledRequest(confirmed=False)

@@ -11,19 +11,19 @@ from typing import Any
 from countersign import events
 from countersign import models as m
 from countersign.errors import CountersignError, InvalidEnrollmentError, TsbRefusedError
-from countersign.record import csr_step
+from countersign.record import Record, TsbStatus, csr_step
 from countersign.request import canonical, intake
 from countersign.states import ownership
-from countersign.stores import Bus, Item, Records
+from countersign.stores import Bus, Records
 
 BACKSTOP = ""  # as the state of a failure: none of the workflow's
-DECIDED_BY_TSB = ("REJECTED", "EXPIRED", "CANCELLED")
+DECIDED_BY_TSB = (TsbStatus.REJECTED, TsbStatus.EXPIRED, TsbStatus.CANCELLED)
 DELIVERED_AT_LEAST_ONCE = ("event", "schedule")  # each with an id of its own in the origin
 MAX_TEXT = 4_000  # characters of a message; the whole document must fit a Cause of 32 KB
 MAX_SHORT_TEXT = 500
 MAX_APPROVERS_IN_FAILURE = 100
 OUR_ERRORS = {error.__name__ for error in CountersignError.__subclasses__()}
-type Report = Callable[[m.OutcomeDocument, Item], None]  # what has just been announced
+type Report = Callable[[m.OutcomeDocument, Record], None]  # what has just been announced
 type DescribeInput = Callable[[str], str]  # the input (JSON text) of the execution with this ARN
 
 
@@ -87,7 +87,7 @@ def close_enrollment(
             "codeVersion": code_version,
         }
         existing = records.put(refused_record)
-        record = existing or records.get(enrollment_id) or {}
+        record = existing or records.get(enrollment_id) or Record()
     if not _is_own(record, given):
         refused = m.OutcomeDocument(
             enrollment_id=enrollment_id, outcome=m.Outcome.FAILED, error=ending["error"]
@@ -105,7 +105,7 @@ def close_enrollment(
             **({"error": ending["error"].dump()} if ending["error"] else {}),
         }
         records.update(enrollment_id, values, absent=("outcome",))
-        record = records.get(enrollment_id) or {}
+        record = records.get(enrollment_id) or Record()
     closed = document(record)
     if "announced" not in record:
         origin = record.get("origin") or _origin(given)
@@ -118,7 +118,7 @@ def close_enrollment(
     return closed
 
 
-def document(record: Item) -> m.OutcomeDocument:
+def document(record: Record) -> m.OutcomeDocument:
     """The outcome document of a record; `outcome` is None while it is open."""
     failed = record.get("outcome") == m.Outcome.FAILED
     approvers = csr_step(record).get("approvers", [])
@@ -182,7 +182,7 @@ def _closed_before(given: m.CloseEnrollmentInput) -> m.OutcomeDocument | None:
     return None
 
 
-def _proven(record: Item, given: m.CloseEnrollmentInput) -> dict[str, Any] | None:
+def _proven(record: Record, given: m.CloseEnrollmentInput) -> dict[str, Any] | None:
     """The end that is on record already, whatever went wrong on the way here.
 
     A CSR there is verified and stored, and no cancellation can come after it (`verifiedSha256`).
@@ -225,7 +225,7 @@ def _ending(given: m.CloseEnrollmentInput) -> dict[str, Any]:
 
 def _refused_record(
     enrollment_id: str, given: m.CloseEnrollmentInput, ending: dict[str, Any]
-) -> Item:
+) -> Record:
     """A request that was never accepted: kept without the request, which may hold anything."""
     moment = m.timestamp(m.now())
     return {
@@ -244,7 +244,7 @@ def _refused_record(
     }
 
 
-def _is_own(record: Item, given: m.CloseEnrollmentInput) -> bool:
+def _is_own(record: Record, given: m.CloseEnrollmentInput) -> bool:
     """Whether this execution carries out the record, or a trigger claimed it for this execution."""
     if "executionArn" in record:
         own = record["executionArn"] == given.execution.arn
@@ -259,7 +259,7 @@ def _is_own(record: Item, given: m.CloseEnrollmentInput) -> bool:
         return False
 
 
-def _is_refused_again(record: Item, given: m.CloseEnrollmentInput) -> bool:
+def _is_refused_again(record: Record, given: m.CloseEnrollmentInput) -> bool:
     """Whether a request that was refused before was delivered once more: one refusal, one word."""
     origin = _origin(given)
     return (

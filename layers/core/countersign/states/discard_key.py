@@ -7,7 +7,7 @@ from countersign.errors import (
     TsbOutcomeUnknownError,
 )
 from countersign.keys import disposal, labels
-from countersign.record import approvers_asked, csr_step
+from countersign.record import Record, approvers_asked, csr_step
 from countersign.states.key_slots import next_slot
 from countersign.states.ownership import Password, not_own, own, require_own
 from countersign.stores import Records
@@ -43,7 +43,7 @@ def discard_key(
     Source: TSB REST API, POST /v1/key/deleteKey (deleting a key cancels its requests).
     """
     key = event.request.key
-    record = records.get(event.enrollment_id) or {}
+    record = records.get(event.enrollment_id) or Record()
     # The error that came last need not be about the answer that was lost first.
     step = csr_step(record)
     if not event.unanswered and not ("intent" in step and "requestId" not in step):

@@ -1,13 +1,14 @@
 """Whose enrollment it is: the claim of an id, and what only its own execution may write."""
 
 from collections.abc import Callable
+from typing import cast
 
 from countersign import models as m
 from countersign.errors import (
     CsrInvalidError,
     EnrollmentConflictError,
 )
-from countersign.record import approvers_asked
+from countersign.record import Record, approvers_asked
 from countersign.stores import Item, Objects, Records
 
 type Password = Callable[[str], str]  # the text of the secret at this ARN
@@ -49,7 +50,7 @@ def own(event: Step) -> Item:
 
 def progress(
     event: Step, records: Records, values: Item, *, absent: tuple[str, ...] = ()
-) -> Item | None:
+) -> Record | None:
     """Record a step unless the enrollment was cancelled; the record where it was not written."""
     existing = records.update(
         event.enrollment_id, values, when=own(event), absent=("cancel", *absent)
@@ -59,7 +60,7 @@ def progress(
     return existing
 
 
-def require_own(event: Step, existing: Item | None) -> None:
+def require_own(event: Step, existing: Record | None) -> None:
     """Raise where a write found the enrollment in the hands of another execution."""
     if existing is not None:
         raise not_own(event)
@@ -80,12 +81,12 @@ READ_BY_EXECUTION = (
 ROUNDS = 3  # a claim can be lost to a rival at most once per rule of `claim`
 
 
-def execution_name(record: Item) -> str:
+def execution_name(record: Record) -> str:
     """How a trigger that can name its executions names the one of this record."""
     return f"{record['id']}-{record['attempt']}"
 
 
-def claim(record: Item, records: Records) -> tuple[Item, bool]:
+def claim(record: Record, records: Records) -> tuple[Record, bool]:
     """Put the record where its id is free, or find out whose the id is.
 
     Idempotent: the claim that is there already is found again.
@@ -125,8 +126,8 @@ def claim(record: Item, records: Records) -> tuple[Item, bool]:
         else:
             # What the trigger wrote stays: it knows who asked. But what the request means is what
             # its execution reads.
-            taken = {name: record[name] for name in READ_BY_EXECUTION if name in record}
-            record = {**existing, **taken}
+            taken = {name: one for name, one in record.items() if name in READ_BY_EXECUTION}
+            record = cast(Record, {**existing, **taken})
             existing = records.update(
                 record["id"],
                 taken,

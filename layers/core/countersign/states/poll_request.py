@@ -15,14 +15,14 @@ from countersign.errors import (
     TsbUnavailableError,
 )
 from countersign.policy import rules
-from countersign.record import csr_step
+from countersign.record import Record, TsbStatus, csr_step
 from countersign.states import cancel_request
 from countersign.states.ownership import csr_invalid, own, require_own
 from countersign.stores import Bus, Item, Objects, Records
 from countersign.tsb.client import TsbClient
 from countersign.tsb.models import RequestStatus
 
-WAITING = ("PENDING", "APPROVED")
+WAITING = (TsbStatus.PENDING, TsbStatus.APPROVED)
 NOTHING_SEEN = "nothing"  # the state machine's `seen` before the first poll
 
 
@@ -53,7 +53,7 @@ def poll_request(
         CsrInvalidError: TSB answers with another request's id.
     Source: TSB REST API, GET /v1/request/{id}.
     """
-    record = records.get(event.enrollment_id) or {}
+    record = records.get(event.enrollment_id) or Record()
     if "cancel" in record:
         return _cancelled(event, records, tsb)
     answer = tsb.request_status(event.request_id)
@@ -103,7 +103,7 @@ def poll_request(
         status=answer.status,
         wait_seconds=wait_seconds,
         seen=seen,
-        pem=answer.result if answer.status == "EXECUTED" else None,
+        pem=answer.result if answer.status == TsbStatus.EXECUTED else None,
     )
 
 

@@ -20,7 +20,7 @@ from countersign.errors import (
     TsbUnavailableError,
 )
 from countersign.policy import approvers, rules
-from countersign.record import TsbStatus, csr_step
+from countersign.record import Record, TsbStatus, csr_step
 from countersign.request import canonical, tsb_bodies
 from countersign.states.ownership import Password, own, progress, put_once, require_own
 from countersign.stores import Item, Objects, Records
@@ -115,7 +115,7 @@ def _prepare(
 ) -> tuple[dict[str, Any], Item]:
     """The body for TSB, and what the record shall say of it."""
     key = event.request.key
-    origin = (records.get(event.enrollment_id) or {}).get("origin", {})
+    origin = (records.get(event.enrollment_id) or Record()).get("origin", {})
     shown = tsb_bodies.meta_data(
         event.request, enrollment_id=event.enrollment_id, requester=origin.get("principal")
     )

@@ -6,6 +6,7 @@ from countersign import models as m
 from countersign.errors import (
     CsrInvalidError,
 )
+from countersign.record import Record
 from countersign.states.ownership import Password, csr_invalid, own, progress, put_once, require_own
 from countersign.stores import Item, Objects, Records
 from countersign.tsb.client import TsbClient
@@ -40,7 +41,7 @@ def store_csr(
     Source: TSB REST API, POST /v1/key/attributes.
     """
     requested = event.request
-    record = records.get(event.enrollment_id) or {}
+    record = records.get(event.enrollment_id) or Record()
     if "csr" in record and record.get("executionArn") == event.execution_arn:
         return m.StoredResult(status="ISSUED", csr=m.StoredCsr.read(record["csr"]))
     secret = password(requested.key.password.secret_arn) if requested.key.password else None
