@@ -1,12 +1,12 @@
 """The names that the state machine retries, catches and reports.
 
-Step Functions matches the class name of the leaf and nothing else: inheritance is invisible to it,
-so a class exists only where somebody reacts differently to it.
+Step Functions matches the name of the raised class and nothing else: it does not see inheritance.
+So a class exists only where somebody reacts differently to it.
 """
 
 import json
 
-# Of TSB's codes, those by which callers decide.
+# The TSB error codes that callers act on.
 KEY_ALREADY_EXISTING = 608
 KEY_NOT_EXISTENT = 650
 
@@ -16,20 +16,21 @@ NAMED_FINDINGS = 5  # of one refusal; more would not fit a terminal line, fewer 
 class CountersignError(Exception):
     """Base of every error that leaves a function.
 
-    `str(error)` is one line of JSON `{message, field?, errorCode?, reason?, httpStatus?, action}`:
-    Lambda copies it into `errorMessage`, CloseEnrollment reads it from there.
+    `str(error)` is one line of JSON `{message, field?, errorCode?, reason?, httpStatus?, action}`.
+    Lambda copies it into `errorMessage`; CloseEnrollment reads it from there.
 
     Args:
-        message: what failed, on which object; never a secret.
+        message: what failed, and on which object; never a secret.
         action: what the reader should do next.
         field: path of the offending field of the request, for example `key.policy.ruleUse`.
         error_code: TSB's integer `errorCode`.
-        reason: TSB's dotted resource key, for example `res.error.key.already.existing`; of a
-            `CsrInvalidError` the code of the first check that failed, for example `CSR_PUBLIC_KEY`.
-        http_status: the status of TSB's answer.
+        reason: TSB's dotted resource key, for example `res.error.key.already.existing`. In a
+            `CsrInvalidError`: the code of the first check that failed, for example
+            `CSR_PUBLIC_KEY`.
+        http_status: the HTTP status of TSB's answer.
     """
 
-    enrollment_id: str | None = None  # where the API knows it; the document has it otherwise
+    enrollment_id: str | None = None  # set by the API; otherwise the outcome document has it
 
     def __init__(
         self,
@@ -64,7 +65,7 @@ class CountersignError(Exception):
 class InvalidEnrollmentError(CountersignError):
     """The request cannot be accepted; nothing was created. The execution fails.
 
-    `findings` holds (path of the field, reason) where there is more than one thing to say.
+    `findings` holds (path of the field, reason) pairs when there is more than one problem.
     """
 
     findings: tuple[tuple[str, str], ...] = ()
@@ -75,11 +76,11 @@ class EnrollmentConflictError(CountersignError):
 
 
 class KeyConflictError(CountersignError):
-    """The key label belongs to somebody else, or to a key other than asked. The execution fails."""
+    """The label belongs to somebody else, or to a key other than requested. The execution fails."""
 
 
 class TsbUnavailableError(CountersignError):
-    """TSB surely did not execute the call. Retried with backoff; PollRequest polls again later."""
+    """TSB did not execute the call. Retried with backoff; PollRequest polls again later."""
 
 
 class TsbOutcomeUnknownError(CountersignError):
@@ -87,7 +88,7 @@ class TsbOutcomeUnknownError(CountersignError):
 
 
 class TsbRefusedError(CountersignError):
-    """TSB answered that it will not, or its request FAILED. The execution fails."""
+    """TSB refused the call, or the TSB request has status FAILED. The execution fails."""
 
 
 class TsbCredentialsError(CountersignError):
@@ -95,29 +96,30 @@ class TsbCredentialsError(CountersignError):
 
 
 class CsrInvalidError(CountersignError):
-    """What came back is not what was asked; it is never stored as issued. The execution fails."""
+    """The result is not what was requested; it is never stored as issued. The execution fails."""
 
 
 class KeyDisposalError(CountersignError):
-    """An unused key could not be deleted or blocked, or its request not cancelled, this time.
-    DiscardKey tries a few times more and goes on: the outcome is known and waits to be told.
+    """This attempt could not delete or block an unused key, or not cancel its request. DiscardKey
+    retries a few times and then goes on: the outcome is known and must be announced.
     """
 
 
 class RequestNotSentError(CountersignError):
-    """An AWS service refused or was silent before TSB was called, so no approver was asked.
-    RequestCsr retries: after the call the same fault would leave the answer unknown.
+    """An AWS service refused or did not answer before TSB was called, so no approver was asked.
+    RequestCsr retries. After the call, the same fault would leave TSB's answer unknown.
     """
 
 
 class AwsCallError(CountersignError):
-    """An AWS service refused, or was silent after the SDK's own retries. Retried where a state may
-    run twice; a botocore class would reach the state machine under one of a hundred names.
+    """An AWS service refused, or did not answer despite the SDK's own retries. Retried where a
+    state may run twice. A botocore class would reach the state machine under one of a hundred
+    names.
     """
 
 
 def invalid_field(field: str, reason: str, action: str) -> InvalidEnrollmentError:
-    """The error of one field of the request."""
+    """The error about one field of the request."""
     return InvalidEnrollmentError(f"{field}: {reason}", field=f"request.{field}", action=action)
 
 

@@ -1,8 +1,8 @@
-"""What the bus says about an enrollment: one model for each event, made from its record.
+"""The events about an enrollment: one model for each, made from the enrollment's record.
 
-Events are at least once. Consumers read them tolerantly: a release may add a field, never take one
-away or change its meaning under the same `schemaVersion`. Every text and list is bounded, so that
-the largest event fits EventBridge's entry of 256 KB with the whole CSR in it.
+Events are delivered at least once. Consumers read them tolerantly: a release may add a field. It
+never removes a field or changes its meaning under the same `schemaVersion`. Every text and list is
+bounded, so that the largest event, with the whole CSR in it, fits EventBridge's entry of 256 KB.
 """
 
 import re
@@ -19,17 +19,18 @@ MAX_GROUPS = 20
 MAX_NAME = 128  # characters of an approver's, token's or group's name
 MAX_PRINCIPAL = 1_024
 MAX_FINDING = 1_000
-WORKFLOW = "countersign"  # cancels what TSB neither decides nor lets expire
-# Control characters, line separators, and marks that turn the direction of the text around.
+WORKFLOW = "countersign"  # cancels requests that TSB neither decides nor lets expire
+# Control characters, line separators, and marks that reverse the direction of the text.
 NOT_PRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 
 STEP: Any = Field(description="Whose approval: that of the CSR.")
 
 
 class Said(m.Model):
-    """Whatever the bus says."""
+    """Base of everything that is put on the bus."""
 
-    # Each function emits a few kinds: the others' validators would be a third of its import time.
+    # Each function emits few kinds. The other kinds' validators would be a third of its import
+    # time.
     model_config = ConfigDict(defer_build=True)
 
     DETAIL_TYPE: ClassVar[str] = ""
@@ -38,12 +39,12 @@ class Said(m.Model):
 
     @property
     def resources(self) -> list[str]:
-        """ARNs of what it is about."""
+        """ARNs of the resources that the event is about."""
         return []
 
 
 class Event(Said):
-    """What every event of an enrollment says."""
+    """The fields of every event about an enrollment."""
 
     enrollment_id: str = Field(description="Which enrollment; the id that its caller knows.")
     execution_arn: str = Field(description="The Step Functions execution that this is about.")
@@ -60,7 +61,7 @@ class Event(Said):
 
 
 class Accepted(Event):
-    """The request is valid and its id claimed; the key is made next."""
+    """The request is valid and its id is claimed; the key is created next."""
 
     DETAIL_TYPE = "Enrollment Accepted"
 
@@ -70,7 +71,7 @@ class Accepted(Event):
 
 
 class Waiting(Event):
-    """How the approval stands."""
+    """The state of the approval."""
 
     step: Literal["csr"] = STEP
     request_id: str = Field(description="TSB's id of the request that the approvers decide.")
@@ -85,7 +86,7 @@ class Waiting(Event):
 
 
 class AwaitingApproval(Waiting):
-    """The approvers are asked. Sent with the first poll that finds the request open."""
+    """The approvers have been asked. Sent after the first poll that finds the request open."""
 
     DETAIL_TYPE = "Enrollment Awaiting Approval"
 
@@ -122,7 +123,7 @@ class Issued(Ended):
 
 
 class Rejected(Ended):
-    """So many declined that the quorum is out of reach."""
+    """So many approvers declined that the quorum is out of reach."""
 
     DETAIL_TYPE = "Enrollment Rejected"
 
@@ -134,7 +135,7 @@ class Rejected(Ended):
 
 
 class Expired(Ended):
-    """TSB says that the window is over."""
+    """TSB reports that the approval window is over."""
 
     DETAIL_TYPE = "Enrollment Expired"
 
@@ -160,7 +161,7 @@ class Cancelled(Ended):
 
 
 class Failed(Ended):
-    """A fault; somebody must act. `error.action` says what to do."""
+    """The enrollment failed; somebody must act. `error.action` says what to do."""
 
     DETAIL_TYPE = "Enrollment Failed"
 
@@ -170,7 +171,7 @@ class Failed(Ended):
 
 
 class Quarantined(Event):
-    """For security: what came back is not what was approved. `Enrollment Failed` follows."""
+    """For security: the result is not what was approved. `Enrollment Failed` follows."""
 
     DETAIL_TYPE = "Enrollment Quarantined"
 
@@ -191,7 +192,7 @@ class Refused(Failed):
 
 
 class KeyDrifted(Event):
-    """For security: the key of an issued CSR is in the HSM no longer what was approved."""
+    """For security: the key of an issued CSR in the HSM is no longer what was approved."""
 
     DETAIL_TYPE = "Key Drifted"
 
@@ -215,7 +216,7 @@ CATALOGUE: tuple[type[Event], ...] = (
     Accepted, AwaitingApproval, ApprovalProgressed,
     Issued, Rejected, Expired, Cancelled, Quarantined, Failed, Refused,
 )  # fmt: skip
-# What is said of keys, by schedule: no part of any enrollment's story.
+# Events about keys, sent on a schedule. They are not part of an enrollment's course.
 OF_KEYS: tuple[type[Said], ...] = (KeyDrifted, KeysUnaccounted)
 BY_DETAIL_TYPE = {event.DETAIL_TYPE: event for event in CATALOGUE}
 ENDINGS = tuple(event.DETAIL_TYPE for event in CATALOGUE if issubclass(event, Ended))
@@ -245,13 +246,13 @@ def accepted(record: Record) -> Accepted:
 def waiting(
     record: Record, approvers: tuple[m.Approver, ...], tsb_status: str, *, first: bool
 ) -> Waiting:
-    """Of a look at TSB that found the request open (PENDING or APPROVED).
+    """The event for a poll that found the request open (PENDING or APPROVED).
 
     Args:
-        record: the enrollment's, with its policy's summary.
-        approvers: what the poll found.
-        tsb_status: TSB's.
-        first: whether it is the first such look.
+        record: the enrollment's record, with the summary of its policy.
+        approvers: as the poll found them.
+        tsb_status: the status that TSB reports.
+        first: whether it is the first such poll.
     """
     event = AwaitingApproval if first else ApprovalProgressed
     return event(
@@ -287,14 +288,14 @@ def quarantined(record: Record, execution_arn: str) -> Quarantined:
 def ended(
     closed: m.OutcomeDocument, record: Record, execution_arn: str, origin: dict[str, Any]
 ) -> Ended:
-    """Of a record with an outcome.
+    """The event for a record with an outcome.
 
     Args:
         closed: the outcome document.
-        record: the enrollment's, without a request where that was refused; empty where the id
-            belongs to another request.
-        execution_arn: of the execution that ended.
-        origin: of its input.
+        record: the enrollment's record. It has no request if the request was refused; it is empty
+            if the id belongs to another request.
+        execution_arn: the execution that ended.
+        origin: from the input of that execution.
     """
     event = _BY_OUTCOME[m.Outcome(closed.outcome or "")] if record else Refused
     # The record's: a failure's document is cut to what fits a Cause.
@@ -325,7 +326,7 @@ def _more(event: type[Ended], approvers: tuple[m.Approver, ...], record: Record)
             "open_groups": _open_groups(record, approvers),
         }
     if event is Cancelled:
-        # Somebody's cancellation on record, or else the workflow's own of what never ends.
+        # Either somebody's cancellation is on record, or the workflow cancelled an endless request.
         if "cancel" in record:
             by = _cut(record["cancel"]["by"], MAX_PRINCIPAL)
             return {"cancel": {**record["cancel"], "by": by}}
@@ -382,7 +383,7 @@ def _open_groups(record: Record, approvers: tuple[m.Approver, ...]) -> tuple[m.O
 
 
 def one_line(text: str) -> str:
-    """Without what could make one line look like two."""
+    """The text without characters that could make one line look like two."""
     return NOT_PRINTABLE.sub(" ", text)
 
 

@@ -1,7 +1,7 @@
-"""What a person reads about an event: a mail, rendered from the event and nothing else.
+"""Mails about events: each is rendered from its event and nothing else.
 
-Whatever a caller may have made up (names, labels, reasons) is put on one line: it cannot look like
-a line of ours.
+Texts that a caller may have made up (names, labels, reasons) are put on one line, so that they
+cannot look like a line of ours.
 """
 
 from collections.abc import Iterator, Mapping
@@ -31,7 +31,7 @@ HEADLINES: dict[type[events.Event], str] = {
 
 @dataclass(frozen=True)
 class Mail:
-    """Subject (one line of ASCII) and plain text, about an event of this detail type."""
+    """The subject (one line of ASCII) and the plain text about an event of this detail type."""
 
     subject: str
     text: str
@@ -39,14 +39,14 @@ class Mail:
 
 
 def render(envelope: Mapping[str, Any]) -> Mail:
-    """The mail about an event of the bus.
+    """The mail about an event from the bus.
 
     Args:
         envelope: the event as EventBridge delivers it.
 
     Raises:
-        KeyError: the detail type is none of the catalogue.
-        InvalidEnrollmentError: the detail is not what its type says.
+        KeyError: the catalogue has no such detail type.
+        InvalidEnrollmentError: the detail does not match its type.
     """
     event = events.BY_DETAIL_TYPE[envelope["detail-type"]].read(envelope["detail"])
     blocks = [[_headline(event)], list(_facts(event)), *_story(event)]

@@ -1,8 +1,8 @@
-"""The vocabulary: what the request, the states' payloads and the outcome look like.
+"""The models of the request, of the states' payloads and of the outcome.
 
-Ours are strict and frozen. They are written in camelCase on every wire and read with `read`, which
-raises `InvalidEnrollmentError`: a bare pydantic error would reach Step Functions as
-`ValidationError`, a name nobody catches, and could quote its input.
+The models are strict and frozen. They are written in camelCase everywhere. They are read with
+`read`, which raises `InvalidEnrollmentError`: a bare pydantic error would reach Step Functions as
+`ValidationError`, a name that nobody catches, and could quote its input.
 """
 
 from datetime import UTC, datetime
@@ -30,7 +30,7 @@ class Model(BaseModel):
 
     model_config = ConfigDict(
         frozen=True,
-        defer_build=True,  # of forty models a function uses ten; building them all is 15 ms
+        defer_build=True,  # a function uses ten of forty models; building all takes 15 ms
         extra="forbid",
         hide_input_in_errors=True,
         alias_generator=to_camel,
@@ -59,7 +59,7 @@ class Model(BaseModel):
         )
 
     def dump(self) -> dict[str, Any]:
-        """The value as JSON-compatible dictionary, with the names of the wire."""
+        """The value as a JSON-compatible dictionary with camelCase names."""
         return self.model_dump(mode="json")
 
 
@@ -73,21 +73,21 @@ def _finding(name: str, detail: Any) -> tuple[str, str]:
 
 
 def now() -> datetime:
-    """The present, UTC."""
+    """The current time, UTC."""
     return datetime.now(UTC)
 
 
 def timestamp(moment: datetime) -> str:
-    """ISO 8601 in UTC to the second with `Z`, as TSB and EventBridge write it."""
+    """ISO 8601 in UTC with `Z`, to the second, as TSB and EventBridge write it."""
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 EnrollmentId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 Seconds = Annotated[int, Field(ge=0, strict=True)]
 Moment = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
-# It travels in every event, so it must fit one; an ARN of AWS is shorter.
+# It is part of every event, so it must fit into one. An AWS ARN is shorter.
 OriginText = Annotated[str, StringConstraints(max_length=1024)]
-# Strict, so that what was accepted is, byte for byte, what was asked: "yes" is no boolean.
+# Strict: what is accepted must be exactly what was requested. "yes" is not a boolean.
 Flag = Annotated[bool, Field(strict=True)]
 
 
@@ -120,13 +120,13 @@ class Token(Model):
 
 
 class Rule(Model):
-    """Any one of the tokens suffices; no token at all means never."""
+    """Any one of the tokens suffices; without a token the rule can never be fulfilled."""
 
     tokens: tuple[Token, ...]
 
 
 class KeyStatus(Model):
-    """Whether the key starts out blocked."""
+    """Whether the key is blocked from the start."""
 
     blocked: Flag
 
@@ -142,13 +142,13 @@ class Policy(Model):
 
 
 class SecretReference(Model):
-    """A password by reference; a plain one would stay in the execution history for 90 days."""
+    """A reference to a password. A plain one would stay in the execution history for 90 days."""
 
     secret_arn: str
 
 
 class KeyAttributes(Model):
-    """Capabilities of the key, as in `POST /v1/key`; what is left out has TSB's default."""
+    """Capabilities of the key, as in `POST /v1/key`. TSB has a default for each one left out."""
 
     decrypt: Flag
     sign: Flag
@@ -215,7 +215,7 @@ class CsrRequest(Model):
     sign_key_name: str | None = None
     key_password: SecretReference | None = None
     signature_algorithm: str
-    validity: Annotated[int, Field(strict=True)] | None = None  # TSB asks; PKCS #10 has none
+    validity: Annotated[int, Field(strict=True)] | None = None  # a TSB field; PKCS #10 has none
     standard_certificate_attributes: Subject
     key_usage: tuple[KeyUsage, ...] | None = None
     extended_key_usage: tuple[ExtendedKeyUsage, ...] | None = None
@@ -226,7 +226,7 @@ UnusedKey = Literal["keep", "delete", "block"]
 
 
 class RawRequest(Model):
-    """A raw request, its policy the caller's own: for stacks that take such (AllowRawPolicy)."""
+    """A raw request brings its own policy. Only stacks with AllowRawPolicy accept it."""
 
     NAME = "request"
 
@@ -237,10 +237,10 @@ class RawRequest(Model):
 
 
 class EnrollmentRequest(RawRequest):
-    """A request as it is carried out: a raw one, or what a profile made of one.
+    """A request as it is carried out: a raw request, or a request by profile after expansion.
 
-    `profile` is the profile's name and version; `unused_key` says what becomes of a key whose CSR
-    was not issued. Both are a profile's to set, never a caller's.
+    `profile` is the profile's name and version. `unused_key` says what becomes of a key whose CSR
+    was not issued. Only a profile sets them, never a caller.
     """
 
     profile: str | None = None
@@ -255,7 +255,7 @@ SubjectName = Literal[
 
 
 class AskedKey(Model):
-    """The key's label, and what the profile lets a caller override."""
+    """The key's label, and the settings that the profile lets a caller override."""
 
     label: Annotated[str, StringConstraints(min_length=1, max_length=255)]
     password: SecretReference | None = None
@@ -264,7 +264,7 @@ class AskedKey(Model):
 
 
 class AskedCsr(Model):
-    """The subject's open fields, and what the profile lets a caller override."""
+    """The subject's open fields, and the settings that the profile lets a caller override."""
 
     key_password: SecretReference | None = None
     signature_algorithm: str | None = None
@@ -275,7 +275,7 @@ class AskedCsr(Model):
 
 
 class ProfileRequest(Model):
-    """A request by profile: what the profile leaves open, and why."""
+    """A request by profile: the values that the profile leaves open, and a reason."""
 
     NAME = "request"
 
@@ -289,7 +289,7 @@ class ProfileRequest(Model):
 
 
 class LintFinding(Model):
-    """What the linter has to say about a policy. `waiver`: the reason why it is let pass."""
+    """One finding of the linter about a policy. `waiver`: the reason why it is accepted."""
 
     code: str
     level: Literal["error", "warning", "info"]
@@ -300,7 +300,7 @@ class LintFinding(Model):
 
 
 class Origin(Model):
-    """The trigger that a request came through, and who stood there."""
+    """The trigger that a request came through, and who sent it."""
 
     NAME = "origin"
 
@@ -325,15 +325,15 @@ class Outcome(StrEnum):
 
 
 class Approver(Model):
-    """Somebody whom the policy asks, and what he said."""
+    """Somebody whom the policy asks, and what they decided."""
 
     name: str
-    spki_sha256: str | None  # unknown for a name that only TSB can resolve
+    spki_sha256: str | None  # None for a name that only TSB can resolve
     decision: Literal["approved", "declined", "outstanding", "none"] = "outstanding"
 
 
 class OpenGroup(Model):
-    """A group of the use rule that has not agreed: `approved` of the `quorum` that it takes."""
+    """A group of the use rule whose quorum is not reached: `approved` of `quorum` have approved."""
 
     token: str
     group: str
@@ -342,10 +342,10 @@ class OpenGroup(Model):
 
 
 class Check(Model):
-    """One comparison of what came back with what was approved.
+    """One comparison of the result with what was approved.
 
-    `code` is stable, `field` is what differs, `finding` says how, in a sentence. A check is skipped
-    where another failure leaves nothing to compare, or where it is not configured.
+    `code` is stable, `field` is what differs, and `finding` says in a sentence how it differs. A
+    check is skipped if another failure leaves nothing to compare, or if it is not configured.
     """
 
     code: str
@@ -355,7 +355,7 @@ class Check(Model):
 
 
 class CsrLocation(Model):
-    """Where the verified CSR lies. `sha256` is that of the DER."""
+    """Where the verified CSR is stored. `sha256` is the hash of the DER."""
 
     bucket: str
     key: str
@@ -364,7 +364,7 @@ class CsrLocation(Model):
 
 
 class StoredCsr(CsrLocation):
-    """The verified CSR and where it lies."""
+    """The verified CSR and where it is stored."""
 
     pem: str
 
@@ -385,9 +385,9 @@ class Failure(Model):
 class DisposedKey(Model):
     """What became of a key whose CSR was not issued.
 
-    `action` is what the profile wants. `started` and `asking` are left where a function died; then
-    nobody knows. `asked`: the approvers of `ruleBlock` decide, as `request_id` at the TSB. `none`:
-    there is no such key.
+    `action` is what the profile wants. `started` and `asking` remain if a function died; then the
+    result is unknown. `asked`: the approvers of `ruleBlock` decide on the TSB request `request_id`.
+    `none`: there is no such key.
     """
 
     action: UnusedKey
@@ -401,10 +401,11 @@ class DisposedKey(Model):
 class UnaccountedKey(Model):
     """A key that no enrollment accounts for.
 
-    `why`: `unclaimed`, its label was never ours, as far as is known; `unrecorded`, the enrollment
-    that claimed the label is not on record, or not what it asked for; `unused`, it should have been
-    deleted when its enrollment ended without a CSR; `unblocked`, it should have been blocked.
-    `deleted`: by this run. `problem`: why not, although it should.
+    `why` is one of four. `unclaimed`: no enrollment claims the label, as far as is known.
+    `unrecorded`: the enrollment that claimed the label, or its request, is not on record. `unused`:
+    the key should have been deleted when its enrollment ended without a CSR. `unblocked`: the key
+    should have been blocked. `deleted`: whether this run deleted the key. `problem`: why it could
+    not be deleted although it should be.
     """
 
     label: str
@@ -415,7 +416,7 @@ class UnaccountedKey(Model):
 
 
 class SweptKeys(Model):
-    """What a run of SweepKeys found; `omitted_count`: how many more than are named."""
+    """What a run of SweepKeys found. `omitted_count`: how many keys are not named."""
 
     looked_at: int
     keys: tuple[UnaccountedKey, ...]
@@ -423,8 +424,8 @@ class SweptKeys(Model):
 
 
 class AuditedKeys(Model):
-    """What a run of AuditKeys looked at; `drifted`: labels of the keys that differ, announced or
-    known before.
+    """What a run of AuditKeys checked. `drifted`: labels of the keys that differ, whether announced
+    now or known before.
     """
 
     looked_at: int
@@ -432,7 +433,7 @@ class AuditedKeys(Model):
 
 
 class OutcomeDocument(Model):
-    """What a caller gets at the end; the outcome's event says the same (events.py)."""
+    """What a caller gets at the end. The outcome's event has the same fields (events.py)."""
 
     schema_version: str = SCHEMA_VERSION
     enrollment_id: str
@@ -443,7 +444,7 @@ class OutcomeDocument(Model):
     duplicate: bool | None = None
 
     def dump(self) -> dict[str, Any]:
-        """As `Model.dump`; `duplicate` only where it says something."""
+        """As `Model.dump`, with `duplicate` only if it is true."""
         document = super().dump()
         if not self.duplicate:
             del document["duplicate"]
@@ -454,9 +455,9 @@ class OutcomeDocument(Model):
 
 
 class Status(StrEnum):
-    """Where an enrollment stands: the outcome once it has ended, before that one of the first two.
+    """The state of an enrollment: PENDING or CANCELLING while it is open, then its outcome.
 
-    On the record as well, because the list is asked by it.
+    It is on the record as well, because the list is filtered by it.
     """
 
     PENDING = "PENDING"
@@ -486,7 +487,7 @@ class TokenSummary(Model):
 
 
 class PolicySummary(Model):
-    """Whom the use of the key asks: any one of the tokens suffices."""
+    """Who must approve the use of the key: any one of the tokens suffices."""
 
     tokens: tuple[TokenSummary, ...]
 
@@ -549,14 +550,14 @@ class EnrollmentSummary(Model):
 
 
 class _AsSent:
-    """Documents a request that is shown as it was sent, also by an older release."""
+    """Documents a request as it was sent, possibly to an older release."""
 
     def __get_pydantic_json_schema__(self, _: Any, handler: GetJsonSchemaHandler) -> dict[str, Any]:
         return handler(TypeAdapter(ProfileRequest | RawRequest).core_schema)
 
 
 class Enrollment(EnrollmentSummary):
-    """One enrollment, as people see it."""
+    """One enrollment, as the API shows it."""
 
     schema_version: str = SCHEMA_VERSION
     execution_arn: str | None
@@ -577,14 +578,14 @@ class EnrollmentList(Model):
 
 
 class Finding(Model):
-    """One thing that is wrong with a request: the path of the field, and why."""
+    """One problem in a request: the path of the field, and the reason."""
 
     field: str
     detail: str
 
 
 class Problem(Model):
-    """Why there is no such answer as was asked for. Source: RFC 9457."""
+    """Why the API did not do what the call asked for. Source: RFC 9457."""
 
     type: str = "about:blank"
     title: str
@@ -598,14 +599,14 @@ class Problem(Model):
 
 
 class TsbHealth(Model):
-    """The TSB's own words on its version and its licence."""
+    """What the TSB reports about its version and its license."""
 
     version: str
     licence: tuple[str, ...]
 
 
 class Health(Model):
-    """Countersign can reach the TSB, and the TSB may ask approvers."""
+    """Countersign can reach the TSB, and the TSB is licensed to ask approvers."""
 
     status: Literal["ok"] = "ok"
     tsb: TsbHealth
@@ -636,11 +637,11 @@ class Accepted(Model):
     attempt: int
     request: dict[str, Any]
     duplicate: bool = False
-    not_before: Moment | None = None  # before which no key may be created; None: at once
+    not_before: Moment | None = None  # no key may be created before; None: at once
 
 
 class CreateKeyInput(Model):
-    """The claimed enrollment, and its turn (`Accepted`)."""
+    """The claimed enrollment, and its key slot (`Accepted.not_before`)."""
 
     execution_arn: str
     enrollment_id: str
@@ -665,8 +666,8 @@ class RequestCsrInput(CreateKeyInput):
 class Schedule(Model):
     """How long to wait for the approvers, fixed when the CSR is requested.
 
-    The first seven are `polling.Schedule`; the last two are for the state machine alone: how slow
-    the polls may get while TSB is silent, and the age at which even a silent TSB is given up.
+    The first seven fields are `polling.Schedule`. The last two are for the state machine alone: how
+    slow the polls may get while TSB does not answer, and the age at which polling ends even then.
     """
 
     window_seconds: int
@@ -681,7 +682,7 @@ class Schedule(Model):
 
 
 class RequestedCsr(Model):
-    """TSB's request, and when to look at it. `request_id` is None when cancelled before."""
+    """TSB's request, and when to poll it. `request_id` is None if cancelled before."""
 
     request_id: str | None
     status: str
@@ -690,7 +691,7 @@ class RequestedCsr(Model):
 
 
 class PollRequestInput(Model):
-    """`age_seconds`: sum of the waits so far. `seen`: fingerprint of what was recorded last."""
+    """`age_seconds`: sum of the waits so far. `seen`: fingerprint of the state recorded last."""
 
     execution_arn: str
     enrollment_id: str
@@ -701,7 +702,7 @@ class PollRequestInput(Model):
 
 
 class PolledRequest(Model):
-    """TSB's status as it says it, and the CSR as soon as there is one."""
+    """TSB's status, unchanged, and the CSR as soon as there is one."""
 
     status: str
     wait_seconds: int
@@ -710,7 +711,7 @@ class PolledRequest(Model):
 
 
 class StoreCsrInput(CreateKeyInput):
-    """The executed request: its CSR is not yet trusted."""
+    """The executed request. Its CSR is not trusted yet."""
 
     key: CreatedKey
     request_id: str
@@ -718,14 +719,14 @@ class StoreCsrInput(CreateKeyInput):
 
 
 class StoredResult(Model):
-    """`csr` is None when the enrollment was cancelled before it could be issued."""
+    """`csr` is None if the enrollment was cancelled before it could be issued."""
 
     status: Literal["ISSUED", "CANCELLED"]
     csr: StoredCsr | None
 
 
 class CaughtError(Model):
-    """What a Catch hands on."""
+    """The error as a Catch passes it on."""
 
     state: str
     error: str
@@ -733,22 +734,22 @@ class CaughtError(Model):
 
 
 class CancelRequestInput(Model):
-    """The enrollment that was cancelled on record."""
+    """The enrollment that has a cancellation on record."""
 
     enrollment_id: EnrollmentId
 
 
 class CancelledRequest(Model):
-    """Whether TSB holds no open request of it any more, as far as is known."""
+    """Whether TSB has no open request of the enrollment any more, as far as is known."""
 
     confirmed: bool
 
 
 class DiscardKeyInput(CreateKeyInput):
-    """The key whose CSR was not issued, and how it came to that: a status or a caught error.
+    """The key whose CSR was not issued, and the reason: a status or a caught error.
 
-    `unanswered`: nobody knows whether the request for the CSR reached TSB, so the key is given up
-    for a fresh one. The release before knew no other reason to come here.
+    `unanswered`: it is unknown whether the request for the CSR reached TSB, so the key is replaced
+    by a fresh one. The previous release came here for no other reason.
     """
 
     status: str | None = None
@@ -757,7 +758,7 @@ class DiscardKeyInput(CreateKeyInput):
 
 
 class DiscardedKey(Model):
-    """`again`: the key is gone and CreateKey may start over. The rest as it was handed in."""
+    """`again`: the key is gone and CreateKey may start over. The rest is passed through."""
 
     again: bool
     status: str | None = None
@@ -766,7 +767,7 @@ class DiscardedKey(Model):
 
 
 class CloseEnrollmentInput(Model):
-    """How the workflow came to its end: a status, a stored CSR, or a caught error."""
+    """How the workflow ended: with a status, a stored CSR, or a caught error."""
 
     execution: Execution
     status: str | None = None

@@ -1,21 +1,21 @@
-"""How long to wait before the next poll at a request. Pure arithmetic, all in seconds.
+"""How long to wait before the next poll of a request. Pure arithmetic, all in seconds.
 
-The wait is a share of the request's age: quick answers are noticed quickly, slow ones are not asked
-for in vain. Age is the sum of the waits decided so far, so scaled waits age too.
+The wait is a share of the request's age: quick decisions are noticed quickly, and slow ones do not
+cost needless polls. The age is the sum of the waits decided so far, so scaled waits age too.
 """
 
 import math
 from dataclasses import dataclass
 
-GROWTH = 0.2  # notice comes growth/2 = a tenth of the age late on average
+GROWTH = 0.2  # on average a decision is noticed growth/2 = a tenth of the age late
 FLOOR_SECONDS = 10
 CAP_SECONDS = 900  # the vendor's approver app fetches its tasks every 15 minutes
 # The cap is stretched for a window that it would cross in more polls than this. With those of the
 # first hour, after the window and during the silence there are 1,500 at most: at 9 history events a
 # poll, and with the states around the loop, 14,000 of the 25,000 that AWS allows.
 POLLS_AT_THE_CAP = 1_250
-EXECUTION_SECONDS = 60  # TSB's timer executes what a timelock held back once a minute
-MARGIN_SECONDS = 2  # after a moment of TSB's clock, so that TSB has passed it too
+EXECUTION_SECONDS = 60  # once a minute TSB's timer executes what a timelock held back
+MARGIN_SECONDS = 2  # added to a time, so that TSB's clock has passed it too
 DAY_SECONDS = 86_400
 
 
@@ -25,12 +25,12 @@ class Schedule:
 
     Args:
         window_seconds: how long approvals are collected; 0 is without limit.
-        timelock_seconds: before this nothing can be executed.
+        timelock_seconds: nothing can be executed before.
         deadline_seconds: stands in for a window without limit.
-        silence_seconds: how long after the end a TSB without an answer is asked again.
+        silence_seconds: how long after the end a TSB that does not answer is still polled.
         growth: the next wait as a share of the age.
         floor_seconds: shortest wait.
-        cap_seconds: longest wait, stretched for long windows.
+        cap_seconds: longest wait, raised for long windows.
     """
 
     window_seconds: int
@@ -48,21 +48,21 @@ class Schedule:
 
     @property
     def last_age(self) -> int:
-        """The age from which even a silent TSB is not asked again."""
+        """The age from which even a TSB that does not answer is not polled again."""
         return self.end + self.silence_seconds
 
     @property
     def cap(self) -> int:
-        """The longest wait: slow enough that the polls suffice for the whole of it."""
+        """The longest wait: long enough that MAX_POLLS suffice for the whole window."""
         return max(
             self.cap_seconds, self.floor_seconds, math.ceil(self.last_age / POLLS_AT_THE_CAP)
         )
 
 
 def first_wait(schedule: Schedule) -> int:
-    """The wait before the first poll, which tells that the approvers are asked: short always.
+    """The wait before the first poll, which shows that the approvers are asked. Always short.
 
-    Under a timelock too: they may approve meanwhile.
+    It is short under a timelock too: approvers may approve meanwhile.
     """
     return _paced(schedule, 0)
 
@@ -70,20 +70,20 @@ def first_wait(schedule: Schedule) -> int:
 def next_wait(schedule: Schedule, age_seconds: int, status: str) -> int:
     """The wait after a poll at `age_seconds` that found `status` (PENDING or APPROVED)."""
     if age_seconds < schedule.timelock_seconds:
-        # Nothing can be executed yet; a decline can come, and does not hurry.
+        # Nothing can be executed yet. A decline is possible but not urgent.
         return _until(schedule.timelock_seconds, age_seconds, schedule.cap)
     if status == "APPROVED":
         return EXECUTION_SECONDS
     if age_seconds < schedule.end:
         return _until(schedule.end, age_seconds, _paced(schedule, age_seconds))
-    # The end is an event like a new request: TSB is about to say that it is over.
+    # After the end, wait as for a new request: TSB is about to report the end.
     return _paced(schedule, age_seconds - schedule.end)
 
 
 def next_poll(schedule: Schedule, age_seconds: int, status: str) -> int:
-    """The age at which a request of this age and status is looked at next, as things stand.
+    """The age at which a request of this age and status is polled next.
 
-    Recounted, because a poll that finds nothing new writes nothing.
+    It is computed again, because a poll that finds nothing new writes nothing.
     """
     poll = first_wait(schedule)
     while poll <= age_seconds:
@@ -96,6 +96,6 @@ def _paced(schedule: Schedule, age_seconds: int) -> int:
 
 
 def _until(moment: int, age_seconds: int, wait_seconds: int) -> int:
-    """`wait_seconds`, or just past `moment` where that is nearer or would be jumped over."""
+    """`wait_seconds`, or until just after `moment` if that comes sooner or would be skipped."""
     past = moment + MARGIN_SECONDS - age_seconds
     return past if wait_seconds >= moment - age_seconds else wait_seconds

@@ -10,7 +10,7 @@ CLOCK_SKEW = timedelta(seconds=60)  # between our clock and the HSM's
 
 @dataclass(frozen=True)
 class Settings:
-    """What the stack tells its functions. A function sees only the values that it uses."""
+    """The functions' settings. A function sees only the values that it uses."""
 
     table_name: str
     bucket_name: str

@@ -1,6 +1,6 @@
-"""Public keys as TSB writes them: the base64 of a DER SubjectPublicKeyInfo, and its fingerprint.
+"""Public keys as TSB writes them: a DER SubjectPublicKeyInfo in base64, and its fingerprint.
 
-A poll needs no more than this, and no certificate.
+A poll needs only this, and no certificate.
 """
 
 import base64
@@ -14,7 +14,7 @@ def spki_sha256(public_key: str) -> str:
 
 
 def fingerprint(public_key: str) -> str | None:
-    """`spki_sha256` of what somebody says is a public key; None where it is not base64."""
+    """`spki_sha256` of a text that may be a public key; None if it is not base64."""
     try:
         return spki_sha256(public_key)
     except ValueError:
@@ -22,7 +22,7 @@ def fingerprint(public_key: str) -> str | None:
 
 
 def der(text: str) -> bytes:
-    """What base64 text on one line stands for.
+    """The bytes of base64 text on one line.
 
     Raises:
         ValueError: it is not base64.

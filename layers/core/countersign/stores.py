@@ -1,4 +1,4 @@
-"""What the states need of table, bucket, bus and metrics. `aws/` implements it."""
+"""What the states need from table, bucket, bus and metrics. `aws/` implements it."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -12,8 +12,8 @@ type Item = Mapping[str, Any]
 class Records(Protocol):
     """Items by id. Every write is conditional.
 
-    A write whose condition does not hold returns the item as it stands and changes nothing; a
-    write that took place returns None.
+    A write whose condition does not hold changes nothing and returns the item as it is. A write
+    that took place returns None.
     """
 
     def get(self, item_id: str) -> Record | None:
@@ -35,7 +35,7 @@ class Records(Protocol):
         """What the list shows of every enrollment with this status, oldest first."""
 
     def take_slot(self, item_id: str, now: int, interval: int) -> int:
-        """The next free moment of a queue, in milliseconds since 1970 like `now`."""
+        """The next free slot of a queue, in milliseconds since 1970 like `now`."""
 
     def put(self, item: Item, *, when: Item | None = None) -> Record | None:
         """Write a whole item: where there is none, or where the one there has the values `when`."""
@@ -52,38 +52,38 @@ class Records(Protocol):
         """Set some attributes of an item that exists."""
 
     def delete(self, item_id: str, *, when: Item) -> None:
-        """Take an item away if it has the values `when`."""
+        """Delete an item if it has the values `when`."""
 
 
 class Objects(Protocol):
-    """Objects of a bucket, never written over another."""
+    """Objects of a bucket. No object is ever overwritten."""
 
     bucket: str
 
     def put_once(self, key: str, body: bytes, content_type: str) -> str | None:
-        """Write an object that must not exist, or that must be this one; its version id.
+        """Write an object, unless this very object exists; return its version id.
 
         Raises:
-            FileExistsError: another object lies there; it stays.
+            FileExistsError: another object exists under this key; it stays.
         """
 
     def keep_first(
         self, key: str, body: bytes, content_type: str = "application/octet-stream"
     ) -> bytes:
-        """Write an object, or find what was written there before; its content as it stands."""
+        """Write an object unless one exists; return the content that is stored then."""
 
     def keep_answer(self, enrollment_id: str, state: str, raw: str) -> None:
-        """Keep TSB's answer as it came, once."""
+        """Keep TSB's answer unchanged, once."""
 
     def read(self, key: str) -> bytes | None:
-        """An object's content as it stands; None where there is none."""
+        """An object's content as it is now; None if there is no object."""
 
     def below(self, prefix: str) -> dict[str, bytes]:
         """All objects below a prefix, by the rest of their key."""
 
 
 class Announcement(Protocol):
-    """An event as the bus takes it."""
+    """An event as the bus accepts it."""
 
     DETAIL_TYPE: ClassVar[str]
 
@@ -104,14 +104,14 @@ class Bus(Protocol):
 
 @dataclass
 class Sighting:
-    """What was seen, in numbers that can raise an alarm.
+    """What was found, as numbers that can raise an alarm.
 
     Args:
         pending: open enrollments.
         oldest_seconds: the age of the oldest.
-        overdue: ids of those that should have ended, by what is on record, and why.
-        polls_due: how many open requests must have been looked at within the last hour.
-        expiring_days: by certificate, the days until it expires; negative afterwards.
+        overdue: ids of enrollments that should have ended according to their record, and why.
+        polls_due: how many open requests must have been polled within the last hour.
+        expiring_days: by certificate, the days until it expires; negative after its end.
     """
 
     pending: int = 0

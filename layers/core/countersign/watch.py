@@ -1,6 +1,6 @@
-"""What is pending, whether it moves, and what is about to expire: for the operator's alarms.
+"""What is pending, whether it makes progress, and what will expire soon: for operators' alarms.
 
-Looks only: nothing is repaired here, because nobody knows better than the workflow what comes next.
+It only reads. Nothing is repaired here, because only the workflow knows what comes next.
 """
 
 from collections.abc import Iterator
@@ -17,24 +17,24 @@ from countersign.stores import Records, Sighting
 from countersign.tsb.models import Tls
 
 OPEN = ("PENDING", "CANCELLING")  # the status of an enrollment without an outcome
-# With all retries of all states the approvers are asked, or the enrollment failed, within this.
+# Within this time, with all retries, the approvers are asked or the enrollment has failed.
 START_LIMIT = timedelta(hours=2)
 SLACK = timedelta(hours=1)  # for the last poll, StoreCsr and CloseEnrollment with their retries
-POLLED_WITHIN_SECONDS = 3600  # the alarm on missing looks wants one within this time
+POLLED_WITHIN_SECONDS = 3600  # PollMissingAlarm expects a poll within this time
 
 
 def watch_enrollments(
     *, records: Records, tls: Tls, polling_settings: Schedule, directory: Directory
 ) -> Sighting:
-    """Look at every open enrollment and at every certificate on which the next steps depend.
+    """Check every open enrollment and every certificate on which the next steps depend.
 
     Idempotent: reads only.
 
     Args:
         records: the table.
-        tls: whose certificates are looked at as well.
-        pace: as in RequestCsr.
-        directory: who of its people can approve today, and until when.
+        tls: its certificates are checked as well.
+        polling_settings: as in RequestCsr.
+        directory: its people are checked: who can approve today, and until when.
     """
     seen = Sighting()
     moment = m.now()
@@ -47,7 +47,8 @@ def watch_enrollments(
     for person in directory.people:
         until = [_end(key) for key in person.keys]
         known = [one for one in until if one is not None]
-        # Who can no longer approve was told of before; who has a key without an end needs no word.
+        # People who can no longer approve were reported before. A key without an end is not
+        # reported.
         if len(known) == len(until) and any(key.valid(moment) for key in person.keys):
             _note_expiry(seen, "approver", max(known), moment)
     for name, certificates in (("client", tls.certificate), ("ca", tls.ca_bundle)):
@@ -57,7 +58,7 @@ def watch_enrollments(
 
 
 def _end(key: PersonKey) -> datetime | None:
-    """From when on nobody can approve with it: by its certificate, and by the directory."""
+    """When the key stops being valid, according to its certificate and the directory."""
     ends = expiries(key.certificate or "")
     if key.valid_to is not None:
         ends.append(datetime.combine(key.valid_to + timedelta(days=1), time.min, UTC))

@@ -1,4 +1,4 @@
-"""Cancelling an enrollment: the record decides at once, the workflow ends at its next step.
+"""Cancels an enrollment: the record decides at once, and the workflow ends at its next step.
 
 Once `cancel` is on record the enrollment can no longer be issued, whatever TSB executes.
 """
@@ -11,26 +11,26 @@ from countersign.record import Record
 from countersign.stores import Records
 
 DECIDED = ("outcome", "verifiedSha256")  # too late to cancel; see docs/decisions.md, 4
-type Notify = Callable[[str], None]  # lets the function CancelRequest work for this enrollment
+type Notify = Callable[[str], None]  # invokes the function CancelRequest for this enrollment
 
 
 def cancel(enrollment_id: str, *, by: str, records: Records, notify: Notify) -> Record | None:
     """Put a cancellation on record and have TSB told.
 
-    Idempotent: the first cancellation stays; TSB is told again only until it is on record that it
-    knows.
+    Idempotent: the first cancellation stays. TSB is notified again only until its confirmation is
+    on record.
 
     Args:
         enrollment_id: which.
         by: who cancels, for the record and the event.
         records: the table.
-        tell: called without waiting for what comes of it. PollRequest makes up for it.
+        notify: called without waiting for the result. If it fails, PollRequest notifies TSB.
 
     Returns:
-        The record as it is then; None where there is no such enrollment.
+        The record afterwards; None if there is no such enrollment.
 
     Raises:
-        EnrollmentConflictError: it has another outcome than CANCELLED, or is just being issued.
+        EnrollmentConflictError: the enrollment has another outcome, or is just being issued.
     """
     existing = records.update(
         enrollment_id,

@@ -1,4 +1,4 @@
-"""What the HTTP API does: submit, show, list, cancel, hand out the CSR, say how the TSB is.
+"""What the HTTP API does: submit, show, list and cancel enrollments, return the CSR and the health.
 
 Routes and parameters are in functions/api.py.
 """
@@ -26,32 +26,32 @@ from countersign.states import accept_enrollment, ownership
 from countersign.stores import Item, Records
 
 MAX_BODY_BYTES = 128 * 1024  # twice that is the limit of an execution's input
-APPROVALS = "TSB_ENGINE"  # the licence's flag without which TSB asks nobody
+APPROVALS = "TSB_ENGINE"  # flag of the license; without it TSB asks nobody
 RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
 EVER = ("0001-01-01T00:00:00Z", "9999-12-31T23:59:59Z")
 type Start = Callable[[str, dict[str, Any]], None]  # the execution with this name and input
 
 
 class Tsb(Protocol):
-    """What of the TSB's client a look at its health needs."""
+    """The calls of the TSB's client that a health check needs."""
 
     def version(self) -> str:
-        """Which version answers."""
+        """The version of the TSB."""
 
     def licence_flags(self) -> list[str]:
-        """What it may be used for."""
+        """The features that the TSB is licensed for."""
 
 
 @dataclass(frozen=True)
 class Caller:
-    """Who signed the call, as API Gateway found out. `principal` is an ARN of IAM."""
+    """Who signed the call, according to API Gateway. `principal` is an IAM ARN."""
 
     principal: str
     account: str | None
 
     @property
     def lasting(self) -> str:
-        """The principal without a role session's name, which is another in every retried job."""
+        """The principal without a role session's name, which differs in every retried job."""
         session = re.fullmatch(r"(arn:[^:]+:sts::\d+:assumed-role/[^/]+)/.*", self.principal)
         return session[1] if session else self.principal
 
@@ -63,7 +63,7 @@ def body(content_type: str | None, text: str | None) -> Any:
     """The JSON value of a body.
 
     Raises:
-        ProblemError: 415 something else than JSON, 413 too large, 400 not parseable.
+        ProblemError: 415 not JSON, 413 too large, 400 cannot be parsed.
     """
     media_type = (content_type or JSON).partition(";")[0].strip().lower()
     if media_type != JSON:
@@ -90,7 +90,7 @@ def body(content_type: str | None, text: str | None) -> Any:
 
 
 def _no_constant(name: str) -> None:
-    raise ValueError(name)  # NaN and Infinity are Python's, not JSON's
+    raise ValueError(name)  # Python has NaN and Infinity, JSON has not
 
 
 def submit(
@@ -105,8 +105,8 @@ def submit(
 ) -> Answer:
     """Claim the enrollment, then start its execution.
 
-    Idempotent for the same id, which is the body's `enrollmentId`, else that of caller and
-    `Idempotency-Key`. Repeated, it starts again while no execution is on record.
+    Idempotent for the same id. The id is the body's `enrollmentId`, else it is made from the caller
+    and `Idempotency-Key`. A repeated call starts the execution again while none is on record.
 
     Returns:
         202 while the enrollment is open, 200 when it has ended.
@@ -114,7 +114,7 @@ def submit(
     Raises:
         InvalidEnrollmentError: nothing was created.
         EnrollmentConflictError: the id belongs to another request.
-        AwsCallError: claimed perhaps, but not started; the same call again starts it.
+        AwsCallError: maybe claimed, but not started; repeating the call starts it.
     """
     enrollment_id = intake.own_id(raw) or _id(idempotency_key, caller)
     origin = m.Origin(
@@ -159,13 +159,13 @@ def _start(record: Record, start: Start) -> None:
 def show(
     enrollment_id: str, *, base: str, records: Records, polling_settings: polling.Schedule
 ) -> m.Enrollment:
-    """One enrollment, with the moment at which the workflow looks next.
+    """One enrollment, with the time of the next poll.
 
     Args:
-        enrollment_id: of the enrollment.
+        enrollment_id: the id of the enrollment.
         base: the path under which this API was called.
         records: the table.
-        pace: how the stack waits.
+        polling_settings: how the stack waits.
 
     Raises:
         ProblemError: 404.
@@ -192,7 +192,7 @@ def enrollments(
     """A page of the list, newest first.
 
     Raises:
-        ProblemError: 422, a moment or a token that means nothing.
+        ProblemError: 422, a time or a page token that is not valid.
     """
     first = _moment("query.from", since) if since is not None else EVER[0]
     last = _moment("query.to", until) if until is not None else EVER[1]
@@ -219,7 +219,7 @@ def _moment(field: str, text: str) -> str:
         moment = datetime.fromisoformat(text).astimezone(UTC)
     except (OverflowError, ValueError):
         raise invalid(field, "is no moment like 2026-11-24T09:00:00Z") from None
-    # Not strftime, which writes the year 1 without zeros.
+    # strftime would write the year 1 without leading zeros.
     return f"{moment.replace(tzinfo=None).isoformat(timespec='seconds')}Z"
 
 
@@ -232,9 +232,9 @@ def _place(token: str, first: str, last: str) -> Item:
     try:
         text = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
         accepted_at, _, enrollment_id = text.decode().partition(" ")
-    except ValueError:  # no base64, no ASCII, no UTF-8
+    except ValueError:  # not base64, not ASCII, not UTF-8
         accepted_at, enrollment_id = "", ""
-    # DynamoDB refuses a place outside of what is asked for.
+    # DynamoDB refuses a start key outside of the queried range.
     if not (intake.ENROLLMENT_ID.fullmatch(enrollment_id) and first <= accepted_at <= last):
         raise invalid("query.next", "is no token of a list with these filters")
     return {"id": enrollment_id, "acceptedAt": accepted_at}
@@ -244,9 +244,9 @@ def csr(enrollment_id: str, accept: str, *, records: Records) -> tuple[str, byte
     """The issued CSR: its media type, and its PEM or DER.
 
     Args:
-        enrollment_id: whose.
-        accept: the `Accept` header. Its first type decides, as for API Gateway, which hands out
-            binary answers by it.
+        enrollment_id: the id of the enrollment.
+        accept: the `Accept` header. Its first type decides, as in API Gateway, which returns binary
+            answers by it.
         records: the table.
 
     Raises:
@@ -301,24 +301,25 @@ def cancelled(
     """Cancel an enrollment; see `cancellation.cancel`.
 
     Returns:
-        202 while the workflow has not ended it, 200 when it is CANCELLED.
+        202 while the workflow has not ended the enrollment, 200 when it is CANCELLED.
 
     Raises:
         EnrollmentConflictError: too late.
         ProblemError: 404.
-        AwsCallError: cancelled perhaps; the same call again is harmless.
+        AwsCallError: maybe cancelled; repeating the call is harmless.
     """
     record = cancel(enrollment_id, by=caller.principal, records=records, notify=notify)
     if record is None:
         record = _get(enrollment_id, records)
     elif "executionArn" not in record and "outcome" not in record:
-        # Claimed, and its execution is not known to run: only an execution ends it and says so.
+        # The id is claimed, and no execution is on record. Only an execution can end and announce
+        # the enrollment.
         _start(record, start)
     return answer(record, base)
 
 
 def health(tsb: Tsb) -> m.Health:
-    """Whether the TSB can be reached and may ask approvers. Reads only.
+    """Whether the TSB can be reached and is licensed to ask approvers. Reads only.
 
     Raises:
         ProblemError: 503, with what is wrong.

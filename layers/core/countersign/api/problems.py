@@ -1,4 +1,4 @@
-"""Why the HTTP API has no such answer, as RFC 9457 problem details."""
+"""The errors of the HTTP API as RFC 9457 problem details."""
 
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
@@ -7,7 +7,7 @@ from typing import Any
 from countersign import models as m
 from countersign.errors import CountersignError, EnrollmentConflictError, InvalidEnrollmentError
 
-MAX_FINDINGS = 100  # of one refusal; more say nothing new, and an answer has its limit too
+MAX_FINDINGS = 100  # per refusal; more say nothing new, and the size of an answer is limited
 JSON = "application/json"
 PEM, DER = "application/x-pem-file", "application/pkcs10"
 STATUS_OF = {
@@ -17,7 +17,7 @@ STATUS_OF = {
 
 
 class ProblemError(Exception):
-    """There is no such answer as was asked for; `functions/api.py` shows it as problem details."""
+    """The call fails; `functions/api.py` returns this error as problem details."""
 
     def __init__(
         self,
@@ -35,11 +35,11 @@ class ProblemError(Exception):
 
 
 def problem(error: Exception, *, instance: str, enrollment_id: str | None) -> m.Problem:
-    """What any error says to a caller; of those that are not ours, nothing.
+    """The problem details of any error. Of errors that are not ours, nothing is repeated.
 
     Args:
         error: what was raised.
-        instance: path of the call.
+        instance: the path of the call.
         enrollment_id: the enrollment that the call was about.
     """
     status = HTTPStatus.INTERNAL_SERVER_ERROR
@@ -70,7 +70,7 @@ def problem(error: Exception, *, instance: str, enrollment_id: str | None) -> m.
 
 
 def invalid_parameters(details: Sequence[Mapping[str, Any]]) -> ProblemError:
-    """What Powertools found wrong with parameters, without the values."""
+    """The error for parameters that Powertools refuses, without the values."""
     findings = tuple(
         (".".join(str(part) for part in detail["loc"]), str(detail.get("msg", "is not valid")))
         for detail in details
@@ -84,7 +84,7 @@ def invalid_parameters(details: Sequence[Mapping[str, Any]]) -> ProblemError:
 
 
 def no_route(path: str) -> ProblemError:
-    """A path or method that this API does not have."""
+    """The error for a path or method that this API does not have."""
     return ProblemError(
         HTTPStatus.NOT_FOUND,
         f"there is nothing at {path}",
@@ -93,5 +93,5 @@ def no_route(path: str) -> ProblemError:
 
 
 def invalid(field: str, text: str) -> ProblemError:
-    """One parameter that is not valid."""
+    """The error for one parameter that is not valid."""
     return invalid_parameters([{"loc": field.split("."), "msg": text}])

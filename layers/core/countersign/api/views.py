@@ -80,7 +80,7 @@ def _steps(record: Record) -> m.Steps:
 
 @dataclass(frozen=True)
 class Answer:
-    """A status and the enrollment as it is."""
+    """An HTTP status and the enrollment as it is."""
 
     status: HTTPStatus
     enrollment: m.Enrollment

@@ -1,4 +1,4 @@
-"""The bus: what happened to an enrollment, for everyone who needs to know."""
+"""The bus: events about enrollments, for everyone who needs them."""
 
 import json
 
@@ -16,16 +16,17 @@ class Bus:
         self._name = name
 
     def put(self, event: Announcement) -> None:
-        """Emit one event; at least once, because a lost answer is repeated by the SDK.
+        """Emit one event, at least once: the SDK repeats a call whose answer was lost.
 
         Raises:
-            AwsCallError: EventBridge refused, was silent, or took the call but not the entry.
+            AwsCallError: EventBridge refused, did not answer, or accepted the call but not the
+                entry.
         """
         entry = {
             "EventBusName": self._name,
             "Source": SOURCE,
             "DetailType": event.DETAIL_TYPE,
-            # As UTF-8: escapes would make two or three times as many bytes of it.
+            # As UTF-8: escapes would double or triple the number of bytes.
             "Detail": json.dumps(event.dump(), ensure_ascii=False),
             "Resources": event.resources,
         }

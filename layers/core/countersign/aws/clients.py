@@ -1,4 +1,4 @@
-"""boto3 clients, made when first used and kept for the warm invocations."""
+"""boto3 clients, created at first use and kept for warm invocations."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,14 +11,14 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from countersign.errors import AwsCallError
 
-# Below the functions' Timeout of 30 s, so that we say what failed before Lambda kills us.
+# Below the functions' Timeout of 30 s, so that the error is reported before Lambda kills us.
 CONNECT_TIMEOUT_SECONDS = 3
 READ_TIMEOUT_SECONDS = 10
 
 
 @cache
 def client(service: str, *, retries: int = 2) -> Any:
-    """The boto3 client of `service`; `retries` of the SDK beside the first try."""
+    """The boto3 client of `service`. The SDK makes `retries` more attempts after the first one."""
     config = Config(
         connect_timeout=CONNECT_TIMEOUT_SECONDS,
         read_timeout=READ_TIMEOUT_SECONDS,
@@ -29,10 +29,10 @@ def client(service: str, *, retries: int = 2) -> Any:
 
 @contextmanager
 def named_errors(doing: str) -> Iterator[None]:
-    """Turn what the SDK raises into one name that the state machine knows.
+    """Turn the SDK's exceptions into one name that the state machine knows.
 
     Raises:
-        AwsCallError: says what was being done and the service's error code.
+        AwsCallError: names the action and the service's error code.
     """
     try:
         yield

@@ -1,4 +1,4 @@
-"""Step Functions' executions: starting them, and what their events leave out."""
+"""Step Functions executions: starting them, and reading the input that their events leave out."""
 
 import json
 from typing import Any
@@ -15,20 +15,20 @@ class Executions:
         self._state_machine_arn = state_machine_arn
 
     def start(self, name: str, event: dict[str, Any]) -> None:
-        """Start the execution of this name, unless it was started before.
+        """Start the execution with this name, unless it was started before.
 
-        Idempotent: the same name and input while it runs is answered as the first time, and one
-        that has ended counts as started.
+        Idempotent: while the execution runs, the same name and input get the same answer as the
+        first time. An execution that has ended counts as started.
 
         Raises:
-            AwsCallError: Step Functions refused or was silent.
+            AwsCallError: Step Functions refused or did not answer.
         """
         with named_errors(f"starting execution {name}"):
             try:
                 client("stepfunctions").start_execution(
                     stateMachineArn=self._state_machine_arn,
                     name=name,
-                    # Sorted: a record from the table has its fields in another order.
+                    # Sorted: a record from the table has its fields in a different order.
                     input=json.dumps(event, sort_keys=True),
                 )
             except ClientError as error:

@@ -1,4 +1,4 @@
-"""Functions that others of ours set to work."""
+"""Functions that other functions of the stack invoke."""
 
 import json
 from typing import Any
@@ -7,10 +7,10 @@ from countersign.aws.clients import client, named_errors
 
 
 def hand_over(function_name: str, payload: dict[str, Any]) -> None:
-    """Let a function work on this without waiting for it; Lambda repeats it where it fails.
+    """Invoke a function without waiting for it. Lambda repeats an invocation that fails.
 
     Raises:
-        AwsCallError: Lambda did not take it.
+        AwsCallError: Lambda did not accept the invocation.
     """
     with named_errors(f"invoking {function_name}"):
         client("lambda").invoke(

@@ -1,6 +1,6 @@
-"""What is counted, in CloudWatch's embedded metric format: a line in the log, no call to a service.
+"""Metrics in CloudWatch's embedded metric format: a line in the log, no call to a service.
 
-Names and dimensions are those that the alarms and the dashboard of `template.yaml` read; `service`
+Names and dimensions are those that the alarms and the dashboard of `template.yaml` read. `service`
 is the stack. Importing costs nothing: `aws_lambda_powertools` loads its metrics with its Logger.
 """
 
@@ -19,7 +19,7 @@ NAMESPACE = "Countersign"
 
 
 def tsb_call(exchange: Exchange) -> None:
-    """One call of the TSB: how long it took, and its error by name and code."""
+    """One call to the TSB: how long it took, and its error by name and code."""
     _emit("TsbLatency", MetricUnit.Milliseconds, exchange.milliseconds, Endpoint=exchange.endpoint)
     if exchange.error is not None:
         code = exchange.error_code or exchange.http_status or "none"
@@ -29,7 +29,7 @@ def tsb_call(exchange: Exchange) -> None:
 
 
 def credentials_refused() -> None:
-    """TSB accepts none of our credentials, or there are none to show."""
+    """TSB accepts none of our credentials, or there are none to send."""
     _emit("TsbCredentialsRefused", MetricUnit.Count, 1)
 
 
@@ -49,10 +49,10 @@ def closed(document: OutcomeDocument, record: Record) -> None:
 
 
 def sighting(seen: Sighting) -> None:
-    """What `watch_enrollments` saw."""
+    """What `watch_enrollments` found."""
     _emit("Pending", MetricUnit.Count, seen.pending)
     _emit("OldestPending", MetricUnit.Seconds, seen.oldest_seconds)
-    _emit("Overdue", MetricUnit.Count, 0)  # so that there is a value when there is none
+    _emit("Overdue", MetricUnit.Count, 0)  # so that the metric has a value even if none is overdue
     for enrollment_id, why in seen.overdue.items():
         _emit("Overdue", MetricUnit.Count, 1, about={"enrollment_id": enrollment_id, "why": why})
     _emit("PollsDue", MetricUnit.Count, seen.polls_due)
@@ -68,9 +68,9 @@ def _emit(
     about: dict[str, str] | None = None,
     **dimensions: str,
 ) -> None:
-    """One value: for the stack, by each dimension alone, and by all of them together.
+    """One value: for the stack, for each dimension alone, and for all of them together.
 
-    `about` stands in the log line only, for whoever searches there.
+    `about` is in the log line only, for searches.
     """
     stack = settings().stack_name
     measured = EphemeralMetrics(namespace=NAMESPACE, service=stack)

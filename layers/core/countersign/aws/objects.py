@@ -1,4 +1,4 @@
-"""The bucket: what was asked, what TSB answered, what was issued."""
+"""The bucket: requests, TSB's answers, and issued CSRs."""
 
 from typing import Any
 
@@ -6,26 +6,26 @@ from botocore.exceptions import ClientError
 
 from countersign.aws.clients import client, named_errors
 
-MAX_ANSWERS = 20  # kept for one state; more is a loop, and the first ones tell the story
+MAX_ANSWERS = 20  # kept for one state; more answers mean a loop, and the first ones explain it
 
 
 class Objects:
-    """Objects of a bucket, never written over another."""
+    """Objects of a bucket. No object is ever overwritten."""
 
     def __init__(self, bucket: str) -> None:
         self.bucket = bucket
 
     def put_once(self, key: str, body: bytes, content_type: str) -> str | None:
-        """Write an object that must not exist, or that must be this one.
+        """Write an object, unless this very object exists.
 
-        Idempotent: an object there with the same content counts as written.
+        Idempotent: an existing object with the same content counts as written.
 
         Returns:
-            Its version id (of a bucket with versioning).
+            Its version id (if the bucket has versioning).
 
         Raises:
-            FileExistsError: another object lies there; it stays.
-            AwsCallError: S3 refused or was silent.
+            FileExistsError: another object exists under this key; it stays.
+            AwsCallError: S3 refused or did not answer.
         """
         version, existing = self._put(key, body, content_type)
         if existing != body:
@@ -35,22 +35,22 @@ class Objects:
     def keep_first(
         self, key: str, body: bytes, content_type: str = "application/octet-stream"
     ) -> bytes:
-        """Write an object, or find what was written there before: the first one counts.
+        """Write an object, or read the one written before: the first one counts.
 
-        Idempotent: whoever comes again, with whatever, gets the first.
+        Idempotent: every later call gets the first content, whatever it wants to write.
 
         Returns:
-            The object's content as it stands.
+            The content that is stored now.
 
         Raises:
-            AwsCallError: S3 refused or was silent.
+            AwsCallError: S3 refused or did not answer.
         """
         return self._put(key, body, content_type)[1]
 
     def keep_answer(self, enrollment_id: str, state: str, raw: str) -> None:
-        """Keep TSB's answer as it came, as `tsb/<state>-<n>.json`: evidence cannot be made later.
+        """Keep TSB's answer unchanged, as `tsb/<state>-<n>.json`: it cannot be had again later.
 
-        Idempotent: an answer that is there already is not written again.
+        Idempotent: an answer that exists is not written again.
         """
         body = raw.encode()
         for number in range(1, MAX_ANSWERS + 1):
@@ -59,10 +59,10 @@ class Objects:
                 return
 
     def read(self, key: str) -> bytes | None:
-        """An object's content as it stands; None where there is none.
+        """An object's content as it is now; None if there is no object.
 
         Raises:
-            AwsCallError: S3 refused or was silent.
+            AwsCallError: S3 refused or did not answer.
         """
         with named_errors(f"reading {key}"):
             try:
@@ -84,7 +84,7 @@ class Objects:
             return {key.removeprefix(prefix): self._get(key) for key in keys}
 
     def _put(self, key: str, body: bytes, content_type: str) -> tuple[str | None, bytes]:
-        """The version and content of what lies there now."""
+        """The version and the content of the object that is stored now."""
         with named_errors(f"writing {key}"):
             try:
                 answer: Any = client("s3").put_object(

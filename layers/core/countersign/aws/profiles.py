@@ -1,4 +1,4 @@
-"""The reviewed profiles and the directory, and what this stack accepts."""
+"""The reviewed profiles, the directory, and the rules of this stack."""
 
 from functools import cache
 from importlib import resources
@@ -10,12 +10,12 @@ from countersign.settings import settings
 
 @cache
 def profiles() -> Profiles:
-    """The reviewed files, from the layer that is built from the folder of the same name."""
+    """The reviewed files, from the layer that is built from the folder `profiles`."""
     return Profiles(resources.files("profiles"))
 
 
 def rules() -> Rules:
-    """What this stack accepts."""
+    """What requests this stack accepts."""
     return Rules(
         profiles=profiles(),
         key_password_prefix=settings().key_password_prefix,

@@ -12,7 +12,7 @@ from countersign.errors import AwsCallError
 from countersign.record import Record
 from countersign.stores import Item
 
-SLOT_ROUNDS = 3  # a turn is lost to a rival only where the queue has just begun or run empty
+SLOT_ROUNDS = 3  # a slot is lost to a rival only if the queue is new or has run empty
 
 _serialize = TypeSerializer().serialize
 _deserialize = TypeDeserializer().deserialize
@@ -21,9 +21,9 @@ _deserialize = TypeDeserializer().deserialize
 class Records:
     """Items by id: an enrollment's, or `label#<label>` for the claim of a key label.
 
-    A write whose condition does not hold returns the item as it stands and changes nothing; a
-    write that took place returns None. The SDK's retries are harmless: a condition that our own
-    first try made false shows an item that is ours, which callers recognise.
+    A write whose condition does not hold changes nothing and returns the item as it is. A write
+    that took place returns None. The SDK's retries are harmless: if our own first attempt made the
+    condition false, the returned item is ours, and callers recognize it.
     """
 
     def __init__(self, table_name: str) -> None:
@@ -52,13 +52,13 @@ class Records:
         Args:
             index: its name; its sort key is `acceptedAt`.
             partition: the partition key and its value.
-            since: first moment (ISO 8601, UTC).
-            until: last moment.
-            limit: how many at most.
-            after: where the page before ended: `id` and `acceptedAt`.
+            since: first time (ISO 8601, UTC).
+            until: last time.
+            limit: how many items at most.
+            after: where the previous page ended: `id` and `acceptedAt`.
 
         Returns:
-            The items as the index has them, and where this page ended; None on the last.
+            The items as the index has them, and where this page ended; None on the last page.
         """
         expression = _Expression()
         condition = (
@@ -98,14 +98,15 @@ class Records:
                 yield from (_item(one) or Record() for one in page["Items"])
 
     def take_slot(self, item_id: str, now: int, interval: int) -> int:
-        """The next free moment of a queue in which everyone's turn takes `interval`.
+        """The next free slot of a queue in which each slot takes `interval`.
 
-        Not idempotent: a repeated call takes another turn, and one passes unused.
+        Not idempotent: a repeated call takes another slot, and one stays unused.
 
         Args:
-            item_id: the queue's item, made when first used; it holds the next free moment.
-            now: like the answer in milliseconds since 1970.
-            interval: how long a turn takes.
+            item_id: the queue's item, created at first use; it holds the time of the next free
+                slot.
+            now: in milliseconds since 1970, like the result.
+            interval: how long a slot takes, in milliseconds.
         """
         for _ in range(SLOT_ROUNDS):
             for moment, condition in (
@@ -168,10 +169,10 @@ class Records:
 
         Args:
             item_id: its id.
-            values: by attribute; a dot reaches into a map that is there (`times.ended`).
+            values: by attribute; a dot reaches into an existing map (`times.ended`).
             when: values that the item must have, by attribute.
             absent: attributes that it must not have.
-            remove: attributes to take away.
+            remove: attributes to delete.
         """
         expression = _Expression()
         sets = ", ".join(
@@ -193,7 +194,7 @@ class Records:
         )
 
     def delete(self, item_id: str, *, when: Item) -> None:
-        """Take an item away if it has the values `when`; without effect where it has not."""
+        """Delete an item if it has the values `when`; else do nothing."""
         condition = _Expression()
         self._write(
             f"deleting {item_id}",
@@ -261,7 +262,7 @@ def _item(raw: dict[str, Any] | None) -> Record | None:
 
 
 def _plain(value: Any) -> Any:
-    """Without DynamoDB's Decimal: every number that we write is an integer."""
+    """The value without DynamoDB's Decimal: every number that we write is an integer."""
     if isinstance(value, dict):
         return {name: _plain(inner) for name, inner in value.items()}
     if isinstance(value, list):

@@ -1,4 +1,4 @@
-"""TSB's credentials, by reference: read when needed, kept a few minutes, never shown."""
+"""TSB's credentials, by reference: read when needed, kept for a few minutes, never shown."""
 
 import json
 import time
@@ -8,16 +8,16 @@ from countersign.aws.clients import client, named_errors
 from countersign.errors import AwsCallError, TsbCredentialsError
 from countersign.tsb.models import Credentials, Tls
 
-KEEP_SECONDS = 300  # a rolled key or certificate reaches warm functions within five minutes
+KEEP_SECONDS = 300  # a replaced key or certificate reaches warm functions within 5 minutes
 
 _kept: dict[str, tuple[float, str]] = {}
 
 
 def credentials(secret_arn: str, *, anew: bool = False) -> Credentials:
-    """API keys and bearer token of a role; `anew` asks Secrets Manager whatever is kept.
+    """API keys and bearer token of a role; `anew` skips the cache and asks Secrets Manager.
 
     Raises:
-        TsbCredentialsError: the secret has no value, or none of the expected shape.
+        TsbCredentialsError: the secret has no value, or its value has not the expected form.
     """
     if anew:
         _kept.pop(secret_arn, None)
@@ -36,10 +36,10 @@ def credentials(secret_arn: str, *, anew: bool = False) -> Credentials:
 
 
 def tls(secret_arn: str) -> Tls:
-    """CA bundle and client certificate (all PEM, each may be missing).
+    """CA bundle and client certificate, in PEM; each may be missing.
 
     Raises:
-        TsbCredentialsError: the secret has no value, or none of the expected shape.
+        TsbCredentialsError: the secret has no value, or its value has not the expected form.
     """
     content = _object(secret_arn)
     for name in ("caBundle", "certificate", "privateKey"):
@@ -53,12 +53,12 @@ def tls(secret_arn: str) -> Tls:
 
 
 def attestation_chain(secret_arn: str) -> str:
-    """The chain (PEM) from the HSM's attestation key up to its maker's root; empty: not given."""
+    """The chain (PEM) from the HSM's attestation key to its maker's root; empty: not configured."""
     return str(_object(secret_arn).get("attestationChain") or "")
 
 
 def password(secret_arn: str) -> str:
-    """A key password: the secret's text as it is."""
+    """A key password: the unchanged text of the secret."""
     return _text(secret_arn)
 
 
@@ -73,7 +73,7 @@ def _object(secret_arn: str) -> dict[str, Any]:
 
 
 def _header(secret_arn: str, name: str, value: object) -> str:
-    """What can go into an HTTP header; the line end of a pasted file goes."""
+    """The value as an HTTP header can hold it, without the line end of a pasted file."""
     text = value.strip() if isinstance(value, str) else ""
     if not text or not text.isascii() or not text.isprintable() or " " in text:
         raise _misshapen(secret_arn, f"{name} holds something that no HTTP header can carry")

@@ -1,4 +1,4 @@
-"""The stack's signing key: what it signed, anybody can verify with its public key."""
+"""The stack's signing key: anybody can verify its signatures with its public key."""
 
 import hashlib
 
@@ -6,19 +6,19 @@ from countersign.aws.clients import client, named_errors
 
 
 class SigningKey:
-    """An asymmetric KMS key (NIST P-256). Its private half never leaves KMS."""
+    """An asymmetric KMS key (NIST P-256). Its private key never leaves KMS."""
 
     def __init__(self, arn: str) -> None:
         self._arn = arn
 
     def sign(self, content: bytes) -> bytes:
-        """An ECDSA signature (DER) over the SHA-256 of `content`; another one each time.
+        """An ECDSA signature (DER) over the SHA-256 of `content`. It differs each time.
 
         Raises:
-            AwsCallError: KMS refused or was silent.
+            AwsCallError: KMS refused or did not answer.
         """
         with named_errors("signing with the stack's signing key"):
-            # The digest: KMS signs messages of at most 4,096 bytes.
+            # Send the digest: KMS signs messages of at most 4,096 bytes.
             answer = client("kms").sign(
                 KeyId=self._arn,
                 Message=hashlib.sha256(content).digest(),

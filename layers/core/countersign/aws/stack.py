@@ -1,6 +1,6 @@
-"""The stack as a function may use it: its stores, its bus, its executions.
+"""The stack's parts that functions use: its stores, its bus, its executions.
 
-Made when first asked for, and kept for the warm invocations.
+They are created at first use and kept for warm invocations.
 """
 
 from functools import cache
@@ -50,13 +50,13 @@ def executions() -> Executions:
 
 
 def cancel_request(enrollment_id: str) -> None:
-    """Let the function of this name tell TSB, without waiting for it."""
+    """Let the function CancelRequest notify TSB, without waiting for it."""
     event: dict[str, Any] = {"enrollmentId": enrollment_id}
     functions.hand_over(settings().cancel_request_function, event)
 
 
 def polling_settings() -> Schedule:
-    """How to wait, as the stack is configured; window and timelock are the policy's."""
+    """How to wait, as the stack is configured. Window and timelock come from the policy."""
     return Schedule(
         window_seconds=0,
         timelock_seconds=0,
@@ -69,5 +69,5 @@ def polling_settings() -> Schedule:
 
 
 def tls() -> Tls:
-    """Whom we trust and who we are, towards the TSB."""
+    """The CAs that we trust in calls to the TSB, and our client certificate."""
     return secrets.tls(settings().secret_arns["clientTls"])

@@ -1,4 +1,4 @@
-"""The topic whose subscribers read about enrollments by mail."""
+"""The topic whose subscribers get mails about enrollments."""
 
 from countersign.aws.clients import client, named_errors
 from countersign.mails import Mail
@@ -11,13 +11,13 @@ class Topic:
         self._arn = arn
 
     def publish(self, mail: Mail) -> None:
-        """Send one mail to everybody who subscribed; at least once.
+        """Send one mail to all subscribers, at least once.
 
         Its attribute `detailType` is for the subscriptions' filter policies.
 
         Raises:
-            AwsCallError: SNS refused or was silent; Lambda tries twice more, then the event goes to
-                the dead-letter queue.
+            AwsCallError: SNS refused or did not answer. Lambda tries twice more, then the event
+                goes to the dead-letter queue.
         """
         with named_errors(f"publishing {mail.subject!r}"):
             client("sns").publish(

@@ -1,4 +1,4 @@
-"""Whose attestations are believed."""
+"""Which attestations are trusted."""
 
 from countersign.aws import secrets
 from countersign.settings import settings
@@ -6,7 +6,7 @@ from countersign.verification.attestation import Trust
 
 
 def trust() -> Trust:
-    """The root and the chain, as the stack is configured."""
+    """The root and the chain that the stack is configured with."""
     root = settings().attestation_root
     chain = secrets.attestation_chain(settings().secret_arns["clientTls"]) if root else ""
     return Trust(root_sha256=root, chain=chain)

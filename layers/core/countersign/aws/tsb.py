@@ -11,12 +11,12 @@ from countersign.tsb.transport import READ_TIMEOUT_SECONDS
 
 
 def tsb(read_timeout_seconds: int | None = None) -> TsbClient:
-    """The TSB; a role's secret is read when a call needs the role, so only if it is allowed.
+    """The TSB. A role's secret is read only when a call needs the role.
 
-    The same client, with its kept-alive connection, until the TLS secret says something else.
+    The same client, with its kept-alive connection, is returned until the TLS secret changes.
 
     Args:
-        read_timeout_seconds: where somebody waits who will not wait for the client's own.
+        read_timeout_seconds: for callers that cannot wait for the client's default.
     """
     try:
         return _client(stack.tls(), read_timeout_seconds)

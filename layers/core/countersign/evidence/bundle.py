@@ -1,7 +1,7 @@
-"""What the evidence of an ended enrollment consists of: a folder that proves itself.
+"""The parts of the evidence of an ended enrollment: a folder that can be verified by itself.
 
-`manifest.json` names every other part with its SHA-256, `manifest.sig` is the stack's signature
-over it; docs/evidence.md says what each part is.
+`manifest.json` names every other part with its SHA-256. `manifest.sig` is the stack's signature
+over the manifest. docs/evidence.md explains each part.
 """
 
 import base64
@@ -27,7 +27,7 @@ type Folder = Mapping[str, bytes]  # parts by their path in the folder
 
 
 class EvidenceInvalidError(Exception):
-    """A folder that does not prove what it says. `part` is the first thing that does not hold."""
+    """A folder that does not prove what it says. `part` is the first thing that is wrong."""
 
     def __init__(self, part: str, why: str) -> None:
         super().__init__(f"{part}: {why}")
@@ -36,13 +36,13 @@ class EvidenceInvalidError(Exception):
 
 @dataclass(frozen=True)
 class Proven:
-    """What a folder proves, for a person: name and value of each fact."""
+    """What a folder proves, for people: name and value of each fact."""
 
     facts: dict[str, str]
 
 
 def manifest(parts: Folder) -> bytes:
-    """The manifest (RFC 8785) of these parts: what they say at a glance, and each one's SHA-256."""
+    """The manifest (RFC 8785) of these parts: a summary, and the SHA-256 of each part."""
     event = json.loads(parts["event.json"])
     record = json.loads(parts.get("record.json", b"{}"))
     content = {
@@ -105,7 +105,7 @@ def approvals_of_record(record: Record, found: Folder) -> list[dict[str, Any]]:
     for answer in tsb_answers(found, "poll-request"):
         for name in ("approvedBy", "notYetApprovedBy", "rejectedBy"):
             keys |= {fingerprint(key): key for key in json.loads(answer).get(name) or ()}
-    keys[None] = None  # of whoever TSB knows by name only
+    keys[None] = None  # for approvers whom only TSB can resolve
     return [
         {**one, "publicKey": keys.get(one["spkiSha256"])}
         for one in csr_step(record).get("approvers", ())
@@ -113,7 +113,7 @@ def approvals_of_record(record: Record, found: Folder) -> list[dict[str, Any]]:
 
 
 def tsb_answers(found: Folder, state: str) -> list[bytes]:
-    """TSB's answers to a state, oldest first."""
+    """TSB's answers in a state, oldest first."""
     names = [name for name in found if name.startswith(f"tsb/{state}-")]
     return [found[name] for name in sorted(names, key=lambda name: (len(name), name))]
 
@@ -124,10 +124,10 @@ def _last(found: Folder, state: str) -> bytes | None:
 
 
 def json_bytes(folder: Folder, name: str) -> Any:
-    """What a part says; an empty object where there is none."""
+    """The JSON value of a part; an empty object if there is no such part."""
     return json.loads(folder.get(name, b"{}"))
 
 
 def text(folder: Folder, name: str) -> str:
-    """A part as text; empty where there is none."""
+    """A part as text; empty if there is no such part."""
     return folder.get(name, b"").decode(errors="replace")

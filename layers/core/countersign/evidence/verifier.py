@@ -1,4 +1,4 @@
-"""How an auditor verifies evidence years later, without AWS and without the HSM."""
+"""Verifies evidence years later, without AWS and without the HSM."""
 
 import hashlib
 import json
@@ -40,22 +40,24 @@ from countersign.verification.attestation import Trust
 
 
 def verify(folder: Folder, key: bytes, *, attestation_root: str | None = None) -> Proven:
-    """Check everything that a folder says, without AWS, HSM or credentials.
+    """Verify everything that a folder says, without AWS, HSM or credentials.
 
     Args:
         folder: its files by their path.
         key: the public key (PEM) of the stack that kept the evidence.
-        attestation_root: SHA-256 (hex) of the HSM maker's root; None: the one on record.
+        attestation_root: SHA-256 (hex) of the HSM vendor's root certificate; None: the one on
+            record.
 
     Raises:
-        EvidenceInvalidError: names the first thing that does not hold.
+        EvidenceInvalidError: names the first thing that is wrong.
     """
     said = _manifest(folder, key)
     _require_parts(folder, said["parts"])
     try:
         return Proven(_facts(folder, said, key, attestation_root))
     except (KeyError, TypeError, ValueError, CountersignError) as error:
-        # Signed, so this stack wrote it: another release did, or not the stack.
+        # The signature is valid. So another release of the stack wrote this folder, or something
+        # other than the stack used its key.
         what = f"{type(error).__name__}: {error}"
         raise EvidenceInvalidError(MANIFEST, f"lists parts of an unknown form ({what})") from None
 
@@ -99,7 +101,7 @@ def _manifest(folder: Folder, key: bytes) -> dict[str, Any]:
     for name in (MANIFEST, SIGNATURE):
         _require(name in folder, name, "is missing")
     if not _signed(key, folder[MANIFEST], folder[SIGNATURE]):
-        # The parts give the manifest, so it can be told which of the two was changed.
+        # The manifest is computed from the parts, so it is clear which of the two was changed.
         parts = {name: body for name, body in folder.items() if name not in (MANIFEST, SIGNATURE)}
         try:
             genuine = manifest(parts) == folder[MANIFEST]

@@ -1,4 +1,4 @@
-"""KeepEvidence: writes the evidence of an enrollment that has ended."""
+"""KeepEvidence: writes the evidence of ended enrollments."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -23,20 +23,20 @@ def keep_evidence(
 ) -> str:
     """Write the evidence of an enrollment that has ended, whatever its outcome.
 
-    Idempotent: what lies there first stays, and a folder with its signature is complete.
+    Idempotent: parts that exist stay. A folder with its signature is complete.
 
     Args:
         event: the outcome's event, from the bus.
         records: the table.
-        objects: the bucket with what was asked, answered and issued.
+        objects: the bucket with requests, TSB's answers and issued CSRs.
         evidence: the bucket of the evidence.
-        sign: by the stack's signing key.
+        sign: signs with the stack's signing key.
 
     Returns:
         The folder: `<enrollment id>/<execution's name>/`.
 
     Raises:
-        EnrollmentConflictError: the folder holds another manifest than its parts give.
+        EnrollmentConflictError: the folder's manifest does not match its parts.
         AwsCallError: a store or the key refused; the message is delivered again.
     """
     detail = event["detail"]
@@ -48,12 +48,12 @@ def keep_evidence(
     record = records.get(enrollment_id) or Record()
     found = objects.below(f"enrollments/{enrollment_id}/")
     aside = objects.below(f"quarantine/{enrollment_id}/")
-    # The id may have been claimed again meanwhile: the record is then about another execution.
+    # The id may have been claimed again meanwhile. Then the record is about another execution.
     own = record if record.get("executionArn") == execution else {}
     whole = {**parts(event, own, found, aside), **existing}
     whole.pop(MANIFEST, None)
     for name in whole.keys() - existing.keys():
-        # Of an event that was delivered twice at once, the first to write a part has written it.
+        # If an event is delivered twice at once, the first version of each part stays.
         whole[name] = evidence.keep_first(f"{folder}{name}", whole[name])
     made = manifest(whole)
     if evidence.keep_first(f"{folder}{MANIFEST}", made) != made:

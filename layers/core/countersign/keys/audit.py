@@ -1,4 +1,4 @@
-"""Whether the keys of issued CSRs are still what was approved: AuditKeys, once a day."""
+"""AuditKeys: whether the keys of issued CSRs are still what was approved. Once a day."""
 
 import hashlib
 from collections.abc import Callable
@@ -19,9 +19,9 @@ from countersign.tsb.client import TsbClient
 from countersign.verification.attestation import Trust
 from countersign.verification.checks import verify_key
 
-MAX_AUDITED = 200  # keys of one run: a call of TSB, a read of the table and of the bucket each
+MAX_AUDITED = 200  # keys per run: each takes a TSB call, a table read and a bucket read
 MAX_NAMED = 100  # keys in one event
-SWEEP, AUDIT = "cursor#sweep-keys", "cursor#audit-keys"  # where the run before stopped
+SWEEP, AUDIT = "cursor#sweep-keys", "cursor#audit-keys"  # where the previous run stopped
 type More = Callable[[], bool]  # whether there is time for another key
 
 # Keys that drifted --------------------------------------------------------------------------------
@@ -39,24 +39,24 @@ def audit_keys(
 ) -> m.AuditedKeys:
     """Compare the key of every issued CSR, as the HSM reports it now, with what was approved.
 
-    The comparison is StoreCsr's own (verification.py). A difference is an event, and is on record
-    as `drift`; it is announced again only when something else differs.
+    The comparison is the one of StoreCsr (verification/checks.py). A difference is announced as an
+    event and recorded as `drift`. It is announced again only if something else differs.
 
-    Idempotent: what is announced already is known.
+    Idempotent: a known difference is not announced again.
 
     Args:
         records: the table.
-        objects: the bucket with what was asked.
-        tsb: its key management.
+        objects: the bucket with the requests.
+        tsb: with the role for key management.
         password: reads a key password.
-        trust: whose attestations are believed.
-        bus: told of a key that differs.
+        trust: which attestations are trusted.
+        bus: receives an event for a key that differs.
         more: whether there is time for another key.
 
     Raises:
-        TsbUnavailableError, TsbOutcomeUnknownError, TsbCredentialsError: TSB does not speak, or a
-            key's password cannot be read; the next run goes on with the key behind this one.
-        AwsCallError: a store or the bus refused; as above.
+        TsbUnavailableError, TsbOutcomeUnknownError, TsbCredentialsError: TSB does not answer or
+            accepts no credentials; the next run goes on with the key after this one.
+        AwsCallError: a store or the bus refused; the next run goes on in the same way.
     Source: TSB REST API, POST /v1/key/attributes.
     """
     before = position_of(records, AUDIT)
@@ -82,7 +82,7 @@ def audit_keys(
                 drifted += [record["keyLabel"]] if failed else []
             looked_at += 1
     except CountersignError:
-        # Behind the key that could not be looked at: it would keep every run from all the others.
+        # Go on after the key that could not be read: it would block every run from the other keys.
         remember(records, AUDIT, reached)
         raise
     remember(records, AUDIT, position)
@@ -138,7 +138,8 @@ def announce(record: Record, failed: tuple[m.Check, ...], records: Records, bus:
     records.update(record["id"], {"drift": drift}, when={"outcome": m.Outcome.ISSUED})
 
 
-# What both have in common -------------------------------------------------------------------------
+# What audit and sweep have in common
+# -------------------------------------------------------------------------
 
 
 def accepted(record: Record, objects: Objects) -> m.EnrollmentRequest | None:
@@ -163,6 +164,6 @@ def position_of(records: Records, cursor: str) -> Any:
 
 
 def remember(records: Records, cursor: str, after: Any) -> None:
-    """Where the next run begins; None: from the start."""
+    """Record where the next run begins; None: at the start."""
     if records.put({"id": cursor, "after": after}) is not None:
         records.update(cursor, {"after": after})

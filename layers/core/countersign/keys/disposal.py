@@ -1,8 +1,8 @@
-"""What becomes of a key whose CSR was not issued: kept, deleted or blocked, as its profile says.
+"""Disposal of a key whose CSR was not issued: kept, deleted or blocked, as its profile says.
 
-Nothing here decides or changes an outcome: what could not be done is noted on the record. A key is
-deleted only if it is the enrollment's own, see `own_key`. TSB cannot delete on a condition, so
-somebody who puts another key under the label between the poll and the call would lose that one.
+Nothing here decides or changes an outcome: a failure is noted on the record. A key is deleted only
+if it is the enrollment's own, see `own_key`. TSB has no conditional delete. If somebody puts
+another key under the label between the check and the call, that key is lost.
 """
 
 from collections.abc import Callable
@@ -31,31 +31,32 @@ from countersign.tsb.models import Key
 
 ENDED_AT_TSB = set(TsbStatus) - {TsbStatus.PENDING, TsbStatus.APPROVED}
 RETRIED = (TsbUnavailableError, TsbOutcomeUnknownError, AwsCallError)
-ASKED = ("asking", "asked")  # the approvers of ruleBlock, maybe or surely
+ASKED = ("asking", "asked")  # the approvers of ruleBlock may have been asked, or were asked
 type Password = Callable[[str], str]  # the text of the secret at this ARN
-type Done = dict[str, Any]  # of a `DisposedKey`: what came of it
+type Done = dict[str, Any]  # fields of a `DisposedKey`: the result
 
 
 def dispose(
     event: m.DiscardKeyInput, *, records: Records, tsb: TsbClient, password: Password
 ) -> None:
-    """Keep, delete or block the key of an enrollment that ends without a CSR, and note it.
+    """Keep, delete or block the key of an enrollment that ends without a CSR, and record it.
 
-    A request that may still be open at the TSB is cancelled; where the key was deleted, TSB has
-    done that by itself. Nobody waits for the approvers of `ruleBlock`: they are asked, and the
-    enrollment ends.
+    A request that may still be open at the TSB is cancelled; if the key was deleted, TSB itself has
+    cancelled it. The enrollment does not wait for the approvers of `ruleBlock`: they are asked, and
+    it ends.
 
-    Idempotent: a key that is gone counts as deleted, one that is blocked as blocked; approvers of
-    `ruleBlock` are asked once, whoever dies in between.
+    Idempotent: a key that is gone counts as deleted, one that is blocked as blocked. The approvers
+    of `ruleBlock` are asked only once, even if a function dies in between.
 
     Raises:
-        KeyDisposalError: noted; the state machine tries a few times more, then goes on.
+        KeyDisposalError: recorded; the state machine retries a few times, then goes on.
         EnrollmentConflictError: the record belongs to another execution.
     Source: TSB REST API, POST /v1/key/deleteKey, POST /v1/block, DELETE /v1/request/{id}.
     """
     record = records.get(event.enrollment_id) or Record()
     action = event.request.unused_key or "keep"
-    # An outcome: the backstop was faster. A CSR: StoreCsr's answer was lost, and the key is in use.
+    # With an outcome, the backstop was faster. With a CSR, StoreCsr's answer was lost and the key
+    # is in use. In both cases the key is left alone.
     before = record.get("unusedKey", {"action": action, "result": "started"})
     existing = _note(event, records, action, before, absent=("csr", "outcome"))
     if existing is not None:
@@ -92,14 +93,14 @@ def own_key(
     tsb: TsbClient,
     secret: str | None,
 ) -> Key | None:
-    """The enrollment's own key as it lies in the HSM; None where there is none (any more).
+    """The enrollment's own key as the HSM reports it; None if there is none (any more).
 
-    It is its own where the enrollment holds the claim of the label and the key has the public key
-    on record. Where CreateKey ended before it could record one, the rule of adoption holds: it is
-    not older than the claim, and it is what was asked.
+    The key is its own if the enrollment holds the claim of the label and the public key is the one
+    on record. If CreateKey ended before it could record a public key, the rule of adoption applies:
+    the key is not older than the claim, and it is what was requested.
 
     Raises:
-        KeyConflictError: another key lies under the label; it must be left as it is.
+        KeyConflictError: another key exists under the label; it is left alone.
         TsbUnavailableError, TsbOutcomeUnknownError, TsbRefusedError, TsbCredentialsError: see
             TsbClient.
     """
@@ -141,7 +142,7 @@ def delete(
     """Delete the enrollment's own key; TSB cancels its requests. Idempotent.
 
     Returns:
-        Whether there was one.
+        Whether there was a key.
 
     Raises: as `own_key`.
     """
@@ -171,7 +172,7 @@ def _act(
         return {"result": "kept", "reason": "the key is permanent (not destroyable)"}
     secret = password(requested.key.password.secret_arn) if requested.key.password else None
     if action == "delete":
-        # Also where none is on record: CreateKey's answer may have got lost before a cancellation.
+        # Also if no key is on record: CreateKey's answer may have been lost before a cancellation.
         deleted = delete(requested, record, records=records, tsb=tsb, secret=secret)
         if deleted or "publicKeySha256" in record:
             return {"result": "deleted"}
@@ -206,7 +207,7 @@ def _blocked(
     tsb: TsbClient,
     secret: str | None,
 ) -> Done:
-    """What comes of asking TSB to block the key, or of having asked before."""
+    """The result of asking TSB to block the key, now or earlier."""
     approvers = event.request.key.policy.rule_block is not None
     unknown: Done = {
         "result": "failed",
@@ -224,7 +225,7 @@ def _blocked(
             if approvers:
                 return unknown
             raise
-    # On record before the poll, which may fail.
+    # Recorded before the poll, which may fail.
     requested: Done = {"result": "asked", "requestId": request_id}
     _note(event, records, "block", requested)
     with suppress(CountersignError):
@@ -250,7 +251,7 @@ def cancel_open(record: Record, status: str | None, tsb: TsbClient) -> None:
     try:
         tsb.cancel_request(step["requestId"])
     except TsbRefusedError:
-        return  # it has ended there
+        return  # it has ended at the TSB
 
 
 def _note(

@@ -1,4 +1,4 @@
-"""Keys in the HSM that no enrollment accounts for: SweepKeys."""
+"""SweepKeys: finds keys in the HSM that no enrollment accounts for."""
 
 from datetime import datetime, timedelta
 
@@ -13,8 +13,8 @@ from countersign.record import Record
 from countersign.stores import Bus, Objects, Records
 from countersign.tsb.client import TsbClient
 
-MAX_SWEPT = 1_000  # labels of one run: two reads of the table each, for those that are ours
-GRACE = timedelta(hours=1)  # after its end an enrollment may still be at work on its key
+MAX_SWEPT = 1_000  # labels per run: two table reads for each of our labels
+GRACE = timedelta(hours=1)  # after its end an enrollment may still work on its key
 
 # Keys that no enrollment accounts for -----------------------------------------------------------
 
@@ -30,32 +30,33 @@ def sweep_keys(
     bus: Bus,
     more: More,
 ) -> m.SweptKeys:
-    """Report the keys that no enrollment accounts for, and delete those that should be gone.
+    """Report the keys that no enrollment accounts for, and delete those that should be deleted.
 
-    Deleted is only the own key (`unused.own_key`) of an enrollment that ended without a CSR and
-    whose profile wants it deleted. Whatever else lies in the partition is named at most.
+    It deletes only an enrollment's own key (`disposal.own_key`), and only if the enrollment ended
+    without a CSR and its profile wants the key deleted. Other keys of the partition are at most
+    reported.
 
-    Idempotent: what is deleted is found no more; what is reported is reported by each run.
+    Idempotent: a deleted key is not found again. Each run reports the remaining keys again.
 
     Args:
         mode: `off`, `report` or `delete`.
-        prefix: of the labels to look at; the others are not even named.
+        prefix: of the labels to check; other labels are not even reported.
         records: the table.
-        objects: the bucket with what was asked.
-        tsb: its key management.
+        objects: the bucket with the requests.
+        tsb: with the role for key management.
         password: reads a key password.
-        bus: told where something was found.
+        bus: receives an event if something was found.
         more: whether there is time for another key.
 
     Raises:
         TsbUnavailableError, TsbOutcomeUnknownError, TsbRefusedError, TsbCredentialsError: TSB did
-            not say which keys there are; the next run asks again.
+            not list the keys; the next run asks again.
         AwsCallError: a store or the bus refused; the next run begins where this one did.
     Source: TSB REST API, GET /v1/key.
     """
     if mode == "off":
         return m.SweptKeys(looked_at=0, keys=(), omitted_count=0)
-    # First the keys, then the claims: a key is made after its label is claimed.
+    # First list the keys, then read the claims: a key is created after its label is claimed.
     labels = sorted(label for label in tsb.list_keys() if label.startswith(prefix))
     after = position_of(records, SWEEP) or ""
     todo = [label for label in labels if label > after][:MAX_SWEPT]
@@ -123,7 +124,7 @@ def _swept(
     tsb: TsbClient,
     password: disposal.Password,
 ) -> m.UnaccountedKey:
-    """Delete the key of an ended enrollment, unless the id is claimed again meanwhile."""
+    """Delete the key of an ended enrollment, unless the id has been claimed again meanwhile."""
     note = {"action": "delete", "result": "started", "at": m.timestamp(m.now())}
     own = {name: record[name] for name in ("attempt", "outcome")}
     if records.update(record["id"], {"unusedKey": note}, when=own, absent=("csr",)) is not None:

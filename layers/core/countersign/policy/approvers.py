@@ -16,15 +16,16 @@ from countersign.policy.certificates import approver_public_key, certificate_com
 from countersign.policy.rules import RULES, Names, approvals_of, unnamed
 from countersign.spki import spki_sha256
 
-ONBOARDED = "onboarded "  # begins the identity of an approver whose key only TSB knows
+ONBOARDED = "onboarded "  # prefix of the identity of an approver whose key only TSB knows
 
 
 def approvers(policy: Policy, names: Names) -> tuple[Approver, ...]:
     """Everybody whom `ruleUse` asks, once each, in the order of the policy.
 
     Args:
-        policy: whose use is asked for.
-        names: the directory's; who is not in there is called what the policy calls him.
+        policy: the policy of the key to be used.
+        names: people's names in the directory. Approvers who are not in it have the name in the
+            policy.
     """
     known: dict[str, Approver] = {}
     for _, approval in approvals_of(policy.rule_use, ""):
@@ -33,7 +34,7 @@ def approvers(policy: Policy, names: Names) -> tuple[Approver, ...]:
 
 
 def summary(policy: Policy, names: Names) -> PolicySummary:
-    """`ruleUse` for people: how many of whom, by the directory's names."""
+    """`ruleUse` for people: how many of which approvers, by the directory's names."""
     return PolicySummary(
         tokens=tuple(
             TokenSummary(
@@ -57,10 +58,10 @@ def summary(policy: Policy, names: Names) -> PolicySummary:
 
 
 def effective(policy: Policy) -> dict[str, Any]:
-    """What the policy means, free of the names of tokens and groups and of any order.
+    """What the policy means, without the names of tokens and groups and without any order.
 
-    Two policies are the same for us when these are equal: TSB may echo a certificate's CN as name,
-    and writes the HSM's order.
+    Two policies count as the same if these values are equal: TSB may return a certificate's CN as
+    name, and it uses the HSM's order.
     """
     return {
         "blocked": policy.key_status.blocked,
@@ -84,12 +85,12 @@ def _effective_rule(rule: Rule | None) -> list[Any] | None:
     )
 
 
-@lru_cache(maxsize=1024)  # a policy names the same few keys in every rule
+@lru_cache(maxsize=1024)  # a policy has the same few keys in every rule
 def identity(approval: Approval) -> str:
-    """The fingerprint of the approver's key, or the name where only TSB knows the key.
+    """The fingerprint of the approver's key, or the name if only TSB knows the key.
 
     Raises:
-        ValueError: the approval's value is neither a public key nor a certificate.
+        ValueError: the value of the approval is neither a public key nor a certificate.
     """
     if approval.type == "onboarded_approver_certificate":
         return f"{ONBOARDED}{approval.name}"
@@ -97,7 +98,7 @@ def identity(approval: Approval) -> str:
 
 
 def approver(approval: Approval) -> Approver:
-    """The approver whom an approval of a policy names, outstanding."""
+    """The approver that an approval of a policy names, with the decision outstanding."""
     if approval.type == "onboarded_approver_certificate":
         return Approver(name=approval.name or "", spki_sha256=None)
     digest = identity(approval)
@@ -108,6 +109,6 @@ def approver(approval: Approval) -> Approver:
 
 
 def named(approval: Approval, names: Names) -> Approver:
-    """As `approver`, under the directory's name where it knows one."""
+    """As `approver`, with the directory's name if there is one."""
     one = approver(approval)
     return one.model_copy(update={"name": names.get(one.spki_sha256 or "", one.name)})

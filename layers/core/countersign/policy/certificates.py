@@ -1,4 +1,4 @@
-"""The public keys and certificates that a policy names its approvers by."""
+"""The public keys and certificates by which a policy names its approvers."""
 
 import base64
 import re
@@ -23,7 +23,7 @@ def approver_public_key(kind: str, value: str) -> str:
 
     Args:
         kind: `public_key` or `certificate`.
-        value: base64 of the DER on one line; the armour lines of PEM are tolerated, as by TSB.
+        value: base64 of the DER on one line. The armor lines of PEM are tolerated, as TSB does.
 
     Raises:
         ValueError: says what is wrong; never quotes the value.
@@ -39,19 +39,20 @@ def approver_public_key(kind: str, value: str) -> str:
 
 
 def certificate_common_name(value: str) -> str | None:
-    """The CN of an approver's certificate, by which TSB names him.
+    """The CN of an approver's certificate, by which TSB names them.
 
     Raises:
-        ValueError: the value is no certificate.
+        ValueError: the value is not a certificate.
     """
     names = _certificate(_approver_der(value)).subject.get_attributes_for_oid(NameOID.COMMON_NAME)
     return str(names[0].value) if names else None
 
 
 def expiries(certificates: str) -> list[datetime]:
-    """When each certificate ends: of a PEM text, or of an approver's value as a policy has it.
+    """When each certificate expires, of a PEM text or of an approver's value in a policy.
 
-    What cannot be read is left out: this serves a warning, and who uses the certificate says more.
+    Unreadable certificates are left out: this serves a warning, and the code that uses a
+    certificate reports more.
     """
     try:
         if "-----BEGIN" in certificates:
@@ -64,10 +65,10 @@ def expiries(certificates: str) -> list[datetime]:
 
 
 def certificate_validity(value: str) -> tuple[datetime, datetime]:
-    """From when until when an approver's certificate is valid, UTC.
+    """The first and the last time at which an approver's certificate is valid, UTC.
 
     Raises:
-        ValueError: the value is no certificate.
+        ValueError: the value is not a certificate.
     """
     certificate = _certificate(_approver_der(value))
     return certificate.not_valid_before_utc, certificate.not_valid_after_utc

@@ -50,13 +50,13 @@ class PersonKey(Model):
         return spki_sha256(certificates.approver_public_key(self.kind, self.value))
 
     def valid(self, moment: datetime) -> bool:
-        """Whether the directory says that the key counts on the day of `moment`."""
+        """Whether the key is valid on the day of `moment`, according to the directory."""
         day = moment.date()
         return self.valid_from <= day and (self.valid_to is None or day <= self.valid_to)
 
 
 class Person(Model):
-    """An approver: how to reach him, his keys, and who he is where he asks for something."""
+    """An approver: how to reach them, their keys, and the AWS principals they act as."""
 
     name: Annotated[str, StringConstraints(min_length=1, max_length=100)]
     contact: Annotated[str, StringConstraints(min_length=1, max_length=200)]
@@ -64,13 +64,13 @@ class Person(Model):
     keys: Annotated[tuple[PersonKey, ...], Field(min_length=1)]
 
     def key_at(self, moment: datetime) -> PersonKey:
-        """The key to ask him with: the newest one that is valid, else the newest."""
+        """The key to ask this person with: the newest valid one, else the newest."""
         newest = sorted(self.keys, key=lambda key: key.valid_from, reverse=True)
         return next((key for key in newest if key.valid(moment)), newest[0])
 
 
 class Directory(Model):
-    """Everybody who may approve. A fingerprint leads to one person, also for an old key."""
+    """Everybody who may approve. A fingerprint identifies one person, also for an old key."""
 
     NAME: ClassVar[str] = "directory"
 
@@ -98,9 +98,9 @@ class Directory(Model):
         return {key.spki_sha256: key for person in self.people for key in person.keys}
 
     def person(self, name: str) -> Person | None:
-        """The person of that name."""
+        """The person with this name."""
         return next((one for one in self.people if one.name == name), None)
 
     def principal(self, arn: str | None) -> Person | None:
-        """The person who acts as this AWS principal, where the directory knows."""
+        """The person who acts as this AWS principal, if the directory has one."""
         return next((one for one in self.people if arn is not None and arn in one.principals), None)

@@ -1,6 +1,6 @@
-"""The linter's findings: each code's level, meaning, way out, and whether it can be waived.
+"""The linter's findings: each code's level, meaning, action, and whether it can be waived.
 
-`docs/profiles.md` is made from this table.
+`docs/profiles.md` is generated from this table.
 """
 
 from dataclasses import dataclass
@@ -12,15 +12,15 @@ ORDER: tuple[Level, ...] = ("error", "warning", "info")
 
 @dataclass(frozen=True)
 class Code:
-    """What a code stands for.
+    """What a code means.
 
     Args:
-        level: without a profile, or with one that is not for production.
-        production: with a profile for production.
-        meaning: when it is found; one sentence.
-        action: the way out.
-        waiver: when a profile may let it pass; None: never, the HSM or TSB would refuse, or the
-            enrollment could not end.
+        level: without a profile, or with a profile that is not for production.
+        production: level with a profile for production.
+        meaning: when it is found, in one sentence.
+        action: what to do.
+        waiver: when a profile may accept it. None: never, because the HSM or TSB would refuse, or
+            the enrollment could not end.
     """
 
     level: Level

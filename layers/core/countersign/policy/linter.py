@@ -1,7 +1,7 @@
-"""The policy linter: can this policy be fulfilled, by whom, in time, and should it be. Pure.
+"""The policy linter: can a policy be fulfilled, by whom, in time, and should it be. Pure.
 
-It counts people, not keys: the directory says which keys are one person's. Without it a key counts
-as a person of its own.
+It counts people, not keys: the directory says which keys belong to one person. Without it each key
+counts as a person.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -29,12 +29,12 @@ from countersign.policy.rules import RULES, approvals_of, window_seconds
 TIME_STEP_SECONDS = 60  # TSB counts minutes: timelock and timeout must be multiples (else code 600)
 FETCH_SECONDS = 900  # the vendor's approver app fetches its tasks every 15 minutes
 TIGHT_SECONDS = 2 * FETCH_SECONDS
-MAX_COALITIONS = 20_000  # compared at most, in 0.2 s; three groups of 7 people each are 512
+MAX_COALITIONS = 20_000  # the most that are compared, in 0.2 s; 3 groups of 7 people make 512
 
 
 @dataclass
 class _Linter:
-    """What a finding needs to know: who is who, and how serious it is for this profile."""
+    """What the checks need: who is who, and how serious a finding is for this profile."""
 
     directory: Directory
     profile: Profile | None
@@ -57,12 +57,12 @@ class _Linter:
         )
 
     def who(self, approval: Approval) -> str:
-        """The person behind an approval: a name of the directory, else the key itself."""
+        """The person behind an approval: a name in the directory, else the key itself."""
         identity = approvers.identity(approval)
         return self.directory.names.get(identity, identity)
 
     def people(self, rule: Rule | None) -> dict[str, str]:
-        """What to call everybody whom a rule asks, by person."""
+        """The names to show for everybody whom a rule asks, by person."""
         found: dict[str, str] = {}
         for _, approval in approvals_of(rule, "") if rule else ():
             who = self.who(approval)
@@ -82,23 +82,23 @@ def lint(
     requester: str | None = None,
     now: datetime,
 ) -> tuple[LintFinding, ...]:
-    """Everything there is to say about a policy without asking the HSM.
+    """All findings about a policy that need no answer from the HSM.
 
     Args:
-        asked: the policy as it would go to TSB, a profile's names replaced by keys.
+        requested: the policy as TSB would get it, with a profile's names replaced by keys.
         directory: who is who.
         profile: whose policy it is; decides levels and waivers.
-        requester: the AWS principal who asks, as far as the trigger knows him.
-        now: the moment for which dates are judged.
+        requester: the AWS principal who asks, as far as the trigger knows them.
+        now: the time at which dates are checked.
 
     Returns:
-        The findings, in the order of the policy. One that is an error without a waiver must lead
-        to a refusal: see `refuse`.
+        The findings, in the order of the policy. An error without a waiver must lead to a refusal:
+        see `refuse`.
     """
     linter = _Linter(directory, profile)
     _lint_readable(linter, requested)
     if linter.found:
-        return tuple(linter.found)  # nothing else can be said without knowing whose keys they are
+        return tuple(linter.found)  # without the owners of the keys nothing else can be checked
     _lint_use(linter, requested)
     for name, attribute in RULES.items():
         rule: Rule | None = getattr(requested, attribute)
@@ -121,14 +121,14 @@ def lint_ca_key(
     profile: Profile,
     unread: str | None = None,
 ) -> tuple[LintFinding, ...]:
-    """What there is to say about the CA key that will sign this key's certificate.
+    """The findings about the CA key that will sign this key's certificate.
 
     Args:
-        asked: the policy of the new key.
-        ca_policy: the CA key's as the HSM reports it; None where it has none.
+        requested: the policy of the new key.
+        ca_policy: the CA key's policy as the HSM reports it; None if it has none.
         directory: who is who.
         profile: names the CA key.
-        unread: why the CA key's policy could not be read; `ca_policy` says nothing then.
+        unread: why the CA key's policy could not be read; `ca_policy` is ignored then.
     """
     linter, label = _Linter(directory, profile), profile.ca_key_label
     path = "profile.caKeyLabel"
@@ -149,10 +149,10 @@ def lint_ca_key(
 
 
 def refuse(findings: Iterable[LintFinding]) -> None:
-    """Refuse a request for the errors among its findings that nobody waived.
+    """Refuse a request if its findings contain errors without a waiver.
 
     Raises:
-        InvalidEnrollmentError: names the first ones' paths, reasons and way out.
+        InvalidEnrollmentError: names paths, reasons and actions of the first ones.
     """
     errors = [one for one in findings if one.level == "error" and one.waiver is None]
     if not errors:
@@ -169,9 +169,9 @@ type Who = Mapping[Approval, str]  # the person behind each approval
 
 
 def earliest(rule: Rule | None, agreed: frozenset[str], who: Who) -> int | None:
-    """After how many seconds these people's agreement fulfils a rule; None: never.
+    """After how many seconds the agreement of these people fulfills a rule; None: never.
 
-    No rule is fulfilled by nobody, a rule without tokens by no one.
+    Without a rule nobody has to agree. A rule without tokens can never be fulfilled.
     """
     if rule is None:
         return 0
@@ -188,7 +188,7 @@ def earliest(rule: Rule | None, agreed: frozenset[str], who: Who) -> int | None:
 
 
 def executable(token: Token) -> bool:
-    """Whether there is a moment after the timelock and before the timeout."""
+    """Whether there is a time after the timelock and before the timeout."""
     return not token.timeout or token.timelock < token.timeout
 
 
@@ -198,13 +198,13 @@ def open_to_all(rule: Rule | None) -> bool:
 
 
 def weaker(change: Rule | None, use: Rule | None, who: Who) -> frozenset[str] | None:
-    """People who fulfil `change` and, so soon, do not fulfil `use`; None where there are none.
+    """People who fulfill `change` but `use` only later or never; None if there are none.
 
-    People who stand in the same groups are interchangeable, so only their number counts: what is
-    gone through is small even where all subsets of people would be many.
+    People in the same groups are interchangeable, so only their number counts. This keeps the
+    search small even if there are many subsets of people.
 
     Raises:
-        OverflowError: there are more than `MAX_COALITIONS` to compare.
+        OverflowError: there are more than `MAX_COALITIONS` sets of people to compare.
     """
     for agreed in _coalitions((change, use), who):
         soonest = earliest(change, agreed, who)
@@ -281,8 +281,8 @@ def _lint_use(linter: _Linter, requested: Policy) -> None:
 
 
 def _lint_window(linter: _Linter, token: Token, path: str) -> None:
-    # What is left of the window once the timelock allows an execution does not matter here:
-    # approvals count from the start.
+    # The part of the window after the timelock does not matter here: approvals count from the
+    # start.
     if token.timeout == 0:
         linter.add("window-endless", path, "without a timeout the request never expires")
     elif token.timeout < FETCH_SECONDS:
@@ -406,7 +406,7 @@ def _lint_dates(linter: _Linter, requested: Policy, now: datetime) -> None:
 
 
 def _invalid_at(linter: _Linter, approval: Approval, moment: datetime) -> str | None:
-    """What of an approver is not valid at a moment: the directory's entry, or his certificate."""
+    """What of an approver is not valid at a time: the directory's entry, or their certificate."""
     entry = linter.directory.keys.get(approvers.identity(approval))
     certificate = approval.value if approval.type == "certificate" else None
     certificate = certificate or (entry.certificate if entry else None)
@@ -434,5 +434,5 @@ def _list(names: Iterable[str]) -> str:
 
 
 def dump(findings: Iterable[LintFinding]) -> list[dict[str, Any]]:
-    """Findings for the record; a waiver only where there is one."""
+    """Findings for the record; with a waiver only if there is one."""
     return [one.model_dump(mode="json", exclude_none=True) for one in findings]

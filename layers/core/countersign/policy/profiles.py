@@ -1,7 +1,7 @@
-"""What may be asked for: reviewed files, which are deployed beside the code.
+"""Profiles: reviewed files that say what may be requested. They are deployed beside the code.
 
-A version of a profile never changes once it is released, so an enrollment that names it can be
-understood years later.
+A released version of a profile never changes, so an enrollment that names it can be understood
+years later.
 """
 
 import hashlib
@@ -22,14 +22,14 @@ from countersign.models import Model
 from countersign.policy.directory import DIRECTORY, Directory, Name
 from countersign.policy.findings import CODES, ORDER
 
-MAX_PATTERN = 200  # characters; a longer one nobody reviews
-MAX_VALUE = 128  # characters of a value that a pattern is held against, unless the field says less
+MAX_PATTERN = 200  # characters; nobody reviews a longer one
+MAX_VALUE = 128  # characters of a value to match, unless the field has a lower limit
 Override = Literal[
     "key.keySize", "key.curveOid", "csr.signatureAlgorithm", "csr.validity", "csr.keyUsage",
     "csr.extendedKeyUsage",
 ]  # fmt: skip
 
-# What a profile always decides: whoever chooses these can approve his own key.
+# A profile always decides these. Callers who choose them can approve their own key.
 PROFILE_ONLY = {
     "": {"unusedKey"},
     "key": {"algorithm", "algorithmOid", "attributes", "policy", "id"},
@@ -40,7 +40,7 @@ PROFILE_ONLY = {
 
 def _matcher(pattern: str, longest: int) -> TypeAdapter[str]:
     # pydantic's engine (Rust's regex) runs in linear time and has neither look-around nor
-    # back-references: no value, however made, can hold up a function.
+    # back-references. So no value can delay a function.
     constraints = StringConstraints(pattern=rf"\A(?:{pattern})\z", max_length=longest)
     return TypeAdapter(Annotated[str, constraints])
 
@@ -75,7 +75,7 @@ class TextRule(Model):
         return self
 
     def allows(self, text: str) -> bool:
-        """Whether an open text may be this one."""
+        """Whether an open field may have this text."""
         try:
             _matcher(self.pattern or "", self.max_length).validate_python(text)
         except ValidationError:
@@ -92,7 +92,7 @@ class ProfileGroup(Model):
 
 
 class ProfileToken(Model):
-    """All groups must agree; times are the profile's window unless given here, in seconds."""
+    """All groups must agree. Times (seconds) are the profile's window unless given here."""
 
     name: str | None = None
     timelock: m.Seconds | None = None
@@ -101,7 +101,7 @@ class ProfileToken(Model):
 
 
 class ProfileRule(Model):
-    """Any one of the tokens suffices; no token at all means never (frozen)."""
+    """Any one of the tokens suffices; a rule without tokens can never be fulfilled (frozen)."""
 
     tokens: tuple[ProfileToken, ...]
 
@@ -123,7 +123,7 @@ class Window(Model):
 
 
 class ProfileKey(Model):
-    """The key that is made. The caller gives its label, within the pattern."""
+    """The key to create. The caller chooses its label within the pattern."""
 
     label: TextRule
     algorithm: Literal["RSA", "EC", "ED"]
@@ -134,7 +134,7 @@ class ProfileKey(Model):
 
 
 class ProfileCsr(Model):
-    """The CSR that is asked for. A subject field that is not listed is not allowed."""
+    """The CSR to request. A subject field that is not listed is not allowed."""
 
     signature_algorithm: str
     validity: Annotated[int, Field(strict=True)] | None = None
@@ -150,14 +150,14 @@ class ProfileCsr(Model):
 
 
 class Waiver(Model):
-    """Why a finding of the linter is let pass; reviewed with the profile."""
+    """Why a finding of the linter is accepted; reviewed with the profile."""
 
     code: str
     reason: Annotated[str, StringConstraints(min_length=10, max_length=500)]
 
 
 class Lint(Model):
-    """Findings that this profile takes more seriously, and those that it lets pass."""
+    """Findings that this profile takes more seriously, and those that it accepts."""
 
     levels: dict[str, Literal["error", "warning"]] = {}
     waivers: tuple[Waiver, ...] = ()
@@ -174,7 +174,7 @@ class Lint(Model):
 
 
 class Profile(Model):
-    """One version of what may be asked for."""
+    """One version of a profile."""
 
     NAME: ClassVar[str] = "profile"
 
@@ -213,17 +213,17 @@ class Profile(Model):
 def expand(
     raw: Mapping[str, Any], profile: Profile, directory: Directory, moment: datetime
 ) -> dict[str, Any]:
-    """The raw request that a request by profile means, as JSON value without its id.
+    """The raw request that a request by profile stands for, as a JSON value without its id.
 
     Args:
         raw: a request that names this profile.
-        profile: the version that it means.
-        directory: whose people the profile names.
-        moment: now; a person is asked with the key that is valid then.
+        profile: the version that the request names.
+        directory: has the people that the profile names.
+        moment: the current time; a person is asked with the key that is valid then.
 
     Raises:
-        InvalidEnrollmentError: a field is unknown, is the profile's to decide, is missing, or does
-            not fit the profile's pattern; or the profile names somebody who is not in the
+        InvalidEnrollmentError: a field is unknown, is missing, is decided by the profile, or does
+            not match the profile's pattern; or the profile names somebody who is not in the
             directory.
     """
     _refuse_what_profiles_decide(raw, profile)
@@ -258,7 +258,7 @@ def _refuse_what_profiles_decide(raw: Mapping[str, Any], profile: Profile) -> No
 
 
 def _given(requested: m.AskedKey | m.AskedCsr, place: str, profile: Profile) -> dict[str, Any]:
-    """What the caller gave, as far as the profile leaves it open."""
+    """The caller's values, for the fields that the profile leaves open."""
     always = {"label", "password", "keyPassword", "standardCertificateAttributes"}
     event: dict[str, Any] = requested.model_dump(mode="json", exclude_unset=True)
     for name in event:
@@ -298,10 +298,10 @@ def _check_text(field: str, text: str, rule: TextRule, profile: Profile) -> None
 
 
 def whole_policy(profile: Profile, directory: Directory, moment: datetime) -> dict[str, Any]:
-    """The profile's policy as TSB wants it: people replaced by the keys that they have now.
+    """The profile's policy in TSB's form: people are replaced by the keys that they have now.
 
     Raises:
-        InvalidEnrollmentError: it names somebody who is not in the directory.
+        InvalidEnrollmentError: the profile names somebody who is not in the directory.
     """
     rules = {
         "ruleUse": profile.policy.rule_use,
@@ -360,14 +360,15 @@ def _forbidden(field: str, profile: Profile) -> InvalidEnrollmentError:
     return invalid_field(field, f"profile {profile.id} decides this, not the caller", "Remove it.")
 
 
-# The shelf -------------------------------------------------------------------------------------
+# The profile store
+# -------------------------------------------------------------------------------------
 
 
 class Profiles:
     """The folder with the profiles, `<name>@<version>.json`, and the directory.
 
     Args:
-        folder: where they lie; a file is read when it is asked for, and kept.
+        folder: where the files are. A file is read at first use and kept.
     """
 
     def __init__(self, folder: Traversable) -> None:
@@ -376,7 +377,7 @@ class Profiles:
 
     @cached_property
     def ids(self) -> tuple[str, ...]:
-        """Every version of every profile, newest last."""
+        """All versions of all profiles, newest last."""
         found = [
             (match[1], int(match[2]))
             for file in self._folder.iterdir()
@@ -386,10 +387,10 @@ class Profiles:
 
     @cached_property
     def directory(self) -> Directory:
-        """The approvers; nobody where there is no such file.
+        """The approvers; nobody if there is no such file.
 
         Raises:
-            InvalidEnrollmentError: the file is not as its schema wants it.
+            InvalidEnrollmentError: the file does not match its schema.
         """
         file = self._folder / DIRECTORY
         return Directory.read(_json(file)) if file.is_file() else Directory()
@@ -398,7 +399,7 @@ class Profiles:
         """A profile by `name@version`, or the newest version by `name`.
 
         Raises:
-            InvalidEnrollmentError: there is none, or its file is not as its schema wants it.
+            InvalidEnrollmentError: there is no such profile, or its file does not match its schema.
         """
         return self._read(wanted)[0]
 

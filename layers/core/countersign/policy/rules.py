@@ -1,6 +1,6 @@
-"""What a policy (TSB's Smart Key Attributes) asks for: of whom, how many, and by when.
+"""What a policy (TSB's Smart Key Attributes) demands: of whom, how many, and by when.
 
-A rule's tokens are alternatives, a token's groups must all agree, a group needs `quorum` of its
+A rule's tokens are alternatives. All groups of a token must agree. A group needs `quorum` of its
 approvers. Source: TSB documentation, Smart Key Attributes.
 """
 
@@ -38,7 +38,7 @@ def timelock_seconds(tokens: Sequence[Token | TokenSummary]) -> int:
     return min(token.timelock for token in tokens)
 
 
-type Names = Mapping[str, str]  # of people, by the fingerprint of each of their keys
+type Names = Mapping[str, str]  # people's names, by the fingerprint of each of their keys
 
 
 def decided(
@@ -49,10 +49,11 @@ def decided(
     outstanding: list[str],
     names: Names,
 ) -> tuple[Approver, ...]:
-    """`asked` with what TSB's three lists of base64 SPKIs say of each.
+    """`requested`, with each one's decision from TSB's three lists of base64 SPKIs.
 
-    A key that the policy does not name is kept, under the directory's name for it or its
-    fingerprint: hiding it would hide that a stranger approved. So is what is no key at all.
+    A key that the policy does not name is kept, under its name in the directory or its fingerprint.
+    Dropping it would hide that an approver who is not in the policy approved. A text that is not a
+    key is kept, too.
     """
     said: dict[str, Any] = {}
     for decision, keys in (
@@ -79,12 +80,12 @@ def _identity(listed: str) -> str:
 def open_groups(requested: PolicySummary, approvers: tuple[Approver, ...]) -> tuple[OpenGroup, ...]:
     """The groups of the use rule whose quorum `approvers` have not reached; none once a token has.
 
-    Tokens are alternatives, so each is listed with what it lacks. The approval of a name that only
-    TSB can resolve is counted under no group: TSB reports keys.
+    Tokens are alternatives, so each is listed with what it lacks. An approval by a name that only
+    TSB can resolve counts for no group: TSB reports keys.
 
     Args:
-        asked: the policy's summary on record; names stand for people there as in `approvers`.
-        approvers: what a look at TSB found.
+        requested: the policy's summary on record. It has the same names of people as `approvers`.
+        approvers: as a poll found them.
     """
     approved = {one.name for one in approvers if one.decision == "approved"}
     found: list[OpenGroup] = []
@@ -101,7 +102,7 @@ def open_groups(requested: PolicySummary, approvers: tuple[Approver, ...]) -> tu
 
 
 def approvals_of(rule: Rule, path: str) -> Iterator[tuple[str, Approval]]:
-    """Every approval of a rule that lies at `path`, with its own path."""
+    """Every approval of the rule at `path`, with its own path."""
     for t, token in enumerate(rule.tokens):
         for g, group in enumerate(token.groups or ()):
             for a, approval in enumerate(group.approvals):
@@ -109,5 +110,5 @@ def approvals_of(rule: Rule, path: str) -> Iterator[tuple[str, Approval]]:
 
 
 def unnamed(digest: str) -> str:
-    """What a key that nobody named is called."""
+    """The name of a key without a name."""
     return f"key sha256:{digest[:16]}"

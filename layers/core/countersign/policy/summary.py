@@ -1,6 +1,6 @@
 """The text that approvers see: what they agree to, in a dozen lines. Pure.
 
-Their app shows it as it stands, so nothing that a caller wrote may pass for a line of ours.
+Their app shows it unchanged, so nothing that a caller wrote may look like a line of ours.
 """
 
 import unicodedata
@@ -9,7 +9,7 @@ from countersign.models import EnrollmentRequest, Token
 from countersign.policy import approvers, rules
 
 HIDDEN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}  # control, bidi, line and paragraph separators
-CURVES = {  # what people call those that a CA takes; any other is shown by its OID
+CURVES = {  # usual names of the curves that CAs accept; others are shown by OID
     "1.2.840.10045.3.1.7": "P-256",
     "1.3.132.0.34": "P-384",
     "1.3.132.0.35": "P-521",
@@ -19,12 +19,12 @@ SECONDS_PER = {"day": 86_400, "hour": 3_600, "minute": 60}
 
 
 def summary(request: EnrollmentRequest, *, enrollment_id: str, requester: str | None = None) -> str:
-    """What an approver is asked to agree to, one `label: value` a line, no line end at the end.
+    """What an approver is asked to agree to: one `label: value` per line, no final line end.
 
     Args:
-        request: the accepted request, a profile expanded.
-        enrollment_id: of this enrollment.
-        requester: who asked, as far as the trigger knows him.
+        request: the accepted request, after a profile was expanded.
+        enrollment_id: the id of this enrollment.
+        requester: who asked, as far as the trigger knows them.
     """
     subject = request.csr.standard_certificate_attributes.model_dump(
         by_alias=True, exclude_none=True
@@ -56,7 +56,7 @@ def key(request: EnrollmentRequest) -> str:
 
 
 def agreement(tokens: tuple[Token, ...]) -> str:
-    """Who must agree: tokens are alternatives, all groups of a token are needed."""
+    """Who must agree: tokens are alternatives, and all groups of a token are needed."""
     return " or ".join(_token(token) for token in tokens) or "nobody can agree"
 
 
@@ -78,7 +78,7 @@ def duration(seconds: int) -> str:
 
 
 def printable(text: str) -> str:
-    """`text` on one line: what would break, hide or turn the line is shown as its code point."""
+    """`text` on one line. Characters that break, hide or reverse text are shown as code points."""
     return "".join(
         f"<U+{ord(letter):04X}>" if unicodedata.category(letter) in HIDDEN else letter
         for letter in text

@@ -13,7 +13,7 @@ from countersign.models import (
 
 
 def sha256(request: Mapping[str, Any]) -> str:
-    """The hash by which two requests are the same: of the RFC 8785 form, without the id.
+    """The SHA-256 of the RFC 8785 form without the id. Requests with the same hash are the same.
 
     Raises:
         InvalidEnrollmentError: the request has no canonical form (a number beyond 2^53, a lone
@@ -39,13 +39,13 @@ def canonical(request: Mapping[str, Any]) -> bytes:
 
 
 def accepted(request: EnrollmentRequest) -> dict[str, Any]:
-    """The accepted request as JSON value: what was asked and nothing added.
+    """The accepted request as a JSON value: what was requested and nothing added.
 
-    Its canonical form is what approvers are shown and what a CSR is compared with.
+    Approvers are shown its canonical form, and a CSR is compared with it.
     """
     return request.model_dump(mode="json", exclude_unset=True, exclude={"enrollment_id"})
 
 
 def without_id(request: Mapping[str, Any]) -> dict[str, Any]:
-    """The request as it travels: its id is the enrollment's."""
+    """The request as it is passed on: without its id, which is the enrollment's."""
     return {name: value for name, value in request.items() if name != "enrollmentId"}

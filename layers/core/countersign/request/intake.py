@@ -1,4 +1,4 @@
-"""The request, its id and its origin in what an execution was started with."""
+"""The request, its id and its origin, read from the input of an execution."""
 
 import hashlib
 import re
@@ -11,21 +11,21 @@ from countersign.models import (
     Origin,
 )
 
-NESTED_STARTER = "AWS_STEP_FUNCTIONS_STARTED_BY_EXECUTION_ID"  # added by nested workflow calls
+NESTED_STARTER = "AWS_STEP_FUNCTIONS_STARTED_BY_EXECUTION_ID"  # nested workflow calls add it
 ENROLLMENT_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 DATE_PARTS = {"{yyyy}": "%Y", "{mm}": "%m", "{dd}": "%d", "{hh}": "%H"}  # in a schedule's key label
 
 
 def requested(raw: object) -> tuple[Any, Origin]:
-    """The request as it will be carried out, and the origin, of a machine input.
+    """The request as it will be carried out, and its origin, from a machine input.
 
-    A schedule asks again and again with one text: the date of the occurrence is filled into the
-    key's label here, before anything is validated or hashed. So a repeated delivery is the same
-    request, and what is on record is what was asked of TSB.
+    A schedule always sends the same text. The date of the occurrence is filled into the key's label
+    here, before anything is validated or hashed. So a repeated delivery is the same request, and
+    the record holds what TSB was asked for.
 
     Raises:
-        InvalidEnrollmentError: the input is no object, its origin is none that we know, or the
-            occurrence cannot be told from the next one.
+        InvalidEnrollmentError: the input is not an object, its origin is unknown, or the occurrence
+            cannot be distinguished from the next one.
     """
     request, origin = split_input(raw)
     if origin.trigger != "schedule":
@@ -48,13 +48,13 @@ def requested(raw: object) -> tuple[Any, Origin]:
 
 
 def split_input(raw: object) -> tuple[Any, Origin]:
-    """The request and the origin in a machine input, as they were given.
+    """The request and the origin in a machine input, unchanged.
 
-    A bare request comes from trigger `start`, or from trigger `workflow` where a nested call added
-    its key.
+    A bare request comes from trigger `start`, or from trigger `workflow` if a nested call added its
+    key.
 
     Raises:
-        InvalidEnrollmentError: the input is no object, or its origin is none that we know.
+        InvalidEnrollmentError: the input is not an object, or its origin is unknown.
     """
     if not isinstance(raw, Mapping):
         raise InvalidEnrollmentError(
@@ -78,11 +78,11 @@ def split_input(raw: object) -> tuple[Any, Origin]:
 
 
 def enrollment_id(raw: object, execution_name: str) -> str:
-    """The id that an input means, also where the rest of it is unacceptable.
+    """The enrollment id of an input, even if the rest of it is not acceptable.
 
-    What the trigger says for a schedule's occurrence, else the caller's own, else an event's id or
-    what the API made of an idempotency key, else the execution's name. What is no valid id is
-    hashed: the same delivery again must mean the same enrollment.
+    It is the trigger's id of a schedule's occurrence, else the caller's own id, else the id of an
+    event or the one that the API made from an idempotency key, else the execution's name. A text
+    that is not a valid id is hashed: the same delivery must always mean the same enrollment.
     """
     try:
         request, origin = split_input(raw)
@@ -99,15 +99,15 @@ def _name_of_trigger(origin: Origin) -> str | None:
     if origin.trigger == "event" and origin.id:
         return f"event-{origin.id}"
     if origin.trigger == "schedule" and (moment := _occurrence(origin)):
-        schedule = (origin.id or "").rpartition("/")[2]  # of an ARN its last part, else all of it
+        schedule = (origin.id or "").rpartition("/")[2]  # an ARN's last part, else the whole text
         return f"{schedule}-{moment:%Y%m%dT%H%M%SZ}"
     return origin.id if origin.trigger == "api" else None
 
 
 def _occurrence(origin: Origin) -> datetime | None:
-    """The time for which a schedule asks, UTC; None where it does not say which schedule or time.
+    """The time that a schedule asks for, UTC; None if the schedule or the time is missing.
 
-    The scheduled time, not the present: it is the same for every attempt to deliver.
+    It is the scheduled time, not the current one: it is the same for every delivery attempt.
     """
     try:
         moment = datetime.fromisoformat(origin.time or "")
@@ -117,7 +117,7 @@ def _occurrence(origin: Origin) -> datetime | None:
 
 
 def _dated(request: Any, moment: datetime) -> Any:
-    """The request with the date in its key's label, in both places where it may stand."""
+    """The request with the date in its key's label, in both places that may have the label."""
     for part, field in (("key", "label"), ("csr", "signKeyName")):
         inner = request.get(part) if isinstance(request, Mapping) else None
         text = inner.get(field) if isinstance(inner, Mapping) else None

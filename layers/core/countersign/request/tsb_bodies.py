@@ -1,4 +1,4 @@
-"""What the TSB is sent: the bodies of an accepted request, and the meta data that approvers see."""
+"""The bodies that TSB is sent for an accepted request, and the metadata that approvers see."""
 
 import base64
 from typing import Any
@@ -15,7 +15,7 @@ from countersign.request.validation import MAX_META_DATA_BYTES
 
 
 def tsb_key(request: EnrollmentRequest, password: str | None) -> dict[str, Any]:
-    """The body of `POST /v1/key`: what was asked, nothing added, the password put in."""
+    """The body of `POST /v1/key`: what was requested, with the password and nothing else added."""
     body = request.key.model_dump(mode="json", exclude_unset=True)
     if "password" in body:
         body["password"] = list(password) if password is not None else None
@@ -25,10 +25,10 @@ def tsb_key(request: EnrollmentRequest, password: str | None) -> dict[str, Any]:
 def meta_data(
     request: EnrollmentRequest, *, enrollment_id: str, requester: str | None = None
 ) -> bytes:
-    """What the approvers are shown: a summary, the accepted request, and its SHA-256.
+    """The metadata that approvers see: a summary, the accepted request, and its SHA-256.
 
-    RFC 8785 form, the same bytes whenever it is made; at most `MAX_META_DATA_BYTES`, for the sake
-    of which the request itself is left out, never its hash.
+    It is in RFC 8785 form, so it always has the same bytes. It has at most `MAX_META_DATA_BYTES`: a
+    longer request is left out, but its hash never is.
     """
     requested = accepted(request)
     content = {
@@ -55,13 +55,13 @@ def tsb_csr(
     shown: bytes,
     signature: bytes,
 ) -> dict[str, Any]:
-    """The `csrSignRequest`: what was asked, the label exactly as the key was created.
+    """The `csrSignRequest`: what was requested, with the label exactly as the key was created.
 
     Args:
         request: the accepted request.
-        password: of the key.
-        shown: the meta data.
-        signature: over it, by the stack's signing key.
+        password: the key's password.
+        shown: the metadata.
+        signature: the stack's signature over the metadata.
     """
     body = request.csr.model_dump(mode="json", exclude_unset=True)
     return {

@@ -19,8 +19,8 @@ from countersign.request.intake import DATE_PARTS
 
 RSA_SIZES = (2048, 3072, 4096, 8192)
 
-# TSB hands the meta data to every approver in every listing of his tasks. A request of ordinary
-# size (some forty approvers by key) is shown in full, of a longer one its SHA-256.
+# TSB returns the metadata to every approver in every listing of their tasks. A request of ordinary
+# size (some forty approvers by key) is shown in full; of a longer one, only its SHA-256 is shown.
 MAX_META_DATA_BYTES = 32 * 1024
 ED25519 = "1.3.101.112"
 ALGORITHM_SUFFIXES = {"RSA": ("_WITH_RSA", "_WITH_RSA_PSS"), "EC": ("_WITH_ECDSA",), "ED": ()}
@@ -33,9 +33,9 @@ class Rules:
 
     Args:
         profiles: the reviewed files, with the directory of approvers.
-        key_password_prefix: ARN prefix below which this stack's key passwords lie.
-        allow_raw_policy: whether a caller may bring a policy of his own instead of a profile:
-            whoever chooses the approvers can approve his own key.
+        key_password_prefix: ARN prefix of this stack's key passwords.
+        allow_raw_policy: whether callers may bring a policy of their own instead of a profile.
+            Callers who choose the approvers can approve their own key.
     """
 
     profiles: Profiles
@@ -48,10 +48,10 @@ class Reading:
     """A request that can be carried out.
 
     Args:
-        request: the whole of it, a profile expanded.
-        raw: the same as JSON value without the id, as it travels and is kept.
-        findings: what the linter has to say.
-        profile_sha256: of the profile's file, where the request named one.
+        request: the complete request, after a profile was expanded.
+        raw: the same as a JSON value without the id, as it is passed on and stored.
+        findings: the linter's findings.
+        profile_sha256: SHA-256 of the profile's file, if the request named a profile.
     """
 
     request: EnrollmentRequest
@@ -64,26 +64,26 @@ def read(raw: object, *, rules: Rules, requester: str | None, moment: datetime) 
     """Validate a request completely, before anything is created, for every trigger.
 
     Args:
-        raw: the request as JSON value.
+        raw: the request as a JSON value.
         rules: what this stack accepts.
-        requester: the AWS principal who asks, as far as the trigger knows him.
-        moment: now.
+        requester: the AWS principal who asks, as far as the trigger knows them.
+        moment: the current time.
 
     Raises:
-        InvalidEnrollmentError: names the field's path, the reason and the way out.
+        InvalidEnrollmentError: names the field's path, the reason and what to do.
     """
-    # Only who validates pays for the cryptography that reads approvers' keys: CloseEnrollment,
-    # which asks here for ids and hashes, does not.
+    # This module loads the cryptography that reads approvers' keys. CloseEnrollment needs only ids
+    # and hashes, so it imports `canonical` and `intake` and not this module.
     reading = examine(raw, rules=rules, requester=requester, moment=moment)
     refuse(reading.findings)
     return reading
 
 
 def examine(raw: object, *, rules: Rules, requester: str | None, moment: datetime) -> Reading:
-    """As `read`, without refusing what the linter calls an error: for those who only look.
+    """As `read`, but a linter's error is no refusal: for callers that only inspect a request.
 
     Raises:
-        InvalidEnrollmentError: it is no request that could be carried out, whatever its policy.
+        InvalidEnrollmentError: the request could not be carried out, whatever its policy.
     """
     whole, profile = _expanded(raw, rules, moment)
     request = EnrollmentRequest.read(whole)
@@ -169,7 +169,7 @@ def _check_key(key: KeyRequest) -> None:
 
 def _check_csr(request: EnrollmentRequest) -> None:
     csr, key = request.csr, request.key
-    # The vendor's own pair of bodies differs in letter case; the label as created is what is sent.
+    # The labels in the vendor's own two bodies differ in letter case. The label as created is sent.
     if csr.sign_key_name is not None and csr.sign_key_name.casefold() != key.label.casefold():
         raise invalid_field(
             "csr.signKeyName",
@@ -195,7 +195,7 @@ def _check_csr(request: EnrollmentRequest) -> None:
 
 
 def _check_secret(field: str, secret: SecretReference | None, prefix: str) -> None:
-    # Below a prefix of our own: else a caller could have any secret that the function can read
+    # Only below our own prefix: otherwise a caller could have any secret that the function can read
     # sent to TSB as a "password".
     if secret is not None and not (prefix and secret.secret_arn.startswith(prefix)):
         raise invalid_field(

@@ -31,23 +31,23 @@ def accept_enrollment(
     rules: validation.Rules,
     keys_per_minute: int = 0,
 ) -> m.Accepted | m.OutcomeDocument:
-    """Validate the request, claim its enrollment id and say so, before anything else exists.
+    """Validate the request, claim its enrollment id and announce it, before creating anything else.
 
-    Idempotent: an execution finds its own claim again, and the request as it was accepted then (a
-    profile without version may mean a newer one by now), says again that it was accepted, and takes
-    a later turn.
+    Idempotent: a repeated execution finds its own claim and the request as it was accepted first (a
+    profile without version may mean a newer one by now). It announces the acceptance again and
+    takes a later key slot.
 
     Args:
-        given: the execution and its input.
+        event: the execution and its input.
         records: the table.
         objects: the bucket.
-        bus: hears that it was accepted.
-        rules: what requests are held against.
-        keys_per_minute: how many keys may be created; 0 is as many as anybody asks for.
+        bus: receives the event that the enrollment was accepted.
+        rules: what this stack accepts.
+        keys_per_minute: how many keys may be created; 0 is without limit.
 
     Returns:
-        The claimed enrollment, or, for a request that another execution carries out already, that
-        enrollment's document with `duplicate`.
+        The claimed enrollment. If another execution already carries out the request: the document
+        of that enrollment, with `duplicate`.
 
     Raises:
         InvalidEnrollmentError: the request cannot be accepted.
@@ -58,10 +58,10 @@ def accept_enrollment(
     record, own, reading = accept(
         intake.enrollment_id(event.execution.input, event.execution.name),
         raw,
-        # Whoever may start executions can write anything here. The API, which knows its callers,
-        # has claimed before, and what it wrote stays.
+        # Everyone who may start executions can write any principal here, so it is not recorded. The
+        # API knows its callers. It has claimed the id before, and what it wrote stays.
         origin.model_copy(update={"principal": None}),
-        # A principal that anybody may write can only speak against the person who wrote it.
+        # The unverified principal is used for the checks only. There it can only harm its author.
         requester=origin.principal,
         records=records,
         rules=rules,
@@ -94,15 +94,14 @@ def accept(
     Args:
         enrollment_id: see `intake.enrollment_id`.
         raw: the request as it was sent.
-        origin: the trigger, and who stood behind it.
-        requester: who is held against the approvers.
+        origin: the trigger, and who sent the request.
+        requester: who asks; compared with the approvers.
         records: the table.
-        rules: what requests are held against.
-        execution_arn: None where the trigger claims before the execution is started.
+        rules: what this stack accepts.
+        execution_arn: None if the trigger claims the id before the execution is started.
 
     Returns:
-        The record that stands, whether it is the caller's to carry out, and the request as it was
-        understood.
+        The stored record, whether the caller must carry it out, and the validated request.
 
     Raises:
         InvalidEnrollmentError: the request cannot be accepted; nothing was created.
@@ -144,12 +143,12 @@ def initial_record(
     """The whole record as a claim writes it.
 
     Args:
-        enrollment_id: see `request.enrollment_id`.
-        raw: the request as it was sent; kept as it is.
-        reading: the same, as the validator understood it.
-        origin: the trigger, and who stood there.
-        names: the directory's, by the fingerprint of people's keys.
-        execution_arn: None where the trigger claims before the execution is started.
+        enrollment_id: see `intake.enrollment_id`.
+        raw: the request as it was sent; stored unchanged.
+        reading: the same request after validation.
+        origin: the trigger, and who sent the request.
+        names: people's names in the directory, by the fingerprints of their keys.
+        execution_arn: None if the trigger claims the id before the execution is started.
     """
     accepted_at = m.timestamp(m.now())
     return {

@@ -1,4 +1,4 @@
-"""Function CancelRequest: tell the TSB of a cancellation, so that nobody is asked any longer."""
+"""Function CancelRequest: notify the TSB of a cancellation, so that nobody is asked any longer."""
 
 from collections.abc import Callable
 from contextlib import suppress
@@ -13,14 +13,16 @@ from countersign.tsb.client import TsbClient
 def cancel_request(
     event: m.CancelRequestInput, *, records: Records, tsb: Callable[[], TsbClient]
 ) -> m.CancelledRequest:
-    """Cancel at the TSB what was cancelled on record, so that nobody is asked any longer.
+    """Cancel the TSB request of an enrollment that was cancelled on record.
 
-    Idempotent: what TSB was told is on record; a request that has ended there already counts.
-    Without a request id on record there is nothing to cancel yet: RequestCsr finds the cancellation
-    before it asks, or PollRequest at its first poll.
+    Nobody is asked any longer then. Idempotent: TSB's confirmation is on record. A request that has
+    already ended at the TSB counts as confirmed. Without a request id on record there is nothing to
+    cancel yet. RequestCsr finds the cancellation before it asks the approvers, or PollRequest finds
+    it at its first poll.
 
     Raises:
-        TsbUnavailableError, TsbOutcomeUnknownError: Lambda repeats it; PollRequest makes up for it.
+        TsbUnavailableError, TsbOutcomeUnknownError: Lambda repeats the call; if it keeps failing,
+            PollRequest cancels.
     Source: TSB REST API, DELETE /v1/request/{id}.
     """
     record = records.get(event.enrollment_id) or Record()
@@ -28,7 +30,7 @@ def cancel_request(
     if request_id is None or "cancel" not in record or "outcome" in record:
         return m.CancelledRequest(confirmed=False)
     if "confirmedAt" not in record["cancel"]:
-        # Refused: it has ended at the TSB. `cancel` on record keeps it from being issued.
+        # If TSB refuses, the request has ended there. `cancel` on record prevents issuing.
         with suppress(TsbRefusedError):
             tsb().cancel_request(request_id)
         records.update(

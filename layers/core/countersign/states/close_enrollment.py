@@ -1,7 +1,7 @@
-"""How an enrollment ends: the outcome, its document, its event. CloseEnrollment is the one way out.
+"""How an enrollment ends: the outcome, its document, its event. CloseEnrollment is the only exit.
 
-An execution can also end without it (stopped, timed out, a failed Close): the backstop's queue
-then hands in Step Functions' own status-change event.
+An execution can also end without that state (stopped, timed out, CloseEnrollment failed). The
+backstop's queue then delivers the status-change event of Step Functions.
 """
 
 import json
@@ -31,8 +31,8 @@ def closing(event: Mapping[str, Any], describe_input: DescribeInput) -> m.CloseE
     """What to close, from the state machine's payload or from the backstop's queue.
 
     Args:
-        event: the state's payload, or an SQS event with one status-change event of Step Functions.
-        describe_input: asked when the status-change event left the input out (over 248 KiB).
+        event: the state's payload, or an SQS event with one Step Functions status-change event.
+        describe_input: called if the status-change event has left out the input (over 248 KiB).
     Source: Amazon EventBridge, Step Functions execution status change events.
     """
     if "Records" not in event:
@@ -63,17 +63,17 @@ def close_enrollment(
     code_version: str,
     report: Report | None = None,
 ) -> m.OutcomeDocument:
-    """Put the outcome on record, announce it, and note that it was announced.
+    """Record the outcome, announce it, and record that it was announced.
 
-    Idempotent: the outcome that is on record first stays; an announced one is not announced
-    again, except when the note of it was lost (events are at least once).
+    Idempotent: the first outcome on record stays. An announced outcome is not announced again,
+    unless the record of the announcement was lost (events are at least once).
 
     Args:
-        given: how the workflow came to its end.
-        code_version: which code carries it out, for the record.
+        given: how the workflow ended.
+        code_version: version of the running code, for the record.
 
     Raises:
-        AwsCallError: table or bus refused; the state machine retries, then the backstop.
+        AwsCallError: table or bus refused; the state machine retries, and after it the backstop.
     """
     closed_before = _closed_before(given)
     if closed_before is not None:
@@ -135,9 +135,9 @@ def document(record: Record) -> m.OutcomeDocument:
 
 
 def failure(caught: m.CaughtError) -> m.Failure:
-    """What a Catch handed on, in our words; tolerates any `cause`.
+    """The failure in what a Catch passed on; tolerates any `cause`.
 
-    Only the messages of our own errors are repeated: another exception's text may quote anything.
+    Only the messages of our own errors are repeated: other exceptions may quote anything.
     """
     cause = _json_or_none(caught.cause)
     said = cause if isinstance(cause, dict) else {}
@@ -172,9 +172,10 @@ def failure(caught: m.CaughtError) -> m.Failure:
 
 
 def _closed_before(given: m.CloseEnrollmentInput) -> m.OutcomeDocument | None:
-    """The document that is the cause of an execution which ended in state EnrollmentFailed.
+    """The document in the cause of an execution that ended in state EnrollmentFailed.
 
-    The backstop hears of it too; a refused request has no record that says it was announced.
+    The backstop receives these executions too. For a refused request no record says that it was
+    announced.
     """
     cause = _json_or_none(given.failure.cause) if given.failure else None
     if isinstance(cause, dict) and "enrollmentId" in cause:
@@ -185,9 +186,9 @@ def _closed_before(given: m.CloseEnrollmentInput) -> m.OutcomeDocument | None:
 def _proven(record: Record, given: m.CloseEnrollmentInput) -> dict[str, Any] | None:
     """The end that is on record already, whatever went wrong on the way here.
 
-    A CSR there is verified and stored, and no cancellation can come after it (`verifiedSha256`).
-    What the backstop closes knows nothing but how the execution died: a cancellation and TSB's own
-    word are on record.
+    A CSR on record is verified and stored, and can no longer be cancelled (`verifiedSha256`). The
+    backstop knows only how the execution died, so a cancellation or TSB's decision is taken from
+    the record.
     """
     if "csr" in record:
         return {"outcome": m.Outcome.ISSUED, "error": None}
@@ -249,7 +250,7 @@ def _is_own(record: Record, given: m.CloseEnrollmentInput) -> bool:
     if "executionArn" in record:
         own = record["executionArn"] == given.execution.arn
         return bool(own or _is_refused_again(record, given))
-    # An earlier attempt's execution can be reported late; its name is another.
+    # The execution of an earlier attempt may be reported late; its name differs.
     if given.execution.name != ownership.execution_name(record):
         return False
     try:
@@ -271,7 +272,7 @@ def _is_refused_again(record: Record, given: m.CloseEnrollmentInput) -> bool:
 
 
 def _origin(given: m.CloseEnrollmentInput) -> dict[str, Any]:
-    """Of a request that was never accepted; whoever started it may have written any principal."""
+    """The origin of a request that was never accepted, without the principal: it is unverified."""
     try:
         _, origin = intake.split_input(given.execution.input)
     except InvalidEnrollmentError:
@@ -281,7 +282,7 @@ def _origin(given: m.CloseEnrollmentInput) -> dict[str, Any]:
 
 
 def _short(text: str | None) -> str | None:
-    """A field's path repeats the names that a caller made up, however long."""
+    """The text, cut: a field's path repeats names that a caller made up, however long they are."""
     return text and text[:MAX_SHORT_TEXT]
 
 

@@ -1,4 +1,4 @@
-"""State CreateKey: create the key under its policy, or adopt the one that a lost answer left."""
+"""State CreateKey: create the key under its policy, or adopt the one whose answer was lost."""
 
 from countersign import models as m
 from countersign.errors import (
@@ -33,23 +33,24 @@ def create_key(
     profiles: Profiles,
     trust: Trust,
 ) -> m.CreatedKey:
-    """Create the key under its policy, or adopt the one that a lost answer left behind.
+    """Create the key under its policy, or adopt the one whose answer was lost.
 
-    What the HSM attests is verified here already: a key that could not pass StoreCsr, or a chain
-    that is not configured well, shall bother no approver.
+    The HSM's attestation is already verified here: no approver is asked about a key that could not
+    pass StoreCsr, or while the chain is configured wrongly.
 
-    Idempotent: the label is claimed first; a key found under it (608) is adopted only if the claim
-    is ours, it is not older than the claim, and it is what was asked. Before anything is created
-    the approvers are held against those of the CA key, where the profile names one: this function
-    has the role that may read its policy, and AcceptEnrollment has none.
+    Idempotent: the label is claimed first. A key that exists under it (608) is adopted only if the
+    claim is ours, the key is not older than the claim, and it is what was requested. Before
+    anything is created, the approvers are compared with those of the CA key, if the profile names
+    one. This function has the TSB role that may read that key's policy; AcceptEnrollment has no
+    role.
 
     Args:
-        trust: whose attestations are believed.
+        trust: which attestations are trusted.
 
     Raises:
-        InvalidEnrollmentError: the CA key's approvers would approve here too; the execution fails.
-        KeyConflictError: the label belongs to another enrollment, or a key under it is not ours,
-            or the HSM does not attest it.
+        InvalidEnrollmentError: the CA key's approvers would approve here too. The execution fails.
+        KeyConflictError: the label belongs to another enrollment, or a key under it is not ours, or
+            the HSM's attestation does not pass.
         TsbUnavailableError, TsbOutcomeUnknownError: the state machine retries.
         TsbRefusedError, TsbCredentialsError: the execution fails.
     Source: TSB REST API, POST /v1/key, POST /v1/key/attributes.
@@ -138,7 +139,7 @@ def _may_be_there(tsb: TsbClient, label: str, secret: str | None) -> bool:
 
 
 def _require_as_asked(reported: Key, requested: m.KeyRequest) -> None:
-    """The HSM's word against the request: attributes, algorithm, size and policy."""
+    """Compare the HSM's report with the request: attributes, algorithm, size and policy."""
     different = [name for part in checks.differences(reported, requested).values() for name in part]
     if different:
         raise _key_conflict(

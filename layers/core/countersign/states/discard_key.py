@@ -1,4 +1,4 @@
-"""State DiscardKey: what becomes of a key that has no CSR."""
+"""State DiscardKey: dispose of a key that has no CSR."""
 
 import json
 
@@ -25,21 +25,21 @@ def discard_key(
     password: Password,
     keys_per_minute: int = 0,
 ) -> m.DiscardedKey:
-    """What becomes of a key that has no CSR.
+    """Dispose of a key that has no CSR, or replace it if TSB's answer was lost.
 
-    Where the request for one got no answer (the state machine says so, or the record, which has the
-    intent and no id), the fresh key is deleted, which cancels whatever TSB
-    holds, and CreateKey may start over once; after that, and for a key that cannot be deleted, the
-    enrollment fails, naming the key. In every other case the enrollment ends as it would without
-    this state, and the key is kept, deleted or blocked as its profile says (keys/disposal.py).
+    The request for the CSR may have got no answer: the state machine says so, or the record has the
+    intent and no request id. Then the fresh key is deleted, which cancels its requests at the TSB,
+    and CreateKey may start over once. After that, or if the key cannot be deleted, the enrollment
+    fails and names the key. In every other case the enrollment ends as it would without this state,
+    and the key is kept, deleted or blocked as its profile says (keys/disposal.py).
 
     Idempotent: a key that is gone counts as deleted.
 
     Raises:
-        KeyDisposalError: tried a few times more; whatever comes of it, the outcome stays.
-        TsbUnavailableError, TsbOutcomeUnknownError, TsbCredentialsError: of an unanswered request
-            only; retried for a day.
-        TsbRefusedError, KeyConflictError: likewise; the execution fails.
+        KeyDisposalError: retried a few times. The outcome stays, whatever the result.
+        TsbUnavailableError, TsbOutcomeUnknownError, TsbCredentialsError: only after an unanswered
+            request; retried for a day.
+        TsbRefusedError, KeyConflictError: only after an unanswered request; the execution fails.
     Source: TSB REST API, POST /v1/key/deleteKey (deleting a key cancels its requests).
     """
     key = event.request.key

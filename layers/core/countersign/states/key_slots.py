@@ -1,4 +1,4 @@
-"""When a key may be created: an HSM makes so many a minute and no more."""
+"""When a key may be created: an HSM creates only so many keys a minute."""
 
 import math
 import time
@@ -7,11 +7,11 @@ from datetime import datetime, timedelta
 from countersign import models as m
 from countersign.stores import Records
 
-SLOT_MARGIN = 0.05  # some come late, and then close together: a minute forgives three seconds
+SLOT_MARGIN = 0.05  # some calls come late, and then close together: 3 s of slack a minute
 
 
 def next_slot(records: Records, keys_per_minute: int) -> str | None:
-    """The moment of the next free turn to create a key: an HSM makes so many and no more."""
+    """The time of the next free slot to create a key; None if it is now or without limit."""
     if not keys_per_minute:
         return None
     now = m.now()
@@ -25,7 +25,7 @@ def next_slot(records: Records, keys_per_minute: int) -> str | None:
 
 
 def await_slot(turn: str | None) -> None:
-    """Wait out what the Wait state could not: Step Functions cuts its timestamp to whole seconds.
+    """Wait for the rest of a second: Step Functions cuts a Wait's timestamp to whole seconds.
 
     Source: https://docs.aws.amazon.com/step-functions/latest/dg/state-wait.html
     """

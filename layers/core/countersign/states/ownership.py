@@ -1,4 +1,4 @@
-"""Whose enrollment it is: the claim of an id, and what only its own execution may write."""
+"""Who owns an enrollment: the claim of its id, and the writes that only its execution may do."""
 
 from collections.abc import Callable
 from typing import cast
@@ -15,7 +15,7 @@ type Password = Callable[[str], str]  # the text of the secret at this ARN
 
 
 def csr_invalid(failed: m.Check, action: str) -> CsrInvalidError:
-    """The error of a CSR of which a check failed."""
+    """The error of a CSR that failed a check."""
     return CsrInvalidError(
         f"{failed.code}: {failed.finding}", field=failed.field, reason=failed.code, action=action
     )
@@ -24,10 +24,10 @@ def csr_invalid(failed: m.Check, action: str) -> CsrInvalidError:
 def put_once(
     objects: Objects, name: str, body: bytes, content_type: str = "application/json"
 ) -> str | None:
-    """Write an object that must not exist, or that must be this one; its version id.
+    """Write an object, unless this very object exists; return its version id.
 
     Raises:
-        EnrollmentConflictError: another object lies there; it stays.
+        EnrollmentConflictError: another object exists under this key; it stays.
     """
     try:
         return objects.put_once(name, body, content_type)
@@ -38,13 +38,13 @@ def put_once(
         ) from error
 
 
-# What the functions above have in common -------------------------------------------------------
+# What the states have in common -------------------------------------------------------
 
 type Step = m.CreateKeyInput | m.PollRequestInput
 
 
 def own(event: Step) -> Item:
-    """What a write demands of the record: that this execution owns the enrollment."""
+    """The condition of a write to the record: this execution owns the enrollment."""
     return {"executionArn": event.execution_arn}
 
 
@@ -78,7 +78,7 @@ KIND = "enrollment"  # one partition of the index by time; see docs/decisions.md
 READ_BY_EXECUTION = (
     "executionArn", "acceptedSha256", "findings", "profile", "profileSha256", "policy",
 )  # fmt: skip
-ROUNDS = 3  # a claim can be lost to a rival at most once per rule of `claim`
+ROUNDS = 3  # each rule of `claim` can lose to a rival at most once
 
 
 def execution_name(record: Record) -> str:
@@ -89,17 +89,17 @@ def execution_name(record: Record) -> str:
 def claim(record: Record, records: Records) -> tuple[Record, bool]:
     """Put the record where its id is free, or find out whose the id is.
 
-    Idempotent: the claim that is there already is found again.
+    Idempotent: an existing claim of the same execution is found again.
 
     Args:
-        record: see `initial_record`. Without `executionArn` it is a trigger's claim, which leaves
-            an enrollment that waits for its execution as it is; with it, that of an execution,
-            which takes such an enrollment over.
+        record: see `accept_enrollment.initial_record`. Without `executionArn` it is the claim of a
+            trigger: an enrollment that waits for its execution stays as it is. With `executionArn`
+            it is the claim of an execution, which takes over such an enrollment.
         records: the table.
 
     Returns:
-        The record that stands, and whether it is the caller's to carry out. Where it is not, an
-        enrollment of the same request is under way or has ended.
+        The stored record, and whether the caller must carry it out. If not, an enrollment of the
+        same request is under way or has ended.
 
     Raises:
         EnrollmentConflictError: the id belongs to another request, which stays untouched.
@@ -111,7 +111,7 @@ def claim(record: Record, records: Records) -> tuple[Record, bool]:
             return record, True
         if arn is not None and existing.get("executionArn") == arn:
             return existing, True
-        # A refused request claimed nothing: the corrected one may take its id.
+        # A refused request has not claimed its id: the corrected request may use it.
         if existing.get("requestSha256") not in (None, record["requestSha256"]):
             break
         if existing.get("outcome") == m.Outcome.FAILED and not approvers_asked(existing):

@@ -1,4 +1,4 @@
-"""State PollRequest: read how the approval stands."""
+"""State PollRequest: read the state of the approval."""
 
 import hashlib
 import json
@@ -37,20 +37,20 @@ def poll_request(
 ) -> m.PolledRequest:
     """Read TSB's request and decide how long to wait before the next poll.
 
-    Idempotent: reads; writes the record and the evidence only when something changed. A request
-    that TSB neither decides nor lets expire is cancelled there once the deadline has passed, so
-    that TSB's own answer still ends it. An enrollment that was cancelled on record ends here, also
-    where TSB cannot be told: from then on it could not be issued anyway.
+    Idempotent: it reads, and writes the record and the evidence only if something changed. A
+    request that TSB neither decides nor lets expire is cancelled there after the deadline, so that
+    TSB's own answer still ends it. An enrollment that was cancelled on record ends here, even if
+    TSB cannot be notified: it could not be issued any more anyway.
 
-    How the approval stands is told last, and only while it is open: a bus that refuses makes the
-    state machine poll again, with the old `seen`, and keeps no decision of TSB's from being acted
-    on, nor a deadline.
+    The state of the approval is announced last, and only while the request is open. If the bus
+    refuses, the state machine polls again with the old `seen`. So a failing bus delays neither a
+    decision of TSB nor a deadline.
 
     Raises:
         AwsCallError: a store or the bus refused; the state machine polls again later.
         TsbUnavailableError, TsbOutcomeUnknownError: the state machine polls again later.
-        TsbRefusedError: TSB does not know the request, or goes on waiting after its end.
-        CsrInvalidError: TSB answers with another request's id.
+        TsbRefusedError: TSB does not know the request, or keeps it open long after its end.
+        CsrInvalidError: TSB answers with the id of another request.
     Source: TSB REST API, GET /v1/request/{id}.
     """
     record = records.get(event.enrollment_id) or Record()
@@ -108,7 +108,7 @@ def poll_request(
 
 
 def _cancelled(event: m.PollRequestInput, records: Records, tsb: TsbClient) -> m.PolledRequest:
-    """The end of a cancelled enrollment: TSB is told here where CancelRequest could not."""
+    """The end of a cancelled enrollment; notifies TSB if CancelRequest could not."""
     with suppress(TsbUnavailableError, TsbOutcomeUnknownError, TsbCredentialsError):
         cancel_request.cancel_request(
             m.CancelRequestInput(enrollment_id=event.enrollment_id),
@@ -119,7 +119,7 @@ def _cancelled(event: m.PollRequestInput, records: Records, tsb: TsbClient) -> m
 
 
 def _executed(answer: RequestStatus) -> Item:
-    """When TSB executed; its own timer does, so it tells how long the people took."""
+    """When TSB executed the request. TSB's timer does it, so this shows how long people took."""
     moment = answer.execution_time
     return {"steps.csr.times.executed": m.timestamp(moment)} if moment else {}
 
@@ -156,7 +156,7 @@ def _end_the_endless(
             f"TSB still reports {status} for request {event.request_id}, long after its end",
             action="Cancel the request at the TSB by hand and have its clock examined.",
         )
-    # A window that TSB does not end (its clock is off), or one without an end of its own.
+    # Either TSB does not end the window (its clock is off), or the window has no end of its own.
     overdue = (
         schedule.window_seconds + schedule.silence_seconds // 2
         if schedule.window_seconds
@@ -166,6 +166,6 @@ def _end_the_endless(
         try:
             tsb.cancel_request(event.request_id)
         except TsbRefusedError:
-            return  # it has just ended; the next poll says how
-        # Who cancelled: TSB's CANCELLED names nobody.
+            return  # it has just ended; the next poll shows how
+        # Record that the workflow cancelled: TSB's CANCELLED names nobody.
         records.update(event.enrollment_id, {"overdue": m.timestamp(m.now())}, when=own(event))

@@ -1,4 +1,4 @@
-"""State RequestCsr: ask TSB for the CSR, so that the approvers are asked, once."""
+"""State RequestCsr: request the CSR from TSB once, so that the approvers are asked once."""
 
 import base64
 import hashlib
@@ -40,24 +40,26 @@ def request_csr(
     polling_settings: polling.Schedule,
     names: rules.Names,
 ) -> m.RequestedCsr:
-    """Ask TSB for the CSR: from here on the approvers are asked, so it happens once.
+    """Request the CSR from TSB. This asks the approvers, so it happens only once.
 
-    Not idempotent at the TSB, so an intent is recorded first. Entered again with another
-    invocation's intent and no request id it refuses to guess; with the id it returns it.
+    The call is not idempotent at the TSB, so an intent is recorded first. If another invocation's
+    intent is on record without a request id, this function refuses to guess. If the request id is
+    on record, it returns that id.
 
-    What the approvers are shown is signed and kept before the intent is recorded: up to there an
-    AWS service that refuses has asked nobody, and the state machine may try again.
+    The metadata for the approvers is signed and stored before the intent is recorded. If an AWS
+    service refuses before that, nobody was asked, and the state machine may retry.
 
     Args:
-        pace: how to wait, as the stack is configured; window and timelock are put in here.
-        names: the directory's, by the fingerprint of people's keys.
-        sign: by the stack's signing key, over the meta data.
+        polling_settings: how to wait, as the stack is configured; window and timelock are added
+            here.
+        names: people's names in the directory, by the fingerprints of their keys.
+        sign: signs the metadata with the stack's signing key.
 
     Raises:
         RequestNotSentError: an AWS service refused before TSB was called; the state machine
             retries.
-        TsbOutcomeUnknownError: nobody knows whether TSB holds a request; the key is discarded.
-        TsbUnavailableError: surely not executed; the state machine retries.
+        TsbOutcomeUnknownError: it is unknown whether TSB has the request; the key is discarded.
+        TsbUnavailableError: TSB did not execute the call; the state machine retries.
         TsbRefusedError, TsbCredentialsError: the execution fails.
     Source: TSB REST API, POST /v1/certificate/request.
     """
@@ -113,7 +115,7 @@ def _prepare(
     password: Password,
     sign: Sign,
 ) -> tuple[dict[str, Any], Item]:
-    """The body for TSB, and what the record shall say of it."""
+    """The body for TSB, and the values for the record."""
     key = event.request.key
     origin = (records.get(event.enrollment_id) or Record()).get("origin", {})
     shown = tsb_bodies.meta_data(

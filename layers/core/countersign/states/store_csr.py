@@ -1,4 +1,4 @@
-"""State StoreCsr: verify what came back, and keep it only if every check passes."""
+"""State StoreCsr: verify the CSR, and store it only if every check passes."""
 
 import json
 
@@ -24,19 +24,19 @@ def store_csr(
     password: Password,
     trust: Trust,
 ) -> m.StoredResult:
-    """Verify what came back against what was approved, and keep it only if every check passes.
+    """Compare the CSR with what was approved, and store it only if every check passes.
 
-    Idempotent: a CSR on record is handed out again, whatever became of its key since; the object is
-    written once, finding it there with the same SHA-256 counts. The write of `verifiedSha256`
-    decides against a cancellation: whichever is first on record wins. Who approved is read from the
-    record, where PollRequest put TSB's answer.
+    Idempotent: a CSR on record is returned again, whatever has become of its key since. The object
+    is written once; an existing object with the same SHA-256 counts as written. If the enrollment
+    is cancelled at the same time, the first on record wins: `verifiedSha256` or the cancellation.
+    Who approved is read from the record, where PollRequest stored TSB's answer.
 
     Args:
-        trust: whose attestations are believed.
+        trust: which attestations are trusted.
 
     Raises:
-        CsrInvalidError: `reason` is the code of the first check that failed; CSR and findings are
-            in quarantine, nothing is stored as issued.
+        CsrInvalidError: `reason` is the code of the first check that failed. CSR and findings are
+            in quarantine; nothing is stored as issued.
         TsbUnavailableError, TsbOutcomeUnknownError, TsbCredentialsError: the state machine retries.
     Source: TSB REST API, POST /v1/key/attributes.
     """
@@ -92,7 +92,7 @@ def _quarantined(
     records: Records,
     objects: Objects,
 ) -> CsrInvalidError:
-    """Put CSR and findings aside and say so on the record: CloseEnrollment announces it."""
+    """Store CSR and findings in quarantine and record it: CloseEnrollment announces it."""
     failed = verified.failed or m.Check(code="CSR_FORMAT", result="failed", field="pem")
     prefix = f"quarantine/{event.enrollment_id}/"
     pem = (event.pem or "").encode(errors="backslashreplace")  # JSON can hold what UTF-8 cannot

@@ -1,7 +1,7 @@
 """The Transaction Security Broker's REST API, as far as an enrollment needs it.
 
-The client never sleeps and never repeats a call, with one exception: HTTP 401 with errorCode 631
-proves that nothing was executed, so the role's next API key is tried.
+The client never sleeps and never repeats a call. There is one exception: HTTP 401 with errorCode
+631 proves that nothing was executed, so the role's next API key is tried.
 Source: Securosys documentation and client code, TSB 1.17 to 2.5.
 """
 
@@ -49,8 +49,8 @@ from countersign.tsb.transport import (
     letters,
 )
 
-# So long a rejected API key is not shown again: a TSB that refuses its own keys for a moment is no
-# reason to do without them until the worker ends.
+# For this time a rejected API key is not sent again. It is limited, because a TSB may refuse valid
+# keys for a short time, and a worker should not do without them until it ends.
 REJECTED_SECONDS = 300
 
 
@@ -60,22 +60,22 @@ class TsbClient:
     Args:
         url: base URL without `/v1`; https, or http on the loopback address.
         credentials: asked for a role's credentials when a call needs them.
-        renewed: asked once where all of them were rejected, for credentials read anew.
+        renewed: asked once for freshly read credentials, when all of them were rejected.
         tls: see `Tls`. Verification cannot be switched off.
-        proxy_url: an HTTP proxy; the call goes through its CONNECT, so it sees TLS only.
+        proxy_url: an HTTP proxy. Calls go through its CONNECT, so the proxy sees only TLS.
         certificate_role: the role of `/v1/certificate/**`; TSB versions differ.
         request_role: the role of `/v1/request/**`; sources differ.
-        report: told about every call.
-        refused: told when a call ends because no credential is accepted, or none can be read.
+        report: called with every call's `Exchange`.
+        refused: called when a call ends because no credential is accepted or can be read.
         connect_timeout_seconds: for the TCP and TLS handshakes.
         read_timeout_seconds: between two bytes of the answer.
-        transport: instead of the network, for tests in process.
+        transport: replaces the network, for tests in process.
 
     Every call raises:
-        TsbUnavailableError: surely not executed.
-        TsbOutcomeUnknownError: maybe executed.
-        TsbRefusedError: TSB answered no; `error_code`, `reason`, `http_status` are its words.
-        TsbCredentialsError: none of the role's credentials is accepted.
+        TsbUnavailableError: TSB did not execute the call.
+        TsbOutcomeUnknownError: TSB may have executed the call.
+        TsbRefusedError: TSB refused; `error_code`, `reason` and `http_status` are TSB's.
+        TsbCredentialsError: TSB accepts none of the role's credentials.
     """
 
     def __init__(
@@ -108,10 +108,10 @@ class TsbClient:
         self._report = report
         self._refused = refused
         self._timeout = (connect_timeout_seconds, read_timeout_seconds)
-        self._rejected: dict[str, float] = {}  # API keys, and until when they are not shown again
+        self._rejected: dict[str, float] = {}  # API keys, and until when they are not sent again
         self._proxies = {"https": proxy_url} if proxy_url else {}
         self._session = requests.Session()
-        # No proxies, .netrc or REQUESTS_CA_BUNDLE from the environment.
+        # Ignore proxies, .netrc and REQUESTS_CA_BUNDLE of the environment.
         self._session.trust_env = False
         self._session.mount(self._url, transport or VerifiedAdapter(tls or Tls()))
 
@@ -139,7 +139,7 @@ class TsbClient:
         )
 
     def delete_key(self, label: str, password: str | None = None) -> None:
-        """`POST /v1/key/deleteKey`; cancels the key's requests. A missing key is refused (650)."""
+        """`POST /v1/key/deleteKey`. Cancels the key's requests. A missing key is refused (650)."""
         self._send(
             Role.KEY_MANAGEMENT,
             "POST",
@@ -149,7 +149,7 @@ class TsbClient:
         )
 
     def list_keys(self) -> list[str]:
-        """`GET /v1/key`: the labels of all keys of the partition, ours or not."""
+        """`GET /v1/key`: the labels of all keys of the partition, ours and others'."""
         response = self._send(Role.KEY_MANAGEMENT, "GET", "/v1/key", None, about="")
         try:
             content = response.json()
@@ -160,7 +160,7 @@ class TsbClient:
         return content
 
     def block_key(self, label: str, password: str | None = None) -> BlockRequested:
-        """`POST /v1/block`. Executed at once, or asks the approvers of `ruleBlock`, each time."""
+        """`POST /v1/block`. Blocks at once, or asks the approvers of `ruleBlock` at each call."""
         self._reconnect()
         body = {"blockKeyName": label, "keyPassword": letters(password)}
         return self._ask(
@@ -190,7 +190,7 @@ class TsbClient:
         return self._ask(RequestStatus, self._request_role, "GET", path, about="")
 
     def cancel_request(self, request_id: str) -> None:
-        """`DELETE /v1/request/{id}`: its tasks are gone, its status is CANCELLED."""
+        """`DELETE /v1/request/{id}`: its tasks are deleted, and its status becomes CANCELLED."""
         path = f"/v1/request/{quote(request_id, safe='')}"
         self._send(self._request_role, "DELETE", path, None, about="")
 
@@ -203,10 +203,10 @@ class TsbClient:
         return self._ask(Licence, Role.SERVICE, "GET", "/v1/licenseInfo", about="").client_flags
 
     def _reconnect(self) -> None:
-        """Let a call whose answer cannot be asked for again have a connection of its own.
+        """Use a new connection for a call whose answer cannot be requested again.
 
-        A worker is frozen between its calls, and what is on the way drops idle connections: on one
-        that was kept, "no answer" would be the rule after a quiet hour, not the exception.
+        A worker is frozen between its invocations, and the network drops idle connections. On a
+        kept connection, "no answer" would be the rule after a quiet hour, not the exception.
         Source: https://docs.aws.amazon.com/lambda/latest/dg/best-practices.html
         """
         self._session.close()
@@ -243,7 +243,7 @@ class TsbClient:
         self, doing: str, role: Role, method: str, path: str, body: dict[str, Any] | None
     ) -> requests.Response:
         refusal: TsbCredentialsError | None = None
-        # A role's keys may have been exchanged since they were read, so they are read once more.
+        # A role's keys may have been replaced since they were read, so they are read once more.
         for read in (self._credentials, self._renewed):
             if read is None:
                 break
@@ -265,7 +265,7 @@ class TsbClient:
         raise refusal or no_key_left(doing, role)
 
     def _keys(self, credentials: Credentials) -> Iterator[str | None]:
-        """The API keys that are worth a try; None alone where the role has none."""
+        """The API keys to try; only None if the role has no API key."""
         if not credentials.api_keys:
             yield None
         for key in credentials.api_keys:
@@ -293,7 +293,7 @@ class TsbClient:
                 headers=headers,
                 timeout=self._timeout,
                 proxies=self._proxies,
-                allow_redirects=False,  # would carry the API key to another place
+                allow_redirects=False,  # a redirect would send the API key elsewhere
             )
         except requests.RequestException as fault:
             error = call_fault(doing, fault)

@@ -1,4 +1,4 @@
-"""From what the TSB answered, or did not, to our error: may TSB have executed the call?"""
+"""Maps TSB's answer, or its absence, to an error that says whether TSB executed the call."""
 
 import base64
 import json
@@ -18,8 +18,8 @@ from countersign.errors import (
 )
 from countersign.tsb.models import Credentials, Exchange, Role
 
-MAX_TSB_TEXT = 500  # characters of TSB's own message that we repeat
-TECHNICAL = (1, 2)  # "technical", "connectivity" between TSB and HSM: maybe executed
+MAX_TSB_TEXT = 500  # characters of TSB's own message that an error repeats
+TECHNICAL = (1, 2)  # "technical", "connectivity" between TSB and HSM: may be executed
 MISSING_ACCESS_TOKEN, MISSING_API_KEY = 406, 416
 CLIENT_SUBSCRIPTION, ENDPOINT_NOT_LICENSED = 450, 451
 INVALID_ACCESS_TOKEN, INSUFFICIENT_LOGIN = 617, 618
@@ -47,7 +47,7 @@ def credentials_account(
     response: requests.Response | None,
     error: CountersignError | None,
 ) -> Exchange:
-    """One exchange, for whoever counts calls."""
+    """One call, for metrics."""
     status = response.status_code if response is not None else None
     if response is not None and response.status_code >= OK_BELOW:
         error = read_refusal("", role, Credentials(), response)
@@ -67,7 +67,7 @@ def credentials_account(
 def read_refusal(
     doing: str, role: Role, shown: Credentials, response: requests.Response
 ) -> CountersignError:
-    """What a status of 300 and above means. Source: TSB's error table."""
+    """The error for an HTTP status of 300 or above. Source: TSB's error table."""
     try:
         content = response.json()
     except ValueError:
@@ -99,10 +99,10 @@ def read_refusal(
 def not_accepted(
     role: Role, shown: Credentials, code: int | None, status: int, doing: str
 ) -> tuple[str, str]:
-    """What is wrong with the credentials that were shown, and what to do.
+    """The error that says what is wrong with the credentials that were sent, and what to do.
 
-    TSB has one code, 631, for a revoked API key and, in some versions, for a valid one of another
-    role; only HTTP 403 tells the latter.
+    TSB has one code, 631, for a revoked API key and, in some versions, for a valid key of another
+    role. Only HTTP 403 identifies the latter.
     """
     secret = f"the secret of role {role}"
     parameter = _role_parameter(doing)
@@ -156,7 +156,7 @@ def _role_parameter(doing: str) -> str | None:
 
 
 def _expiry(token: str | None) -> str | None:
-    """When a JWT expired, read without verifying it; None where it has not, or is no JWT."""
+    """When a JWT expired, read without verifying it; None if it is valid, or not a JWT."""
     try:
         payload = (token or "").split(".")[1]
         claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
@@ -167,7 +167,7 @@ def _expiry(token: str | None) -> str | None:
 
 
 def unreadable(doing: str, expected: str, response: requests.Response) -> TsbOutcomeUnknownError:
-    """It said yes, so it was executed; what it did is in an answer that we cannot read."""
+    """The error for a success whose answer is unreadable: the call was executed."""
     return TsbOutcomeUnknownError(
         f"{doing}: TSB's answer is not {expected}",
         http_status=response.status_code,
@@ -176,7 +176,7 @@ def unreadable(doing: str, expected: str, response: requests.Response) -> TsbOut
 
 
 def no_key_left(doing: str, role: Role) -> TsbCredentialsError:
-    """The error where TSB has just rejected every API key of a role."""
+    """The error when TSB has just rejected every API key of a role."""
     return TsbCredentialsError(
         f"{doing}: TSB has just rejected every API key of role {role}",
         error_code=INVALID_API_KEY,
@@ -186,11 +186,11 @@ def no_key_left(doing: str, role: Role) -> TsbCredentialsError:
 
 
 def call_fault(doing: str, error: requests.RequestException) -> CountersignError:
-    """Whether TSB may have executed a call that got no answer, by what urllib3 saw.
+    """The error for a call without an answer: urllib3's error shows if TSB may have executed it.
 
-    A connection that was never made (name, refusal, time-out, TLS handshake) executed nothing.
-    Everything after that may have: also a reset on a connection kept alive, although TSB has most
-    likely closed it unread.
+    If no connection was made (name, refusal, timeout, TLS handshake), nothing was executed. After
+    that, the call may have been executed. This includes a reset on a kept-alive connection,
+    although TSB most likely closed it without reading the call.
     """
     chain = _error_chain(error)
     never_connected = any(
@@ -198,8 +198,8 @@ def call_fault(doing: str, error: requests.RequestException) -> CountersignError
         for cause in chain
     )
     for cause in chain:
-        # With TLS 1.3 a server rejects our certificate after the handshake: an alert about it, and
-        # nothing executed. Other TLS errors on a connection that was made are of a broken one.
+        # With TLS 1.3 a server rejects our certificate after the handshake: it sends an alert, and
+        # nothing is executed. Other TLS errors on an established connection mean that it broke.
         if isinstance(cause, ssl.SSLError) and (never_connected or _rejects_us(cause)):
             return _tls_fault(doing, cause)
         if never_connected and str(cause).startswith("Tunnel connection failed"):
@@ -218,7 +218,7 @@ def call_fault(doing: str, error: requests.RequestException) -> CountersignError
     )
 
 
-# What TSB's TLS side says about our client certificate, by words of the alert.
+# What an alert of TSB's TLS says about our client certificate, by words of the alert.
 CERTIFICATE_ALERTS = {
     "REQUIRED": ("TSB wants a client certificate", "Put one, with its key, into the TLS secret."),
     "EXPIRED": ("our client certificate has expired", "Put a new one into the TLS secret."),
@@ -235,7 +235,7 @@ CERTIFICATE_ALERTS = {
 
 
 def _rejects_us(cause: BaseException) -> bool:
-    """Whether it is an alert about our client certificate."""
+    """Whether the cause is an alert about our client certificate."""
     text = str(cause).upper().replace("_", " ")
     return "ALERT" in text and ("CERTIFICATE" in text or "UNKNOWN CA" in text)
 
@@ -243,7 +243,7 @@ def _rejects_us(cause: BaseException) -> bool:
 def _tls_fault(doing: str, cause: BaseException) -> CountersignError:
     text = str(cause).upper().replace("_", " ")
     if _rejects_us(cause):
-        # TLS 1.2 has no word for a certificate that is missing: handshake failure, below.
+        # TLS 1.2 has no alert for a missing certificate. It sends a handshake failure, see below.
         what, action = next(said for word, said in CERTIFICATE_ALERTS.items() if word in text)
         return TsbCredentialsError(f"{doing}: {what}", action=action)
     if "CERTIFICATE VERIFY FAILED" in text:
@@ -270,5 +270,5 @@ def _error_chain(error: BaseException) -> list[BaseException]:
 
 
 def about_key(label: object) -> str:
-    """How an error names the key that a call was about."""
+    """The key that a call was about, as an error names it."""
     return f" for key {label!r}"

@@ -1,4 +1,4 @@
-"""What the TSB sends and is sent, by the names of its wire."""
+"""What TSB sends and receives, with the names of its API."""
 
 import base64
 from dataclasses import dataclass, field
@@ -11,7 +11,7 @@ from pydantic.alias_generators import to_camel
 
 
 class Role(StrEnum):
-    """TSB's API-key roles, as far as we use them."""
+    """The API-key roles of TSB that we use."""
 
     KEY_MANAGEMENT = "keyManagement"
     KEY_OPERATION = "keyOperation"
@@ -20,7 +20,7 @@ class Role(StrEnum):
 
 @dataclass(frozen=True)
 class Credentials:
-    """What a role shows to TSB. Several API keys overlap while they are rolled over."""
+    """The credentials of a role. While API keys are being replaced, several are valid."""
 
     api_keys: tuple[str, ...] = field(default=(), repr=False)
     bearer_token: str | None = field(default=None, repr=False)
@@ -28,7 +28,7 @@ class Credentials:
 
 @dataclass(frozen=True)
 class Tls:
-    """Whom we trust and who we are, in PEM. Without `ca_bundle`: the public CAs."""
+    """The CAs that we trust and our client certificate, in PEM. No `ca_bundle`: public CAs."""
 
     ca_bundle: str | None = None
     certificate: str | None = None
@@ -37,16 +37,16 @@ class Tls:
 
 @dataclass(frozen=True)
 class Exchange:
-    """One call as it went, for whoever measures. No label, no id, no credential.
+    """One completed call, for metrics. It has no label, no id and no credential.
 
     Args:
-        endpoint: method and path, an id in it as `{id}`.
-        role: whose credentials were shown.
-        milliseconds: from the first byte out to the last byte in.
-        http_status: of the answer; None where there was none.
-        error: the class name of what the caller is told; None for a success.
-        error_code: TSB's.
-        rejected_key: TSB no longer accepts the API key that was shown (401 with 631).
+        endpoint: method and path, with `{id}` for an id.
+        role: whose credentials were sent.
+        milliseconds: from the first byte sent to the last byte received.
+        http_status: of the answer; None if there was no answer.
+        error: class name of the error that is raised; None for a success.
+        error_code: TSB's error code.
+        rejected_key: TSB no longer accepts the API key that was sent (401 with 631).
     """
 
     endpoint: str
@@ -59,7 +59,7 @@ class Exchange:
 
 
 class Answer(BaseModel):
-    """What TSB says: unknown fields are ignored, newer versions add some. `raw` is the evidence."""
+    """TSB's answer. Unknown fields are ignored: newer versions add some. `raw` is the evidence."""
 
     model_config = ConfigDict(
         frozen=True,
@@ -115,7 +115,7 @@ class BlockRequested(Answer):
 
 
 class RequestStatus(Answer):
-    """How a request stands. The lists hold base64 SPKIs; `status` may be one we do not know."""
+    """The state of a request. The lists hold base64 SPKIs; `status` may be an unknown one."""
 
     id: str
     status: str

@@ -1,4 +1,4 @@
-"""How the TSB is reached: TLS with our own trust, time-outs, a proxy."""
+"""How the TSB is reached: TLS with our own CAs, timeouts, a proxy."""
 
 import os
 import ssl
@@ -18,12 +18,12 @@ from countersign.errors import (
 from countersign.tsb.models import Tls
 
 CONNECT_TIMEOUT_SECONDS = 5
-READ_TIMEOUT_SECONDS = 20  # below the functions' Timeout of 30 s: we speak before Lambda kills us
+READ_TIMEOUT_SECONDS = 20  # below the functions' Timeout of 30 s: report before Lambda kills us
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 class _Connection(HTTPSConnection):
-    """Tells a connection that was never made, the TLS handshake included, from one that broke."""
+    """Reports every failed connect, TLS handshake included, as a connection that was never made."""
 
     def connect(self) -> None:
         try:
@@ -37,7 +37,7 @@ class _Pool(HTTPSConnectionPool):
 
 
 class VerifiedAdapter(HTTPAdapter):
-    """HTTPS with a context of our own: our CA bundle replaces the public CAs, TLS 1.2 or newer."""
+    """HTTPS with our own context: our CA bundle replaces the public CAs; TLS 1.2 or newer."""
 
     def __init__(self, tls: Tls) -> None:
         if tls.ca_bundle is None:
@@ -56,13 +56,13 @@ class VerifiedAdapter(HTTPAdapter):
         super().__init__(max_retries=0)
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        """As requests, with our context and our pools."""
+        """As in requests, with our context and our pools."""
         super().init_poolmanager(*args, **kwargs, ssl_context=self._context)
         self.poolmanager.pool_classes_by_scheme = {"http": HTTPConnectionPool, "https": _Pool}
 
     def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
-        """As requests, with our context inside the tunnel."""
-        # requests would let the tunnel's TLS decide by a context of its own.
+        """As in requests, with our context inside the tunnel."""
+        # requests would use its own context for the TLS inside the tunnel.
         manager = super().proxy_manager_for(proxy, **kwargs, ssl_context=self._context)
         manager.pool_classes_by_scheme = {"http": HTTPConnectionPool, "https": _Pool}
         self.proxy_manager[proxy] = manager
@@ -74,19 +74,19 @@ class VerifiedAdapter(HTTPAdapter):
         verify: Any,  # noqa: ARG002
         cert: Any = None,  # noqa: ARG002
     ) -> tuple[Any, Any]:
-        """As requests, with our context."""
-        # `verify` and `cert` of a call say nothing here: the context is the only authority.
+        """As in requests, with our context."""
+        # `verify` and `cert` of a call are ignored: the context alone decides.
         return super().build_connection_pool_key_attributes(request, verify=True, cert=None)
 
     def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:  # noqa: ARG002
-        """As requests, with the CAs of our context alone."""
+        """As in requests, with the CAs of our context alone."""
         # requests would add certifi's public CAs to our context.
         conn.cert_reqs = "CERT_REQUIRED"
 
 
 @contextmanager
 def in_memory(content: bytes) -> Iterator[str]:
-    """A path to `content` that only this process can open, gone with the block; never on a disk."""
+    """A path to `content` in memory. Only this process can open it, and only in the block."""
     descriptor = os.memfd_create("", os.MFD_CLOEXEC)
     try:
         os.fchmod(descriptor, 0o400)
@@ -97,12 +97,12 @@ def in_memory(content: bytes) -> Iterator[str]:
 
 
 def letters(password: str | None) -> list[str] | None:
-    """A password as TSB's documentation has it: an array of one-character strings."""
+    """A password as in TSB's documentation: an array of one-character strings."""
     return None if password is None else list(password)
 
 
 def _show(context: ssl.SSLContext, tls: Tls) -> None:
-    """Load the client certificate. OpenSSL reads files only: this one lies in memory, nameless."""
+    """Load the client certificate. OpenSSL reads only files: this one is unnamed and in memory."""
     fix = "Put certificate and privateKey into the TLS secret, in PEM, neither of them encrypted."
     if tls.certificate is None or tls.private_key is None:
         missing = "certificate" if tls.certificate is None else "privateKey"
@@ -119,10 +119,10 @@ def _show(context: ssl.SSLContext, tls: Tls) -> None:
             if mismatch
             else "certificate or privateKey in the TLS secret cannot be read",
             action=fix,
-        ) from None  # OpenSSL's error may quote what it could not read
+        ) from None  # OpenSSL's error may quote the unreadable text
 
 
 def _no_password() -> bytes:
-    """Asked for the password of a private key: there is none."""
-    # Without an answer OpenSSL would ask at the terminal.
+    """OpenSSL asks here for the password of a private key: there is none."""
+    # Without this error OpenSSL would ask at the terminal.
     raise ValueError("the private key is encrypted")

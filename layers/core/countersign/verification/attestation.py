@@ -1,8 +1,9 @@
-"""The HSM's own word on a key: its attributes as XML, signed by the HSM's attestation key.
+"""The HSM's attestation of a key: its attributes as XML, signed by the HSM's attestation key.
 
-TSB hands it out beside the JSON that everybody reads. It proves something only up to a root that is
-pinned; the chain below the root is configured, because TSB does not hand it out here.
-Source: TSB documentation, signed key attributes; the layout of the XML is known from documents.
+TSB returns it together with the key's attributes as JSON. It is a proof only up to a pinned root.
+The chain below the root is configured, because TSB does not return it here.
+Source: TSB documentation, signed key attributes. The layout of the XML is known only from
+documents.
 """
 
 import base64
@@ -36,12 +37,12 @@ RULES = ("rule_use", "rule_block", "rule_unblock", "rule_modify")
 
 @dataclass(frozen=True)
 class Trust:
-    """Whose attestations are believed.
+    """Which attestations are trusted.
 
     Args:
-        root_sha256: fingerprint (hex SHA-256 of the DER) of the HSM vendor's root certificate;
-            empty: attestations are kept and not verified.
-        chain: PEM, the attestation key's certificate first, the root last.
+        root_sha256: fingerprint (hex SHA-256 of the DER) of the HSM vendor's root certificate.
+            Empty: attestations are kept but not verified.
+        chain: in PEM, from the attestation key's certificate to the root.
     """
 
     root_sha256: str = ""
@@ -51,14 +52,14 @@ class Trust:
 def check(
     answer: KeyAttributes, trust: Trust, *, asked_at: datetime | None, now: datetime
 ) -> list[Check]:
-    """Whether the HSM itself says what TSB's JSON says; every comparison is made.
+    """Whether the HSM's attestation says the same as TSB's JSON. Every comparison is made.
 
     Args:
-        answer: TSB's, with `xml`, `xml_signature` and the JSON that it goes with.
-        trust: whose word counts.
-        asked_at: when the approvers were asked; an older attestation knows nothing of the time
+        answer: TSB's answer with `xml`, `xml_signature` and the JSON that belongs to them.
+        trust: which attestations are trusted.
+        asked_at: when the approvers were asked. An older attestation proves nothing about the time
             since then.
-        now: the moment at which the chain must be valid.
+        now: the time at which the chain must be valid.
     """
     if not trust.root_sha256:
         why = "no attestation root is configured"
@@ -135,13 +136,13 @@ def _signature(answer: KeyAttributes, chain: list[x509.Certificate]) -> list[str
             key.verify(signature, answer.xml.encode(), ec.ECDSA(hashes.SHA256()))
         else:
             return ["the attestation key is neither RSA nor EC"]
-    except (InvalidSignature, UnsupportedAlgorithm, ValueError):  # ValueError: no base64, no UTF-8
+    except (InvalidSignature, UnsupportedAlgorithm, ValueError):  # ValueError: no base64 or UTF-8
         return ["the attestation is not signed by the attestation key of the chain"]
     return []
 
 
 class _WithoutDtd(ElementTree.TreeBuilder):
-    """Refuses a document type before any entity could be expanded."""
+    """Refuses a document type declaration before any entity can be expanded."""
 
     def doctype(self, name: str, pubid: str | None, system: str | None) -> None:  # noqa: ARG002
         raise ValueError("has a document type definition")
@@ -194,7 +195,7 @@ def _policy(answer: KeyAttributes, said: ElementTree.Element) -> list[str]:
         same = approvers.effective(Policy.model_validate(attested)) == approvers.effective(
             Policy.model_validate(answer.key.policy)
         )
-    except ValueError:  # a policy in a shape that we would never have sent
+    except ValueError:  # a policy in a form that we never send
         same = False
     return [] if same else ["the attested policy is another than in TSB's answer"]
 
@@ -203,7 +204,7 @@ def _time(said: ElementTree.Element, asked_at: datetime | None) -> list[str]:
     try:
         attested_at = datetime.fromisoformat((said.findtext("attest_time") or "").strip())
         old = asked_at is not None and attested_at < asked_at - CLOCK_SKEW
-    except (ValueError, TypeError):  # no time, or one without a zone
+    except (ValueError, TypeError):  # not a time, or a time without a zone
         return ["the attestation says no time"]
     return ["the attestation is older than the request for approval"] if old else []
 

@@ -1,6 +1,6 @@
-"""Whether what came back is what was approved: every comparison has a name, and all are made.
+"""Whether the result is what was approved: every comparison has a name, and all are made.
 
-Run by StoreCsr before anything is kept as issued, and again offline, on an evidence bundle.
+StoreCsr runs it before anything is stored as issued. It runs again offline, on an evidence bundle.
 """
 
 from collections.abc import Callable, Mapping
@@ -21,15 +21,15 @@ from countersign.verification.attestation import Trust
 
 @dataclass(frozen=True)
 class Returned:
-    """What came back for an executed request, none of it believed yet.
+    """The result of an executed request. None of it is trusted yet.
 
     Args:
-        asked: the accepted request.
-        request_id: TSB's id of the request that was executed.
+        requested: the accepted request.
+        request_id: TSB's id of the executed request.
         pem: the CSR.
-        created_public_key: base64 DER SPKI that the HSM reported when the key was created.
+        created_public_key: the base64 DER SPKI that the HSM reported when the key was created.
         answer: the key as the HSM reports it now.
-        record: of the enrollment: what was approved, who approved, which ids were given.
+        record: the enrollment's record: what was approved, who approved, and the ids.
     """
 
     requested: m.EnrollmentRequest
@@ -42,7 +42,7 @@ class Returned:
 
 @dataclass(frozen=True)
 class Verified:
-    """The checks in the order of their weight, and what the CSR says (None: it is no CSR)."""
+    """The checks, the most important first, and the content of the CSR (None: it is not a CSR)."""
 
     checks: tuple[m.Check, ...]
     csr: verification_csr.Csr | None
@@ -54,7 +54,7 @@ class Verified:
 
     @property
     def attestation(self) -> Literal["verified", "unverified", "failed"]:
-        """Whether the HSM's own word was believed."""
+        """Whether the HSM's attestation was trusted."""
         results = {
             check.result for check in self.checks if check.code in verification_attestation.CODES
         }
@@ -64,12 +64,12 @@ class Verified:
 
 
 def verify(returned: Returned, trust: Trust, *, now: datetime) -> Verified:
-    """Make every comparison; nothing is raised, whatever came back.
+    """Make every comparison. It raises nothing, whatever the result is.
 
     Args:
-        returned: see there.
-        trust: whose attestations are believed.
-        now: the moment at which the attestation chain must be valid.
+        returned: see `Returned`.
+        trust: which attestations are trusted.
+        now: the time at which the attestation chain must be valid.
     """
     requested, answer, record = returned.requested, returned.answer, returned.record
     found, csr_checks = verification_csr.check(
@@ -101,21 +101,21 @@ def verify_key(
     asked_at: datetime,
     now: datetime,
 ) -> tuple[m.Check, ...]:
-    """The comparisons of `verify` that are about the key alone, for one whose CSR was issued.
+    """The comparisons of `verify` that are about the key alone, for a key whose CSR was issued.
 
     Args:
-        asked: the accepted request.
+        requested: the accepted request.
         answer: the key as the HSM reports it now.
-        record: of the enrollment.
-        trust: whose attestations are believed.
-        asked_at: when the HSM was asked: no older attestation counts.
-        now: the moment at which the attestation chain must be valid.
+        record: the enrollment's record.
+        trust: which attestations are trusted.
+        asked_at: when the HSM was asked; an older attestation does not count.
+        now: the time at which the attestation chain must be valid.
     """
     returned = Returned(
         requested=requested,
         request_id=csr_step(record)["requestId"],
         pem="",
-        # Of the key at its creation the record holds the fingerprint, which is compared as well.
+        # The record has only the fingerprint of the created key. It is compared as well.
         created_public_key=answer.key.public_key,
         answer=answer,
         record=record,
@@ -128,7 +128,7 @@ def verify_key(
 
 
 def differences(reported: Key, requested: m.KeyRequest) -> dict[str, list[str]]:
-    """What the HSM reports otherwise than was asked, by `attributes` and `policy`."""
+    """Where the HSM's report differs from the request, by `attributes` and `policy`."""
     wanted = requested.attributes.dump()
     different = [
         f"attributes.{name}"
@@ -140,7 +140,7 @@ def differences(reported: Key, requested: m.KeyRequest) -> dict[str, list[str]]:
     different += ["curveOid"] if requested.curve_oid not in (None, reported.curve_oid) else []
     try:
         same = effective(m.Policy.model_validate(reported.policy)) == effective(requested.policy)
-    except ValueError:  # a policy in a shape that we would never have sent
+    except ValueError:  # a policy in a form that we never send
         same = False
     return {"attributes": different, "policy": [] if same else ["policy"]}
 
@@ -214,10 +214,10 @@ def _key_checks(returned: Returned) -> list[m.Check]:
 
 
 def approval_checks(accepted: m.Policy, approved: list[m.Approver]) -> list[m.Check]:
-    """Whether those who approved are the policy's own, enough, and different people.
+    """Whether the people who approved are in the policy, are enough, and are different people.
 
-    An onboarded approver's key is known to TSB alone, so a key that the policy does not show counts
-    as one of those, as long as there are no more such keys than onboarded approvers.
+    Only TSB knows the key of an onboarded approver. So a key that is not in the policy counts as
+    one of theirs, as long as there are no more such keys than onboarded approvers.
     """
     person = {one.spki_sha256: _person(one) for one in approved if one.spki_sha256}
     members = [
@@ -266,7 +266,7 @@ def approval_checks(accepted: m.Policy, approved: list[m.Approver]) -> list[m.Ch
 
 
 def _person(approver: m.Approver) -> str:
-    """Two spellings of a name are one person."""
+    """The identity of an approver: two spellings of a name are one person."""
     return " ".join(approver.name.casefold().split())
 
 

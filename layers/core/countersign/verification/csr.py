@@ -1,4 +1,4 @@
-"""What a CSR (PKCS #10) says, and whether it is what was asked.
+"""What a CSR (PKCS #10) says, and whether it is what was requested.
 
 Source: RFC 2986 (PKCS #10), RFC 5280 (extensions), RFC 7468 (PEM); the vendor's own CSR for the
 header, the criticality of the usages and the subject key identifier.
@@ -28,7 +28,7 @@ PEM = re.compile(
     r"-----END (NEW )?CERTIFICATE REQUEST-----\s*"
 )
 
-# In the order in which TSB writes them: the reverse of the string form CN, OU, O, …
+# In the order in which TSB writes them, the reverse of the string form CN, OU, O, …
 SUBJECT_OIDS = {
     "generationQualifier": NameOID.GENERATION_QUALIFIER,
     "pseudonym": NameOID.PSEUDONYM,
@@ -54,7 +54,7 @@ KEY_USAGES = {
     "KEY_AGREEMENT": "key_agreement",
     "KEY_CERT_SIGN": "key_cert_sign",
     "CRL_SIGN": "crl_sign",
-    "ENCIPHER_ONLY": "_encipher_only",  # the public properties raise without key agreement
+    "ENCIPHER_ONLY": "_encipher_only",  # the public properties raise an error without key agreement
     "DECIPHER_ONLY": "_decipher_only",
 }
 USAGE_EXTENSIONS = {
@@ -83,9 +83,10 @@ type Differences = list[tuple[str, str]]  # each: the field, and how it differs
 
 @dataclass(frozen=True)
 class Csr:
-    """What a CSR says. `sha256` is that of the DER, `subject` is RFC 4514.
+    """The content of a CSR. `sha256` is the hash of the DER; `subject` is in RFC 4514 form.
 
-    `pem` has the header of RFC 7468, `CERTIFICATE REQUEST`: CAs differ on the vendor's `NEW …`.
+    `pem` has the header of RFC 7468, `CERTIFICATE REQUEST`: not every CA accepts the vendor's `NEW
+    …`.
     """
 
     pem: str
@@ -98,24 +99,24 @@ class Csr:
 
 
 def read_csr(pem: str) -> Csr:
-    """What a CSR says, whoever made it; nothing is compared.
+    """The content of a CSR, whoever made it. Nothing is compared.
 
     Raises:
-        CsrInvalidError: it is not one CSR in PEM.
+        CsrInvalidError: the text is not exactly one CSR in PEM.
     """
     return _describe(_parse(pem))
 
 
 def check(pem: str, requested: CsrRequest, *, public_key: str) -> tuple[Csr | None, list[Check]]:
-    """Compare a CSR with what was asked: every comparison is made, nothing is believed before.
+    """Compare a CSR with the request. Every comparison is made, and nothing is trusted before.
 
     Args:
         pem: as TSB returned it, with either header.
-        asked: TSB's `csrSignRequest`; a usage that is None or empty means no such extension.
-        public_key: base64 DER SPKI that the HSM reports for the key.
+        requested: TSB's `csrSignRequest`. A usage that is None or empty means no such extension.
+        public_key: the base64 DER SPKI that the HSM reports for the key.
 
     Returns:
-        What the CSR says (None where it is no CSR), and the checks in the order of `CHECKS`.
+        The content of the CSR (None if it is not a CSR), and the checks in the order of `CHECKS`.
     """
     try:
         request = _parse(pem)
@@ -144,7 +145,7 @@ def _parse(pem: str) -> Request:
     try:
         der = base64.b64decode("".join(match[2].split()), validate=True)
         request = x509.load_der_x509_csr(der)
-        # What is parsed lazily is parsed here, so that no later step meets nonsense.
+        # Parse here what is otherwise parsed lazily, so that no later step fails on it.
         list(request.extensions)
         request.public_key()
         list(request.subject)
@@ -159,7 +160,7 @@ def _parse(pem: str) -> Request:
         raise _no_csr("does not parse as PKCS #10") from None
     if request.public_bytes(Encoding.DER) != der:
         raise _no_csr("is followed by something that is no CSR")
-    if der[-len(request.signature) - 1]:  # the BIT STRING's unused bits, which nothing else covers
+    if der[-len(request.signature) - 1]:  # unused bits of the BIT STRING; nothing else checks them
         raise _no_csr("has a signature that is not made of whole bytes")
     return request
 
@@ -259,7 +260,7 @@ def _usage(name: str, found: Sequence[str], requested: Sequence[str]) -> Differe
 
 
 def _criticality(request: Request, _: CsrRequest, __: str) -> Differences:
-    # Since TSB 1.16.1 both usages are critical: a CA may ignore what is not.
+    # Since TSB 1.16.1 both usages are critical: a CA may ignore an extension that is not.
     return [
         (USAGE_EXTENSIONS[extension.oid], "is not critical")
         for extension in request.extensions
@@ -305,7 +306,7 @@ def _attribute(request: Request, _: CsrRequest, __: str) -> Differences:
     ]
 
 
-# The first that fails gives its code to the error, so what proves most stands first.
+# The first failed check gives its code to the error, so the strongest check comes first.
 CHECKS: dict[str, Callable[[Request, CsrRequest, str], Differences]] = {
     "CSR_PUBLIC_KEY": _public_key,
     "CSR_SIGNATURE": _signature,
