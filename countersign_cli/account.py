@@ -1,4 +1,4 @@
-"""The caller's side of AWS: whose credentials, which region, and where the stack has its API."""
+"""The caller's AWS account: the credentials, the region, and the URL of the stack's API."""
 
 import os
 from typing import Any
@@ -14,7 +14,7 @@ OUTPUT = "ApiUrl"
 CONFIG = Config(connect_timeout=5, read_timeout=20, retries={"total_max_attempts": 3})
 
 SIGN_IN = "Sign in as for the aws command line (aws sso login, …), or give another --profile."
-# AWS's words for credentials that it does not know, no longer knows, or cannot check.
+# AWS error codes for credentials that are unknown, expired, or cannot be checked.
 CREDENTIALS_CODES = {
     "ExpiredToken",
     "ExpiredTokenException",
@@ -28,17 +28,18 @@ CREDENTIALS_CODES = {
 
 
 class Account:
-    """An AWS session as the aws command line would have it.
+    """An AWS session, set up as by the aws command line.
 
     Args:
-        profile: of the AWS configuration files; None for what the environment says.
-        region: None for what environment and profile say.
+        profile: of the AWS configuration files; None: the one of the environment.
+        region: None: the one of environment and profile.
     """
 
     def __init__(self, profile: str | None = None, region: str | None = None) -> None:
         self._profile = profile
         self._session = botocore.session.Session(profile=profile)
-        # botocore reads AWS_DEFAULT_REGION only; the aws command line lets AWS_REGION win.
+        # botocore reads only AWS_DEFAULT_REGION. For the aws command line AWS_REGION has
+        # precedence.
         self._region = region or os.environ.get("AWS_REGION")
 
     @property
@@ -58,7 +59,7 @@ class Account:
         return str(region)
 
     def credentials(self) -> Credentials:
-        """The credentials of this moment: temporary ones are renewed while a watch goes on.
+        """The current credentials. Temporary ones are renewed while a watch goes on.
 
         Raises:
             CommandError: there are none, or they cannot be renewed.
@@ -73,7 +74,8 @@ class Account:
         """The URL of the API, from the outputs of this CloudFormation stack.
 
         Raises:
-            CommandError: no such stack here, none of ours, or it may not be read.
+            CommandError: the stack does not exist here, is not a Countersign stack, or may not be
+                read.
         """
         region = self.region
         self.credentials()

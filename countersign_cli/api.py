@@ -1,6 +1,6 @@
-"""The HTTP API: signed calls, and every way in which one can go wrong put into words.
+"""Signed calls to the HTTP API, and a message for every way in which a call can fail.
 
-No call is repeated here: a person runs the command again, and a watch polls again by itself.
+No call is repeated here: people run the command again, and a watch polls again by itself.
 """
 
 import os
@@ -26,7 +26,7 @@ LOOPBACK = ("127.0.0.1", "::1", "localhost")
 TIMEOUT_SECONDS = (5, 35)  # connect; read: above API Gateway's own 29 s
 PEM, DER = "application/x-pem-file", "application/pkcs10"
 NOT_SIGNED = ("user-agent", "accept", "accept-encoding", "connection", "content-length")
-# What API Gateway calls credentials that it does not accept: error types and response types.
+# API Gateway's error types and response types for credentials that it does not accept.
 NOT_ACCEPTED = (
     "InvalidSignatureException",
     "ExpiredTokenException",
@@ -52,8 +52,8 @@ class Endpoint:
 
     Args:
         url: its base URL, without a slash at the end.
-        region: for which calls are signed.
-        through: where to connect to instead of the URL's own host, which the call still names.
+        region: the region for which calls are signed.
+        through: where to connect instead of the URL's host. The call still names that host.
     """
 
     url: str
@@ -62,10 +62,10 @@ class Endpoint:
 
 
 def find(account: Account, *, url: str | None, stack: str) -> Endpoint:
-    """The API at this URL, else the one that the stack's outputs name.
+    """The API at this URL, else the one in the stack's outputs.
 
     Raises:
-        CommandError: the URL is no https URL, or the stack has none to tell.
+        CommandError: the URL is not an https URL, or the stack's outputs have no URL.
     """
     given = (url or account.api_url(stack)).rstrip("/")
     parts = urlsplit(given)
@@ -76,7 +76,7 @@ def find(account: Account, *, url: str | None, stack: str) -> Endpoint:
             code=Exit.USAGE,
         )
     named = REGION_IN_HOST.search(f"{parts.hostname}.")
-    # Whoever sends all of AWS elsewhere (an emulator) finds the stack's API there too.
+    # If all AWS calls go to another endpoint (an emulator), the stack's API is there too.
     through = None if url else os.environ.get("AWS_ENDPOINT_URL")
     return Endpoint(given, named[1] if named else account.region, through)
 
@@ -106,12 +106,12 @@ class _SigV4(requests.auth.AuthBase):
 class Api:
     """The API's calls, one method each.
 
-    Every method raises CommandError: with the API's own words where it refuses (REFUSED), and
-    with what to do where the credentials do not suffice (ACCESS) or nothing answers (NETWORK).
+    Every method raises CommandError. If the API refuses, it has the API's message (REFUSED). If the
+    credentials do not suffice (ACCESS) or nothing answers (NETWORK), it says what to do.
 
     Args:
-        endpoint: where it is.
-        credentials: asked anew for every call, because temporary ones run out.
+        endpoint: where the API is.
+        credentials: called for every call, because temporary credentials expire.
     """
 
     def __init__(self, endpoint: Endpoint, credentials: Callable[[], Credentials]) -> None:
@@ -120,12 +120,12 @@ class Api:
         self._session = requests.Session()
 
     def submit(self, request: Json, idempotency_key: str | None) -> Json:
-        """Ask for an enrollment; the same key (or enrollmentId) again is the same enrollment."""
+        """Request an enrollment. The same key (or enrollmentId) means the same enrollment."""
         headers = {"Idempotency-Key": idempotency_key} if idempotency_key else {}
         return self._json("POST", "/enrollments", body=request, headers=headers)
 
     def status(self, enrollment_id: str) -> Json:
-        """How an enrollment stands."""
+        """The state of an enrollment."""
         return self._json("GET", self._path(enrollment_id))
 
     def csr(self, enrollment_id: str, *, der: bool) -> bytes:
@@ -134,11 +134,11 @@ class Api:
         return self._call("GET", path, headers=accept).content
 
     def cancel(self, enrollment_id: str) -> Json:
-        """Cancel an enrollment that has no outcome yet; again is no error."""
+        """Cancel an enrollment that has no outcome yet. Cancelling again is not an error."""
         return self._json("DELETE", self._path(enrollment_id))
 
     def enrollments(self, filters: dict[str, str]) -> Iterator[Json]:
-        """All that fit, newest first; further pages are asked for as the caller goes on."""
+        """All matching enrollments, newest first. Further pages are fetched when needed."""
         wanted = dict(filters)
         while True:
             page = self._json("GET", "/enrollments", query=wanted)
@@ -184,7 +184,7 @@ class Api:
                 headers=headers,
                 auth=_SigV4(self._credentials(), self._endpoint.region, self._endpoint.through),
                 timeout=TIMEOUT_SECONDS,
-                allow_redirects=False,  # a signature holds for one host
+                allow_redirects=False,  # a signature is valid for one host only
             )
         except requests.exceptions.SSLError as error:
             raise CommandError(
@@ -217,7 +217,7 @@ class Api:
             told = {}
         if "problem" in answer.headers.get("Content-Type", "") and "status" in told:
             return _problem(told)
-        # From here on it is API Gateway that speaks: in the template's words, or in its own.
+        # From here on the answer is from API Gateway: as the template defines it, or its default.
         message = str(told.get("detail") or told.get("message") or answer.reason)
         if answer.status_code in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
             name = answer.headers.get("x-amzn-ErrorType", "").partition(":")[0]
@@ -239,7 +239,7 @@ class Api:
     def _forbidden(self, name: str, message: str) -> CommandError:
         """Source: AWS, "How do I troubleshoot HTTP 403 errors from API Gateway?"."""
         if name in ("MissingAuthenticationTokenException", "MISSING_AUTHENTICATION_TOKEN"):
-            # We always sign: so it is the path that API Gateway does not know.
+            # The call is always signed, so API Gateway does not know the path.
             return CommandError(
                 f"there is no such path at {self._endpoint.url}",
                 action="Give the URL as the stack's output ApiUrl has it, stage included.",
@@ -281,7 +281,7 @@ class Api:
 
 
 def _problem(told: Json) -> CommandError:
-    """The API's own words."""
+    """The error with the API's own message."""
     message = str(told.get("detail") or told.get("title"))
     for one in told.get("errors") or ():
         if one["detail"] not in message:
@@ -297,7 +297,7 @@ def _problem(told: Json) -> CommandError:
 
 
 def _cause(error: BaseException) -> str:
-    """The innermost reason that urllib3 and requests have wrapped."""
+    """The innermost reason inside the errors of urllib3 and requests."""
     while True:
         inner = error.__cause__ or error.__context__ or getattr(error, "reason", None)
         if not isinstance(inner, BaseException):

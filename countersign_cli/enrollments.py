@@ -1,4 +1,4 @@
-"""The commands that speak to the API: submit, status, csr, cancel, list."""
+"""The commands that call the API: submit, status, csr, cancel, list."""
 
 import json
 import re
@@ -93,7 +93,7 @@ def submit(
     requested = _with(read_request(files), enrollmentId=enrollment_id, reason=reason)
     key = idempotency_key
     if key is None and "enrollmentId" not in requested:
-        key = str(uuid.uuid4())  # so that a lost answer can be asked for again
+        key = str(uuid.uuid4())  # so that the call can be repeated if its answer is lost
     api = _api(stack, url, profile, region)
     try:
         document = api.submit(requested, key)
@@ -117,7 +117,7 @@ def submit(
         typer.echo(json.dumps(document, indent=2))
     else:
         typer.echo(given)
-        # Accepted is what was asked for; what has ended already says how.
+        # Accepted by the API. An enrollment that has already ended shows its outcome.
         told = f"{document['status']}; watch it with: countersign status {given} --watch"
         view.console(error=True).print(view.clean(told))
     ended = of_status(document["status"])
@@ -215,7 +215,7 @@ def cancel(
     api = _api(stack, url, profile, region)
     if not yes and sys.stdin.isatty():
         before = api.status(enrollment_id)
-        if not before["outcome"]:  # else nothing can be lost, and the API says what is the case
+        if not before["outcome"]:  # otherwise nothing can be lost, and the API explains
             view.console(error=True).print(view.enrollment(before, now()))
             typer.confirm("Cancel it? Approvals given so far are lost.", abort=True, err=True)
     document = api.cancel(enrollment_id)
@@ -248,7 +248,7 @@ def list_(
         "status": standing,
         "from": _moment("--since", since),
         "to": _moment("--until", until),
-        "limit": str(min(limit + 1, PAGE)),  # one more, to know whether there are more
+        "limit": str(min(limit + 1, PAGE)),  # one more, to know whether there is a next page
     }
     api = _api(stack, url, profile, region)
     given = {name: value for name, value in filters.items() if value}
@@ -269,7 +269,8 @@ def list_(
 
 
 def _api(stack: str, url: str | None, profile: str | None, region: str | None) -> "Api":
-    # botocore takes a third of a second, which help and what works offline need not wait for.
+    # Imported here: botocore takes a third of a second, and help and offline commands do not need
+    # it.
     from countersign_cli import api  # noqa: PLC0415
     from countersign_cli.account import Account  # noqa: PLC0415
 
@@ -278,7 +279,7 @@ def _api(stack: str, url: str | None, profile: str | None, region: str | None) -
 
 
 def _with(request: Json, **values: str | None) -> Json:
-    """The request with what the command line adds; what both say must be the same."""
+    """The request with the command line's values. Values in both must be equal."""
     for name, value in values.items():
         if value is not None and request.setdefault(name, value) != value:
             raise CommandError(
@@ -312,7 +313,7 @@ def _goes_on(enrollment_id: str) -> None:
 
 
 def _without_csr(api: "Api", enrollment_id: str, error: CommandError) -> CommandError:
-    """The refusal with the exit code of how the enrollment stands."""
+    """The refusal with the exit code for the enrollment's status."""
     if error.code != Exit.REFUSED or (error.problem or {}).get("status") != HTTPStatus.CONFLICT:
         return error
     code = of_status(api.status(enrollment_id)["status"])
@@ -332,14 +333,14 @@ def _write(path: Path, content: bytes) -> None:
 
 
 def _seconds(span: str | None) -> float | None:
-    """Seconds of `90s`, `15m`, `12h`, `7d`."""
+    """The seconds in `90s`, `15m`, `12h` or `7d`."""
     if span is None:
         return None
     return _span("--timeout", span).total_seconds()
 
 
 def _moment(option: str, text: str | None) -> str | None:
-    """A moment as the API wants it, of one or of a span before now."""
+    """A time as the API expects it, from a time or from a span before now."""
     if text is None:
         return None
     try:

@@ -1,11 +1,11 @@
-"""How a command ends: its exit code, and what a person reads when it did not go well."""
+"""How a command ends: its exit code, and what people read if it failed."""
 
 from enum import IntEnum
 from typing import Any
 
 
 class Exit(IntEnum):
-    """The exit codes, the same for every command. A script's contract: never renumbered."""
+    """The exit codes, the same for every command. Scripts rely on them: never renumber them."""
 
     OK = 0
     DEFECT = 1
@@ -40,7 +40,7 @@ MEANINGS = {
 
 
 def of_status(status: str) -> Exit:
-    """The exit code that says how an enrollment stands. A status nobody knows is not an end."""
+    """The exit code for an enrollment's status. An unknown status does not count as an end."""
     if status == "ISSUED":
         return Exit.OK
     ends = (Exit.REJECTED, Exit.EXPIRED, Exit.CANCELLED, Exit.FAILED)
@@ -48,13 +48,13 @@ def of_status(status: str) -> Exit:
 
 
 class CommandError(Exception):
-    """A command cannot do what it was asked.
+    """A command cannot do what was requested.
 
     Args:
-        message: what is the matter, on one line; never a secret.
+        message: what is wrong, on one line; never a secret.
         action: what the reader should do next.
         code: the exit code.
-        problem: the API's problem document (RFC 9457), where it sent one.
+        problem: the API's problem document (RFC 9457), if it sent one.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""`countersign lint`: what the linter says, of profiles or of requests, without calling anybody."""
+"""`countersign lint`: the linter's findings about profiles or requests, without any call."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -24,7 +24,7 @@ from countersign_cli.options import AsJson
 type Json = dict[str, Any]
 
 STYLES = {"error": "bold red", "warning": "yellow", "info": "dim"}
-ANY_ARN = "arn:"  # which secrets a stack allows, it alone knows
+ANY_ARN = "arn:"  # only the stack knows which secrets it allows
 FILES = "Files"
 
 Shelf = Annotated[
@@ -89,7 +89,7 @@ def lint(
 def examine(
     raw: Json, profile_store: profiles.Profiles, requester: str | None, moment: datetime
 ) -> validation.Reading:
-    """What the validator reads in a request. Whether a stack takes raw ones, it alone knows."""
+    """The validated request. Raw ones are allowed: only a stack knows whether it accepts them."""
     rules = validation.Rules(
         profiles=profile_store, key_password_prefix=ANY_ARN, allow_raw_policy=True
     )
@@ -99,7 +99,7 @@ def examine(
 def findings(
     reading: validation.Reading, profile_store: profiles.Profiles, theirs: Json | None
 ) -> tuple[LintFinding, ...]:
-    """The linter's findings about a request, those about the CA key too where that is known."""
+    """The linter's findings about a request, and about the CA key if its policy is known."""
     name = reading.request.profile
     held = _ca_findings(reading.request.key.policy, profile_store, name, theirs) if name else ()
     return (*reading.findings, *held)
@@ -108,7 +108,7 @@ def findings(
 def of_profiles(
     profile_store: profiles.Profiles, theirs: Json | None, moment: datetime
 ) -> list[tuple[str, tuple[LintFinding, ...]]]:
-    """The findings about every profile; one that cannot be read is a finding itself."""
+    """The findings about every profile. A profile that cannot be read is a finding itself."""
     said: list[tuple[str, tuple[LintFinding, ...]]] = []
     for name in profile_store.ids:
         try:
@@ -143,10 +143,10 @@ def _ca_findings(
 
 
 def ca_policy(file: Path | None) -> Json | None:
-    """The policy in TSB's answer about a key; None where no file was named.
+    """The policy in TSB's answer about a key; None if no file was named.
 
     Raises:
-        CommandError: the file is no such answer.
+        CommandError: the file does not hold such an answer.
     """
     if file is None:
         return None
@@ -163,7 +163,7 @@ def ca_policy(file: Path | None) -> Json | None:
 
 
 def errors(found: Iterable[LintFinding]) -> list[LintFinding]:
-    """Those for which a request is refused."""
+    """The findings for which a request is refused."""
     return [one for one in found if one.level == "error" and one.waiver is None]
 
 
@@ -173,7 +173,7 @@ def document(name: str, found: Sequence[LintFinding]) -> Json:
 
 
 def shown(said: Iterable[tuple[str, Sequence[LintFinding]]]) -> Group:
-    """The findings for people."""
+    """The findings, for people."""
     parts: list[RenderableType] = []
     for name, found in said:
         refused = bool(errors(found))
@@ -183,7 +183,7 @@ def shown(said: Iterable[tuple[str, Sequence[LintFinding]]]) -> Group:
 
 
 def table(found: Sequence[LintFinding]) -> RenderableType:
-    """Findings, the worst first; a waived one with its reason."""
+    """Findings, the worst first. A waived finding has its reason."""
     if not found:
         return Text("nothing to say", style="dim")
     rows = Table.grid(padding=(0, 2))
@@ -204,10 +204,10 @@ def table(found: Sequence[LintFinding]) -> RenderableType:
 
 
 def folder(profile_store: Path) -> Path:
-    """The folder itself.
+    """The folder, if it exists.
 
     Raises:
-        CommandError: it is not there.
+        CommandError: the folder does not exist.
     """
     if not profile_store.is_dir():
         raise CommandError(

@@ -1,7 +1,7 @@
-"""`countersign`, the people's command line. Installed with the project, never deployed.
+"""`countersign`, the command line for people. Installed with the project, never deployed.
 
-Each command is a function of the module that its concern has; this one only gathers them, and
-turns what went wrong into two lines and an exit code.
+Each command is a function in a module of its own subject. This module only collects them, and turns
+errors into two lines and an exit code.
 """
 
 import json
@@ -20,11 +20,11 @@ from countersign_cli.exits import MEANINGS, CommandError, Exit
 ENROLLMENTS = "Enrollments"
 BEFOREHAND = "Beforehand, without calling anybody"
 AFTERWARDS = "Afterwards, without calling anybody"
-DEBUG = "COUNTERSIGN_DEBUG"  # set to 1 it shows the traceback of a defect
+DEBUG = "COUNTERSIGN_DEBUG"  # set to 1, it shows the traceback of a defect
 
 
 def examples(*commands: str) -> str:
-    """The end of a command's help: what to paste."""
+    """The examples at the end of a command's help."""
     lines = "\n".join(commands)
     return f"**Examples**\n\n```sh\n{lines}\n```"
 
@@ -35,10 +35,10 @@ EXIT_CODES = "**Exit codes**\n\n" + "\n".join(
 
 
 class Commands(TyperGroup):
-    """All commands: none of them ends in a traceback."""
+    """All commands. None of them ends with a traceback."""
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the command; what it raises becomes two lines and an exit code."""
+        """Run the command. An error becomes two lines and an exit code."""
         try:
             return super().invoke(ctx)
         except CommandError as error:

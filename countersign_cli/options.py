@@ -1,4 +1,4 @@
-"""The options that commands share. `--json` also decides how errors are told, see main.py."""
+"""The options that commands share. `--json` also decides how errors are shown, see main.py."""
 
 from typing import Annotated
 
@@ -37,7 +37,7 @@ Region = Annotated[
 
 
 def _remember(context: typer.Context, value: bool) -> bool:
-    context.meta[JSON] = value  # for what goes wrong later on, see main.py
+    context.meta[JSON] = value  # for errors later on, see main.py
     return value
 
 

@@ -1,4 +1,4 @@
-"""`countersign plan`: what a request would lead to, before anybody is asked. No side effects."""
+"""`countersign plan`: what a request would lead to. Asks nobody, has no side effects."""
 
 import json
 from collections.abc import Sequence
@@ -29,11 +29,11 @@ type Json = dict[str, Any]
 
 OWN_POLICY = "a policy of the caller's own (for stacks with AllowRawPolicy=true)"
 GIVEN_LATER = "(given when it is submitted)"
-# States that an issued enrollment enters once, and at each poll; functions likewise.
+# State transitions, and function calls, of an issued enrollment: once, and at each poll.
 AROUND_TRANSITIONS, LOOK_TRANSITIONS = 10, 3
 AROUND_CALLS, LOOK_CALLS = 5, 1
 FIRST_LOOKS = 6
-AGES_SECONDS = (600, 3_600, 28_800)  # what it would cost if it ended then, or with the window
+AGES_SECONDS = (600, 3_600, 28_800)  # cost is shown for an end at these ages, and with the window
 RULES = {"ruleUse": "use", "ruleBlock": "block", "ruleUnblock": "unblock", "ruleModify": "change"}
 
 
@@ -83,15 +83,15 @@ def document(
     """The plan, for scripts. A refused request has no schedule.
 
     Args:
-        raw: the request as JSON value.
-        shelf: profiles and directory.
-        ca_policy: the CA key's, where it is known.
+        raw: the request as a JSON value.
+        profile_store: profiles and directory.
+        ca_policy: the CA key's policy, if it is known.
         requester: the AWS principal who would ask.
-        moment: when it would be asked.
+        moment: when the request would be sent.
         listed: AWS's list prices.
 
     Raises:
-        InvalidEnrollmentError: it is no request at all.
+        InvalidEnrollmentError: the value is not a request at all.
     """
     reading = linting.examine(raw, profile_store, requester, moment)
     requested, names = reading.request, profile_store.directory.names
@@ -139,7 +139,7 @@ def document(
 
 
 def polls(schedule: polling.Schedule) -> list[int]:
-    """The ages, in seconds, at which TSB is looked at when nobody decides; the last sees it end."""
+    """The ages (seconds) at which TSB is polled if nobody decides; the last poll sees the end."""
     ages = [polling.first_wait(schedule)]
     while ages[-1] < schedule.end:
         ages.append(ages[-1] + polling.next_wait(schedule, ages[-1], "PENDING"))
@@ -147,7 +147,7 @@ def polls(schedule: polling.Schedule) -> list[int]:
 
 
 def cost(ages: Sequence[int], ended_seconds: int, listed: Prices) -> Json:
-    """What it costs to see an end at this age: state transitions and Lambda's requests."""
+    """The cost of an enrollment that ends at this age: state transitions and Lambda requests."""
     number = sum(age < ended_seconds for age in ages) + 1
     transitions = AROUND_TRANSITIONS + LOOK_TRANSITIONS * number
     calls = AROUND_CALLS + LOOK_CALLS * number
@@ -156,7 +156,7 @@ def cost(ages: Sequence[int], ended_seconds: int, listed: Prices) -> Json:
 
 
 def _policy(requested: Policy, names: policy_rules.Names) -> Json:
-    """Each rule in words: TSB takes a missing rule for one that asks nobody."""
+    """Each rule in words. For TSB a missing rule asks nobody."""
     rules: Json = {}
     for name, attribute in policy_rules.RULES.items():
         rule: m.Rule | None = getattr(requested, attribute)
@@ -198,7 +198,7 @@ def _after(moment: datetime, seconds: int) -> str:
 
 
 def shown(made: Json) -> Group:
-    """The plan for people."""
+    """The plan, for people."""
     verdict = ("would be refused", "bold red") if made["refused"] else ("could start", "bold green")
     title = made["profile"] or OWN_POLICY
     found = [LintFinding.read(one) for one in made["findings"]]

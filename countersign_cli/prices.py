@@ -1,6 +1,6 @@
 """AWS list prices, from the one dated file that the plan, the README and the benchmark share.
 
-`prices.json`: `asOf` (the date they were gathered), `currency`, `region`, `note`, and `prices`: by
+`prices.json` has `asOf` (the date of the prices), `currency`, `region`, `note`, and `prices`: by
 name `{usd, unit, source}`, each in USD for one unit, not for a thousand or a million.
 """
 
@@ -27,7 +27,7 @@ class Prices:
 
 @cache
 def prices() -> Prices:
-    """What `prices.json` says."""
+    """The content of `prices.json`."""
     content = json.loads(FILE.read_text())
     return Prices(
         as_of=content["asOf"],

@@ -1,4 +1,4 @@
-"""The request as people have it in files: one file, standard input, or the vendor's two bodies."""
+"""Reads a request from files: from one file, standard input, or the vendor's two bodies."""
 
 import json
 import sys
@@ -19,13 +19,14 @@ type Json = dict[str, Any]
 def read(files: Sequence[str]) -> Json:
     """The request in these files.
 
-    One file holds `{"key": …, "csr": …, …}`, or the same below `request` as a machine input has
-    it. Two files are the bodies of `POST /v1/key` and `POST /v1/certificate/request`, in either
-    order. `csr` may still stand in TSB's `csrSignRequest`. Nothing else is looked at: the API
+    One file holds `{"key": …, "csr": …, …}`, or the same below `request` as in a machine input. Two
+    files are the bodies of `POST /v1/key` and `POST /v1/certificate/request`, in either order.
+    `csr` may still be wrapped in TSB's `csrSignRequest`. Nothing else is checked: the API
     validates.
 
     Raises:
-        CommandError: a file cannot be read, is no JSON object, or two files are no such pair.
+        CommandError: a file cannot be read or is not a JSON object, or two files are not such a
+            pair.
     """
     bodies = [_read_one(name) for name in files]
     if len(bodies) == 1:

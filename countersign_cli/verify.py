@@ -1,4 +1,4 @@
-"""`countersign verify`: what an evidence folder proves. Offline, without credentials."""
+"""`countersign verify`: shows what an evidence folder proves. Offline, without credentials."""
 
 import json
 from pathlib import Path
@@ -79,7 +79,7 @@ def read(folder: Path) -> dict[str, bytes]:
 
 
 def shown(proven: bundle.Proven) -> Table:
-    """The facts, one a line."""
+    """The facts, one per line."""
     table = Table.grid(padding=(0, 2))
     table.add_column(style="dim", no_wrap=True)
     table.add_column(overflow="fold")
@@ -101,5 +101,5 @@ def _bytes(file: Path) -> bytes:
 
 
 def _digest(text: str | None) -> str | None:
-    """A fingerprint however openssl writes it."""
+    """A fingerprint, in any form that openssl writes."""
     return text and text.rpartition("=")[2].replace(":", "").strip().lower()

@@ -1,7 +1,7 @@
 """What people see: an enrollment, a list of them, one line about one, an error.
 
-Pure: documents of the API in, things that rich can print out. Text from elsewhere (names, labels,
-reasons) is never read as markup, and what would steer a terminal is replaced.
+Pure: it turns the API's documents into what rich can print. Foreign text (names, labels, reasons)
+is never read as markup, and characters that control a terminal are replaced.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -16,9 +16,9 @@ from rich.text import Text
 
 type Json = dict[str, Any]
 
-PIPE_WIDTH = 10_000  # where nobody looks, nothing is folded
+PIPE_WIDTH = 10_000  # when the output is not a terminal, nothing is wrapped
 BAR_WIDTH = 24
-LATE = timedelta(minutes=1)  # a poll may be as late as this before it is another look
+LATE = timedelta(minutes=1)  # a poll that is overdue for less than this is shown as due
 UNITS = (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1))
 UNPRINTABLE = "\N{REPLACEMENT CHARACTER}"
 
@@ -50,7 +50,7 @@ DECISIONS = {  # sign, style
 
 
 def console(*, error: bool = False) -> Console:
-    """Standard output, or standard error, of this moment."""
+    """The current standard output or standard error."""
     made = Console(stderr=error, highlight=False, emoji=False, markup=False)
     if not made.is_terminal:
         made.width = PIPE_WIDTH
@@ -63,7 +63,7 @@ def clean(value: object) -> str:
 
 
 def trouble(message: str, action: str) -> Text:
-    """An error in two lines: what, and what to do."""
+    """An error in two lines: what is wrong, and what to do."""
     return Text.assemble(("error  ", "bold red"), clean(message), f"\n       {clean(action)}")
 
 
@@ -71,7 +71,7 @@ def trouble(message: str, action: str) -> Text:
 
 
 def enrollment(document: Json, now: datetime) -> Group:
-    """All that a person wants to know about one enrollment, approvers by name."""
+    """All that people want to know about one enrollment, approvers by name."""
     facts = Table.grid(padding=(0, 2))
     facts.add_column(style="dim", no_wrap=True)
     facts.add_column(overflow="fold")
@@ -81,7 +81,7 @@ def enrollment(document: Json, now: datetime) -> Group:
 
 
 def line(document: Json) -> str:
-    """The same in one line, for logs; two are equal when nothing happened in between."""
+    """The same in one line, for logs. Two lines are equal if nothing happened in between."""
     ended = bool(document.get("outcome"))
     closes = _csr_times(document).get("windowEnds")
     said = [
@@ -94,7 +94,7 @@ def line(document: Json) -> str:
 
 
 def ending(document: Json) -> str:
-    """How it ended and why, as a sentence; how it goes on where it has not."""
+    """How the enrollment ended and why, as a sentence; before its end, how it goes on."""
     return ENDINGS.get(document["status"], _doing)(document)
 
 
@@ -186,7 +186,7 @@ def _origin(origin: Json) -> str:
 
 
 def _approvals(document: Json) -> Iterator[tuple[str, RenderableType]]:
-    """The policy's groups with their people, and what each has said."""
+    """The policy's groups with their people, and each one's decision."""
     people = {one["name"]: one for one in _people(document)}
     groups = [
         ("or " if index and not number else "", group)
@@ -241,7 +241,7 @@ def _deadlines(document: Json, times: Json, now: datetime) -> Iterator[tuple[str
 def _next_poll(left: timedelta) -> Text:
     if left > timedelta(0):
         return Text(f"in {_span(left)}")
-    # Only changes are recorded: later looks have been and will be, at times that nobody wrote down.
+    # Only changes are recorded. Later polls happen at times that are not on record.
     return Text("due" if -left < LATE else "soon; nothing has changed lately")
 
 
@@ -272,7 +272,7 @@ def _moment(moment: str, now: datetime) -> Text:
 
 
 def _missing(document: Json) -> str:
-    """What the quorum still lacked, of the groups that could not be reached."""
+    """What was missing in the groups that did not reach their quorum."""
     people = {one["name"]: one["decision"] for one in _people(document)}
     lacking = []
     for token in (document.get("policy") or {}).get("tokens") or ():
@@ -304,7 +304,7 @@ def _names(document: Json, decision: str) -> str:
 
 
 def listing(documents: Iterable[Json], now: datetime) -> Table:
-    """One row each."""
+    """One row per enrollment."""
     table = Table(box=None, pad_edge=False, header_style="dim")
     for heading in ("id", "status", "", "key", "accepted", "closes / ended", "asked by"):
         table.add_column(heading, overflow="fold", no_wrap=heading in ("id", "status"))
@@ -338,7 +338,7 @@ def _relative(moment: str, now: datetime) -> str:
 
 
 def _clock(moment: datetime, now: datetime) -> str:
-    """The reader's own wall clock; the date only where it is another day."""
+    """Local time; with the date only if it is another day."""
     local, today = moment.astimezone(), now.astimezone()
     day = "" if local.date() == today.date() else f"{local:%Y-%m-%d} "
     return f"{day}{local:%H:%M:%S %Z}"

@@ -1,4 +1,4 @@
-"""Looking at an enrollment until it has ended: live on a terminal, a line or document elsewhere."""
+"""Watches an enrollment until it has ended: live on a terminal, else as lines or documents."""
 
 import json
 import time
@@ -22,14 +22,14 @@ FRAMES_PER_SECOND = 4
 
 
 class Display(Protocol):
-    """Where a watch shows what it sees."""
+    """Where a watch shows the enrollment."""
 
     def __enter__(self) -> Self: ...
 
     def __exit__(self, *_: object) -> None: ...
 
     def show(self, document: Json, trouble: str | None) -> None:
-        """Show how it stands; `trouble` is why the newest look failed, None when it did not."""
+        """Show the enrollment; `trouble` is why the newest poll failed, None if it did not."""
 
 
 class LiveDisplay:
@@ -57,7 +57,7 @@ class LiveDisplay:
         self._live.refresh()
 
     def _frame(self) -> RenderableType:
-        if not self._document:  # Live asks for a frame when it is made
+        if not self._document:  # Live requests a frame when it is created
             return Text()
         parts: list[RenderableType] = [view.enrollment(self._document, now())]
         if self._trouble:
@@ -80,7 +80,7 @@ class LineDisplay:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Nothing to put away."""
+        """Nothing to clean up."""
 
     def show(self, document: Json, trouble: str | None) -> None:
         """See Display."""
@@ -99,18 +99,18 @@ class LineDisplay:
 def until_ended(
     document: Json, poll: Callable[[], Json], display: Display, *, timeout_seconds: float | None
 ) -> Json:
-    """Look until there is an outcome, or no more time; the newest document.
+    """Poll until there is an outcome or the time is over; return the newest document.
 
-    A network that fails for a while is waited out; so is an API that has a fault of its own.
+    It goes on polling while the network fails, or while the API has a fault of its own.
 
     Args:
-        document: how it stands now.
-        look: reads it anew.
+        document: the enrollment now.
+        poll: reads it again.
         display: where to show it.
-        timeout_seconds: None watches for as long as it takes.
+        timeout_seconds: None: without limit.
 
     Raises:
-        CommandError: the API refuses to tell.
+        CommandError: the API refuses the call.
     """
     began = time.monotonic()
     with display:

@@ -1,4 +1,4 @@
-"""The HTTP API: routes and parameters. What they answer is decided in `countersign.api`."""
+"""The HTTP API: routes and parameters. `countersign.api` decides the answers."""
 
 from http import HTTPStatus
 from typing import Annotated, Any
@@ -18,7 +18,7 @@ from countersign.aws import profiles, stack
 from countersign.errors import AwsCallError
 
 JSON, PROBLEM = "application/json", "application/problem+json"
-TSB_TIMEOUT_SECONDS = 8  # twice, with connecting, below the 29 s that API Gateway waits
+TSB_TIMEOUT_SECONDS = 8  # two calls, with connecting, stay below API Gateway's 29 s
 REASONS = {
     400: "The body is no JSON.",
     404: "There is no such enrollment.",
@@ -213,7 +213,8 @@ def cancel(id: EnrollmentId) -> Response[Any]:
     responses=_responses({200: _with(m.Health, "It can.")}, 503),
 )
 def health() -> Response[Any]:
-    # One route of six asks the TSB; a person waits for each of the others (benchmarks/report.md).
+    # Imported here: only one route of six calls the TSB, and people wait for the others
+    # (benchmarks/report.md).
     from countersign.aws.tsb import tsb  # noqa: PLC0415
 
     return Response(
@@ -254,7 +255,7 @@ def _shown(answer: views.Answer, *, location: bool = False) -> Response[Any]:
 def _tell(enrollment_id: str) -> None:
     try:
         stack.cancel_request(enrollment_id)
-    except AwsCallError:  # cancelled it is, on record: PollRequest tells TSB at its next poll
+    except AwsCallError:  # the cancellation is on record: PollRequest notifies TSB
         logger.exception("CancelRequest was not invoked")
 
 

@@ -1,4 +1,4 @@
-"""Beside the workflow, by schedule: compares the keys of issued CSRs with what was approved."""
+"""Runs on a schedule, beside the workflow: compares keys of issued CSRs with what was approved."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from countersign.aws import secrets, stack, trust, tsb
 from countersign.keys import audit
 
 logger = Logger()
-ENOUGH_MILLISECONDS = 60_000  # for one more key, whatever time-outs it meets
+ENOUGH_MILLISECONDS = 60_000  # enough for one more key, with all its timeouts
 
 
 @logger.inject_lambda_context

@@ -1,4 +1,4 @@
-"""Tells TSB of a cancellation. No state: the API invokes it, without waiting."""
+"""Notifies TSB of a cancellation. Not a state: the API invokes it without waiting."""
 
 from typing import Any
 

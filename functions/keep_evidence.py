@@ -1,4 +1,4 @@
-"""Beside the workflow: keeps the evidence of every enrollment that has ended."""
+"""Runs beside the workflow: stores the evidence of every enrollment that has ended."""
 
 import json
 from typing import Any

@@ -1,4 +1,4 @@
-"""Target of the bus: each event as readable mail. A rule's own SNS target cannot set a subject."""
+"""Sends each event of the bus as a readable mail. A rule's SNS target cannot set a subject."""
 
 from typing import Any
 

@@ -16,7 +16,7 @@ logger = Logger()
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     payload = PollRequestInput.read(event)
     logger.append_keys(enrollment_id=payload.enrollment_id, execution_arn=payload.execution_arn)
-    logger.info("begun")  # ties the invocation's request and trace ids to the enrollment
+    logger.info("begun")  # links the invocation's request and trace ids to the enrollment
     result = poll_request.poll_request(
         payload,
         records=stack.records(),

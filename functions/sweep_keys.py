@@ -1,4 +1,4 @@
-"""Beside the workflow, by schedule: finds keys that no enrollment accounts for."""
+"""Runs on a schedule, beside the workflow: finds keys that no enrollment accounts for."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from countersign.keys import sweep
 from countersign.settings import settings
 
 logger = Logger()
-ENOUGH_MILLISECONDS = 60_000  # for one more key, whatever time-outs it meets
+ENOUGH_MILLISECONDS = 60_000  # enough for one more key, with all its timeouts
 
 
 @logger.inject_lambda_context

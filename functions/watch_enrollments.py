@@ -1,4 +1,4 @@
-"""Every few minutes: what is pending, what is stuck, what expires. No state of the workflow."""
+"""Runs every few minutes: what is pending, what is stuck, what expires. Not a state."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""An approver with a key of his own, as the vendor's app is one: fetches tasks, signs, declines.
+"""An approver with a key of their own, like the vendor's app: fetches tasks, signs, declines.
 
 Source: TSB REST API, POST /v1/filteredAllApprovalTask, POST /v1/approval, PATCH /v1/task.
 """
@@ -32,20 +32,21 @@ type Task = dict[str, Any]
 
 @dataclass(frozen=True)
 class Desk:
-    """Where approvers fetch their tasks: a TSB, an API key of role approver, the CA to trust."""
+    """An approver client: a TSB, an API key of role approver, and the CA to trust."""
 
     url: str
     api_key: str = field(repr=False)
     ca_certificate: Path
 
     def send(self, method: str, path: str, body: dict[str, Any]) -> Any:
-        """One call; raises requests.HTTPError where TSB refuses."""
+        """Make one call; raises requests.HTTPError if TSB refuses."""
         answer = requests.request(
             method,
             f"{self.url}{path}",
             json=body,
             headers={"X-API-KEY": self.api_key},
-            # Given with the call: the environment's REQUESTS_CA_BUNDLE would win over a session's.
+            # Passed with the call: the environment's REQUESTS_CA_BUNDLE would override a session's
+            # value.
             verify=str(self.ca_certificate),
             timeout=TIMEOUT_SECONDS,
         )
@@ -62,7 +63,7 @@ class Approver:
 
     @classmethod
     def generate(cls, name: str, kind: Literal["rsa", "ec", "ed25519"] = "rsa") -> Self:
-        """An approver with a fresh key pair."""
+        """An approver with a new key pair."""
         if kind == "rsa":
             return cls(name, rsa.generate_private_key(65537, 2048))
         if kind == "ec":
@@ -71,7 +72,7 @@ class Approver:
 
     @property
     def spki(self) -> str:
-        """The public key as a policy names it: base64 of the DER SubjectPublicKeyInfo."""
+        """The public key as in a policy: base64 of the DER SubjectPublicKeyInfo."""
         public = self._private_key.public_key()
         der = public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
         return base64.b64encode(der).decode()
@@ -94,13 +95,13 @@ class Approver:
         return base64.b64encode(made.public_bytes(Encoding.DER)).decode()
 
     def tasks(self, approver_client: Desk, request_id: str | None = None) -> list[Task]:
-        """What waits for this approver, everything known about it included."""
+        """The tasks that wait for this approver, with everything known about them."""
         body = {**self._authentication(), "requestId": request_id, "detailLevel": "level6"}
         answer = approver_client.send("POST", "/v1/filteredAllApprovalTask", body)
         return list(answer["tasks"])
 
     def await_task(self, approver_client: Desk, key_label: str, seconds: float = 60) -> Task:
-        """The first task for a key, as soon as it is there.
+        """The first task for a key, as soon as there is one.
 
         Raises:
             TimeoutError: none came.
@@ -114,7 +115,7 @@ class Approver:
         raise TimeoutError(f"{self.name} got no task for key {key_label} within {seconds} s")
 
     def approve(self, approver_client: Desk, task: Task) -> None:
-        """Sign the bytes that TSB hands out."""
+        """Sign the bytes that TSB returns for the task."""
         content = base64.b64decode(task["approvalToBeSigned"])
         body = {
             "id": task["id"],
@@ -150,14 +151,14 @@ class Approver:
 
 
 def shown(task: Task, key: bytes) -> Any:
-    """What a task shows to the approver, as JSON value.
+    """What a task shows to the approver, as a JSON value.
 
     Args:
-        task: as TSB hands it out.
-        key: public key (PEM) of the stack that asks.
+        task: as TSB returns it.
+        key: the public key (PEM) of the stack that asks.
 
     Raises:
-        cryptography.exceptions.InvalidSignature: somebody else made it, or changed it.
+        cryptography.exceptions.InvalidSignature: the stack did not sign it, or it was changed.
     """
     public = load_pem_public_key(key)
     assert isinstance(public, ec.EllipticCurvePublicKey)  # noqa: S101  for the type checker

@@ -1,4 +1,4 @@
-"""The main job, behind `make run`: one enrollment from request to stored CSR, seen by a person."""
+"""The main job, behind `make run`: shows people one enrollment from request to stored CSR."""
 
 import json
 import sys
@@ -28,11 +28,11 @@ type Step = Callable[[str], AbstractContextManager[None]]
 
 
 class EnrollmentFailedError(Exception):
-    """The execution ended badly; the message is for a person."""
+    """The execution did not end well. The message is for people."""
 
 
 def request_for(approver: Approver) -> dict[str, Any]:
-    """The seed's own two bodies, with the approver's public key replaced by one that is ours."""
+    """The seed's two bodies, with the approver's public key replaced by our own."""
     text = (SEED / "create-key.json").read_text()
     key = json.loads(text)
     theirs = key["policy"]["ruleUse"]["tokens"][0]["groups"][0]["approvals"][0]["value"]
@@ -44,7 +44,7 @@ def request_for(approver: Approver) -> dict[str, Any]:
 
 
 def main() -> int:
-    """Run it all; 0 where the CSR lies in S3, 1 with the cause, 130 where it was interrupted."""
+    """Run everything. Returns 0 if the CSR is in S3, 1 after a failure, 130 if interrupted."""
     stop_once()
     stack = Stack(ROOT / ".stack/run")
     try:
@@ -98,12 +98,13 @@ def _enroll(stack: Stack, step: Step) -> dict[str, str]:
 
 
 def _follow(machines: Any, arn: str, step: Step) -> Any:
-    """Show each state while the execution is in it; the ended execution."""
+    """Show each state while the execution is in it; return the ended execution."""
     current, number = ExitStack(), 0
     deadline = time.monotonic() + DEADLINE_SECONDS
     try:
         while time.monotonic() < deadline:
-            # Asked before the history: what ended by now has all its states in there.
+            # Called before the history: if the execution has ended by now, the history has all
+            # states.
             now = machines.describe_execution(executionArn=arn)
             history = machines.get_execution_history(executionArn=arn, maxResults=1000)["events"]
             entered = [
@@ -125,7 +126,7 @@ def _follow(machines: Any, arn: str, step: Step) -> Any:
 
 
 def explain(machines: Any, arn: str, ended: Any, trouble: list[Exception]) -> str:
-    """Why an execution did not issue: each failed state with its error, for a person."""
+    """Why an execution issued no CSR: each failed state with its error, for people."""
     history = machines.get_execution_history(executionArn=arn, maxResults=1000)["events"]
     lines = [f"the execution is {ended['status']}"]
     name = "?"
@@ -141,7 +142,7 @@ def explain(machines: Any, arn: str, ended: Any, trouble: list[Exception]) -> st
 
 
 def _words(cause: str | None) -> str:
-    """What the innermost JSON of a Cause says to a person."""
+    """The message for people in the innermost JSON of a Cause."""
     text = cause or ""
     for field in ("errorMessage", "message"):
         try:
@@ -162,7 +163,7 @@ def _event(stack: Stack, enrollment_id: str) -> dict[str, Any]:
 
 
 def _proven(stack: Stack, enrollment_id: str, arn: str) -> dict[str, str]:
-    """What the evidence proves, by the folder and the public key alone."""
+    """What the evidence proves, with only the folder and the public key."""
     deadline = time.monotonic() + EVIDENCE_SECONDS
     while time.monotonic() < deadline:
         folder = stack.evidence(enrollment_id, arn)
@@ -179,7 +180,7 @@ def _account(
     event: dict[str, Any],
     proven: dict[str, str],
 ) -> dict[str, str]:
-    """What a person wants to see of it, read back from S3."""
+    """What people want to see of the result, read back from S3."""
     stored = document["csr"]
     answer = stack.client("s3").get_object(
         Bucket=stored["bucket"], Key=stored["key"], VersionId=stored["versionId"]

@@ -1,7 +1,7 @@
 """The embedded stack: TSB simulator and MiniStack on loopback, with the real template deployed.
 
-`python -m local.stack up` leaves it running, `down` stops it; `local.run` and the tests start one
-of their own. Whatever is started here belongs to a process group that `stop` ends.
+`python -m local.stack up` leaves it running, and `down` stops it. `local.run` and the tests start
+one of their own. Everything started here belongs to a process group that `stop` ends.
 """
 
 import hashlib
@@ -51,18 +51,18 @@ LAMBDA_ENVIRONMENT = ROOT / ".tools/lambda"
 SAM_VERSION = "1.170.0"
 REGION = "eu-central-1"
 STACK_NAME = "countersign"
-READY_SECONDS = 180  # the first time it is installed, too
+READY_SECONDS = 180  # the first start installs the emulator, too
 STOP_SECONDS = 10
 LISTENER = "countersign-listener"
 ENDED = ["SUCCEEDED", "FAILED", "TIMED_OUT", "ABORTED"]
-LOOK_AGAIN_SECONDS = 0.5  # for what no event announces
+LOOK_AGAIN_SECONDS = 0.5  # poll interval for what no event announces
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 STOPS = (signal.SIGINT, signal.SIGTERM)
 ARM = ("aarch64", "arm64")
 ARCHITECTURE = f"Architecture={'arm64' if platform.machine() in ARM else 'x86_64'}"
-# What a simulated HSM and impatient people allow: many keys, calls as fast as tests make them, the
-# vendor's own sample bodies with their policy, evidence that is wiped with the emulator, and the
-# least silence there is.
+# Values for a simulated HSM and quick tests: many keys, calls as fast as tests make them, the
+# vendor's own sample bodies with their policy, evidence that is deleted with the emulator, and the
+# shortest silence limit.
 PARAMETERS = {
     "KeysPerMinute": "1200",
     "ApiRateLimit": "1000",
@@ -76,12 +76,12 @@ type Step = Callable[[str], AbstractContextManager[None]]
 
 
 class StackError(Exception):
-    """The stack could not be started; the message is for a person, and says where the log lies."""
+    """The stack could not be started. The message is for people and says where the log is."""
 
 
 @contextmanager
 def quiet(_: str) -> Iterator[None]:
-    """A step that nobody watches."""
+    """A step without output."""
     yield
 
 
@@ -89,7 +89,7 @@ class Stack:
     """One embedded stack.
 
     Args:
-        folder: where it keeps logs, temporary files and its state; wiped by `stop`.
+        folder: holds logs, temporary files and the state; `stop` wipes it.
         parameters: of the template, where they differ from `PARAMETERS`.
     """
 
@@ -117,7 +117,7 @@ class Stack:
     # Life ------------------------------------------------------------------------------------
 
     def start(self, step: Step = quiet) -> None:
-        """Bring everything up; stops what it started where that fails.
+        """Start everything. If that fails, stop what was started.
 
         Raises:
             StackError: a part did not start or the deploy failed.
@@ -151,7 +151,7 @@ class Stack:
         shutil.rmtree(self.folder / "tmp", ignore_errors=True)
 
     def save(self) -> None:
-        """Write down what runs, so that another process can find and stop it."""
+        """Save what runs, so that another process can find and stop it."""
         state = {
             "pids": self.pids,
             "endpoint": self.endpoint,
@@ -166,9 +166,9 @@ class Stack:
     # Use -------------------------------------------------------------------------------------
 
     def client(self, service: str, **credentials: str) -> Any:
-        """A boto3 client of the emulator; as root unless other credentials are given.
+        """A boto3 client of the emulator, as root unless other credentials are given.
 
-        Each is made once: that takes longer than a dozen of its calls.
+        Each client is created once: that takes longer than a dozen of its calls.
         """
         require_loopback(self.endpoint)
         keys = credentials or {"aws_access_key_id": "test", "aws_secret_access_key": "test"}
@@ -186,13 +186,13 @@ class Stack:
 
     @property
     def api_url(self) -> str:
-        """Where the emulator serves what AWS serves at the output `ApiUrl`."""
+        """The URL at which the emulator serves the API that AWS serves at the output `ApiUrl`."""
         url = urlsplit(self.outputs["ApiUrl"])
         api_id = str(url.hostname).partition(".")[0]
         return f"{self.endpoint}/_aws/execute-api/{api_id}{url.path}"
 
     def serve_api_page(self) -> str:
-        """Serve the API's page to a browser; its URL."""
+        """Serve the API's page to a browser; return its URL."""
         command = [sys.executable, "-m", "local.api_page", self.api_url]
         process = self._spawn("api-page", command, dict(os.environ), stdout=subprocess.PIPE)
         assert process.stdout is not None  # noqa: S101  for the type checker
@@ -206,10 +206,10 @@ class Stack:
         return f"e2e-{uuid.uuid4().hex[:12]}"
 
     def until[T](self, find: Callable[[], T | None], what: str, seconds: float) -> T:
-        """What `find` finds, as soon as it does; asked again whenever an event arrives.
+        """What `find` finds, as soon as it does. It is called again whenever an event arrives.
 
         Raises:
-            AssertionError: not within so many seconds.
+            AssertionError: nothing was found within so many seconds.
         """
         deadline = time.monotonic() + seconds
         while not (found := find()):
@@ -219,7 +219,7 @@ class Stack:
         return found
 
     def has_ended(self, arn: str) -> bool:
-        """Whether this execution has ended: Step Functions' own event says so."""
+        """Whether this execution has ended, according to Step Functions' event."""
         return arn in self._ended
 
     def history(self, arn: str) -> list[dict[str, Any]]:
@@ -228,7 +228,7 @@ class Stack:
         return [event for page in pages.paginate(executionArn=arn) for event in page["events"]]
 
     def kill_caller(self, call: dict[str, Any]) -> None:
-        """Kill the function that waits for the answer to this call of the TSB."""
+        """Kill the function that waits for the answer to this call to the TSB."""
         for connection in psutil.net_connections("tcp"):
             if connection.pid and connection.laddr[1:] == (call["clientPort"],):
                 process = psutil.Process(connection.pid)
@@ -238,11 +238,11 @@ class Stack:
         raise AssertionError(f"nobody waits for {call}")
 
     def control(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
-        """Call the simulator's control side, for example `("POST", "/clock", {…})`."""
+        """Call the simulator's control API, for example `("POST", "/clock", {…})`."""
         return _http(method, f"{self.control_url}{path}", body)
 
     def scale_waits(self, factor: float) -> None:
-        """Let the emulator's Wait states last this share of their time."""
+        """Scale the time of the emulator's Wait states by this factor."""
         _http(
             "POST",
             f"{self.endpoint}/_ministack/config",
@@ -250,16 +250,16 @@ class Stack:
         )
 
     def strike(self, state: str, enrollment_id: str, **fault: Any) -> Path:
-        """Let something go wrong inside the state's function; see `local/worker_faults.py`.
+        """Order a fault in the state's function; see `local/worker_faults.py`.
 
         Returns:
-            The file that is there as soon as it has gone wrong.
+            The file that exists as soon as the fault has happened.
         """
         number = next(self._faults)
         name = f"{state}--{enrollment_id}--{number:06}"
         order = self.folder / "tmp" / f"fault-{number}"
         order.write_text(json.dumps(fault))
-        # In one step, so that no worker reads half of it.
+        # Rename in one step, so that no worker reads half of the file.
         order.rename(self.folder / "tmp/faults" / name)
         return self.folder / "tmp" / f"{name}.struck"
 
@@ -277,13 +277,13 @@ class Stack:
         ]
 
     def signing_key(self) -> bytes:
-        """The public key (PEM) of the stack, as KMS hands it to anybody who may ask."""
+        """The public key (PEM) of the stack, as KMS returns it to permitted callers."""
         key = self.outputs["SigningKeyArn"]
         public = load_der_public_key(self.client("kms").get_public_key(KeyId=key)["PublicKey"])
         return public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
 
     def evidence(self, enrollment_id: str, execution_arn: str) -> dict[str, bytes]:
-        """The folder of an ended enrollment as it lies there now: complete once it is signed."""
+        """The evidence folder of an ended enrollment as it is now; complete once it is signed."""
         s3, bucket = self.client("s3"), self.outputs["EvidenceBucketName"]
         prefix = f"{enrollment_id}/{execution_arn.rpartition(':')[2]}/"
         listed = s3.list_objects_v2(Bucket=bucket, Prefix=prefix).get("Contents", [])
@@ -318,7 +318,7 @@ class Stack:
             self._make_emulator_environment()
             port = _free_port()
             self.endpoint = f"http://127.0.0.1:{port}"
-            # Functions inherit the emulator's environment, so it gets a clean one.
+            # Functions inherit the emulator's environment, so the emulator gets a clean one.
             environment = {
                 "PATH": os.environ["PATH"],
                 "HOME": os.environ["HOME"],
@@ -347,10 +347,10 @@ class Stack:
                 self._run("emulator", [str(UV), *command], "preparing the functions' interpreter")
 
     def _make_emulator_environment(self) -> None:
-        """The interpreter of the emulator's own environment, as its lock file has it.
+        """Install the emulator's own environment from its lock file.
 
-        Made before the emulator starts: what reaches the package index (proxies, CAs) may stand in
-        our environment, and must not stand in the emulator's.
+        This happens before the emulator starts: settings for the package index (proxies, CAs) may
+        be in our environment, but must not be in the emulator's.
         """
         script = ["--script", str(EMULATOR)]
         doing = "preparing the emulator's interpreter"
@@ -361,13 +361,13 @@ class Stack:
 
     def _build(self, step: Step, folder: Path = ROOT) -> None:
         with step("sam build"):
-            # The layers' wheels are the architecture's.
+            # The layers' wheels depend on the architecture.
             command = sam("build", "--config-env", "local", "--parameter-overrides", ARCHITECTURE)
             self._run("sam-build", command, "sam build", folder)
             compile_ = [sys.executable, "-m", "local.bytecode"]
             if folder == ROOT:
                 self._run("sam-build", compile_, "compiling what was built")
-                # Nobody holds the keys of the shipped directory.
+                # Use our own people: nobody has the private keys of the shipped directory.
                 self.people = people.move_in(DIRECTORY)
 
     def _deploy(self, step: Step, folder: Path = ROOT) -> None:
@@ -390,7 +390,7 @@ class Stack:
             self.outputs = {one["OutputKey"]: one["OutputValue"] for one in stacks[0]["Outputs"]}
 
     def release(self, folder: Path) -> None:
-        """Build and deploy what lies in `folder` over what runs, as the next release would be."""
+        """Build and deploy the project in `folder` over the running stack, like a next release."""
         self._build(quiet, folder)
         self._deploy(quiet, folder)
 
@@ -422,7 +422,7 @@ class Stack:
             people.make_ca_key(tsb, self.people)
 
     def _listen(self) -> None:
-        """Receive the bus's events, as a target of the user's own would, and executions' ends."""
+        """Receive the bus's events, like a target of the user's own, and the ends of executions."""
         queues, events = self.client("sqs"), self.client("events")
         url = queues.create_queue(QueueName=LISTENER)["QueueUrl"]
         attributes = queues.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])
@@ -511,7 +511,8 @@ class Stack:
 def stop_once() -> None:
     """Let the first Ctrl-C or SIGTERM raise KeyboardInterrupt and the next ones do nothing.
 
-    A terminal signals the whole group and uv passes it on: the second would end the tidying up.
+    A terminal signals the whole group, and uv forwards the signal: the second one would interrupt
+    the cleanup.
     """
 
     def stop(*_: object) -> None:
@@ -529,17 +530,17 @@ def sam(*arguments: str) -> list[str]:
 
 
 def require_loopback(endpoint: str) -> None:
-    """Refuse to touch anything but this machine.
+    """Refuse to use anything but this machine.
 
     Raises:
-        StackError: the endpoint is elsewhere.
+        StackError: the endpoint is not on this machine.
     """
     if urlsplit(endpoint).hostname not in LOOPBACK:
         raise StackError(f"{endpoint or 'no endpoint'} is not on this machine's loopback address")
 
 
 def end(pids: list[int]) -> None:
-    """End process groups: politely, then by force."""
+    """End process groups: first by a request, then by force."""
     for sent in (signal.SIGTERM, signal.SIGKILL):
         for pid in pids:
             with suppress(ProcessLookupError, PermissionError):
@@ -622,7 +623,7 @@ def _down() -> None:
 
 
 def main() -> int:
-    """`up` or `down`; 1 where that failed."""
+    """Run `up` or `down`; return 1 if that failed."""
     commands = {"up": _up, "down": _down}
     if sys.argv[1:] not in (["up"], ["down"]):
         print("usage: python -m local.stack up|down", file=sys.stderr)

@@ -1,7 +1,7 @@
-"""One enrollment: how a test starts it, acts while it is under way, and looks at what came of it.
+"""One enrollment: a test starts it, acts while it is under way, and reads its result.
 
-On either stack: in this process (`local.engine`), where things move only while a test waits for
-something, or deployed (`local.stack`), where they move by themselves.
+It works on both stacks. In this process (`local.engine`) things move only while a test waits for
+something. Deployed (`local.stack`) they move by themselves.
 """
 
 import copy
@@ -26,18 +26,18 @@ from tests.catalogue import BY_DETAIL_TYPE, assert_documented
 
 ROOT = Path(__file__).parents[1]
 SEED = ROOT / "events/seed"
-DEADLINE_SECONDS = 240  # on the deployed stack, next to all other scenarios on two cores
-EVENT_SECONDS = 60  # an event comes a second after what it announces, there
+DEADLINE_SECONDS = 240  # on the deployed stack, beside all other scenarios on two cores
+EVENT_SECONDS = 60  # there an event comes a second after what it announces
 
 type Json = dict[str, Any]
 type AnyStack = Stack | InProcessStack
 
 
-# What is asked ------------------------------------------------------------------------------------
+# Requests ------------------------------------------------------------------------------------
 
 
 def seed() -> Json:
-    """The vendor's own two bodies, as raw request."""
+    """The vendor's own two bodies, as a raw request."""
     return {
         "key": json.loads((SEED / "create-key.json").read_text()),
         "csr": json.loads((SEED / "csr-request.json").read_text())["csrSignRequest"],
@@ -69,12 +69,12 @@ def fresh(request: Json) -> Json:
     return copy.deepcopy(request)
 
 
-# What came of it ----------------------------------------------------------------------------------
+# Results ----------------------------------------------------------------------------------
 
 
 @dataclass
 class Result:
-    """What came of an execution: everything that a test may look at."""
+    """The result of an execution: everything that a test may check."""
 
     status: str
     document: Json
@@ -89,7 +89,7 @@ class Result:
     objects: dict[str, bytes]
     label: str
     arn: str
-    announced_by: str  # this execution, or where it is a parent, its child
+    announced_by: str  # this execution, or its child if it is a parent
     quarantine: dict[str, bytes] = field(default_factory=dict)
     more: dict[str, Any] = field(default_factory=dict)
 
@@ -99,7 +99,7 @@ class Result:
         return dict(csr_step(self.record))
 
     def count(self, method: str, path: str) -> int:
-        """Calls of this endpoint that TSB executed."""
+        """The number of calls of this endpoint that TSB executed."""
         return sum(
             call["method"] == method and call["path"] == path and call["executed"]
             for call in self.calls
@@ -107,12 +107,12 @@ class Result:
 
     @property
     def event_types(self) -> list[str]:
-        """Everything that was announced about the enrollment, in its order."""
+        """The types of all events about the enrollment, in order."""
         return [event["detail-type"] for event in self.events]
 
     @property
     def endings(self) -> list[str]:
-        """What was announced of its end: one event for each execution."""
+        """The types of the events about its end: one for each execution."""
         return [kind for kind in self.event_types if kind in ENDINGS]
 
     @property
@@ -135,7 +135,7 @@ class Result:
 
 
 def is_ending(event: Json, arn: str) -> bool:
-    """Whether it is the event of the end of this execution."""
+    """Whether the event announces the end of this execution."""
     return event["detail-type"] in ENDINGS and event["detail"]["executionArn"] == arn
 
 
@@ -165,7 +165,7 @@ class Case:
         return request
 
     def by_profile(self, profile: str = "trial@1") -> Json:
-        """A request by one of the shipped profiles; `trial` wants unused keys deleted."""
+        """A request by one of the shipped profiles. `trial` has unused keys deleted."""
         prefix = {"trial": "trial", "code-signing": "SUB"}[profile.partition("@")[0]]
         self.label = f"{prefix}.{self.id}"
         return {
@@ -195,15 +195,15 @@ class Case:
         self.stack.control("DELETE", f"/faults?label={self.label}")
 
     def strike(self, function: str, **fault: Any) -> Any:
-        """Let something go wrong inside a function; see `local/engine/invocation.py`."""
+        """Order a fault in a function; see `local/engine/invocation.py`."""
         return self.stack.strike(function, self.id, **fault)
 
     def start(self, request: Json | Any, **origin: Any) -> str:
-        """Start an execution; its ARN."""
+        """Start an execution; return its ARN."""
         return self.start_input({"request": request, **({"origin": origin} if origin else {})})
 
     def start_input(self, given: Any) -> str:
-        """Start an execution with this input; its ARN."""
+        """Start an execution with this input; return its ARN."""
         answer = self._machines.start_execution(
             stateMachineArn=self.stack.outputs["EnrollmentStateMachineArn"],
             name=uuid.uuid4().hex,
@@ -215,7 +215,7 @@ class Case:
     # Meanwhile -------------------------------------------------------------------------------
 
     def approve(self, *members: Approver) -> None:
-        """Let these people sign what TSB hands them, as soon as it does."""
+        """Let these people sign their tasks, as soon as TSB has them."""
         for one in members:
             one.approve(self.approver_client, self.task(one))
 
@@ -224,13 +224,13 @@ class Case:
             one.decline(self.approver_client, self.task(one))
 
     def task(self, approver: Approver) -> Task:
-        """What waits for this approver, as soon as it is there."""
+        """The task that waits for this approver, as soon as there is one."""
 
         def of_this_key() -> Task | None:
             tasks = approver.tasks(self.approver_client)
             return next((one for one in tasks if approvers.label(one) == self.label), None)
 
-        self.await_request()  # cheaper to look for than a task
+        self.await_request()  # cheaper to poll for than a task
         return self.until(of_this_key, f"task for {approver.name}")
 
     def decide(self, decision: str) -> None:
@@ -243,7 +243,7 @@ class Case:
         self.write(cancel={"by": by, "at": "2026-11-26T12:00:00Z"}, status="CANCELLING")
 
     def advance(self, seconds: int) -> None:
-        """Let TSB's time pass for this case's key."""
+        """Let TSB's clock advance for this case's key."""
         self.stack.control("POST", "/clock", {"advanceSeconds": seconds, "label": self.label})
 
     def state(self) -> Json:
@@ -256,7 +256,7 @@ class Case:
         return dict(found[-1])
 
     def await_calls(self, path: str, number: int, method: str = "GET") -> list[Json]:
-        """The calls of an endpoint, as soon as there are so many."""
+        """The calls of an endpoint, as soon as there are that many."""
 
         def enough() -> list[Json] | None:
             calls = [
@@ -281,9 +281,9 @@ class Case:
     # After -----------------------------------------------------------------------------------
 
     def end(self, arn: str, *, event: bool = True, seconds: float = DEADLINE_SECONDS) -> Result:
-        """Wait for the execution's end (and its event), and gather everything about it.
+        """Wait for the execution's end (and its event), and collect everything about it.
 
-        Whatever was announced must be as the catalogue of events says.
+        All events must match the catalogue of events.
         """
         try:
             self.until(lambda: self.stack.has_ended(arn), "end", seconds)
@@ -317,7 +317,7 @@ class Case:
         return self.until(of_type, detail_type)[0]
 
     def record(self, item_id: str | None = None) -> Json:
-        """The enrollment's record, or another item, as it stands; empty where there is none."""
+        """The enrollment's record, or another item, as it is now; empty if there is none."""
         answer = self.stack.client("dynamodb").get_item(
             TableName=self.stack.outputs["EnrollmentsTableName"],
             Key={"id": {"S": item_id or self.id}},
@@ -368,12 +368,12 @@ class Case:
     def _result(self, arn: str, announced_by: str) -> Result:
         now = self._machines.describe_execution(executionArn=arn)
         history = self.history(arn)
-        # MiniStack gives a failed execution an output, AWS does not.
+        # MiniStack gives a failed execution an output; AWS does not.
         text = now["output"] if now["status"] == "SUCCEEDED" else now.get("cause", "")
         state = self.state()
         announced = self.stack.events(self.id)
         for one in announced:
-            if one["detail-type"] in BY_DETAIL_TYPE:  # a forgery in our name is not
+            if one["detail-type"] in BY_DETAIL_TYPE:  # a forged event in our name has no such type
                 assert_documented(one)
         return Result(
             status=now["status"],
@@ -394,7 +394,7 @@ class Case:
         )
 
     def objects(self, prefix: str) -> dict[str, bytes]:
-        """What lies below a prefix of the bucket, by the rest of its key."""
+        """The objects below a prefix of the bucket, by the rest of their key."""
         s3, bucket = self.stack.client("s3"), self.stack.outputs["CsrBucketName"]
         listed = s3.list_objects_v2(Bucket=bucket, Prefix=prefix).get("Contents", [])
         return {
@@ -415,7 +415,7 @@ def entered(history: list[Json]) -> list[str]:
 
 
 def output(history: list[Json], state: str) -> Json:
-    """What a state of an execution handed on; where it was left more than once, the last time."""
+    """The output of a state of an execution; the last one, if it was left more than once."""
     left = [event.get("stateExitedEventDetails", {}) for event in history]
     return dict(json.loads([one for one in left if one.get("name") == state][-1]["output"]))
 
@@ -425,7 +425,7 @@ def decisions(result: Result) -> dict[str, str]:
 
 
 def assert_issued(result: Result) -> None:
-    """Issued, announced, kept; one key, one request, nothing asked twice."""
+    """Issued, announced, stored; one key, one request, nothing requested twice."""
     stored = result.document["csr"]
     assert result.status == "SUCCEEDED"
     assert result.document["outcome"] == result.record["outcome"] == "ISSUED"
@@ -443,7 +443,7 @@ def assert_issued(result: Result) -> None:
 
 
 def assert_ended(result: Result, outcome: str) -> None:
-    """Decided against: no CSR anywhere, one key, one request."""
+    """Ended without approval: no CSR anywhere, one key, one request."""
     assert result.status == "SUCCEEDED"
     assert result.document["outcome"] == result.record["outcome"] == outcome
     assert result.document["csr"] is None

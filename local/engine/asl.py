@@ -1,18 +1,18 @@
-"""moto's interpreter of the Amazon States Language, made to run step by step and without time.
+"""moto's interpreter of the Amazon States Language, changed to run step by step in virtual time.
 
-moto carries LocalStack's interpreter. It has no JSONata engine, waits in real time and starts a
-thread for each execution and each task. `install` replaces the places where it does so. What it
-corrects besides, because AWS behaves otherwise:
+moto contains LocalStack's interpreter. It has no JSONata engine, waits in real time and starts a
+thread for each execution and each task. `install` replaces these places. It also corrects the
+following, because AWS behaves differently:
 
-- JSONata variables are bound as values. moto pastes them into the text of the expression, where a
+- JSONata variables are bound as values. moto pastes them into the text of the expression, and a
   quotation mark in one of them breaks it.
 - `States.Runtime` and `States.DataLimitExceeded` pass Retry and Catch. Source:
   https://docs.aws.amazon.com/step-functions/latest/dg/concepts-error-handling.html
-- A Wait until a timestamp, itself cut to whole seconds, lasts until then. moto cuts the wait, too,
-  and ends it up to a second before. Source:
+- The timestamp of a Wait is cut to whole seconds, and the Wait lasts until then. moto also cuts the
+  duration, so that the Wait ends up to a second early. Source:
   https://docs.aws.amazon.com/step-functions/latest/dg/state-wait.html
-- `states:startExecution` has its arguments and its answer in the definition's words, as AWS has
-  them; moto hands them to boto3 as they stand.
+- `states:startExecution` has the names of its arguments and its answer as in the definition, as on
+  AWS. moto passes them to boto3 unchanged.
 """
 
 import json
@@ -81,14 +81,15 @@ type Json = dict[str, Any]
 
 @dataclass(frozen=True)
 class Ways:
-    """How the interpreter reaches the world. Each is called in the execution's own thread.
+    """How the interpreter calls its surroundings. Each is called in the execution's own thread.
 
     Args:
-        start: begins an execution: its ARN, and the function that runs it to its end.
-        stop: the execution of this ARN was stopped.
-        invoke: a Lambda function: the execution's ARN, the function's name, its event as JSON text.
-            Returns what Lambda's Invoke answers, with `Payload` as JSON value.
-        wait: so many seconds pass in the execution of this ARN, for a Wait state or before a retry.
+        start: starts an execution: its ARN, and the function that runs it to its end.
+        stop: called when the execution of this ARN was stopped.
+        invoke: invokes a Lambda function: the execution's ARN, the function's name, its event as
+            JSON text. Returns the answer of Lambda's Invoke, with `Payload` as a JSON value.
+        wait: lets so many seconds pass in the execution of this ARN, for a Wait state or before a
+            retry.
     """
 
     start: Callable[[str, Callable[[], None]], None]
@@ -98,7 +99,7 @@ class Ways:
 
 
 def install(ways: Ways) -> Callable[[], None]:
-    """Let moto's interpreter run by these ways, until the function that is returned is called."""
+    """Let moto's interpreter use these functions, until the returned function is called."""
     replaced: list[tuple[Any, str, Any]] = []
 
     def replace(owner: Any, name: str, new: Any) -> None:
@@ -115,7 +116,7 @@ def install(ways: Ways) -> Callable[[], None]:
 
     def stop(worker: Any, stop_date: Any, error: str | None, cause: str | None) -> None:
         worker.env.set_stop(stop_date=stop_date, cause=cause, error=error)
-        # What moto's own thread does once it notices.
+        # moto's own thread does this once it notices the stop.
         Program._eval_body(None, worker.env)  # type: ignore[arg-type]
         worker._execution_communication.terminated()
         ways.stop(worker._evaluation_details.execution_details.arn)
@@ -143,7 +144,7 @@ def install(ways: Ways) -> Callable[[], None]:
     # Reading the definition takes half a second, and moto does it for each execution.
     replace(AmazonStateLanguageParser, "parse", staticmethod(_parse))
     replace(Program, "eval", _run)
-    # They spell out the whole definition for each error, and the history says it all.
+    # moto writes out the whole definition for each error here. The history has the same content.
     replace(EvalComponent, "_log_failure_event_exception", lambda *_, **__: None)
     replace(EvalComponent, "_log_exception", lambda *_, **__: None)
     replace(execute_state, "Thread", _Inline)
@@ -159,16 +160,17 @@ def install(ways: Ways) -> Callable[[], None]:
 
 
 def execute(definition: str, arn: str, given: Any, invoke: Callable[[str, str], Json]) -> Any:
-    """Execute a definition to its end, in the thread that asks, with no AWS of moto's around it.
+    """Execute a definition to its end, in the calling thread, without moto's AWS services.
 
     Args:
-        definition: as text.
-        arn: of the execution.
-        given: its input.
-        invoke: a Lambda function: its name, its event as JSON text. Returns what Invoke answers.
+        definition: the definition as text.
+        arn: the ARN of the execution.
+        given: the input of the execution.
+        invoke: invokes a Lambda function: its name, its event as JSON text. Returns Invoke's
+            answer.
 
     Returns:
-        The last state's output; of a Fail state its input. No wait lasts.
+        The last state's output; if that is a Fail state, its input. Waits take no time.
     """
     _, _, _, region, account, _, machine, name = arn.split(":", 7)
     worker: Any = ExecutionWorker(
@@ -197,21 +199,21 @@ def execute(definition: str, arn: str, given: Any, invoke: Callable[[str, str], 
 
 
 class _NobodyAsks(ExecutionWorkerCommunication):
-    """How moto's own execution would hear of its worker's end."""
+    """moto's execution would be notified here of its worker's end. There is none to notify."""
 
     def terminated(self) -> None:
         pass
 
 
 class _Inline:
-    """A thread that is none: moto gives each task one, to time it by a clock that stands still."""
+    """Replaces the thread that moto gives each task, to time it by a clock that stands still."""
 
     def __init__(self, target: Callable[[], None], **_: Any) -> None:
         self.start = target
 
 
 def _run(program: Program, env: Environment) -> None:
-    """Program.eval, in the thread that asks."""
+    """Program.eval, in the calling thread."""
     env.next_state_name = program.start_at.start_at_name
     EvalComponent.eval(program, env)
 
@@ -228,7 +230,7 @@ def _compiled(expression: str) -> jsonata.Jsonata:
 def _evaluate(string: StringJSONata, env: Environment) -> None:
     """Source: https://docs.aws.amazon.com/step-functions/latest/dg/transforming-data.html."""
     variables = {**env.variable_store._outer_scope, **env.variable_store._inner_scope}
-    # As JSON: the context has moto's own objects in it.
+    # As JSON, because the context contains moto's own objects.
     states = json.loads(to_json_str(env.states._states_data))
     for part, name in (("Execution", "StartTime"), ("State", "EnteredTime")):
         states["context"][part][name] = _as_aws_says(states["context"][part][name])
@@ -243,12 +245,12 @@ def _evaluate(string: StringJSONata, env: Environment) -> None:
         raise _not_evaluated(env, f"'{string.expression}': {error}") from error
     if missing:
         raise _not_evaluated(env, f"'{string.expression}' returned nothing (undefined).")
-    # As JSON: what jsonata-python returns may be a list of its own kind, or share its input.
+    # As JSON, because jsonata-python may return its own kind of list, or share its input.
     env.stack.append(json.loads(json.dumps(result)))
 
 
 def _as_aws_says(moment: str) -> str:
-    """A time as the context object has it: UTC, milliseconds, Z. moto writes `+00:00`."""
+    """A time as in AWS's context object: UTC, milliseconds, Z. moto writes `+00:00`."""
     text = datetime.fromisoformat(moment).astimezone(UTC).isoformat(timespec="milliseconds")
     return text.replace("+00:00", "Z")
 
@@ -262,7 +264,7 @@ def _as_boto3_says(_: Any, parameters: Json, *__: Any) -> None:
 
 
 def _as_definitions_say(_: Any, response: Json, *__: Any, **___: Any) -> None:
-    """boto3's answer in a definition's words: `ExecutionArn`."""
+    """Rename boto3's answer as in a definition: `ExecutionArn`."""
     said = {f"{name[0].upper()}{name[1:]}": value for name, value in response.items()}
     response.clear()
     response |= said
@@ -286,7 +288,7 @@ def _not_evaluated(env: Environment, why: str) -> FailureEventException:
 
 
 def _failed(env: Environment, error: str, cause: str) -> FailureEventException:
-    """A task that Step Functions itself gave up, by one of its own names."""
+    """The failure of a task that Step Functions itself gave up, with one of its own names."""
     name = StatesErrorName(typ=StatesErrorNameType.from_name(error))
     kind = HistoryEventType.TaskFailed
     details: Any = {"taskFailedEventDetails": {"error": error, "cause": cause}}
@@ -316,9 +318,9 @@ def _seconds_until(timestamp: Timestamp, env: Environment) -> float:
 
 
 def _retry(retrier: Any, env: Environment, wait: Callable[[float], None]) -> None:
-    """RetrierDecl._eval_body, but for whom it asks to wait, and without its dice.
+    """RetrierDecl._eval_body with our own `wait`, and without random numbers.
 
-    Of what JitterStrategy FULL allows it is the longest.
+    The wait is the longest one that JitterStrategy FULL allows.
     """
     retrier.error_equals.eval(env)
     if not env.stack.pop():

@@ -1,6 +1,6 @@
-"""Time that passes only when nobody has anything else to do.
+"""Virtual time, which passes only when nothing else is left to do.
 
-Every clock of this process (ours, the simulated HSM's, moto's, botocore's) reads it while it runs.
+Every clock of this process (ours, the simulated HSM's, moto's, botocore's) reads it meanwhile.
 """
 
 import time
@@ -9,9 +9,9 @@ from zoneinfo import ZoneInfo
 
 import time_machine
 
-# A zone by name makes it this process's zone as well: moto asks for local time here and there.
+# A named zone becomes this process's zone as well: moto asks for local time in some places.
 BEGINNING = datetime(2026, 11, 26, 12, 0, tzinfo=ZoneInfo("UTC"))
-CALL_SECONDS = 0.01  # what a call takes, so that no two things happen at the same time
+CALL_SECONDS = 0.01  # duration of a call, so that no two things happen at the same time
 
 
 class Clock:
@@ -22,7 +22,7 @@ class Clock:
         self._traveller: time_machine.Traveller | None = None
 
     def start(self) -> None:
-        """Stop the clocks of this process, at the beginning."""
+        """Replace the clocks of this process; the time is the beginning."""
         self._traveller = self._travel.start()
 
     def restart(self) -> None:
@@ -31,7 +31,7 @@ class Clock:
         self._traveller.move_to(BEGINNING)
 
     def stop(self) -> None:
-        """Let this process have its time back."""
+        """Give this process its real time back."""
         self._travel.stop()
         self._traveller = None
 
@@ -41,6 +41,6 @@ class Clock:
         return time.time()
 
     def advance(self, seconds: float) -> None:
-        """Move on by some seconds; what is due by then happens at the next step."""
+        """Move on by some seconds. What is due by then happens at the next step."""
         assert self._traveller is not None, "the clock has not been started"  # noqa: S101
         self._traveller.shift(seconds)

@@ -1,18 +1,18 @@
-"""A Lambda function at work in this process: its real handler, and what goes wrong with it.
+"""A Lambda function that runs in this process: its real handler, and the faults ordered for it.
 
-Before every call of AWS or of the TSB it pauses, so that others may move. A fault is ordered for
-one invocation of a function, the next whose event contains a text (an enrollment's id, mostly):
+It pauses before every call to AWS or the TSB, so that others may move. A fault is ordered for one
+invocation of a function: the next one whose event contains a text (mostly an enrollment's id).
 
-- `{"kind": "die", "when": "before" | "after"}`: its process ends, having done the work or not.
-- `{"kind": "hang", "when": …}`: it does not end, and Lambda kills it at its timeout.
-- `{"kind": "error", "name": "Lambda.Unknown", "when": …}`: Step Functions is told this name.
-- `{"kind": "twice"}`: the event is delivered twice, and both work at once.
-- `{"kind": "aws", "operation": "PutItem", "skip": 0, "when": …}`: that call of an AWS service,
-  after so many others of its kind, is refused before it is executed or after, is executed twice
-  (`"repeat"`: what the SDK does when the first answer got lost), or is answered with a failed entry
-  (`"entry"`: how PutEvents refuses).
-- `{"kind": "refused", "path": "/v1/key"}`: the first call of that path finds the TSB's port closed.
-- `{"kind": "listen"}`: nothing goes wrong; the calls of AWS are noted, in their order.
+- `{"kind": "die", "when": "before" | "after"}`: its process ends before or after the work.
+- `{"kind": "hang", "when": …}`: it does not end, so Lambda kills it at its timeout.
+- `{"kind": "error", "name": "Lambda.Unknown", "when": …}`: Step Functions gets this error name.
+- `{"kind": "twice"}`: the event is delivered twice, and both invocations run at once.
+- `{"kind": "aws", "operation": "PutItem", "skip": 0, "when": …}`: one call of an AWS service fails,
+  after `skip` other calls of its kind. It is refused before or after it is executed, or it is
+  executed twice (`"repeat"`: as the SDK does if the first answer was lost), or it is answered with
+  a failed entry (`"entry"`: as PutEvents refuses).
+- `{"kind": "refused", "path": "/v1/key"}`: the first call to that path finds the TSB's port closed.
+- `{"kind": "listen"}`: nothing fails; the calls to AWS are recorded in order.
 """
 
 import importlib
@@ -33,7 +33,7 @@ type Json = dict[str, Any]
 
 @dataclass
 class Order:
-    """A fault for one invocation, and whether it has struck."""
+    """A fault for one invocation, and whether it has happened."""
 
     function: str
     text: str
@@ -44,7 +44,7 @@ class Order:
 
 
 class FunctionFailedError(Exception):
-    """What Lambda or Step Functions says of an invocation that failed: a name and a message."""
+    """The failure of an invocation, as Lambda or Step Functions reports it: name and message."""
 
     def __init__(self, name: str, message: str) -> None:
         super().__init__(message)
@@ -59,8 +59,8 @@ class Invocation(Process):
     """One invocation of a function.
 
     Attributes:
-        number: the port of its connection, to tell its calls of the TSB from others'.
-        calls: what it has called so far: `PutItem`, `POST /v1/key`.
+        number: the port of its connection. It distinguishes its calls to the TSB from other calls.
+        calls: its calls so far: `PutItem`, `POST /v1/key`.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class Invocation(Process):
     # The function's own thread ----------------------------------------------------------------
 
     def pause(self, at: str, seconds: float = 0) -> None:
-        """As every process does, but for Lambda, which kills it at its timeout."""
+        """As `Process.pause`, but Lambda kills the function at its timeout."""
         left = self._deadline - self._clock.now
         super().pause(at, min(seconds, left))
         if seconds >= left:
@@ -103,7 +103,7 @@ class Invocation(Process):
             raise AbandonedError
 
     def aws(self, operation: str, call: Callable[[], Any]) -> Any:
-        """A call of AWS, as it is or as ordered."""
+        """A call to AWS, executed normally or with the ordered fault."""
         self.calls.append(operation)
         self.pause(operation)
         self._clock.advance(CALL_SECONDS)
@@ -122,7 +122,7 @@ class Invocation(Process):
         raise _client_error("InternalServerError", "by command", operation)
 
     def tsb(self, method: str, path: str) -> bool:
-        """A call of the TSB is about to be made; whether its port is closed."""
+        """Called before a call to the TSB; returns whether the TSB's port is closed."""
         self.calls.append(f"{method} {path}")
         self.pause(f"{method} {path}")
         self._clock.advance(CALL_SECONDS)
@@ -179,19 +179,19 @@ class Invocation(Process):
         if self._order:
             self._order.struck = True
 
-    # Whoever invoked it -----------------------------------------------------------------------
+    # The caller -----------------------------------------------------------------------
 
     def kill(self, error: FunctionFailedError | None = None) -> None:
-        """End it wherever it is, without another line of it being run."""
+        """End it wherever it is. No further line of it is run."""
         message = "Error: Runtime exited with error: signal: killed"
         self.end(error or FunctionFailedError("Runtime.ExitError", message))
 
     def lose(self) -> None:
-        """Let its caller hear `Lambda.Unknown` while it goes on."""
+        """Give its caller `Lambda.Unknown` while it goes on."""
         self.is_lost = True
 
     def answer(self) -> Json:
-        """What Lambda's Invoke answers.
+        """The answer of Lambda's Invoke.
 
         Raises:
             ClientError: an error of Lambda's own.

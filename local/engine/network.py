@@ -1,6 +1,6 @@
-"""Everything that leaves this process, led to a simulator in it: boto3's calls, the TSB's, sleep.
+"""Redirects what leaves this process to simulators in it: boto3's calls, TSB calls, sleep.
 
-What moto answers otherwise than AWS, where the product depends on it, is corrected here, too.
+It also corrects moto's answers that differ from AWS, where the product depends on them.
 """
 
 import hashlib
@@ -35,7 +35,7 @@ type Json = dict[str, Any]
 
 @cache
 def client(service: str) -> Any:
-    """A boto3 client; one for all stacks, since making it takes longer than all of its calls."""
+    """A boto3 client, one for all stacks: creating it takes longer than all of its calls."""
     return boto3.client(service, region_name=REGION)  # type: ignore[call-overload]
 
 
@@ -44,12 +44,12 @@ def replace(
     hand_over: Callable[[str, str], None],
     announced: Callable[[], None],
 ) -> Callable[[], None]:
-    """Let this process's calls end in this process, until the function that is returned is called.
+    """Keep this process's calls in this process, until the returned function is called.
 
     Args:
-        simulator: the TSB at `TSB_URL`.
-        hand_over: an asynchronous invocation of a function: its name, its event as JSON text.
-        announced: called after something was put on a bus.
+        simulator: returns the TSB at `TSB_URL`.
+        hand_over: invokes a function asynchronously: its name, its event as JSON text.
+        announced: called after an event was put on a bus.
     """
     replaced: list[tuple[Any, str, Any]] = []
 
@@ -71,7 +71,7 @@ def replace(
 
     def executed(made: Any, operation: str, parameters: Json) -> Any:
         model = made.meta.service_model
-        # What botocore refuses before it calls anybody.
+        # What botocore refuses before any call.
         report = ParamValidator().validate(parameters, model.operation_model(operation).input_shape)
         if report.has_errors():
             raise ParamValidationError(report=report.generate_report())
@@ -103,7 +103,8 @@ def replace(
             process.pause("after a moment", seconds)
 
     def monotonic() -> float:
-        # What a function keeps for minutes (secrets, rejected API keys) ages as everything does.
+        # What a function keeps for minutes (secrets, rejected API keys) must age in virtual time,
+        # too.
         return time.time() if isinstance(current(), Invocation) else real_monotonic()
 
     real_send = put(requests.adapters.HTTPAdapter, "send", send)
@@ -116,7 +117,7 @@ def replace(
 
 
 def _sign(key: Any, message: bytes, signing_algorithm: str) -> bytes:
-    """KMS Sign of a digest; moto, which does not look at MessageType, hashes it again."""
+    """KMS Sign of a digest. moto ignores MessageType and hashes the digest again."""
     assert signing_algorithm == "ECDSA_SHA_256", signing_algorithm  # noqa: S101
     assert len(message) == hashlib.sha256().digest_size, "the product signs digests"  # noqa: S101
     signature: bytes = key.private_key.sign(message, ec.ECDSA(Prehashed(hashes.SHA256())))
@@ -124,7 +125,7 @@ def _sign(key: Any, message: bytes, signing_algorithm: str) -> bytes:
 
 
 def _exchange(simulator: Simulator, adapter: Any, request: Any, timeout: Any) -> requests.Response:
-    """A call of the TSB, by everything of requests but the socket."""
+    """A call to the TSB, through all of requests except the socket."""
     process = current()
     number = None
     if isinstance(process, Invocation):
@@ -162,5 +163,5 @@ def _received(adapter: Any, request: Any, reply: Reply) -> requests.Response:
         request_method=request.method,
     )
     response: requests.Response = adapter.build_response(request, raw)
-    response.content  # noqa: B018  half a body is noticed while it is read
+    response.content  # noqa: B018 an incomplete body is noticed when it is read
     return response

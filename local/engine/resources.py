@@ -1,4 +1,4 @@
-"""The template's resources, made in moto, and what the functions are told of them."""
+"""The template's resources, created in moto, and the functions' environment."""
 
 import json
 import os
@@ -30,11 +30,11 @@ type Json = dict[str, Any]
 
 
 class Resources:
-    """What is made of a template, with these values for its parameters.
+    """The resources of a template, created with these values for its parameters.
 
     Attributes:
-        outputs: the stack's.
-        queues: URL by logical id, the listener's included.
+        outputs: the stack's outputs.
+        queues: URL by logical id, including the listener's queue.
         sources: the functions that queues feed, by the queue's logical id.
     """
 
@@ -42,7 +42,7 @@ class Resources:
         read = template.read()
         self._template, self._parameters = read, parameters
         self._resources: dict[str, Json] = read["Resources"]
-        # What only others need, policies above all, is known by a name of its own.
+        # Resources that are not created here, mainly policies, are known by a name of their own.
         self._known = {
             name: {"Ref": name, "Arn": f"arn:aws:x:{name}", "Id": name, "Name": name}
             for name in self._resources
@@ -65,7 +65,7 @@ class Resources:
         }
 
     def empty(self) -> None:
-        """Take everything out of the stores and queues, and forget the executions."""
+        """Empty the stores and queues, and forget the executions."""
         for table in dynamodb_backends[ACCOUNT][REGION].tables.values():
             table.items.clear()
         for bucket in s3_backends[ACCOUNT]["aws"].buckets.values():
@@ -76,7 +76,7 @@ class Resources:
             machine.executions.clear()
 
     def has_message(self, queue: str) -> bool:
-        """Whether somebody could receive one now: cheaper than to ask SQS, which is asked a lot."""
+        """Whether a message can be received now. It is called often and is cheaper than SQS."""
         return bool(sqs_backends[ACCOUNT][REGION].queues[queue].messages)
 
     def timeout(self, function: str) -> int:
@@ -85,13 +85,13 @@ class Resources:
         return int(own or template.read()["Globals"]["Function"]["Timeout"])
 
     def configure(self, **parameters: str) -> Callable[[], None]:
-        """Put the functions' environments, all in one, into this process's.
+        """Put the environments of all functions together into this process's environment.
 
         Args:
-            parameters: of the template, where they differ from those of the stack.
+            parameters: of the template, if they differ from those of the stack.
 
         Returns:
-            What takes them away again.
+            A function that removes them again.
         """
         given = {**self._parameters, **parameters}
         resolver = template.Resolver(self._template, given, PSEUDO, self._known)
@@ -148,7 +148,7 @@ class Resources:
         return {"Ref": url, "Arn": f"arn:aws:sqs:{REGION}:{ACCOUNT}:{name}"}
 
     def _make_redrives(self) -> None:
-        """Where a message goes that was received in vain so often."""
+        """Set where a message goes after too many failed receives."""
         for name, url in self.queues.items():
             properties = self._resources[name].get("Properties", {})
             if "RedrivePolicy" in properties:
@@ -170,7 +170,7 @@ class Resources:
         )
 
     def _make_rules(self) -> None:
-        """The rules whose target is a queue; the others start executions or send mail."""
+        """Create the rules with a queue as target. Other rules start executions or send mails."""
         arns = {self._known[name]["Arn"] for name in self.queues}
         for name, resource in self._resources.items():
             if resource["Type"] != "AWS::Events::Rule":
@@ -181,7 +181,7 @@ class Resources:
                 _rule(name, rule.get("EventBusName", "default"), rule["EventPattern"], targets)
 
     def _make_listener(self) -> None:
-        """Receives all events of the bus, as a target of the user's own would."""
+        """Create a queue that receives all events of the bus, like a target of the user's own."""
         made = self._queue(LISTENER, {})
         _rule(LISTENER, NAME, {"source": ["countersign"]}, [{"Id": "queue", "Arn": made["Arn"]}])
 

@@ -1,7 +1,7 @@
-"""Whose turn it is: processes that move one at a time, each from one pause to the next.
+"""The order of processes that move one at a time, each from one pause to the next.
 
-A process pauses before every call that it makes. Between two steps nothing runs but the test, so
-every run is the same again, and a test may act at any point.
+A process pauses before every call that it makes. Between two steps only the test runs. So every run
+is the same, and a test may act at any point.
 """
 
 import threading
@@ -15,26 +15,26 @@ FOR_EVER = 10.0**10  # seconds
 
 
 class AbandonedError(BaseException):
-    """Unwinds the thread of a process that nobody waits for; no handler of errors may catch it."""
+    """Unwinds the thread of a process that nobody waits for. No error handler may catch it."""
 
 
 class Process:
     """Something that moves in steps: an execution, or one invocation of a function.
 
     Args:
-        name: for people.
-        work: what it does, in a thread of its own; it calls `pause` between its steps.
+        name: shown to people.
+        work: runs in a thread of its own and calls `pause` between its steps.
     """
 
     def __init__(self, schedule: "Schedule", name: str, work: Callable[[], Any]) -> None:
         self.name = name
         self.at = "the start"  # what it does next
         self.due = schedule.clock.now
-        self.awaited: Process | None = None  # it goes on when that one has ended
+        self.awaited: Process | None = None  # it goes on when that process has ended
         self.ended = False
         self.result: Any = None
         self.error: BaseException | None = None
-        self.is_lost = False  # whoever awaits it goes on, and so does it
+        self.is_lost = False  # the process that awaits it goes on, and so does it
         self.turn = 0  # when it last moved
         self._schedule = schedule
         self._work = work
@@ -44,12 +44,12 @@ class Process:
         self._thread.start()
 
     def step(self) -> None:
-        """Let it do what it is at, up to its next pause or its end."""
+        """Let it run to its next pause or its end."""
         self._go.release()
         self._paused.acquire()
 
     def pause(self, at: str, seconds: float = 0) -> None:
-        """Called by the process itself: let others move before `at`, and time pass."""
+        """Called by the process itself: let others move, and time pass, before `at`."""
         self.at, self.due = at, self._schedule.clock.now + seconds
         self._paused.release()
         self._go.acquire()
@@ -57,13 +57,13 @@ class Process:
             raise AbandonedError
 
     def await_end(self, other: "Process") -> None:
-        """Called by the process itself: go on when the other one has ended."""
+        """Called by the process itself: go on when the other process has ended."""
         self.awaited = other
         self.pause(f"the end of {other.name}")
         self.awaited = None
 
     def end(self, error: BaseException | None = None) -> None:
-        """End it from outside, wherever it is: whoever waits for it sees this error."""
+        """End it from outside, wherever it is. Processes that wait for it see this error."""
         self.ended, self.error = True, error
 
     def abandon(self) -> None:
@@ -75,7 +75,7 @@ class Process:
 
     @property
     def is_movable(self) -> bool:
-        """Whether it waits for nobody but its turn."""
+        """Whether it waits for no other process."""
         awaited = self.awaited
         return not self.ended and (awaited is None or awaited.ended or awaited.is_lost)
 
@@ -98,12 +98,12 @@ CURRENT = threading.local()
 
 
 def current() -> Process | None:
-    """The process whose thread this is; None for a test's."""
+    """The process that this thread belongs to; None for a test's thread."""
     return getattr(CURRENT, "process", None)
 
 
 class Schedule:
-    """The processes there are, and the clock that they share."""
+    """The processes and the clock that they share."""
 
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
@@ -118,7 +118,7 @@ class Schedule:
         return process
 
     def step(self) -> Process | None:
-        """Let the process that is due first do one step; None where nothing is left to happen."""
+        """Let the process that is due first do one step; None if nothing is left to do."""
         self.processes = [one for one in self.processes if not one.ended]
         movable = [one for one in self.processes if one.is_movable]
         if not movable:

@@ -1,6 +1,6 @@
-"""Where botocore and moto spend time that no test looks at: three quarters of a run, without these.
+"""Saves time in botocore and moto on what no test checks: three quarters of a run otherwise.
 
-What a store keeps and answers is the same: `tests/workflow/test_engine.py` compares.
+The stores' content and answers stay the same: `tests/workflow/test_engine.py` compares.
 """
 
 import json
@@ -39,17 +39,17 @@ type Put = Callable[[Any, str, Any], Any]
 
 
 def take(put: Put) -> None:
-    """Replace attributes by `put(owner, name, new)`, which remembers what was there."""
-    # Which service a URL is of, among two hundred of them, for each call.
+    """Replace attributes with `put(owner, name, new)`, which remembers the old values."""
+    # moto searches the service of a URL among two hundred, for each call.
     found = [one for one in backend_index.backend_url_patterns if one[0] in SERVICES]
     put(backend_index, "backend_url_patterns", found)
-    # It reads its own URLs and methods anew for each call.
+    # It reads its own URLs and methods again for each call.
     put(BaseBackend, "urls", property(cache(BaseBackend.urls.fget)))  # type: ignore[attr-defined]
     put(responses, "method_names_from_class", cache(method_names_from_class))
-    # It makes a parser of JSONPath for each event; the paths are always the same.
+    # It creates a JSONPath parser for each event, although the paths are always the same.
     put(jsonpath_ng.ext, "parse", cache(jsonpath_ng.ext.parse))  # type: ignore[attr-defined]
-    # It copies a value once more for each level above it, and counts an item's bytes for each
-    # attribute that is set.
+    # It copies a value once for each level above it, and counts an item's bytes for each attribute
+    # that is set.
     put(DynamoType, "__deepcopy__", _copied)
     put(DynamoType, "to_regular_json", _regular)
     put(LimitedSizeDict, "__setitem__", dict.__setitem__)
@@ -81,11 +81,11 @@ def _regular(value: DynamoType) -> Json:
     return {value.type: plain}
 
 
-# The calls that the product makes most: moto's own stores, asked without HTTP between -------------
+# The product's most frequent calls go to moto's stores directly, without HTTP -------------
 
 
 def answer(service: str, operation: str, parameters: Json) -> Json | None:
-    """What a call of AWS returns; None for calls that take the long way.
+    """The answer of a call to AWS; None for calls without a shortcut.
 
     Raises:
         ClientError: the service refuses.

@@ -1,9 +1,9 @@
-"""The whole product in this process: an in-process stack.
+"""The in-process stack: the whole product in this process.
 
-The real definition (by moto's interpreter), the real functions, the TSB simulator, and moto's
-table, buckets, bus, queues, keys and secrets. Nothing of ours is replaced; time passes only when
-nobody has anything else to do. `local.stack.Stack` is the same deployed; both offer what a test
-needs.
+It has the real definition (run by moto's interpreter), the real functions, the TSB simulator, and
+moto's table, buckets, bus, queues, keys and secrets. None of our code is replaced. Time passes only
+when nothing else is left to do. `local.stack.Stack` is the same product, deployed. Both offer what
+a test needs.
 """
 
 import hashlib
@@ -50,17 +50,17 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 REDELIVERED_SECONDS = 180  # the queues' VisibilityTimeout
-ASYNC_RETRIES = (60, 120)  # seconds until Lambda repeats what it was handed and what failed
+ASYNC_RETRIES = (60, 120)  # seconds until Lambda repeats a failed asynchronous invocation
 RSA_KEYS: dict[int, list[rsa.RSAPrivateKey]] = defaultdict(list)
 
 type Json = dict[str, Any]
 
 
 class InProcessStack:
-    """One stack and one TSB, fresh, for as many enrollments as a test likes.
+    """One new stack and one new TSB, for any number of enrollments.
 
     Args:
-        folder: where the profiles layer of this stack lies.
+        folder: where the profiles layer of this stack is.
         parameters: of the template, where they differ from those of the embedded stack.
     """
 
@@ -80,7 +80,7 @@ class InProcessStack:
         self._names = itertools.count(1)
         self._executions: dict[str, Process] = {}
         self._events: list[Json] = []
-        self._rsa_keys = Counter[int]()  # made so far
+        self._rsa_keys = Counter[int]()  # created so far
         self._has_news = False
         self._undo: list[Callable[[], None]] = []
         self._changes: list[Callable[[], None]] = []
@@ -88,7 +88,7 @@ class InProcessStack:
     # Life ------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Bring it up: from here until `stop` this process has no other AWS, TSB or time."""
+        """Start the stack. Until `stop` this process has no other AWS, TSB or time."""
         self._leave_the_account()
         self.clock.start()
         mocked = mock_aws(config={"stepfunctions": {"execute_state_machine": True}})
@@ -122,7 +122,7 @@ class InProcessStack:
         self._make_ca_key()
 
     def reset(self) -> None:
-        """Be as after `start`: what is under way ends, and nothing of it is left anywhere."""
+        """Return to the state after `start`. Everything under way ends, and nothing remains."""
         while self._changes:
             self._changes.pop()()
         _forget()
@@ -135,25 +135,25 @@ class InProcessStack:
         self.clock.restart()
         self.control("POST", "/reset")
         self._rsa_keys.clear()
-        self.simulator.broker._decoy = None  # or an enrollment's key would be the same
+        self.simulator.broker._decoy = None  # otherwise an enrollment's key would be the same
         self._make_ca_key()
 
     def stop(self) -> None:
-        """End everything, and give this process its surroundings back."""
+        """End everything, and restore this process's surroundings."""
         self.schedule.close()
         while self._undo:
             self._undo.pop()()
         _forget()
         self.clock.stop()
 
-    # What a test looks at and acts with ---------------------------------------------------------
+    # What tests read and call ---------------------------------------------------------
 
     def client(self, service: str) -> Any:
-        """A boto3 client of this stack's AWS."""
+        """A boto3 client of this stack."""
         return network.client(service)
 
     def control(self, method: str, path: str, body: Json | None = None) -> Any:
-        """Call the simulator's control side, for example `("POST", "/clock", {…})`."""
+        """Call the simulator's control API, for example `("POST", "/clock", {…})`."""
         content = json.dumps(body or {}).encode()
         status, answer = control.handle(self.simulator, method, f"{control.PREFIX}{path}", content)
         if status >= 400:  # noqa: PLR2004
@@ -161,14 +161,14 @@ class InProcessStack:
         return answer
 
     def new_name(self) -> str:
-        """A name that no enrollment has yet: the same in each run."""
+        """A name that no enrollment has yet. It is the same in each run."""
         return f"e2e-{next(self._names):012}"
 
     def until[T](self, find: Callable[[], T | None], what: str, seconds: float = 0) -> T:  # noqa: ARG002
-        """Let everything move, step by step, until something is there.
+        """Let everything move, step by step, until `find` finds something.
 
         Raises:
-            AssertionError: it never will be: nothing is left to happen.
+            AssertionError: nothing is left to happen, so it never will.
         """
         while not (found := find()):
             if not self.step():
@@ -176,7 +176,7 @@ class InProcessStack:
         return found
 
     def step(self) -> bool:
-        """One step of whatever is due first; False where nothing is left to happen."""
+        """One step of the process that is due first; False if nothing is left to happen."""
         if self._has_news:
             self._has_news = False
             self._deliver()
@@ -187,7 +187,7 @@ class InProcessStack:
         return self._executions[arn].ended
 
     def history(self, arn: str) -> list[Json]:
-        """The events of an execution; boto3 says the same, and takes a hundred times as long."""
+        """The events of an execution. boto3 returns the same and takes a hundred times as long."""
         return list(self._machines().describe_execution(arn).to_history_output()["events"])
 
     def settle(self) -> None:
@@ -196,17 +196,17 @@ class InProcessStack:
             pass
 
     def sleep(self, seconds: float) -> None:
-        """Let so much time pass, and everything happen that is due meanwhile."""
+        """Let so much time pass, with everything that is due meanwhile."""
         moment = Process(self.schedule, "a test", lambda: moment.pause("an end", seconds))
         self.schedule.add(moment)
         self.until(lambda: moment.ended, "end of a sleep")
 
     def at(self, function: str, call: str, nth: int = 1) -> Invocation:
-        """Let everything move until the function is about to make its nth such call.
+        """Let everything move until just before the function's nth such call.
 
         Args:
-            function: its state's name.
-            call: `PutItem`, `POST /v1/key`; `its return` is after all of its work.
+            function: the name of its state.
+            call: `PutItem`, `POST /v1/key`; `its return` means after all of its work.
         """
 
         def existing() -> Invocation | None:
@@ -223,11 +223,11 @@ class InProcessStack:
 
         Args:
             function: its logical id without `Function`: `SweepKeys`.
-            event: what it is given.
-            seconds: how long Lambda lets it work; None: its own timeout. A call takes 0.01 s.
+            event: its event.
+            seconds: how long Lambda lets it run; None: its own timeout. A call takes 0.01 s.
 
         Raises:
-            FunctionFailedError: it failed.
+            FunctionFailedError: the function failed.
         """
         invocation = self.begin(function, event, seconds)
         self.until(lambda: invocation.ended, f"end of {function}")
@@ -238,17 +238,17 @@ class InProcessStack:
         return answer["Payload"]
 
     def begin(self, function: str, event: Json, seconds: float | None = None) -> Invocation:
-        """Invoke a function as `call` does, and wait for nothing."""
+        """Invoke a function as `call` does, without waiting."""
         return self._invocation(function, json.dumps(event), seconds=seconds)
 
     def strike(self, function: str, text: str, **fault: Any) -> Order:
-        """Let something go wrong in the function; see `local/engine/invocation.py`."""
+        """Order a fault in the function; see `local/engine/invocation.py`."""
         order = Order(function, text, fault)
         self._orders.append(order)
         return order
 
     def kill_caller(self, call: Json) -> None:
-        """Kill the function that waits for the answer to this call of the TSB."""
+        """Kill the function that waits for the answer to this call to the TSB."""
         (caller,) = [one for one in self.invocations if one.number == call["clientPort"]]
         caller.kill()
 
@@ -268,8 +268,8 @@ class InProcessStack:
         return public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
 
     def evidence(self, enrollment_id: str, execution_arn: str) -> dict[str, bytes]:
-        """The folder of an ended enrollment as it lies there now: complete once it is signed."""
-        self.settle()  # KeepEvidence is busy for dozens of steps
+        """The evidence folder of an ended enrollment as it is now; complete once it is signed."""
+        self.settle()  # KeepEvidence takes dozens of steps
         prefix = f"{enrollment_id}/{execution_arn.rpartition(':')[2]}/"
         return {
             key.removeprefix(prefix): body
@@ -285,17 +285,17 @@ class InProcessStack:
         return {key: one.value for key, one in existing.items() if isinstance(one, FakeKey)}
 
     def tsb(self) -> TsbClient:
-        """A client of the TSB with every role, for what is none of the product's calls."""
-        # As functions do; without a CA it would read all of this machine's, which takes 0.05 s.
+        """A client of the TSB with every role, for calls that the product does not make."""
+        # As in functions. Without a CA it would read all of this machine's CAs, which takes 0.05 s.
         tls = Tls(ca_bundle=self.simulator.broker.attestation.chain[-1])
         return TsbClient(
             TSB_URL, credentials=lambda role: Credentials(tuple(self.api_keys[role])), tls=tls
         )
 
-    # A deploy, as a test may make one; `reset` takes it back ------------------------------------
+    # Deploys by tests; `reset` undoes them ------------------------------------
 
     def configure(self, **parameters: str) -> None:
-        """Deploy with other parameters; new workers read everything anew."""
+        """Deploy with other parameters. New workers read everything again."""
         self._changes.append(self.resources.configure(**parameters))
         _forget()
 
@@ -341,7 +341,7 @@ class InProcessStack:
         self._announce(arn)
 
     def _announce(self, arn: str) -> None:
-        """The status change of an execution, as Step Functions tells the account's default bus."""
+        """Put an execution's status change on the account's default bus, as Step Functions does."""
         found = self._machines().describe_execution(arn).to_describe_output()
         names = ("executionArn", "stateMachineArn", "name", "status", "input", "error", "cause")
         detail = {name: found.get(name) for name in names}
@@ -359,7 +359,7 @@ class InProcessStack:
         return self._invoke_for(execution, function, event).answer()
 
     def _invoke_for(self, process: Process, function: str, event: str) -> Invocation:
-        """An invocation that this process waits for, at its end; where ordered, beside another."""
+        """Invoke a function (twice, if ordered) and let this process wait for it."""
         order = self._order(function, event)
         invocations = [self._invocation(function, event, order)]
         if order and order.fault["kind"] == "twice":
@@ -397,7 +397,7 @@ class InProcessStack:
         return None
 
     def _hand_over(self, function: str, event: str) -> None:
-        """An asynchronous invocation, repeated where it fails."""
+        """An asynchronous invocation, repeated if it fails."""
 
         def work() -> None:
             process = current()
@@ -418,7 +418,7 @@ class InProcessStack:
     # Events -----------------------------------------------------------------------------------
 
     def _deliver(self) -> None:
-        """Invoke the functions behind the queues for what lies there."""
+        """Invoke the functions of the queues with the messages there."""
         queues = self.client("sqs")
         for queue, function in self.resources.sources.items():
             url = self.resources.queues[queue]
@@ -448,7 +448,7 @@ class InProcessStack:
             messages := queues.receive_message(QueueUrl=url, MaxNumberOfMessages=10)["Messages"]
         ):
             for message in messages:
-                # moto leaves the account out.
+                # moto omits the account.
                 self._events.append({"account": ACCOUNT, **json.loads(message["Body"])})
                 queues.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
 
@@ -458,14 +458,14 @@ class InProcessStack:
     # Parts ------------------------------------------------------------------------------------
 
     def _leave_the_account(self) -> None:
-        """Whatever AWS account or endpoint the environment names is none of ours."""
+        """Remove every AWS account and endpoint from the environment."""
         before = {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
         for name in before:
             del os.environ[name]
         self._undo.append(lambda: os.environ.update(before))
 
     def _make_profiles_layer(self) -> None:
-        """The reviewed files, in front of those of the checkout, as a layer of its own."""
+        """Put a copy of the reviewed files, as a layer of its own, before those of the checkout."""
         layer = self.folder / "layer"
         shutil.copytree(ROOT / "profiles", layer / "profiles")
         self.people = people.move_in(layer / "profiles/directory.json")
@@ -479,7 +479,7 @@ class InProcessStack:
         self._undo.append(undo)
 
     def _make_keys_quickly(self) -> None:
-        """Let this HSM have RSA keys that those of other stacks had: making one takes 0.2 s."""
+        """Let this HSM reuse RSA keys of other stacks: creating one takes 0.2 s."""
         generate, used = keys.generate_rsa, self._rsa_keys
 
         def next_of(bits: int) -> rsa.RSAPrivateKey:
@@ -512,7 +512,7 @@ class InProcessStack:
         }
         chain = self.simulator.broker.attestation.chain
         values["ClientTlsSecret"] = {
-            "caBundle": chain[-1],  # any: the network is in this process
+            "caBundle": chain[-1],  # any certificate will do: the network is in this process
             "certificate": None,
             "privateKey": None,
             "attestationChain": "".join(chain),
@@ -522,7 +522,7 @@ class InProcessStack:
 
 
 def _forget() -> None:
-    """What a function keeps while it is warm."""
+    """Forget what a function keeps while it is warm."""
     for module in (product, profiles, tsb, settings):
         for one in vars(module).values():
             if hasattr(one, "cache_clear"):
@@ -532,7 +532,7 @@ def _forget() -> None:
 
 @contextmanager
 def in_process_stack(folder: Path, **parameters: str) -> Iterator[InProcessStack]:
-    """A stack that is there for a block."""
+    """A stack that exists for a `with` block."""
     stack = InProcessStack(folder, **parameters)
     try:
         stack.start()

@@ -1,5 +1,5 @@
-"""Where the in-process stack is: names that its parts agree on."""
+"""Names that the parts of the in-process stack share."""
 
 REGION, ACCOUNT = "eu-central-1", "123456789012"
-NAME = "countersign"  # the stack's
+NAME = "countersign"  # the name of the stack
 TSB_URL = "https://tsb.example"
