@@ -15,7 +15,7 @@ from countersign_cli.exits import CommandError, Exit
 
 type Json = dict[str, Any]
 
-FIRST_PAUSE_SECONDS = 2  # keys are made in seconds
+FIRST_PAUSE_SECONDS = 2  # keys are created in seconds
 LAST_PAUSE_SECONDS = 30  # people decide in minutes
 GROWTH = 0.05  # the next pause as a share of the time watched so far
 FRAMES_PER_SECOND = 4

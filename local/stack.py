@@ -90,7 +90,7 @@ class Stack:
 
     Args:
         folder: holds logs, temporary files and the state; `stop` wipes it.
-        parameters: of the template, where they differ from `PARAMETERS`.
+        parameters: of the template, if they differ from `PARAMETERS`.
     """
 
     def __init__(self, folder: Path = FOLDER, **parameters: str) -> None:

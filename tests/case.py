@@ -33,7 +33,7 @@ type Json = dict[str, Any]
 type AnyStack = Stack | InProcessStack
 
 
-# Requests ------------------------------------------------------------------------------------
+# Requests -----------------------------------------------------------------------------------------
 
 
 def seed() -> Json:
@@ -69,7 +69,7 @@ def fresh(request: Json) -> Json:
     return copy.deepcopy(request)
 
 
-# Results ----------------------------------------------------------------------------------
+# Results ------------------------------------------------------------------------------------------
 
 
 @dataclass
@@ -454,7 +454,7 @@ def assert_ended(result: Result, outcome: str) -> None:
 
 
 def assert_failed(result: Result, name: str, state: str | None) -> None:
-    """Failed for this reason, in this state; told alike everywhere; nothing kept as issued."""
+    """Failed for this reason, in this state; same report everywhere; nothing stored as issued."""
     error = result.document["error"]
     assert result.status == "FAILED"
     assert (error["name"], error["state"]) == (name, state)

@@ -6,7 +6,7 @@ following, because AWS behaves differently:
 
 - JSONata variables are bound as values. moto pastes them into the text of the expression, and a
   quotation mark in one of them breaks it.
-- `States.Runtime` and `States.DataLimitExceeded` pass Retry and Catch. Source:
+- Neither Retry nor Catch matches `States.Runtime` and `States.DataLimitExceeded`. Source:
   https://docs.aws.amazon.com/step-functions/latest/dg/concepts-error-handling.html
 - The timestamp of a Wait is cut to whole seconds, and the Wait lasts until then. moto also cuts the
   duration, so that the Wait ends up to a second early. Source:
@@ -256,7 +256,7 @@ def _as_aws_says(moment: str) -> str:
 
 
 def _as_boto3_says(_: Any, parameters: Json, *__: Any) -> None:
-    """What `states:startExecution` is given in boto3's words: `stateMachineArn`, input as text."""
+    """Rename `states:startExecution` arguments as in boto3: `stateMachineArn`, input as text."""
     given = {f"{name[0].lower()}{name[1:]}": value for name, value in parameters.items()}
     parameters.clear()
     parameters |= {"name": str(uuid.uuid4()), **given}

@@ -179,7 +179,7 @@ class Invocation(Process):
         if self._order:
             self._order.struck = True
 
-    # The caller -----------------------------------------------------------------------
+    # The caller -------------------------------------------------------------------------------
 
     def kill(self, error: FunctionFailedError | None = None) -> None:
         """End it wherever it is. No further line of it is run."""

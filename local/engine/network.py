@@ -163,5 +163,5 @@ def _received(adapter: Any, request: Any, reply: Reply) -> requests.Response:
         request_method=request.method,
     )
     response: requests.Response = adapter.build_response(request, raw)
-    response.content  # noqa: B018 an incomplete body is noticed when it is read
+    response.content  # noqa: B018  an incomplete body is noticed when it is read
     return response

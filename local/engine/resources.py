@@ -76,7 +76,7 @@ class Resources:
             machine.executions.clear()
 
     def has_message(self, queue: str) -> bool:
-        """Whether a message can be received now. It is called often and is cheaper than SQS."""
+        """Whether a message can be received now. SQS would be slower, and this is called often."""
         return bool(sqs_backends[ACCOUNT][REGION].queues[queue].messages)
 
     def timeout(self, function: str) -> int:

@@ -28,7 +28,7 @@ class Process:
 
     def __init__(self, schedule: "Schedule", name: str, work: Callable[[], Any]) -> None:
         self.name = name
-        self.at = "the start"  # what it does next
+        self.at = "the start"  # the next call that it will make
         self.due = schedule.clock.now
         self.awaited: Process | None = None  # it goes on when that process has ended
         self.ended = False

@@ -81,7 +81,7 @@ def _regular(value: DynamoType) -> Json:
     return {value.type: plain}
 
 
-# The product's most frequent calls go to moto's stores directly, without HTTP -------------
+# The product's most frequent calls go to moto's stores directly, without HTTP ---------------------
 
 
 def answer(service: str, operation: str, parameters: Json) -> Json | None:

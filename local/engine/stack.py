@@ -61,7 +61,7 @@ class InProcessStack:
 
     Args:
         folder: where the profiles layer of this stack is.
-        parameters: of the template, where they differ from those of the embedded stack.
+        parameters: of the template, if they differ from those of the embedded stack.
     """
 
     def __init__(self, folder: Path, **parameters: str) -> None:
@@ -146,7 +146,7 @@ class InProcessStack:
         _forget()
         self.clock.stop()
 
-    # What tests read and call ---------------------------------------------------------
+    # What tests read and call -------------------------------------------------------------------
 
     def client(self, service: str) -> Any:
         """A boto3 client of this stack."""
@@ -292,7 +292,7 @@ class InProcessStack:
             TSB_URL, credentials=lambda role: Credentials(tuple(self.api_keys[role])), tls=tls
         )
 
-    # Deploys by tests; `reset` undoes them ------------------------------------
+    # Deploys by tests; `reset` undoes them ------------------------------------------------------
 
     def configure(self, **parameters: str) -> None:
         """Deploy with other parameters. New workers read everything again."""

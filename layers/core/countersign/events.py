@@ -186,7 +186,7 @@ class Quarantined(Event):
 
 
 class Refused(Failed):
-    """The id belongs to another request, whose enrollment goes on untouched."""
+    """The id belongs to another request. Its enrollment goes on untouched."""
 
     DETAIL_TYPE = "Enrollment Refused"
 

@@ -91,7 +91,7 @@ OriginText = Annotated[str, StringConstraints(max_length=1024)]
 Flag = Annotated[bool, Field(strict=True)]
 
 
-# What a caller asks for ------------------------------------------------------------------------
+# Requests --------------------------------------------------------------------------------------
 
 
 class Approval(Model):
@@ -311,7 +311,7 @@ class Origin(Model):
     time: OriginText | None = None
 
 
-# How it stands ---------------------------------------------------------------------------------
+# State -----------------------------------------------------------------------------------------
 
 
 class Outcome(StrEnum):
@@ -370,7 +370,7 @@ class StoredCsr(CsrLocation):
 
 
 class Failure(Model):
-    """Why an enrollment failed, in the words of the error that ended it."""
+    """Why an enrollment failed, from the error that ended it."""
 
     name: str
     message: str
@@ -451,7 +451,7 @@ class OutcomeDocument(Model):
         return document
 
 
-# How it is shown to people ---------------------------------------------------------------------
+# Views for people ------------------------------------------------------------------------------
 
 
 class Status(StrEnum):
@@ -571,7 +571,7 @@ class Enrollment(EnrollmentSummary):
 
 
 class EnrollmentList(Model):
-    """Newest first. `next` is the token of the next page; None on the last."""
+    """Newest first. `next` is the token of the next page; None on the last page."""
 
     enrollments: tuple[EnrollmentSummary, ...]
     next: str | None
@@ -612,7 +612,7 @@ class Health(Model):
     tsb: TsbHealth
 
 
-# What travels between the states ---------------------------------------------------------------
+# Payloads of the states ------------------------------------------------------------------------
 
 
 class Execution(Model):

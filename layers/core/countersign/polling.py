@@ -26,7 +26,7 @@ class Schedule:
     Args:
         window_seconds: how long approvals are collected; 0 is without limit.
         timelock_seconds: nothing can be executed before.
-        deadline_seconds: stands in for a window without limit.
+        deadline_seconds: replaces the window if that is without limit.
         silence_seconds: how long after the end a TSB that does not answer is still polled.
         growth: the next wait as a share of the age.
         floor_seconds: shortest wait.

@@ -21,7 +21,7 @@ def cancel(enrollment_id: str, *, by: str, records: Records, notify: Notify) -> 
     on record.
 
     Args:
-        enrollment_id: which.
+        enrollment_id: the id of the enrollment.
         by: who cancels, for the record and the event.
         records: the table.
         notify: called without waiting for the result. If it fails, PollRequest notifies TSB.
@@ -30,7 +30,7 @@ def cancel(enrollment_id: str, *, by: str, records: Records, notify: Notify) -> 
         The record afterwards; None if there is no such enrollment.
 
     Raises:
-        EnrollmentConflictError: the enrollment has another outcome, or is just being issued.
+        EnrollmentConflictError: it has an outcome other than CANCELLED, or is just being issued.
     """
     existing = records.update(
         enrollment_id,

@@ -1,4 +1,4 @@
-"""What the HTTP API does: submit, show, list and cancel enrollments, return the CSR and the health.
+"""What the HTTP API does: submit, show, list, cancel, return the CSR, and report TSB's health.
 
 Routes and parameters are in functions/api.py.
 """

@@ -48,7 +48,7 @@ class Objects:
         return self._put(key, body, content_type)[1]
 
     def keep_answer(self, enrollment_id: str, state: str, raw: str) -> None:
-        """Keep TSB's answer unchanged, as `tsb/<state>-<n>.json`: it cannot be had again later.
+        """Keep TSB's answer unchanged, as `tsb/<state>-<n>.json`: it cannot be fetched later.
 
         Idempotent: an answer that exists is not written again.
         """

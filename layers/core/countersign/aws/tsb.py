@@ -11,7 +11,7 @@ from countersign.tsb.transport import READ_TIMEOUT_SECONDS
 
 
 def tsb(read_timeout_seconds: int | None = None) -> TsbClient:
-    """The TSB. A role's secret is read only when a call needs the role.
+    """The TSB. A role's secret is read, and must be readable, only when a call needs the role.
 
     The same client, with its kept-alive connection, is returned until the TLS secret changes.
 

@@ -138,8 +138,7 @@ def announce(record: Record, failed: tuple[m.Check, ...], records: Records, bus:
     records.update(record["id"], {"drift": drift}, when={"outcome": m.Outcome.ISSUED})
 
 
-# What audit and sweep have in common
-# -------------------------------------------------------------------------
+# What audit and sweep have in common --------------------------------------------------------------
 
 
 def accepted(record: Record, objects: Objects) -> m.EnrollmentRequest | None:

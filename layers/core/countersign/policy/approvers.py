@@ -1,4 +1,4 @@
-"""Whom a policy (TSB's Smart Key Attributes) asks, by the fingerprints of their keys."""
+"""The approvers that a policy (TSB's Smart Key Attributes) asks, by their keys' fingerprints."""
 
 from functools import lru_cache
 from typing import Any

@@ -46,7 +46,7 @@ class PersonKey(Model):
 
     @cached_property
     def spki_sha256(self) -> str:
-        """The fingerprint of the public key, also where it stands in a certificate."""
+        """The fingerprint of the public key, also if the key is given as a certificate."""
         return spki_sha256(certificates.approver_public_key(self.kind, self.value))
 
     def valid(self, moment: datetime) -> bool:

@@ -1,4 +1,4 @@
-"""The policy linter: can a policy be fulfilled, by whom, in time, and should it be. Pure.
+"""The policy linter: can a policy be fulfilled, by whom, in time, and is it safe. Pure.
 
 It counts people, not keys: the directory says which keys belong to one person. Without it each key
 counts as a person.

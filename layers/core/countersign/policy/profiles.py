@@ -360,8 +360,7 @@ def _forbidden(field: str, profile: Profile) -> InvalidEnrollmentError:
     return invalid_field(field, f"profile {profile.id} decides this, not the caller", "Remove it.")
 
 
-# The profile store
-# -------------------------------------------------------------------------------------
+# The profile store -----------------------------------------------------------------------------
 
 
 class Profiles:

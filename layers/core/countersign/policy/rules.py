@@ -78,7 +78,7 @@ def _identity(listed: str) -> str:
 
 
 def open_groups(requested: PolicySummary, approvers: tuple[Approver, ...]) -> tuple[OpenGroup, ...]:
-    """The groups of the use rule whose quorum `approvers` have not reached; none once a token has.
+    """The groups of the use rule without a quorum of approvals; none once a token is fulfilled.
 
     Tokens are alternatives, so each is listed with what it lacks. An approval by a name that only
     TSB can resolve counts for no group: TSB reports keys.
@@ -110,5 +110,5 @@ def approvals_of(rule: Rule, path: str) -> Iterator[tuple[str, Approval]]:
 
 
 def unnamed(digest: str) -> str:
-    """The name of a key without a name."""
+    """The name to show for a key that has none."""
     return f"key sha256:{digest[:16]}"

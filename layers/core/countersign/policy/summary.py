@@ -1,4 +1,4 @@
-"""The text that approvers see: what they agree to, in a dozen lines. Pure.
+"""The text that approvers see: what they agree to, in about twelve lines. Pure.
 
 Their app shows it unchanged, so nothing that a caller wrote may look like a line of ours.
 """

@@ -1,4 +1,8 @@
-"""Whether a request may be carried out: its fields, its profile, its policy."""
+"""Whether a request may be carried out: its fields, its profile, its policy.
+
+This module loads the cryptography that reads approvers' keys. CloseEnrollment needs only ids and
+hashes, so it imports `canonical` and `intake` and not this module.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -72,8 +76,6 @@ def read(raw: object, *, rules: Rules, requester: str | None, moment: datetime) 
     Raises:
         InvalidEnrollmentError: names the field's path, the reason and what to do.
     """
-    # This module loads the cryptography that reads approvers' keys. CloseEnrollment needs only ids
-    # and hashes, so it imports `canonical` and `intake` and not this module.
     reading = examine(raw, rules=rules, requester=requester, moment=moment)
     refuse(reading.findings)
     return reading

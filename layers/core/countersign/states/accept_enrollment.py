@@ -95,7 +95,7 @@ def accept(
         enrollment_id: see `intake.enrollment_id`.
         raw: the request as it was sent.
         origin: the trigger, and who sent the request.
-        requester: who asks; compared with the approvers.
+        requester: the AWS principal who asks; compared with the approvers.
         records: the table.
         rules: what this stack accepts.
         execution_arn: None if the trigger claims the id before the execution is started.

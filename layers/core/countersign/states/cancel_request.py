@@ -15,10 +15,9 @@ def cancel_request(
 ) -> m.CancelledRequest:
     """Cancel the TSB request of an enrollment that was cancelled on record.
 
-    Nobody is asked any longer then. Idempotent: TSB's confirmation is on record. A request that has
-    already ended at the TSB counts as confirmed. Without a request id on record there is nothing to
-    cancel yet. RequestCsr finds the cancellation before it asks the approvers, or PollRequest finds
-    it at its first poll.
+    Idempotent: TSB's confirmation is on record. A request that has already ended at the TSB counts
+    as confirmed. Without a request id on record there is nothing to cancel yet. RequestCsr finds
+    the cancellation before it asks the approvers, or PollRequest finds it at its first poll.
 
     Raises:
         TsbUnavailableError, TsbOutcomeUnknownError: Lambda repeats the call; if it keeps failing,

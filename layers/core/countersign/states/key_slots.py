@@ -11,7 +11,7 @@ SLOT_MARGIN = 0.05  # some calls come late, and then close together: 3 s of slac
 
 
 def next_slot(records: Records, keys_per_minute: int) -> str | None:
-    """The time of the next free slot to create a key; None if it is now or without limit."""
+    """The time of the next free slot to create a key; None if that is now, or without a limit."""
     if not keys_per_minute:
         return None
     now = m.now()

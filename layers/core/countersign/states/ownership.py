@@ -38,7 +38,7 @@ def put_once(
         ) from error
 
 
-# What the states have in common -------------------------------------------------------
+# What the states have in common ----------------------------------------------------------------
 
 type Step = m.CreateKeyInput | m.PollRequestInput
 

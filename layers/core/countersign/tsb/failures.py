@@ -218,7 +218,7 @@ def call_fault(doing: str, error: requests.RequestException) -> CountersignError
     )
 
 
-# What an alert of TSB's TLS says about our client certificate, by words of the alert.
+# Messages about our client certificate, by a text in the alert of TSB's TLS.
 CERTIFICATE_ALERTS = {
     "REQUIRED": ("TSB wants a client certificate", "Put one, with its key, into the TLS secret."),
     "EXPIRED": ("our client certificate has expired", "Put a new one into the TLS secret."),

@@ -85,8 +85,7 @@ type Differences = list[tuple[str, str]]  # each: the field, and how it differs
 class Csr:
     """The content of a CSR. `sha256` is the hash of the DER; `subject` is in RFC 4514 form.
 
-    `pem` has the header of RFC 7468, `CERTIFICATE REQUEST`: not every CA accepts the vendor's `NEW
-    …`.
+    `pem` has the header of RFC 7468, `CERTIFICATE REQUEST`. CAs differ on the vendor's `NEW …`.
     """
 
     pem: str
@@ -99,7 +98,7 @@ class Csr:
 
 
 def read_csr(pem: str) -> Csr:
-    """The content of a CSR, whoever made it. Nothing is compared.
+    """The content of any CSR. Nothing is compared.
 
     Raises:
         CsrInvalidError: the text is not exactly one CSR in PEM.
@@ -190,7 +189,7 @@ def _signature_algorithm(request: Request, requested: CsrRequest, _: str) -> Dif
 
 
 def _algorithm(request: Request) -> str:
-    """TSB's name of the algorithm that a CSR says it is signed with."""
+    """TSB's name of the signature algorithm that a CSR states."""
     key = request.public_key()
     if isinstance(key, ed25519.Ed25519PublicKey):
         return "EDDSA"
