@@ -199,7 +199,7 @@ def execute(definition: str, arn: str, given: Any, invoke: Callable[[str, str], 
 
 
 class _NobodyAsks(ExecutionWorkerCommunication):
-    """moto's execution would be notified here of its worker's end. There is none to notify."""
+    """moto notifies its execution of the worker's end here. There is no execution to notify."""
 
     def terminated(self) -> None:
         pass

@@ -86,7 +86,7 @@ class Waiting(Event):
 
 
 class AwaitingApproval(Waiting):
-    """The approvers have been asked. Sent after the first poll that finds the request open."""
+    """The approvers have been asked. Sent with the first poll that finds the request open."""
 
     DETAIL_TYPE = "Enrollment Awaiting Approval"
 

@@ -749,7 +749,7 @@ class DiscardKeyInput(CreateKeyInput):
     """The key whose CSR was not issued, and the reason: a status or a caught error.
 
     `unanswered`: it is unknown whether the request for the CSR reached TSB, so the key is replaced
-    by a fresh one. The previous release came here for no other reason.
+    by a fresh one. Executions of the previous release came here for this reason only.
     """
 
     status: str | None = None
