@@ -1,0 +1,172 @@
+"""What the HTTP API shows."""
+
+from enum import StrEnum
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    Field,
+    GetJsonSchemaHandler,
+    TypeAdapter,
+)
+
+from countersign.models.base import SCHEMA_VERSION, Model, Moment
+from countersign.models.outcome import Approver, CsrLocation, DisposedKey, Failure, Outcome
+from countersign.models.request import LintFinding, Origin, ProfileRequest, RawRequest
+
+
+class Status(StrEnum):
+    """The state of an enrollment: PENDING or CANCELLING while it is open, then its outcome.
+
+    It is on the record as well, because the list is filtered by it.
+    """
+
+    PENDING = "PENDING"
+    CANCELLING = "CANCELLING"
+    ISSUED = "ISSUED"
+    REJECTED = "REJECTED"
+    EXPIRED = "EXPIRED"
+    CANCELLED = "CANCELLED"
+    FAILED = "FAILED"
+
+
+class GroupSummary(Model):
+    """`quorum` of these approvers, by name, must agree."""
+
+    name: str
+    quorum: int
+    approvers: tuple[str, ...]
+
+
+class TokenSummary(Model):
+    """All groups must agree, after `timelock` and before `timeout` seconds (0: no limit)."""
+
+    name: str
+    timelock: int
+    timeout: int
+    groups: tuple[GroupSummary, ...]
+
+
+class PolicySummary(Model):
+    """Who must approve the use of the key: any one of the tokens suffices."""
+
+    tokens: tuple[TokenSummary, ...]
+
+
+class Cancellation(Model):
+    """Who cancelled and when; `confirmed_at`: when TSB confirmed it."""
+
+    by: str
+    at: Moment
+    confirmed_at: Moment | None = None
+
+
+class Times(Model):
+    """When what happened to the enrollment as a whole, UTC."""
+
+    accepted: Moment | None = None
+    key_created: Moment | None = None
+    ended: Moment | None = None
+
+
+class ApprovalTimes(Model):
+    """When what happened to a request, UTC. Without a limit `window_ends` is None."""
+
+    requested: Moment | None = None
+    window_ends: Moment | None = None
+    next_poll: Moment | None = Field(default=None, description="Planned.")
+    executed: Moment | None = None
+
+
+class ApprovalRequest(Model):
+    """What approvers are asked: TSB's id and status of it, who they are and what they decided."""
+
+    request_id: str | None = None
+    status: str | None = None
+    approvers: tuple[Approver, ...] = ()
+    times: ApprovalTimes = ApprovalTimes()
+
+
+class Steps(Model):
+    """The approval requests of an enrollment."""
+
+    csr: ApprovalRequest
+
+
+class EnrollmentSummary(Model):
+    """One line of the list."""
+
+    enrollment_id: str
+    status: Status
+    stage: str
+    outcome: Outcome | None
+    attempt: int
+    key_label: str | None
+    origin: Origin
+    times: Times
+    steps: Steps
+    cancel: Cancellation | None
+    error: Failure | None
+    links: dict[str, str]
+
+
+class _AsSent:
+    """Documents a request as it was sent, possibly to an older release."""
+
+    def __get_pydantic_json_schema__(self, _: Any, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return handler(TypeAdapter(ProfileRequest | RawRequest).core_schema)
+
+
+class Enrollment(EnrollmentSummary):
+    """One enrollment, as the API shows it."""
+
+    schema_version: str = SCHEMA_VERSION
+    execution_arn: str | None
+    request: Annotated[dict[str, Any], _AsSent()] | None
+    reason: str | None
+    profile: str | None = None
+    findings: tuple[LintFinding, ...] = ()
+    policy: PolicySummary | None
+    csr: CsrLocation | None
+    unused_key: DisposedKey | None = None
+
+
+class EnrollmentList(Model):
+    """Newest first. `next` is the token of the next page; None on the last page."""
+
+    enrollments: tuple[EnrollmentSummary, ...]
+    next: str | None
+
+
+class Finding(Model):
+    """One problem in a request: the path of the field, and the reason."""
+
+    field: str
+    detail: str
+
+
+class Problem(Model):
+    """Why the API did not do what the call asked for. Source: RFC 9457."""
+
+    type: str = "about:blank"
+    title: str
+    status: int | None = None
+    detail: str | None = None
+    instance: str | None = None
+    error: str | None = None
+    action: str | None = None
+    enrollment_id: str | None = None
+    errors: tuple[Finding, ...] = ()
+
+
+class TsbHealth(Model):
+    """What the TSB reports about its version and its license."""
+
+    version: str
+    licence: tuple[str, ...]
+
+
+class Health(Model):
+    """Countersign can reach the TSB, and the TSB is licensed to ask approvers."""
+
+    status: Literal["ok"] = "ok"
+    tsb: TsbHealth

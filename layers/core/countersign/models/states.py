@@ -1,0 +1,167 @@
+"""What the state machine hands to a function, and what it gets back."""
+
+from typing import Any, Literal
+
+from countersign.models.base import EnrollmentId, Model, Moment
+from countersign.models.outcome import StoredCsr
+from countersign.models.request import EnrollmentRequest
+
+
+class Execution(Model):
+    """The Step Functions execution that runs this enrollment."""
+
+    arn: str
+    name: str
+    input: Any = None
+    start_time: str | None = None
+
+
+class AcceptEnrollmentInput(Model):
+    """The execution, with the input that it was started with."""
+
+    execution: Execution
+
+
+class Accepted(Model):
+    """A claimed enrollment: its id, attempt and the request as it will be carried out."""
+
+    enrollment_id: str
+    attempt: int
+    request: dict[str, Any]
+    duplicate: bool = False
+    not_before: Moment | None = None  # no key may be created before; None: at once
+
+
+class CreateKeyInput(Model):
+    """The claimed enrollment, and its key slot (`Accepted.not_before`)."""
+
+    execution_arn: str
+    enrollment_id: str
+    request: EnrollmentRequest
+    not_before: Moment | None = None
+
+
+class CreatedKey(Model):
+    """The key as the HSM reports it. `public_key` is the base64 DER SPKI; None when cancelled."""
+
+    label: str
+    public_key: str | None
+    public_key_sha256: str | None
+
+
+class RequestCsrInput(CreateKeyInput):
+    """The claimed enrollment and its key."""
+
+    key: CreatedKey
+
+
+class Schedule(Model):
+    """How long to wait for the approvers, fixed when the CSR is requested.
+
+    The first seven fields are `polling.Schedule`. The last two are for the state machine alone: how
+    slow the polls may get while TSB does not answer, and the age at which polling ends even then.
+    """
+
+    window_seconds: int
+    timelock_seconds: int
+    deadline_seconds: int
+    silence_seconds: int
+    growth: float
+    floor_seconds: int
+    cap_seconds: int
+    slowest_seconds: int
+    last_age_seconds: int
+
+
+class RequestedCsr(Model):
+    """TSB's request, and when to poll it. `request_id` is None if cancelled before."""
+
+    request_id: str | None
+    status: str
+    wait_seconds: int
+    schedule: Schedule
+
+
+class PollRequestInput(Model):
+    """`age_seconds`: sum of the waits so far. `seen`: fingerprint of the state recorded last."""
+
+    execution_arn: str
+    enrollment_id: str
+    request_id: str
+    age_seconds: int
+    seen: str
+    schedule: Schedule
+
+
+class PolledRequest(Model):
+    """TSB's status, unchanged, and the CSR as soon as there is one."""
+
+    status: str
+    wait_seconds: int
+    seen: str
+    pem: str | None = None
+
+
+class StoreCsrInput(CreateKeyInput):
+    """The executed request. Its CSR is not trusted yet."""
+
+    key: CreatedKey
+    request_id: str
+    pem: str | None = None
+
+
+class StoredResult(Model):
+    """`csr` is None if the enrollment was cancelled before it could be issued."""
+
+    status: Literal["ISSUED", "CANCELLED"]
+    csr: StoredCsr | None
+
+
+class CaughtError(Model):
+    """The error as a Catch passes it on."""
+
+    state: str
+    error: str
+    cause: Any = None
+
+
+class CancelRequestInput(Model):
+    """The enrollment that has a cancellation on record."""
+
+    enrollment_id: EnrollmentId
+
+
+class CancelledRequest(Model):
+    """Whether TSB has no open request of the enrollment any more, as far as is known."""
+
+    confirmed: bool
+
+
+class DiscardKeyInput(CreateKeyInput):
+    """The key whose CSR was not issued, and the reason: a status or a caught error.
+
+    `unanswered`: it is unknown whether the request for the CSR reached TSB, so the key is replaced
+    by a fresh one. Executions of the previous release came here for this reason only.
+    """
+
+    status: str | None = None
+    failure: CaughtError | None = None
+    unanswered: bool = True
+
+
+class DiscardedKey(Model):
+    """`again`: the key is gone and CreateKey may start over. The rest is passed through."""
+
+    again: bool
+    status: str | None = None
+    failure: CaughtError | None = None
+    not_before: Moment | None = None
+
+
+class CloseEnrollmentInput(Model):
+    """How the workflow ended: with a status, a stored CSR, or a caught error."""
+
+    execution: Execution
+    status: str | None = None
+    csr: StoredCsr | None = None
+    failure: CaughtError | None = None
