@@ -415,7 +415,7 @@ def version_info(call: Call) -> Answer:
     return 200, {"Version": call.broker.switches.server_version, "Vendor": "Securosys SA"}
 
 
-def licence_info(_: Call) -> Answer:
+def license_info(_: Call) -> Answer:
     """`GET /v1/licenseInfo`."""
     return 200, {"clientFlags": ["KEY_AUTH", "REST_API", "TSB_ENGINE"]}
 
@@ -452,6 +452,6 @@ ROUTES = (
     Route("POST", "/v1/approval", _only(APPROVER), approve),
     Route("PATCH", "/v1/task", _only(APPROVER), decline),
     Route("GET", "/v1/versionInfo", _only(SERVICE), version_info),
-    Route("GET", "/v1/licenseInfo", _only(SERVICE), licence_info),
+    Route("GET", "/v1/licenseInfo", _only(SERVICE), license_info),
     Route("GET", "/v1/keystore/statistics", _only(SERVICE), statistics),
 )

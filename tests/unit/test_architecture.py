@@ -178,7 +178,7 @@ def test_one_python_version() -> None:
     assert set(re.findall(r"python3\.\d+", template)) == {f"python{version}"}
 
 
-def test_licence_is_stated_where_people_look() -> None:
+def test_license_is_stated_where_people_look() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
     assert project["project"]["license"] == "Apache-2.0"

@@ -38,7 +38,7 @@ class Tsb(Protocol):
     def version(self) -> str:
         """The version of the TSB."""
 
-    def licence_flags(self) -> list[str]:
+    def license_flags(self) -> list[str]:
         """The features that the TSB is licensed for."""
 
 
@@ -325,15 +325,15 @@ def health(tsb: Tsb) -> m.Health:
         ProblemError: 503, with what is wrong.
     """
     try:
-        found = m.TsbHealth(version=tsb.version(), licence=tuple(tsb.licence_flags()))
+        found = m.TsbHealth(version=tsb.version(), license=tuple(tsb.license_flags()))
     except CountersignError as error:
         raise ProblemError(
             HTTPStatus.SERVICE_UNAVAILABLE, f"{type(error).__name__}: {error.message}", error.action
         ) from error
-    if APPROVALS not in found.licence:
+    if APPROVALS not in found.license:
         raise ProblemError(
             HTTPStatus.SERVICE_UNAVAILABLE,
-            f"TSB's licence lacks {APPROVALS}: it asks no approvers",
+            f"TSB's license lacks {APPROVALS}: it asks no approvers",
             "Have the TSB licensed for approvals.",
         )
     return m.Health(tsb=found)

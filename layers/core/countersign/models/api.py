@@ -162,7 +162,7 @@ class TsbHealth(Model):
     """What the TSB reports about its version and its license."""
 
     version: str
-    licence: tuple[str, ...]
+    license: tuple[str, ...]
 
 
 class Health(Model):

@@ -50,7 +50,7 @@ CODES = {
         "error", "error",
         "An approver's public key or certificate cannot be read, or a name is missing.",
         "Give the base64 of the DER, on one line, as the approver app shows it; for an onboarded"
-        " approver the name under which TSB onboarded him.",
+        " approver the name under which TSB onboarded them.",
     ),
     "time-not-minutes": Code(
         "error", "error",
@@ -121,7 +121,7 @@ CODES = {
     ),
     "unblock-rule-open": Code(
         "warning", "warning",
-        "ruleUnblock asks nobody: whoever may call TSB can undo a block.",
+        "ruleUnblock asks nobody: anybody who may call TSB can undo a block.",
         "Give it a group of approvers, or freeze it: {\"tokens\": []}.",
         "Blocking is not part of the incident plan.",
     ),

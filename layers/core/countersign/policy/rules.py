@@ -34,7 +34,7 @@ def window_seconds(tokens: Sequence[Token | TokenSummary]) -> int:
 
 
 def timelock_seconds(tokens: Sequence[Token | TokenSummary]) -> int:
-    """Before this no use can be executed, whoever agreed."""
+    """Before this no use can be executed, no matter who agreed."""
     return min(token.timelock for token in tokens)
 
 

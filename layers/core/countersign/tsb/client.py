@@ -35,7 +35,7 @@ from countersign.tsb.models import (
     CsrRequested,
     Exchange,
     KeyAttributes,
-    Licence,
+    License,
     RequestStatus,
     Role,
     Tls,
@@ -198,9 +198,9 @@ class TsbClient:
         """`GET /v1/versionInfo`."""
         return self._ask(Version, Role.SERVICE, "GET", "/v1/versionInfo", about="").version
 
-    def licence_flags(self) -> list[str]:
+    def license_flags(self) -> list[str]:
         """`GET /v1/licenseInfo`: approvals need `TSB_ENGINE`."""
-        return self._ask(Licence, Role.SERVICE, "GET", "/v1/licenseInfo", about="").client_flags
+        return self._ask(License, Role.SERVICE, "GET", "/v1/licenseInfo", about="").client_flags
 
     def _reconnect(self) -> None:
         """Use a new connection for a call whose answer cannot be requested again.

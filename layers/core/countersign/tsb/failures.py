@@ -92,7 +92,7 @@ def read_refusal(
         what, action = not_accepted(role, shown, code, status, doing)
         return TsbCredentialsError(f"{message}: {what}", action=action, **details)
     return TsbRefusedError(
-        message, action="Look errorCode up in TSB's documentation; mend the cause.", **details
+        message, action="Look errorCode up in TSB's documentation; remove the cause.", **details
     )
 
 
@@ -118,8 +118,8 @@ def not_accepted(
         )
     ended = _expiry(shown.bearer_token)
     unlicensed = (
-        "TSB's licence does not include this call",
-        "Have it added to the licence; GET /v1/licenseInfo shows what is included.",
+        "TSB's license does not include this call",
+        "Have it added to the license; GET /v1/licenseInfo shows what is included.",
     )
     said = {
         MISSING_API_KEY: (
@@ -249,7 +249,7 @@ def _tls_fault(doing: str, cause: BaseException) -> CountersignError:
     if "CERTIFICATE VERIFY FAILED" in text:
         return TsbUnavailableError(
             f"{doing}: TSB's certificate does not verify",
-            action="Put the CA that issued it into the TLS secret (caBundle), or mend TsbUrl.",
+            action="Put the CA that issued it into the TLS secret (caBundle), or correct TsbUrl.",
         )
     return TsbUnavailableError(
         f"{doing}: the TLS handshake failed",

@@ -137,7 +137,7 @@ class Version(Answer):
     version: str = Field(alias="Version")
 
 
-class Licence(Answer):
+class License(Answer):
     """`GET /v1/licenseInfo`."""
 
     client_flags: list[str]
