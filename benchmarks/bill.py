@@ -60,7 +60,7 @@ def enrollment(results: Json, polls: int, *, cold: bool) -> list[Item]:
 
     Args:
         results: of `make bench`.
-        looks: how often TSB was asked; two of them find something new.
+        polls: how often TSB was asked; two of them find something new.
         cold: every call starts a function anew and reads its secrets, as with one enrollment now
             and then; else all are warm, as in a busy stack.
     """

@@ -117,7 +117,7 @@ def document(
             requested, enrollment_id=raw.get("enrollmentId") or GIVEN_LATER, requester=requester
         ),
         "schedule": {
-            "looks": len(ages),
+            "polls": len(ages),
             "firstLooksSeconds": ages[:FIRST_LOOKS],
             "longestWaitSeconds": schedule.cap,
             "windowEnds": _after(moment, schedule.window_seconds)
@@ -152,7 +152,7 @@ def cost(ages: Sequence[int], ended_seconds: int, listed: Prices) -> Json:
     transitions = AROUND_TRANSITIONS + LOOK_TRANSITIONS * number
     calls = AROUND_CALLS + LOOK_CALLS * number
     usd = transitions * listed["stateTransition"] + calls * listed["lambdaRequest"]
-    return {"looks": number, "transitions": transitions, "usd": round(usd, 6)}
+    return {"polls": number, "transitions": transitions, "usd": round(usd, 6)}
 
 
 def _policy(requested: Policy, names: policy_rules.Names) -> Json:
@@ -236,7 +236,7 @@ def _schedule(schedule: Json) -> Table:
     first = ", ".join(str(age) for age in schedule["firstLooksSeconds"])
     return _facts(
         {
-            "looks": f"{schedule['looks']} at most, after {first} … s;"
+            "polls": f"{schedule['polls']} at most, after {first} … s;"
             f" {schedule['longestWaitSeconds']} s apart at most",
             "window closes": schedule["windowEnds"] or "never; the workflow's deadline ends it",
             "last poll": schedule["lastLook"],
@@ -247,12 +247,12 @@ def _schedule(schedule: Json) -> Table:
 
 def _price(cases: Sequence[Json]) -> RenderableType:
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-    for name in ("ended after", "looks", "transitions", "USD"):
+    for name in ("ended after", "polls", "transitions", "USD"):
         table.add_column(name, justify="left" if name == "ended after" else "right")
     for case in cases:
         table.add_row(
             summary.duration(case["endedAfterSeconds"]),
-            str(case["looks"]),
+            str(case["polls"]),
             str(case["transitions"]),
             f"{case['usd']:.6f}",
         )

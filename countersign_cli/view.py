@@ -211,8 +211,8 @@ def _approvals(document: Json) -> Iterator[tuple[str, RenderableType]]:
             yield "", _person(people.get(name, {"name": name, "decision": "none"}), width)
     for name, one in people.items():
         if name not in named:
-            stranger = ("  not in the policy", "bold red") if groups else ""
-            yield heading, Text.assemble(_person(one, width), stranger)
+            unknown = ("  not in the policy", "bold red") if groups else ""
+            yield heading, Text.assemble(_person(one, width), unknown)
             heading = ""
 
 

@@ -1,8 +1,10 @@
 """Our documents, as text. That their commands work: tests/e2e/test_documents.py."""
 
+import json
 import re
 from pathlib import Path
 
+from countersign.models import OutcomeDocument
 from tests.e2e.commands import commands
 from tests.unit.test_architecture import LOWER_FIRST
 
@@ -14,6 +16,13 @@ def paths() -> set[str]:
     """What stands in backticks and is a path: with a slash or an ending, and nothing to fill in."""
     quoted = re.findall(r"`([^`\s]+)`", ARCHITECTURE.replace("```", ""))
     return {one for one in quoted if re.search(r"/|\.[a-z]+$", one) and "<" not in one}
+
+
+def test_the_readme_s_outcome_document_is_one() -> None:
+    section = (ROOT / "README.md").read_text().split("**outcome document**")[1]
+    block = section.split("```json\n")[1].split("```")[0]
+
+    assert OutcomeDocument.read(json.loads(block)).outcome == "ISSUED"
 
 
 def test_every_trigger_has_a_command_in_the_readme() -> None:

@@ -208,7 +208,7 @@ def test_a_plan_counts_every_state_that_is_entered() -> None:
     assert sum(states[one]["Type"] == "Task" for one in entered) == plan.AROUND_CALLS
     assert sum(states[one]["Type"] == "Task" for one in loop) == plan.LOOK_CALLS
     assert plan.cost([10, 20, 30], 15, LISTED) == {
-        "looks": 2,
+        "polls": 2,
         "transitions": 16,
         "usd": round(16 * 0.000025 + 7 * 0.0000002, 6),
     }

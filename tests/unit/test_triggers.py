@@ -147,6 +147,8 @@ def test_a_child_that_left_no_document_is_a_failure_too(
 ) -> None:
     found = unwrapped(failure)
 
+    # The fields of a document, so that a parent need not know which of the two it has.
+    assert found.keys() <= models.OutcomeDocument.model_json_schema()["properties"].keys()
     assert found["outcome"] == "FAILED"
     assert found["error"]["name"] == name
     assert message in found["error"]["message"]
