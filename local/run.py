@@ -12,6 +12,7 @@ from rich.markup import escape
 
 from countersign.events import ENDINGS
 from countersign.evidence import bundle, verifier
+from countersign.models import OutcomeDocument
 from countersign.verification import csr
 from local.approver import Approver, Desk, shown
 from local.stack import ROOT, Stack, StackError, stop_once
@@ -50,7 +51,7 @@ def main() -> int:
     try:
         with steps() as step:
             stack.start(step)
-            account = _enroll(stack, step)
+            account = enroll(stack, step)
         table("the CSR", account)
     except (StackError, EnrollmentFailedError) as error:
         console.print(f"\n[red]failed[/]  {escape(str(error))}")
@@ -64,7 +65,12 @@ def main() -> int:
     return 0
 
 
-def _enroll(stack: Stack, step: Step) -> dict[str, str]:
+def enroll(stack: Stack, step: Step) -> dict[str, str]:
+    """One enrollment, from request to stored CSR; what people want to see of it, by heading.
+
+    Raises:
+        EnrollmentFailedError: it did not end well; says why.
+    """
     approver = Approver.generate("ApproverKey1")
     approver_client = Desk(stack.tsb_url, stack.api_keys["approver"][0], stack.ca_certificate)
     request = {**request_for(approver), "enrollmentId": f"run-{int(time.time())}"}
@@ -89,7 +95,7 @@ def _enroll(stack: Stack, step: Step) -> dict[str, str]:
     ended = _follow(machines, arn, step)
     if ended["status"] != "SUCCEEDED" or json.loads(ended["output"])["outcome"] != "ISSUED":
         raise EnrollmentFailedError(explain(machines, arn, ended, trouble))
-    document = json.loads(ended["output"])
+    document = OutcomeDocument.read(json.loads(ended["output"]))
     with step("the event from the bus"):
         event = _event(stack, request["enrollmentId"])
     with step("the evidence, verified offline"):
@@ -176,22 +182,23 @@ def _proven(stack: Stack, enrollment_id: str, arn: str) -> dict[str, str]:
 def _account(
     stack: Stack,
     request: dict[str, Any],
-    document: dict[str, Any],
+    document: OutcomeDocument,
     event: dict[str, Any],
     proven: dict[str, str],
 ) -> dict[str, str]:
     """What people want to see of the result, read back from S3."""
-    stored = document["csr"]
+    stored = document.csr
+    assert stored is not None  # noqa: S101  it was issued
     answer = stack.client("s3").get_object(
-        Bucket=stored["bucket"], Key=stored["key"], VersionId=stored["versionId"]
+        Bucket=stored.bucket, Key=stored.key, VersionId=stored.version_id
     )
     requested = request["csr"]
     spki = stack.client("dynamodb").get_item(
-        TableName=stack.outputs["EnrollmentsTableName"], Key={"id": {"S": document["enrollmentId"]}}
+        TableName=stack.outputs["EnrollmentsTableName"], Key={"id": {"S": document.enrollment_id}}
     )["Item"]["publicKeySha256"]["S"]
     checked = csr.read_csr(answer["Body"].read().decode())
-    said = [one["detail-type"] for one in stack.events(document["enrollmentId"])]
-    approvals = ", ".join(f"{one['name']} {one['decision']}" for one in document["approvals"])
+    said = [one["detail-type"] for one in stack.events(document.enrollment_id)]
+    approvals = ", ".join(f"{one.name} {one.decision}" for one in document.approvers)
     return {
         "subject": checked.subject,
         "key": f"{checked.key}, label {request['key']['label']}, SPKI SHA-256 {spki}",
@@ -202,7 +209,7 @@ def _account(
         "checks": proven["checks"],
         "attestation": proven["attestation"],
         "evidence": f"{proven['parts']}, signed by {proven['signed by']}",
-        "lies at": f"s3://{stored['bucket']}/{stored['key']} (version {stored['versionId']})",
+        "lies at": f"s3://{stored.bucket}/{stored.key} (version {stored.version_id})",
         "events": " → ".join(said) + f", from {event['source']}, at {event['time']}",
     }
 

@@ -5,10 +5,12 @@ import os
 import re
 import subprocess
 import tempfile
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
+from local import run
 from local.caller import Caller
 from local.stack import REGION, Stack
 from tests.case import ROOT, Case, Result, assert_issued
@@ -91,3 +93,12 @@ def test_the_readme_s_calls_of_the_http_api_work(result: ResultOf) -> None:
     assert cancelled["status"] == "CANCELLING"
     assert healthy["status"] == "ok"
     assert ended.document["outcome"] == "CANCELLED"
+
+
+def test_what_make_run_does_ends_with_the_csr(stack: Stack) -> None:
+    account = run.enroll(stack, lambda _: nullcontext())
+
+    assert account["subject"] == "CN=Approver-Intermediate-SUB"
+    assert account["approvals"] == "ApproverKey1 approved"
+    assert account["checks"].endswith("all passed, made again")
+    assert account["events"].startswith("Enrollment Accepted → ")
