@@ -27,7 +27,7 @@ STYLES = {"error": "bold red", "warning": "yellow", "info": "dim"}
 ANY_ARN = "arn:"  # only the stack knows which secrets it allows
 FILES = "Files"
 
-Shelf = Annotated[
+ProfileStore = Annotated[
     Path,
     typer.Option(
         "--profiles",
@@ -66,18 +66,18 @@ def lint(
         ),
     ] = None,
     *,
-    profile_store: Shelf = Path("profiles"),
+    profile_store: ProfileStore = Path("profiles"),
     ca_key: CaKey = None,
     requester: Requester = None,
     as_json: AsJson = False,
 ) -> None:
     """Show what the linter finds, as the workflow would. Nothing is called, nothing is changed."""
-    on_shelf, moment = profiles.Profiles(folder(profile_store)), m.now()
+    stored, moment = profiles.Profiles(folder(profile_store)), m.now()
     if files:
-        reading = examine(requests.read(files), on_shelf, requester, moment)
-        said = [(" ".join(files), findings(reading, on_shelf, ca_policy(ca_key)))]
+        reading = examine(requests.read(files), stored, requester, moment)
+        said = [(" ".join(files), findings(reading, stored, ca_policy(ca_key)))]
     else:
-        said = of_profiles(on_shelf, ca_policy(ca_key), moment)
+        said = of_profiles(stored, ca_policy(ca_key), moment)
     if as_json:
         print(json.dumps([document(*one) for one in said], indent=2))
     else:

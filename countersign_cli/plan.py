@@ -30,9 +30,9 @@ type Json = dict[str, Any]
 OWN_POLICY = "a policy of the caller's own (for stacks with AllowRawPolicy=true)"
 GIVEN_LATER = "(given when it is submitted)"
 # State transitions, and function calls, of an issued enrollment: once, and at each poll.
-AROUND_TRANSITIONS, LOOK_TRANSITIONS = 10, 3
-AROUND_CALLS, LOOK_CALLS = 5, 1
-FIRST_LOOKS = 6
+AROUND_TRANSITIONS, POLL_TRANSITIONS = 10, 3
+AROUND_CALLS, POLL_CALLS = 5, 1
+FIRST_POLLS = 6
 AGES_SECONDS = (600, 3_600, 28_800)  # cost is shown for an end at these ages, and with the window
 RULES = {"ruleUse": "use", "ruleBlock": "block", "ruleUnblock": "unblock", "ruleModify": "change"}
 
@@ -43,7 +43,7 @@ def plan(
         typer.Argument(metavar="FILE...", help="The request, as for submit.", show_default=False),
     ],
     *,
-    profile_store: linting.Shelf = Path("profiles"),
+    profile_store: linting.ProfileStore = Path("profiles"),
     ca_key: linting.CaKey = None,
     requester: linting.Requester = None,
     as_json: AsJson = False,
@@ -54,10 +54,10 @@ def plan(
     findings, when TSB would be looked at, when it would end at the latest, and what it would cost.
     Times and prices are those of a stack with the default parameters.
     """
-    on_shelf = profiles.Profiles(linting.folder(profile_store))
+    stored = profiles.Profiles(linting.folder(profile_store))
     made = document(
         requests.read(files),
-        on_shelf,
+        stored,
         ca_policy=linting.ca_policy(ca_key),
         requester=requester,
         moment=m.now(),
@@ -118,7 +118,7 @@ def document(
         ),
         "schedule": {
             "polls": len(ages),
-            "firstLooksSeconds": ages[:FIRST_LOOKS],
+            "firstLooksSeconds": ages[:FIRST_POLLS],
             "longestWaitSeconds": schedule.cap,
             "windowEnds": _after(moment, schedule.window_seconds)
             if schedule.window_seconds
@@ -149,8 +149,8 @@ def polls(schedule: polling.Schedule) -> list[int]:
 def cost(ages: Sequence[int], ended_seconds: int, listed: Prices) -> Json:
     """The cost of an enrollment that ends at this age: state transitions and Lambda requests."""
     number = sum(age < ended_seconds for age in ages) + 1
-    transitions = AROUND_TRANSITIONS + LOOK_TRANSITIONS * number
-    calls = AROUND_CALLS + LOOK_CALLS * number
+    transitions = AROUND_TRANSITIONS + POLL_TRANSITIONS * number
+    calls = AROUND_CALLS + POLL_CALLS * number
     usd = transitions * listed["stateTransition"] + calls * listed["lambdaRequest"]
     return {"polls": number, "transitions": transitions, "usd": round(usd, 6)}
 

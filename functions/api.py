@@ -214,7 +214,7 @@ def cancel(id: EnrollmentId) -> Response[Any]:
 )
 def health() -> Response[Any]:
     # Imported here: only one route of six calls the TSB, and people wait for the others
-    # (benchmarks/report.md).
+    # (docs/decisions.md, 78).
     from countersign.aws.tsb import tsb  # noqa: PLC0415
 
     return Response(

@@ -24,14 +24,14 @@ from cryptography.x509.oid import NameOID
 
 DIGEST = "SHA-256"
 TIMEOUT_SECONDS = 20
-LOOK_AGAIN_SECONDS = 0.5
+PAUSE_SECONDS = 0.5
 
 type PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
 type Task = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Desk:
+class ApproverClient:
     """An approver client: a TSB, an API key of role approver, and the CA to trust."""
 
     url: str
@@ -94,13 +94,15 @@ class Approver:
         )
         return base64.b64encode(made.public_bytes(Encoding.DER)).decode()
 
-    def tasks(self, approver_client: Desk, request_id: str | None = None) -> list[Task]:
+    def tasks(self, approver_client: ApproverClient, request_id: str | None = None) -> list[Task]:
         """The tasks that wait for this approver, with everything known about them."""
         body = {**self._authentication(), "requestId": request_id, "detailLevel": "level6"}
         answer = approver_client.send("POST", "/v1/filteredAllApprovalTask", body)
         return list(answer["tasks"])
 
-    def await_task(self, approver_client: Desk, key_label: str, seconds: float = 60) -> Task:
+    def await_task(
+        self, approver_client: ApproverClient, key_label: str, seconds: float = 60
+    ) -> Task:
         """The first task for a key, as soon as there is one.
 
         Raises:
@@ -111,10 +113,10 @@ class Approver:
             for task in self.tasks(approver_client):
                 if label(task) == key_label:
                     return task
-            time.sleep(LOOK_AGAIN_SECONDS)
+            time.sleep(PAUSE_SECONDS)
         raise TimeoutError(f"{self.name} got no task for key {key_label} within {seconds} s")
 
-    def approve(self, approver_client: Desk, task: Task) -> None:
+    def approve(self, approver_client: ApproverClient, task: Task) -> None:
         """Sign the bytes that TSB returns for the task."""
         content = base64.b64decode(task["approvalToBeSigned"])
         body = {
@@ -126,7 +128,7 @@ class Approver:
         }
         approver_client.send("POST", "/v1/approval", body)
 
-    def decline(self, approver_client: Desk, task: Task) -> None:
+    def decline(self, approver_client: ApproverClient, task: Task) -> None:
         """Delete the task; TSB has no place for a reason."""
         approver_client.send("PATCH", "/v1/task", {**self._authentication(), "id": task["id"]})
 

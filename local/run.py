@@ -14,7 +14,7 @@ from countersign.events import ENDINGS
 from countersign.evidence import bundle, verifier
 from countersign.models import OutcomeDocument
 from countersign.verification import csr
-from local.approver import Approver, Desk, shown
+from local.approver import Approver, ApproverClient, shown
 from local.stack import ROOT, Stack, StackError, stop_once
 from local.terminal import console, steps, table
 
@@ -22,7 +22,7 @@ SEED = ROOT / "events/seed"
 DEADLINE_SECONDS = 90
 EVENT_SECONDS = 10
 EVIDENCE_SECONDS = 20
-LOOK_AGAIN_SECONDS = 0.2
+PAUSE_SECONDS = 0.2
 INTERRUPTED = 130
 
 type Step = Callable[[str], AbstractContextManager[None]]
@@ -72,7 +72,9 @@ def enroll(stack: Stack, step: Step) -> dict[str, str]:
         EnrollmentFailedError: it did not end well; says why.
     """
     approver = Approver.generate("ApproverKey1")
-    approver_client = Desk(stack.tsb_url, stack.api_keys["approver"][0], stack.ca_certificate)
+    approver_client = ApproverClient(
+        stack.tsb_url, stack.api_keys["approver"][0], stack.ca_certificate
+    )
     request = {**request_for(approver), "enrollmentId": f"run-{int(time.time())}"}
     machines = stack.client("stepfunctions")
     arn = machines.start_execution(
@@ -125,7 +127,7 @@ def _follow(machines: Any, arn: str, step: Step) -> Any:
             number = len(entered)
             if now["status"] != "RUNNING":
                 return now
-            time.sleep(LOOK_AGAIN_SECONDS)
+            time.sleep(PAUSE_SECONDS)
     finally:
         current.close()
     raise EnrollmentFailedError(f"still running after {DEADLINE_SECONDS} s, in state {entered[-1]}")
@@ -164,7 +166,7 @@ def _event(stack: Stack, enrollment_id: str) -> dict[str, Any]:
         for event in stack.events(enrollment_id):
             if event["detail-type"] in ENDINGS:
                 return event
-        time.sleep(LOOK_AGAIN_SECONDS)
+        time.sleep(PAUSE_SECONDS)
     raise EnrollmentFailedError("the bus delivered no event")
 
 
@@ -175,7 +177,7 @@ def _proven(stack: Stack, enrollment_id: str, arn: str) -> dict[str, str]:
         folder = stack.evidence(enrollment_id, arn)
         if bundle.SIGNATURE in folder:
             return verifier.verify(folder, stack.signing_key()).facts
-        time.sleep(LOOK_AGAIN_SECONDS)
+        time.sleep(PAUSE_SECONDS)
     raise EnrollmentFailedError("no evidence was kept")
 
 

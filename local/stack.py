@@ -55,7 +55,7 @@ READY_SECONDS = 180  # the first start installs the emulator, too
 STOP_SECONDS = 10
 LISTENER = "countersign-listener"
 ENDED = ["SUCCEEDED", "FAILED", "TIMED_OUT", "ABORTED"]
-LOOK_AGAIN_SECONDS = 0.5  # poll interval for what no event announces
+PAUSE_SECONDS = 0.5  # poll interval for what no event announces
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 STOPS = (signal.SIGINT, signal.SIGTERM)
 ARM = ("aarch64", "arm64")
@@ -214,7 +214,7 @@ class Stack:
         deadline = time.monotonic() + seconds
         while not (found := find()):
             with self._arrived:
-                if not self._arrived.wait(LOOK_AGAIN_SECONDS) and time.monotonic() > deadline:
+                if not self._arrived.wait(PAUSE_SECONDS) and time.monotonic() > deadline:
                     raise AssertionError(f"no {what} within {seconds} s")
         return found
 

@@ -19,7 +19,7 @@ from countersign.evidence.bundle import SIGNATURE
 from countersign.record import csr_step
 from countersign.verification import csr
 from local import approver as approvers
-from local.approver import Approver, Desk, Task
+from local.approver import Approver, ApproverClient, Task
 from local.engine.stack import InProcessStack
 from local.stack import Stack
 from tests.catalogue import BY_DETAIL_TYPE, assert_documented
@@ -146,7 +146,7 @@ class Case:
         self.stack = stack
         self.id = name or stack.new_name()
         self.label = f"key.{self.id}"
-        self.approver_client = Desk(
+        self.approver_client = ApproverClient(
             stack.tsb_url, stack.api_keys["approver"][0], stack.ca_certificate
         )
         self.started: list[str] = []  # the ARNs of its executions

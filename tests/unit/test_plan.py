@@ -204,9 +204,9 @@ def test_a_plan_counts_every_state_that_is_entered() -> None:
         loop.append(states[loop[-1]]["Next"])
 
     assert len(entered) == plan.AROUND_TRANSITIONS
-    assert len(loop) == plan.LOOK_TRANSITIONS
+    assert len(loop) == plan.POLL_TRANSITIONS
     assert sum(states[one]["Type"] == "Task" for one in entered) == plan.AROUND_CALLS
-    assert sum(states[one]["Type"] == "Task" for one in loop) == plan.LOOK_CALLS
+    assert sum(states[one]["Type"] == "Task" for one in loop) == plan.POLL_CALLS
     assert plan.cost([10, 20, 30], 15, LISTED) == {
         "polls": 2,
         "transitions": 16,

@@ -40,7 +40,7 @@ def watch_enrollments(
     moment = m.now()
     for status in OPEN:
         for line in records.at_status(status):
-            _look_at(line, polling_settings, moment, seen)
+            _observe(line, polling_settings, moment, seen)
             for certificate in _approver_certificates(records.get(line["id"])):
                 for ends in expiries(certificate):
                     _note_expiry(seen, "approver", ends, moment)
@@ -65,7 +65,7 @@ def _end(key: PersonKey) -> datetime | None:
     return min(ends, default=None)
 
 
-def _look_at(record: Record, polling_settings: Schedule, moment: datetime, seen: Sighting) -> None:
+def _observe(record: Record, polling_settings: Schedule, moment: datetime, seen: Sighting) -> None:
     accepted = datetime.fromisoformat(record["acceptedAt"])
     seen.pending += 1
     seen.oldest_seconds = max(seen.oldest_seconds, int((moment - accepted).total_seconds()))
