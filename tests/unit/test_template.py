@@ -6,38 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from countersign import events
 from countersign.models import Outcome
+from local.template import read
 
 ROOT = Path(__file__).parents[2]
 
 
-class _Loader(yaml.SafeLoader):
-    """Keeps CloudFormation's short forms: `!Ref X` becomes {"Ref": "X"}."""
-
-
-def _short_form(loader: yaml.SafeLoader, suffix: str, node: yaml.Node) -> dict[str, Any]:
-    value: Any
-    if isinstance(node, yaml.ScalarNode):
-        value = loader.construct_scalar(node)
-    elif isinstance(node, yaml.SequenceNode):
-        value = loader.construct_sequence(node, deep=True)
-    else:
-        value = loader.construct_mapping(node, deep=True)  # type: ignore[arg-type]
-    return {suffix if suffix == "Ref" else f"Fn::{suffix}": value}
-
-
-_Loader.add_multi_constructor("!", _short_form)
-
-
-def yaml_of(path: str) -> dict[str, Any]:
-    found: dict[str, Any] = yaml.load((ROOT / path).read_text(), _Loader)  # noqa: S506
-    return found
-
-
-TEMPLATE = yaml_of("template.yaml")
+TEMPLATE = read("template.yaml")
 RESOURCES: dict[str, dict[str, Any]] = TEMPLATE["Resources"]
 
 
@@ -229,7 +206,7 @@ def test_a_trigger_may_start_the_state_machine_and_nothing_else(role: str, servi
 
 
 def test_a_schedule_is_off_flexible_and_cannot_get_lost_until_somebody_says_otherwise() -> None:
-    template = yaml_of("docs/schedule.yaml")
+    template = read("docs/schedule.yaml")
     schedule = template["Resources"]["Schedule"]["Properties"]
 
     assert template["Parameters"]["State"]["Default"] == "DISABLED"
@@ -240,7 +217,7 @@ def test_a_schedule_is_off_flexible_and_cannot_get_lost_until_somebody_says_othe
 
 
 def test_a_parent_may_start_look_and_stop_and_nothing_else() -> None:
-    machine = yaml_of("docs/nested.yaml")["Resources"]["DeliveryStateMachine"]["Properties"]
+    machine = read("docs/nested.yaml")["Resources"]["DeliveryStateMachine"]["Properties"]
     (document,) = machine["Policies"]
     start, poll, rule = document["Statement"]
 

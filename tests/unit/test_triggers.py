@@ -11,7 +11,7 @@ import pytest
 from countersign import models
 from countersign.policy.profiles import Profiles
 from countersign.request import intake, validation
-from tests.unit.test_template import yaml_of
+from local.template import read
 
 ROOT = Path(__file__).parents[2]
 EVENTS = ROOT / "events"
@@ -54,7 +54,7 @@ def test_the_sample_of_an_event_is_accepted_as_the_rule_hands_it_on() -> None:
 
 
 def test_the_rule_s_template_makes_the_sample_s_input_of_the_sample_s_event() -> None:
-    target = yaml_of("template.yaml")["Resources"]["RequestedRule"]["Properties"]["Targets"][0]
+    target = read("template.yaml")["Resources"]["RequestedRule"]["Properties"]["Targets"][0]
     transformer, given = target["InputTransformer"], sample("event/input.json")
     event = {**given["origin"], "detail": given["request"]}
 
@@ -80,7 +80,7 @@ def test_the_sample_of_a_schedule_is_accepted_as_the_scheduler_fills_it_in() -> 
 
 
 def test_the_schedule_s_template_carries_the_sample() -> None:
-    properties = yaml_of("docs/schedule.yaml")["Resources"]["Schedule"]["Properties"]
+    properties = read("docs/schedule.yaml")["Resources"]["Schedule"]["Properties"]
 
     assert json.loads(properties["Target"]["Input"]) == sample("schedule/input.json")
 

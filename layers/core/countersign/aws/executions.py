@@ -14,7 +14,7 @@ class Executions:
     def __init__(self, state_machine_arn: str) -> None:
         self._state_machine_arn = state_machine_arn
 
-    def start(self, name: str, event: dict[str, Any]) -> None:
+    def start(self, name: str, payload: dict[str, Any]) -> None:
         """Start the execution with this name, unless it was started before.
 
         Idempotent: while the execution runs, the same name and input get the same answer as the
@@ -29,7 +29,7 @@ class Executions:
                     stateMachineArn=self._state_machine_arn,
                     name=name,
                     # Sorted: a record from the table has its fields in a different order.
-                    input=json.dumps(event, sort_keys=True),
+                    input=json.dumps(payload, sort_keys=True),
                 )
             except ClientError as error:
                 if error.response.get("Error", {}).get("Code") != "ExecutionAlreadyExists":

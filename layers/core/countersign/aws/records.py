@@ -243,11 +243,11 @@ class _Expression:
         )
 
     def arguments(self) -> dict[str, Any]:
-        event = {
+        arguments = {
             "ExpressionAttributeNames": self._names,
             "ExpressionAttributeValues": self._values,
         }
-        return {name: value for name, value in event.items() if value}
+        return {name: value for name, value in arguments.items() if value}
 
 
 def _key(item_id: str) -> dict[str, Any]:

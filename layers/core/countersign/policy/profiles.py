@@ -260,25 +260,25 @@ def _refuse_what_profiles_decide(raw: Mapping[str, Any], profile: Profile) -> No
 def _given(requested: m.AskedKey | m.AskedCsr, place: str, profile: Profile) -> dict[str, Any]:
     """The caller's values, for the fields that the profile leaves open."""
     always = {"label", "password", "keyPassword", "standardCertificateAttributes"}
-    event: dict[str, Any] = requested.model_dump(mode="json", exclude_unset=True)
-    for name in event:
+    fields: dict[str, Any] = requested.model_dump(mode="json", exclude_unset=True)
+    for name in fields:
         if name not in always and f"{place}.{name}" not in profile.overrides:
             raise _forbidden(f"{place}.{name}", profile)
-    return event
+    return fields
 
 
-def _subject(event: Mapping[m.SubjectName, str], profile: Profile) -> dict[str, str]:
+def _subject(fields: Mapping[m.SubjectName, str], profile: Profile) -> dict[str, str]:
     at = "csr.standardCertificateAttributes"
-    for name in event:
+    for name in fields:
         if name not in profile.csr.subject or profile.csr.subject[name].value is not None:
             raise _forbidden(f"{at}.{name}", profile)
     subject: dict[str, str] = {}
     for name, rule in profile.csr.subject.items():
         if rule.value is not None:
             subject[name] = rule.value
-        elif name in event:
-            _check_text(f"{at}.{name}", event[name], rule, profile)
-            subject[name] = event[name]
+        elif name in fields:
+            _check_text(f"{at}.{name}", fields[name], rule, profile)
+            subject[name] = fields[name]
         elif not rule.optional:
             raise invalid_field(
                 f"{at}.{name}", f"missing; profile {profile.id} wants it", f"Give {rule.pattern}."

@@ -62,19 +62,19 @@ def split_input(raw: object) -> tuple[Any, Origin]:
             field="request",
             action='Start with {"request": {…}} or with the request itself.',
         )
-    event = {name: value for name, value in raw.items() if name != NESTED_STARTER}
+    fields = {name: value for name, value in raw.items() if name != NESTED_STARTER}
     starter = raw.get(NESTED_STARTER)
     nested = {"trigger": "workflow", "id": starter} if starter is not None else {}
-    if "request" not in event:
-        return event, Origin.read(nested)
-    unknown = sorted(event.keys() - {"request", "origin"})
+    if "request" not in fields:
+        return fields, Origin.read(nested)
+    unknown = sorted(fields.keys() - {"request", "origin"})
     if unknown:
         raise InvalidEnrollmentError(
             f"{unknown[0]}: unknown field beside request and origin",
             field=unknown[0],
             action="Remove it; everything that is asked for stands in request.",
         )
-    return event["request"], Origin.read(event.get("origin") or nested)
+    return fields["request"], Origin.read(fields.get("origin") or nested)
 
 
 def enrollment_id(raw: object, execution_name: str) -> str:

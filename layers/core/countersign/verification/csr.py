@@ -330,8 +330,8 @@ def _sentence(differ: Differences) -> str:
 
 
 def _wanted_subject(requested: CsrRequest) -> dict[str, str]:
-    event = requested.standard_certificate_attributes.dump()
-    return {name: value for name, value in event.items() if value is not None}
+    fields = requested.standard_certificate_attributes.dump()
+    return {name: value for name, value in fields.items() if value is not None}
 
 
 def _subject(request: Request) -> list[tuple[str, str]]:
