@@ -13,6 +13,9 @@ invocation of a function: the next one whose event contains a text (mostly an en
   a failed entry (`"entry"`: as PutEvents refuses).
 - `{"kind": "refused", "path": "/v1/key"}`: the first call to that path finds the TSB's port closed.
 - `{"kind": "listen"}`: nothing fails; the calls to AWS are recorded in order.
+
+`next_fault` is the fault of the call that the invocation is about to make, whatever call that is:
+`before`, `after` or `repeat` of an AWS call; of a call to the TSB one of `TSB_FAULTS`.
 """
 
 import importlib
@@ -26,7 +29,17 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from local.engine.clock import CALL_SECONDS
-from local.engine.schedule import FOR_EVER, AbandonedError, Process, Schedule
+from local.engine.schedule import FOR_EVER, Process, Schedule
+
+# What may become of a call to the TSB. The first two are not executed.
+TSB_FAULTS = (
+    "refused",  # the TSB's port is closed
+    "page",  # something in front of the TSB answers 404 with a page of its own
+    "dropped",  # executed, but the connection ends without an answer
+    "unreadable",  # executed, but the answer is HTML with status 200
+    "repeat",  # executed twice
+    "late",  # the function's read time-out passes, then the TSB executes the call
+)
 
 type Json = dict[str, Any]
 
@@ -61,6 +74,7 @@ class Invocation(Process):
     Attributes:
         number: the port of its connection. It distinguishes its calls to the TSB from other calls.
         calls: its calls so far: `PutItem`, `POST /v1/key`.
+        event: its event, as JSON text.
     """
 
     def __init__(
@@ -75,13 +89,15 @@ class Invocation(Process):
     ) -> None:
         self.function, self.number = function, number
         self.calls: list[str] = []
-        self._event = event
+        self.event = event
         self._clock = schedule.clock
         self._deadline = schedule.clock.now + timeout
         self._timeout = timeout
         self._order = order
         self._fault: Json = order.fault if order else {"kind": "none"}
         self._skip = self._fault.get("skip", 0)
+        self.next_fault = ""
+        self.answers: list[Any] = []  # to its calls
         super().__init__(schedule, f"{function} {number}", self._handle)
 
     # The function's own thread ----------------------------------------------------------------
@@ -98,19 +114,20 @@ class Invocation(Process):
                     " seconds",
                 )
             )
-            self._paused.release()
-            self._go.acquire()
-            raise AbandonedError
+            self.vanish()
 
     def aws(self, operation: str, call: Callable[[], Any]) -> Any:
         """A call to AWS, executed normally or with the ordered fault."""
         self.calls.append(operation)
         self.pause(operation)
         self._clock.advance(CALL_SECONDS)
-        if not self._is_hit(operation):
+        answer = self._answer(self._when(operation), operation, call)
+        self.answers.append(answer)
+        return answer
+
+    def _answer(self, when: str, operation: str, call: Callable[[], Any]) -> Any:
+        if not when:
             return call()
-        when = self._fault["when"]
-        self._strike()
         if when == "entry":
             entry = {"ErrorCode": "InternalFailure", "ErrorMessage": "by command"}
             return {"FailedEntryCount": 1, "Entries": [entry]}
@@ -121,8 +138,8 @@ class Invocation(Process):
             call()
         raise _client_error("InternalServerError", "by command", operation)
 
-    def tsb(self, method: str, path: str) -> bool:
-        """Called before a call to the TSB; returns whether the TSB's port is closed."""
+    def tsb(self, method: str, path: str) -> str:
+        """Called before a call to the TSB; returns one of `TSB_FAULTS`, or an empty text."""
         self.calls.append(f"{method} {path}")
         self.pause(f"{method} {path}")
         self._clock.advance(CALL_SECONDS)
@@ -133,7 +150,7 @@ class Invocation(Process):
         )
         if refused:
             self._strike()
-        return refused
+        return "refused" if refused else self._take_fault()
 
     def _handle(self) -> Any:
         self._befall("before")
@@ -145,7 +162,7 @@ class Invocation(Process):
             aws_request_id=str(self.number),
             get_remaining_time_in_millis=lambda: (self._deadline - self._clock.now) * 1_000,
         )
-        result = json.dumps(module.handler(json.loads(self._event), context))
+        result = json.dumps(module.handler(json.loads(self.event), context))
         if self._order and self._fault["kind"] == "listen":
             self._order.calls = [one for one in self.calls if " " not in one]
             self._strike()
@@ -169,11 +186,18 @@ class Invocation(Process):
             self._strike()
             self.pause("for ever", FOR_EVER)
 
-    def _is_hit(self, operation: str) -> bool:
-        if self._fault["kind"] != "aws" or operation != self._fault["operation"]:
-            return False
-        self._skip -= 1
-        return bool(self._skip == -1)
+    def _when(self, operation: str) -> str:
+        """How this call to AWS fails; empty if it does not."""
+        if self._fault["kind"] == "aws" and operation == self._fault["operation"]:
+            self._skip -= 1
+            if self._skip == -1:
+                self._strike()
+                return str(self._fault["when"])
+        return self._take_fault()
+
+    def _take_fault(self) -> str:
+        fault, self.next_fault = self.next_fault, ""
+        return fault
 
     def _strike(self) -> None:
         if self._order:

@@ -26,9 +26,13 @@ from urllib3.exceptions import NewConnectionError, ProtocolError
 
 from local.engine import shortcuts
 from local.engine.invocation import Invocation
-from local.engine.schedule import current
+from local.engine.schedule import FOR_EVER, current
 from local.engine.surroundings import REGION, TSB_URL
 from local.tsb_simulator.simulator import Reply, Simulator
+
+LATE_SECONDS = 1  # after the function has given up
+_SILENCE = Reply(200, b"", delay_seconds=FOR_EVER)
+_PAGE = Reply(404, b"404 page not found\n", content_type="text/plain")  # as Traefik answers
 
 type Json = dict[str, Any]
 
@@ -126,30 +130,44 @@ def _sign(key: Any, message: bytes, signing_algorithm: str) -> bytes:
 
 def _exchange(simulator: Simulator, adapter: Any, request: Any, timeout: Any) -> requests.Response:
     """A call to the TSB, through all of requests except the socket."""
-    process = current()
-    number = None
+    process, number, fault = current(), None, ""
     if isinstance(process, Invocation):
         number = process.number
-        if process.tsb(request.method, request.path_url):
-            refused = NewConnectionError(None, "refused")  # type: ignore[arg-type]
-            raise requests.ConnectionError(refused, request=request)
+        fault = process.tsb(request.method, request.path_url)
     body = request.body or b""
-    reply = simulator.handle(
-        request.method,
-        request.path_url,
-        {name.lower(): value for name, value in request.headers.items()},
-        body.encode() if isinstance(body, str) else body,
-        client_port=number,
-    )
+    limit = timeout[1] if isinstance(timeout, tuple) else timeout
+
+    def executed() -> Reply:
+        return simulator.handle(
+            request.method,
+            request.path_url,
+            {name.lower(): value for name, value in request.headers.items()},
+            body.encode() if isinstance(body, str) else body,
+            client_port=number,
+        )
+
+    if fault == "refused":
+        refused = NewConnectionError(None, "refused")  # type: ignore[arg-type]
+        raise requests.ConnectionError(refused, request=request)
+    if fault == "late":
+        assert process is not None  # noqa: S101  only an invocation has a fault
+        process.follow("the TSB", limit + LATE_SECONDS, executed)
+    reply = _SILENCE if fault == "late" else _PAGE if fault == "page" else executed()
+    if fault == "repeat":
+        reply = executed()
+    if fault in ("dropped", "unreadable"):
+        reply = Reply(200, b"<html>", drop=fault == "dropped", content_type="text/html")
     if reply.delay_seconds and process is not None:
-        limit = timeout[1] if isinstance(timeout, tuple) else timeout
         process.pause("an answer that takes its time", min(reply.delay_seconds, limit))
         if reply.delay_seconds >= limit:
             raise requests.ReadTimeout(request=request)
     if reply.drop:
         gone = RemoteDisconnected("Remote end closed connection without response")
         raise requests.ConnectionError(ProtocolError("Connection aborted.", gone), request=request)
-    return _received(adapter, request, reply)
+    response = _received(adapter, request, reply)
+    if isinstance(process, Invocation):
+        process.answers.append(response.content)
+    return response
 
 
 def _received(adapter: Any, request: Any, reply: Reply) -> requests.Response:

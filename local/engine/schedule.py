@@ -1,13 +1,15 @@
 """The order of processes that move one at a time, each from one pause to the next.
 
 A process pauses before every call that it makes. Between two steps only the test runs. So every run
-is the same, and a test may act at any point.
+is the same, and a test may act at any point. Processes are greenlets of one thread: they switch in
+a microsecond, and a fork of this process copies all of them in the middle of their work.
 """
 
-import threading
 from collections.abc import Callable
 from itertools import count
 from typing import Any
+
+from greenlet import getcurrent, greenlet
 
 from local.engine.clock import Clock
 
@@ -15,7 +17,7 @@ FOR_EVER = 10.0**10  # seconds
 
 
 class AbandonedError(BaseException):
-    """Unwinds the thread of a process that nobody waits for. No error handler may catch it."""
+    """Unwinds a process that nobody waits for. No error handler may catch it."""
 
 
 class Process:
@@ -23,7 +25,7 @@ class Process:
 
     Args:
         name: shown to people.
-        work: runs in a thread of its own and calls `pause` between its steps.
+        work: runs on a stack of its own and calls `pause` between its steps.
     """
 
     def __init__(self, schedule: "Schedule", name: str, work: Callable[[], Any]) -> None:
@@ -39,22 +41,26 @@ class Process:
         self._schedule = schedule
         self._work = work
         self._abandoned = False
-        self._go, self._paused = threading.Semaphore(0), threading.Semaphore(0)
-        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
-        self._thread.start()
+        self._greenlet = _Greenlet(self._run)
+        self._greenlet.process = self
+        self._mover: Any = None  # who let it move, and goes on at its next pause
 
     def step(self) -> None:
         """Let it run to its next pause or its end."""
-        self._go.release()
-        self._paused.acquire()
+        self._mover = self._greenlet.parent = getcurrent()
+        self._greenlet.switch()
 
     def pause(self, at: str, seconds: float = 0) -> None:
         """Called by the process itself: let others move, and time pass, before `at`."""
         self.at, self.due = at, self._schedule.clock.now + seconds
-        self._paused.release()
-        self._go.acquire()
+        self._mover.switch()
         if self._abandoned:
             raise AbandonedError
+
+    def vanish(self) -> None:
+        """Called by the process itself: never move again."""
+        self._mover.switch()
+        raise AbandonedError
 
     def await_end(self, other: "Process") -> None:
         """Called by the process itself: go on when the other process has ended."""
@@ -62,16 +68,24 @@ class Process:
         self.pause(f"the end of {other.name}")
         self.awaited = None
 
+    def follow(self, name: str, seconds: float, work: Callable[[], Any]) -> None:
+        """Let something happen by itself after so much time."""
+
+        def later() -> None:
+            follower.pause(name, seconds)
+            work()
+
+        follower = self._schedule.add(Process(self._schedule, name, later))
+
     def end(self, error: BaseException | None = None) -> None:
         """End it from outside, wherever it is. Processes that wait for it see this error."""
         self.ended, self.error = True, error
 
     def abandon(self) -> None:
-        """Free its thread. Call it for each process at the end of the schedule."""
+        """Unwind it. Call it for each process at the end of the schedule."""
         self._abandoned = self.ended = True
-        if self._thread.is_alive():
-            self._go.release()
-            self._thread.join()
+        if not self._greenlet.dead:
+            self.step()
 
     @property
     def is_movable(self) -> bool:
@@ -80,8 +94,6 @@ class Process:
         return not self.ended and (awaited is None or awaited.ended or awaited.is_lost)
 
     def _run(self) -> None:
-        self._go.acquire()
-        CURRENT.process = self
         try:
             if not self._abandoned:
                 self.result = self._work()
@@ -91,15 +103,15 @@ class Process:
             self.error = error
         finally:
             self.ended = True
-            self._paused.release()
 
 
-CURRENT = threading.local()
+class _Greenlet(greenlet):
+    process: Process | None = None
 
 
 def current() -> Process | None:
-    """The process that this thread belongs to; None for a test's thread."""
-    return getattr(CURRENT, "process", None)
+    """The process that is moving; None while a test is."""
+    return getattr(getcurrent(), "process", None)
 
 
 class Schedule:
@@ -117,21 +129,25 @@ class Schedule:
         self._all.append(process)
         return process
 
-    def step(self) -> Process | None:
-        """Let the process that is due first do one step; None if nothing is left to do."""
+    def next(self) -> Process | None:
+        """The process that is due first; None if nothing is left to do."""
         self.processes = [one for one in self.processes if not one.ended]
         movable = [one for one in self.processes if one.is_movable]
         if not movable:
             return None
         process = min(movable, key=lambda one: (max(one.due, self.clock.now), one.turn))
-        if process.due - self.clock.now > FOR_EVER / 2:
-            return None
-        self.clock.advance(max(process.due - self.clock.now, 0))
-        process.turn = next(self._turns)
-        process.step()
+        return None if process.due - self.clock.now > FOR_EVER / 2 else process
+
+    def step(self) -> Process | None:
+        """Let the process that is due first do one step; None if nothing is left to do."""
+        process = self.next()
+        if process is not None:
+            self.clock.advance(max(process.due - self.clock.now, 0))
+            process.turn = next(self._turns)
+            process.step()
         return process
 
     def close(self) -> None:
-        """Free every thread."""
+        """Unwind every process."""
         for process in self._all:
             process.abandon()

@@ -177,10 +177,14 @@ class InProcessStack:
 
     def step(self) -> bool:
         """One step of the process that is due first; False if nothing is left to happen."""
-        if self._has_news:
+        return self.next() is not None and self.schedule.step() is not None
+
+    def next(self) -> Process | None:
+        """The process that moves at the next step; None if nothing is left to happen."""
+        while self._has_news:
             self._has_news = False
             self._deliver()
-        return self.schedule.step() is not None or self._has_news
+        return self.schedule.next()
 
     def has_ended(self, arn: str) -> bool:
         """Whether this execution has ended."""
