@@ -5,7 +5,7 @@ from typing import Any
 from aws_lambda_powertools import Logger
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from countersign.aws import profiles, stack, tsb
+from countersign.aws import directory, stack, tsb
 from countersign.models import PollRequestInput
 from countersign.states import poll_request
 
@@ -23,6 +23,6 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
         objects=stack.objects(),
         bus=stack.bus(),
         tsb=tsb.tsb(),
-        names=profiles.profiles().directory.names,
+        names=directory.names,
     )
     return result.dump()

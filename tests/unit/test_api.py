@@ -457,7 +457,7 @@ def test_a_look_at_what_was_cancelled_ends_it_whether_or_not_the_tsb_can_be_told
         objects=None,  # type: ignore[arg-type]
         tsb=tsb,  # type: ignore[arg-type]
         bus=None,  # type: ignore[arg-type]
-        names={},
+        names=dict,
     )
 
     assert polled.status == "CANCELLED"

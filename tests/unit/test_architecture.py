@@ -218,6 +218,24 @@ def test_who_only_verifies_needs_neither_powertools_nor_an_aws_sdk() -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+# Their common path is the only one, or the directory's names are all that it lacks.
+@pytest.mark.parametrize(
+    "function", ["poll_request", "cancel_request", "discard_key", "close_enrollment", "notify"]
+)
+def test_who_reads_no_certificate_works_without_the_package_that_does(function: str) -> None:
+    code = f"""
+import sys
+sys.modules["cryptography"] = None
+import functions.{function}
+from countersign.policy.names import names_of
+from countersign.policy.rules import decided
+people = b'{{"people": [{{"name": "Ada", "keys": [{{"publicKey": "AAAA"}}]}}]}}'
+decided((), approved=["AAAA"], declined=[], outstanding=[], names=lambda: names_of(people))
+"""
+
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
 def test_pre_commit_hooks_are_local() -> None:
     hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())
 

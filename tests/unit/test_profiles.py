@@ -7,19 +7,24 @@ import json
 import re
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, get_args
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from countersign import models
 from countersign.errors import InvalidEnrollmentError
-from countersign.policy import approvers, profiles
+from countersign.policy import approvers, certificates, profiles
 from countersign.policy.directory import Directory
+from countersign.policy.names import names_of
 from countersign.policy.profiles import Profile, Profiles, TextRule
 from countersign.policy.rules import decided, window_seconds
 from countersign.request import canonical, intake, tsb_bodies, validation
+from countersign.spki import approver_spki, spki_sha256
 from local.approver import Approver
 
 ROOT = Path(__file__).parents[2]
@@ -247,32 +252,80 @@ def test_a_person_is_asked_with_the_key_that_is_valid_now(profile_store: Path) -
     assert group.approvals[0].value == keys[2027].spki
 
 
+def people(*keys: Json) -> Json:
+    """A directory with one person."""
+    return {"people": [{"name": "Ada", "contact": "ada@example.com", "keys": list(keys)}]}
+
+
 def test_every_key_of_a_person_leads_back_to_the_name_certificates_by_their_public_key() -> None:
     old, new = Approver.generate("Old name", "rsa"), Approver.generate("x", "ed25519")
-    directory = Directory.read(
-        {
-            "people": [
-                {
-                    "name": "Ada",
-                    "contact": "ada@example.com",
-                    "keys": [
-                        {"certificate": old.certificate(), "validFrom": "2025-01-01"},
-                        {"publicKey": new.spki, "validFrom": "2026-01-01"},
-                    ],
-                }
-            ]
-        }
+    directory = people(
+        {"certificate": old.certificate(), "validFrom": "2025-01-01"},
+        {"publicKey": new.spki, "validFrom": "2026-01-01"},
     )
     stranger = Approver.generate("x", "ec").spki
 
     seen = decided(
         (), approved=[old.spki, new.spki], declined=[stranger], outstanding=[],
-        names=directory.names,
+        names=lambda: names_of(json.dumps(directory).encode()),
     )  # fmt: skip
 
     assert [(one.name[:10], one.decision) for one in seen] == [
         ("key sha256", "declined"), ("Ada", "approved"), ("Ada", "approved"),
     ]  # fmt: skip
+
+
+def armored(certificate: str) -> str:
+    return f"-----BEGIN CERTIFICATE-----{certificate}-----END CERTIFICATE-----"
+
+
+@pytest.mark.parametrize("kind", ["rsa", "ec", "ed25519"])
+def test_a_poll_reads_the_same_names_as_those_who_read_the_whole_directory(kind: Any) -> None:
+    one, two, three = (Approver.generate(name, kind) for name in ("One", "Two", "Three"))
+    content = people(
+        {"certificate": one.certificate(), "validFrom": "2025-01-01"},
+        {"certificate": armored(two.certificate()), "validFrom": "2025-01-01"},
+        {"publicKey": three.spki, "validFrom": "2026-01-01"},
+    )
+
+    names = names_of(json.dumps(content).encode())
+
+    assert names == Directory.read(content).names
+    assert set(names) == {spki_sha256(approver.spki) for approver in (one, two, three)}
+
+
+def test_a_key_that_would_have_two_fingerprints_is_refused() -> None:
+    # A point may be written with one coordinate (SEC 1, 2.3.3); TSB writes both.
+    spki = base64.b64decode(Approver.generate("x", "ec").spki)
+    head, point = spki[:26], spki[27:]  # between them 0x04: both coordinates follow
+    half = bytes([2 + point[-1] % 2]) + point[:32]
+    compressed = bytes([0x30, 0x39]) + head[2:23] + bytes([0x03, 0x22, 0x00]) + half
+    unusual = base64.b64encode(compressed).decode()
+    assert certificates.approver_public_key("public_key", unusual)
+
+    with pytest.raises(InvalidEnrollmentError, match="unusual encoding"):
+        Directory.read(people({"publicKey": unusual, "validFrom": "2026-01-01"}))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"[]",
+        b"{",
+        b'{"people": [{"name": "Ada"}]}',
+        b'{"people": [{"name": "Ada", "keys": [{"certificate": "AAAA"}]}]}',
+        b'{"people": [{"name": "Ada", "keys": [{"publicKey": "?"}]}]}',
+    ],
+)
+def test_an_unreadable_directory_names_nobody(content: bytes) -> None:
+    assert names_of(content) == {}
+
+
+@given(st.binary(max_size=200))
+def test_whatever_is_no_certificate_is_an_error_of_value(content: bytes) -> None:
+    with suppress(ValueError):
+        approver_spki("certificate", base64.b64encode(content).decode())
 
 
 def drop(*path: str) -> Change:

@@ -432,7 +432,7 @@ def test_policies_are_equal_in_effect_whatever_names_and_order_say() -> None:
 def test_a_stranger_s_approval_is_not_hidden() -> None:
     requested = approvers.approvers(read(seed()).key.policy, {})
 
-    seen = decided(requested, approved=[OTHER_KEY], declined=[], outstanding=[], names={})
+    seen = decided(requested, approved=[OTHER_KEY], declined=[], outstanding=[], names=dict)
 
     assert [(one.name[:10], one.decision) for one in seen] == [
         ("ApproverKe", "none"),

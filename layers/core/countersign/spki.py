@@ -1,11 +1,19 @@
 """Public keys as TSB writes them: a DER SubjectPublicKeyInfo in base64, and its fingerprint.
 
-A poll needs only this, and no certificate.
+A certificate's public key is cut out of it here. A poll needs no more, and nothing that reads
+certificates is loaded for it.
 """
 
 import base64
 import binascii
 import hashlib
+import re
+from collections.abc import Iterator
+
+ARMOR = re.compile(r"-----(BEGIN|END) (PUBLIC KEY|CERTIFICATE)-----")
+# A certificate's first fields (RFC 5280, 4.1): serial number, signature, issuer, validity, subject,
+# subjectPublicKeyInfo. The version before them has a tag of its own, and may be missing.
+VERSION_TAG, SPKI_FIELD = 0xA0, 5
 
 
 def spki_sha256(public_key: str) -> str:
@@ -19,6 +27,61 @@ def fingerprint(public_key: str) -> str | None:
         return spki_sha256(public_key)
     except ValueError:
         return None
+
+
+def approver_spki(kind: str, value: str) -> bytes:
+    """The DER SPKI of an approver, given as public key or as certificate; not looked into.
+
+    Args:
+        kind: `public_key` or `certificate`.
+        value: as in `approver_der`.
+
+    Raises:
+        ValueError: says what is wrong; never quotes the value.
+    """
+    content = approver_der(value)
+    return _certificate_spki(content) if kind == "certificate" else content
+
+
+def approver_der(value: str) -> bytes:
+    """The DER of base64 on one line. The armor lines of PEM are tolerated, as TSB does.
+
+    Raises:
+        ValueError: it is not base64.
+    """
+    try:
+        return der(ARMOR.sub("", value).strip())
+    except ValueError:
+        raise ValueError("is not base64 on one line") from None
+
+
+def _certificate_spki(content: bytes) -> bytes:
+    try:
+        (_, certificate, _), *_ = _elements(content)
+        (_, signed, _), *_ = _elements(certificate)
+        fields = [whole for tag, _, whole in _elements(signed) if tag != VERSION_TAG]
+        return fields[SPKI_FIELD]
+    except (ValueError, IndexError):
+        raise ValueError("is not the base64 of a DER X.509 certificate") from None
+
+
+def _elements(content: bytes) -> Iterator[tuple[int, bytes, bytes]]:
+    """The elements of DER one after the other: tag, what is inside, and the whole of each.
+
+    Raises:
+        IndexError, ValueError: it is no DER.
+    """
+    at = 0
+    while at < len(content):
+        length, begin = content[at + 1], at + 2
+        if length & 0x80:  # the length's own length
+            begin += length & 0x7F
+            length = int.from_bytes(content[at + 2 : begin])
+        end = begin + length
+        if end > len(content):
+            raise ValueError("an element is longer than what holds it")
+        yield content[at], content[begin:end], content[at:end]
+        at = end
 
 
 def der(text: str) -> bytes:

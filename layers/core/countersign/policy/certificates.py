@@ -1,7 +1,6 @@
 """The public keys and certificates by which a policy names its approvers."""
 
 import base64
-import re
 from datetime import datetime
 
 from cryptography import x509
@@ -13,9 +12,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import NameOID
 
-from countersign.spki import der
-
-ARMOUR = re.compile(r"-----(BEGIN|END) (PUBLIC KEY|CERTIFICATE)-----")
+from countersign.spki import approver_der
 
 
 def approver_public_key(kind: str, value: str) -> str:
@@ -23,12 +20,12 @@ def approver_public_key(kind: str, value: str) -> str:
 
     Args:
         kind: `public_key` or `certificate`.
-        value: base64 of the DER on one line. The armor lines of PEM are tolerated, as TSB does.
+        value: as in `spki.approver_der`.
 
     Raises:
         ValueError: says what is wrong; never quotes the value.
     """
-    der = _approver_der(value)
+    der = approver_der(value)
     try:
         key = _certificate(der).public_key() if kind == "certificate" else load_der_public_key(der)
         spki = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
@@ -44,7 +41,7 @@ def certificate_common_name(value: str) -> str | None:
     Raises:
         ValueError: the value is not a certificate.
     """
-    names = _certificate(_approver_der(value)).subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    names = _certificate(approver_der(value)).subject.get_attributes_for_oid(NameOID.COMMON_NAME)
     return str(names[0].value) if names else None
 
 
@@ -58,7 +55,7 @@ def expiries(certificates: str) -> list[datetime]:
         if "-----BEGIN" in certificates:
             found = x509.load_pem_x509_certificates(certificates.encode())
         else:
-            found = [_certificate(_approver_der(certificates))] if certificates else []
+            found = [_certificate(approver_der(certificates))] if certificates else []
     except ValueError:
         found = []
     return [one.not_valid_after_utc for one in found]
@@ -70,16 +67,9 @@ def certificate_validity(value: str) -> tuple[datetime, datetime]:
     Raises:
         ValueError: the value is not a certificate.
     """
-    certificate = _certificate(_approver_der(value))
+    certificate = _certificate(approver_der(value))
     return certificate.not_valid_before_utc, certificate.not_valid_after_utc
 
 
 def _certificate(der: bytes) -> x509.Certificate:
     return x509.load_der_x509_certificate(der)
-
-
-def _approver_der(value: str) -> bytes:
-    try:
-        return der(ARMOUR.sub("", value).strip())
-    except ValueError:
-        raise ValueError("is not base64 on one line") from None

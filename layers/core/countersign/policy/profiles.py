@@ -19,8 +19,9 @@ from pydantic_core import SchemaError
 from countersign import models as m
 from countersign.errors import InvalidEnrollmentError, invalid_field
 from countersign.models import Model
-from countersign.policy.directory import DIRECTORY, Directory, Name
+from countersign.policy.directory import Directory, Name
 from countersign.policy.findings import CODES, ORDER
+from countersign.policy.names import DIRECTORY
 
 MAX_PATTERN = 200  # characters; nobody reviews a longer one
 MAX_VALUE = 128  # characters of a value to match, unless the field has a lower limit

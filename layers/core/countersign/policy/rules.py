@@ -5,7 +5,7 @@ approvers. Source: TSB documentation, Smart Key Attributes.
 """
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from countersign.models import (
@@ -47,13 +47,13 @@ def decided(
     approved: list[str],
     declined: list[str],
     outstanding: list[str],
-    names: Names,
+    names: Callable[[], Names],
 ) -> tuple[Approver, ...]:
     """`requested`, with each one's decision from TSB's three lists of base64 SPKIs.
 
     A key that the policy does not name is kept, under its name in the directory or its fingerprint.
     Dropping it would hide that an approver who is not in the policy approved. A text that is not a
-    key is kept, too.
+    key is kept, too. `names` is called only if there is such a key.
     """
     said: dict[str, Any] = {}
     for decision, keys in (
@@ -66,8 +66,9 @@ def decided(
         one.model_copy(update={"decision": said.pop(one.spki_sha256 or "", "none")})
         for one in requested
     ]
+    known = names() if said else {}
     unknown_keys = (
-        Approver(name=names.get(digest, unnamed(digest)), spki_sha256=digest, decision=decision)
+        Approver(name=known.get(digest, unnamed(digest)), spki_sha256=digest, decision=decision)
         for digest, decision in said.items()
     )
     return (*result, *unknown_keys)

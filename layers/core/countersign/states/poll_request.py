@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
 
@@ -33,7 +34,7 @@ def poll_request(
     objects: Objects,
     bus: Bus,
     tsb: TsbClient,
-    names: rules.Names,
+    names: Callable[[], rules.Names],
 ) -> m.PolledRequest:
     """Read TSB's request and decide how long to wait before the next poll.
 
