@@ -1,4 +1,4 @@
-"""An AWS service that hangs: our error comes before Lambda ends the function."""
+"""An AWS service that hangs or talks nonsense: an error of ours, before Lambda ends it all."""
 
 import re
 import socket
@@ -20,6 +20,7 @@ from countersign.aws.topic import Topic
 from countersign.errors import AwsCallError
 from countersign.mails import Mail
 from local import template
+from tests.integration.server import Server, say
 
 AWS = Path(clients.__file__).parent
 SERVICES = sorted(
@@ -187,3 +188,16 @@ def test_a_service_that_lets_nobody_connect_is_an_error_of_ours(
     client = clients.client("dynamodb")
     attempts = client.meta.config.retries["total_max_attempts"]
     assert attempts * SHORT_CONNECT <= time.monotonic() - begun <= longest_call(client)
+
+
+@pytest.mark.parametrize(
+    "call", [CALLS["sns"], lambda: objects.Objects("bucket").below("prefix")], ids=["sns", "s3"]
+)
+def test_an_answer_that_nobody_can_read_is_an_error_of_ours(
+    call: Callable[[], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Server([say(200, b"<html><p>Please log in")]) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
+
+        with pytest.raises(AwsCallError):
+            call()

@@ -8,6 +8,7 @@ from typing import Any
 import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
+from botocore.parsers import ResponseParserError
 
 from countersign.errors import AwsCallError
 
@@ -50,7 +51,7 @@ def named_errors(doing: str) -> Iterator[None]:
             http_status=status,
             action="Look up the code; AccessDenied means the stack's roles were changed.",
         ) from error
-    except BotoCoreError as error:
+    except (BotoCoreError, ResponseParserError) as error:
         raise AwsCallError(
             f"{doing}: {type(error).__name__}",
             action="Check the network path from the function to the AWS endpoint.",
