@@ -66,7 +66,7 @@ class Recorder:
 
         def noted(session: requests.Session, request: Any, **more: Any) -> Any:
             if self._made is not None:
-                self._made.append(_tsb_call(request))
+                self._made.append(tsb_call(request))
             return send(session, request, **more)
 
         requests_session.send = noted
@@ -93,7 +93,8 @@ class Recorder:
             self._after(call)
 
 
-def _tsb_call(request: Any) -> TsbCall:
+def tsb_call(request: Any) -> TsbCall:
+    """What a prepared request of requests asks for."""
     headers = {name: request.headers[name] for name in ("X-API-KEY",) if name in request.headers}
     body = request.body.decode() if isinstance(request.body, bytes) else request.body
     return TsbCall(request.method, request.path_url, headers, body)

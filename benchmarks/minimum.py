@@ -1,23 +1,43 @@
-"""What each function cannot do without, and how a textbook would write its head.
+"""The function that a user would write at the least: it makes the calls of ours, and little else.
 
-The minimum is not an empty file: pydantic counts with one model of one field, because less is not
-using it, and Powertools with a Logger. A unit test keeps the table complete.
+Its head imports what the work cannot do without, by function. Its handler reads the event with
+pydantic (a model of one field: less is not using it), logs a line with Powertools, makes the
+recorded calls with boto3 and requests in their order, prints a metric line for each call to the
+TSB, and returns the recorded result. Nothing is decided, verified, named, compared or kept, and no
+certificate is read even where the head imports what reads them: a lower bound.
 """
 
+from pathlib import Path
+from typing import Any
+
+from botocore import xform_name
+
+from benchmarks.bare import AwsCall, TsbCall
+from benchmarks.first_calls import FirstCall
+
 PYDANTIC = "import pydantic\nclass Least(pydantic.BaseModel):\n    field: str\n"
-LOGGER = "from aws_lambda_powertools import Logger\nLogger()\n"
-BOTO3 = "import boto3\n"
-REQUESTS = "import requests\n"
-CERTIFICATES = "from cryptography import x509\nfrom cryptography.hazmat.primitives import hashes\n"
+LOGGER = "from aws_lambda_powertools import Logger\nlogger = Logger()\n"
+BOTO3 = (
+    "import boto3\n"
+    "from botocore.config import Config\n"
+    "from botocore.exceptions import ClientError\n"
+)
+REQUESTS = "import requests\nsession = requests.Session()\n"
+CERTIFICATES = (
+    "import base64, hashlib\n"
+    "from cryptography import x509\n"
+    "from cryptography.hazmat.primitives.serialization import load_der_public_key\n"
+)
 CANONICAL = "import rfc8785\n"
 ROUTES = (
     "from aws_lambda_powertools.event_handler import APIGatewayRestResolver\n"
-    "APIGatewayRestResolver(enable_validation=True)\n"
+    "app = APIGatewayRestResolver(enable_validation=True)\n"
 )
 
-EVERY = BOTO3 + PYDANTIC + LOGGER
+EVERY = "import json\n" + BOTO3 + PYDANTIC + LOGGER
 
-# The API and the first three states read approvers' certificates, StoreCsr the CSR.
+# What reads certificates: who expands, compares or shows a policy, and who verifies the HSM's work.
+# A poll, a cancellation, an end and a mail do not.
 MINIMUM = {
     "accept_enrollment": EVERY + CERTIFICATES + CANONICAL,
     "create_key": EVERY + REQUESTS + CERTIFICATES,
@@ -35,16 +55,83 @@ MINIMUM = {
     "audit_keys": EVERY + REQUESTS + CERTIFICATES + CANONICAL,
 }
 
-# Everything at the top, every client at once. Without the Tracer, which wants the X-Ray SDK.
-TEXTBOOK = (
-    BOTO3
-    + REQUESTS
-    + CERTIFICATES
-    + CANONICAL
-    + "from pydantic import BaseModel, Field, field_validator\n"
-    + "from aws_lambda_powertools import Logger, Metrics\n"
-    + "logger, metrics = Logger(), Metrics(namespace='n')\n"
-    + "dynamodb = boto3.resource('dynamodb').Table('t')\n"
-    + "s3, events = boto3.client('s3'), boto3.client('events')\n"
-    + "secrets = boto3.client('secretsmanager')\n"
-)
+HANDLER = """
+CONFIG = Config(connect_timeout=1, read_timeout=3, retries={"total_max_attempts": 3})
+clients = {}
+
+
+def client(service):
+    if service not in clients:
+        clients[service] = boto3.client(service, config=CONFIG)
+    return clients[service]
+
+
+@logger.inject_lambda_context
+def handler(event, context):
+    Least.model_validate({"field": "id"})
+    logger.info("begun")
+    for call in CALLS:
+        if call[0] == "tsb":
+            tsb(*call[1:])
+        else:
+            aws(*call)
+    return RESULT
+
+
+def aws(service, operation, params):
+    try:
+        answer = getattr(client(service), operation)(**params)
+    except ClientError:
+        return
+    if operation == "get_object":
+        answer["Body"].read()
+    if operation == "get_secret_value":
+        secret = json.loads(answer["SecretString"])
+        if "caBundle" in secret:
+            with open(CA_FILE, "w") as file:
+                file.write(secret["caBundle"])
+
+
+def tsb(method, url, headers, body):
+    answer = session.request(
+        method, url, data=body, headers=headers, verify=CA_FILE, timeout=(5, 20)
+    )
+    answer.raise_for_status()
+    if answer.content:
+        answer.json()
+    print(json.dumps({"_aws": {"CloudWatchMetrics": []}, "TsbLatency": 1}))
+"""
+
+
+def source(first: FirstCall, tsb_url: str, ca_file: Path) -> str:
+    """The text of the module that makes these calls.
+
+    Args:
+        first: the calls of ours.
+        tsb_url: where the TSB is.
+        ca_file: where the module writes the TSB's CA, which it finds in a secret.
+    """
+    calls: list[tuple[Any, ...]] = []
+    for one in first.exchanges:
+        call = one.call
+        if isinstance(call, AwsCall):
+            calls.append((call.service, xform_name(call.operation), call.params))
+        elif isinstance(call, TsbCall):
+            headers = {**call.headers, "Content-Type": "application/json"}
+            calls.append(("tsb", call.method, tsb_url + call.path, headers, call.body))
+    constants = {
+        "CALLS": _literal(calls),
+        "RESULT": _literal(first.result),
+        "CA_FILE": str(ca_file),
+    }
+    lines = "".join(f"{name} = {value!r}\n" for name, value in constants.items())
+    return MINIMUM[first.function] + lines + HANDLER
+
+
+def _literal(value: Any) -> Any:
+    """The value with plain texts in the place of enums' members."""
+    if isinstance(value, dict):
+        return {str(name): _literal(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_literal(one) for one in value]
+    return str(value) if isinstance(value, str) else value

@@ -129,7 +129,7 @@ class Stack:
                 parts = [
                     pool.submit(self._start_simulator, step),
                     pool.submit(self._start_emulator, step),
-                    pool.submit(self._build, step),
+                    pool.submit(self.build, step),
                 ]
             for part in parts:
                 part.result()
@@ -359,7 +359,8 @@ class Stack:
         found = subprocess.run(find, cwd=ROOT, capture_output=True, text=True, check=True)
         self.emulator_python = found.stdout.strip()
 
-    def _build(self, step: Step, folder: Path = ROOT) -> None:
+    def build(self, step: Step, folder: Path = ROOT) -> None:
+        """Build what is deployed, for this machine's architecture."""
         with step("sam build"):
             # The layers' wheels depend on the architecture.
             command = sam("build", "--config-env", "local", "--parameter-overrides", ARCHITECTURE)
@@ -391,7 +392,7 @@ class Stack:
 
     def release(self, folder: Path) -> None:
         """Build and deploy the project in `folder` over the running stack, like a next release."""
-        self._build(quiet, folder)
+        self.build(quiet, folder)
         self._deploy(quiet, folder)
 
     def _put_secrets(self) -> None:
@@ -471,6 +472,7 @@ class Stack:
         stdout: int | None = None,
         folder: Path = ROOT,
     ) -> "subprocess.Popen[str]":
+        self.folder.mkdir(exist_ok=True, parents=True)
         with (self.folder / f"{name}.log").open("w") as log:
             process = subprocess.Popen(
                 command,

@@ -117,7 +117,7 @@ class InProcessStack:
         self.resources = Resources(given)
         self.outputs = self.resources.outputs
         self._undo.append(self.resources.configure())
-        _forget()
+        forget()
         self._put_secrets()
         self._make_ca_key()
 
@@ -125,7 +125,7 @@ class InProcessStack:
         """Return to the state after `start`. Everything under way ends, and nothing remains."""
         while self._changes:
             self._changes.pop()()
-        _forget()
+        forget()
         self.schedule.close()
         self.schedule = Schedule(self.clock)
         for found in (self.invocations, self._orders, self._events, self._executions, self.waits):
@@ -143,7 +143,7 @@ class InProcessStack:
         self.schedule.close()
         while self._undo:
             self._undo.pop()()
-        _forget()
+        forget()
         self.clock.stop()
 
     # What tests read and call -------------------------------------------------------------------
@@ -301,7 +301,7 @@ class InProcessStack:
     def configure(self, **parameters: str) -> None:
         """Deploy with other parameters. New workers read everything again."""
         self._changes.append(self.resources.configure(**parameters))
-        _forget()
+        forget()
 
     def release_profile(self, name: str, content: Json) -> None:
         """Deploy another file of the profiles layer: `trial@2`, `directory`."""
@@ -316,7 +316,7 @@ class InProcessStack:
 
         self._changes.append(undo)
         file.write_text(json.dumps(content))
-        _forget()
+        forget()
 
     def put_secret(self, name: str, content: Json) -> None:
         """Put another value into one of the stack's secrets: `KeyOperationSecret`."""
@@ -525,7 +525,7 @@ class InProcessStack:
             store.put_secret_value(SecretId=name, SecretString=json.dumps(value))
 
 
-def _forget() -> None:
+def forget() -> None:
     """Forget what a function keeps while it is warm."""
     for module in (product, profiles, tsb, settings):
         for one in vars(module).values():

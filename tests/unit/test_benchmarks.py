@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import bill, history, readme, size, work
+from benchmarks import bill, history, readme, size, startup, work
 from benchmarks.approvals import DAY, SCENARIOS, Scenario
 from benchmarks.bare import AwsCall, TsbCall, renamed
 from benchmarks.minimum import MINIMUM
@@ -125,6 +125,30 @@ def test_a_look_adds_nine_events_and_three_transitions() -> None:
 
 def test_every_function_has_its_minimum() -> None:
     assert set(MINIMUM) == {file.stem for file in (ROOT / "functions").glob("*.py")}
+
+
+def test_every_function_answers_its_first_event_within_its_budget() -> None:
+    measured = json.loads((ROOT / "benchmarks/results.json").read_text())["startup"]["functions"]
+    over = {
+        name: one["toMinimum"]["together"]["median"]
+        for name, one in measured.items()
+        if one["toMinimum"]["together"]["median"] > startup.BUDGET
+    }
+
+    assert {name.partition(",")[0] for name in measured} == set(MINIMUM)
+    assert over == {}
+
+
+def test_a_start_is_counted_from_nothing_to_its_answer() -> None:
+    taken = startup._phases([10.0, 10.3, 10.5])
+
+    assert taken == pytest.approx({"import": 0.3, "firstCall": 0.2, "together": 0.5})
+
+
+def test_a_ratio_is_that_of_pairs() -> None:
+    ours, least = ([{"together": one} for one in values] for values in ([2.0, 3, 8], [1.0, 2, 2]))
+
+    assert startup._ratios(ours, least, "together") == {"median": 2, "low": 1.75, "high": 3}
 
 
 def test_every_package_says_what_it_is_for() -> None:

@@ -1,0 +1,279 @@
+"""What each function is given, and what AWS and the TSB answer it: one real call of each.
+
+Enrollments by profile walk through the real definition in the in-process stack: one is issued, one
+cancelled, one stays open. Each function's call is written down with the answers that it got, as a
+worker makes it that keeps nothing yet. A fresh process can so be given the same event and answers.
+"""
+
+import json
+import os
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import dataclass, field, replace
+from http import HTTPStatus
+from io import BytesIO, StringIO
+from pathlib import Path
+from typing import Any
+
+import botocore.client
+import requests.adapters
+from botocore.exceptions import ClientError
+from botocore.response import StreamingBody
+
+from benchmarks.bare import AwsCall, TsbCall, tsb_call
+from local import template
+from local.engine.invocation import Invocation
+from local.engine.schedule import current
+from local.engine.stack import ROOT, InProcessStack, forget, in_process_stack
+from local.tsb_simulator.simulator import Simulator
+
+PROFILE = "trial@1"
+ISSUED, CANCELLED, OPEN = "issued", "cancelled", "open"
+ATTRIBUTES = "/v1/key/attributes"
+SUBMIT = ROOT / "events/api/submit.json"
+
+type Json = dict[str, Any]
+
+
+class NotRecordedError(Exception):
+    """The enrollments went another way than the benchmark needs; the message says which."""
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """A call and its answer: of AWS as boto3 hands it out, of the TSB as it comes over the wire.
+
+    `refused`: AWS's answer is that of a ClientError.
+    """
+
+    call: AwsCall | TsbCall
+    answer: Json
+    refused: bool = False
+
+
+@dataclass
+class FirstCall:
+    """One invocation of a function, and all that it asked others."""
+
+    function: str
+    event: Json
+    exchanges: list[Exchange] = field(default_factory=list)
+    result: Any = None
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """What a measured process needs.
+
+    Attributes:
+        calls: by the name of the case: the function's, or with what it found.
+        environment: of all functions together.
+        profiles: the folder with the profiles layer.
+        simulator: the TSB, with its keys.
+    """
+
+    calls: dict[str, FirstCall]
+    environment: dict[str, str]
+    profiles: Path
+    simulator: Simulator
+
+    def exchanges(self, case: str) -> list[Exchange]:
+        """The calls of a case, and the answers that they get now."""
+        return [self._renewed(one) for one in self.calls[case].exchanges]
+
+    def _renewed(self, one: Exchange) -> Exchange:
+        """With a new attestation: the HSM signs its time, and an old one would not be believed."""
+        call = one.call
+        if not isinstance(call, TsbCall) or call.path != ATTRIBUTES:
+            return one
+        headers = {name.lower(): value for name, value in call.headers.items()}
+        body = (call.body or "").encode()
+        reply = self.simulator.handle(call.method, call.path, headers, body)
+        if reply.status != HTTPStatus.OK:
+            return one  # the key was deleted afterwards
+        return replace(one, answer={**one.answer, "body": reply.body})
+
+
+def record(folder: Path, ca_bundle: str) -> Recorded:
+    """Let each function work once.
+
+    Args:
+        folder: for what the stack needs; the profiles layer stays there.
+        ca_bundle: what the TLS secret says of the TSB's CA.
+
+    Raises:
+        NotRecordedError: a call is missing.
+    """
+    with in_process_stack(folder, SweepKeys="report", SweepKeyPrefix="trial.") as stack:
+        _trust(stack, ca_bundle)
+        # The in-process stack has no topic, because it does not run Notify.
+        topic = stack.client("sns").create_topic(Name="mails")["TopicArn"]
+        os.environ["TOPIC_ARN"] = topic
+        with _listening() as made, redirect_stdout(StringIO()):  # the functions' own logs
+            _walk(stack)
+        environment = {name: os.environ[name] for name in _variables() if name in os.environ}
+        simulator = stack.simulator
+    return Recorded(_chosen(made), environment, folder / "layer", simulator)
+
+
+def _variables() -> set[str]:
+    """The names of what the template tells any of its functions."""
+    return {
+        name
+        for function in template.read()["Resources"].values()
+        for name in function.get("Properties", {}).get("Environment", {}).get("Variables", {})
+    }
+
+
+def _trust(stack: InProcessStack, ca_bundle: str) -> None:
+    store = stack.client("secretsmanager")
+    before = json.loads(store.get_secret_value(SecretId="ClientTlsSecret")["SecretString"])
+    stack.put_secret("ClientTlsSecret", {**before, "caBundle": ca_bundle})
+
+
+def _walk(stack: InProcessStack) -> None:
+    issued = _start(stack, ISSUED)
+    _until_polled(stack, ISSUED, times=3)  # the second and third poll find nothing new
+    stack.control("POST", "/decide", {"label": f"trial.{ISSUED}", "decision": "approve"})
+    stack.until(lambda: stack.has_ended(issued), "end")
+    _start(stack, CANCELLED)
+    _until_polled(stack, CANCELLED, times=1)
+    _cancel(stack, CANCELLED)
+    stack.call("CancelRequest", {"enrollmentId": CANCELLED})
+    stack.settle()  # and DiscardKey deletes its key
+    # One after the other: what runs beside would share what it read with the one that is measured.
+    for function, event in (
+        ("SweepKeys", {}),
+        ("AuditKeys", {}),
+        ("Notify", stack.events(ISSUED)[-1]),
+        ("Api", _submission()),
+    ):
+        stack.call(function, event)
+    _start(stack, OPEN)
+    _until_polled(stack, OPEN, times=1)
+    stack.call("WatchEnrollments", {})
+
+
+def _start(stack: InProcessStack, enrollment_id: str) -> str:
+    given = {"request": _request(enrollment_id)}
+    answer = stack.client("stepfunctions").start_execution(
+        stateMachineArn=stack.outputs["EnrollmentStateMachineArn"],
+        name=enrollment_id,
+        input=json.dumps(given),
+    )
+    return str(answer["executionArn"])
+
+
+def _request(enrollment_id: str) -> Json:
+    return {
+        "enrollmentId": enrollment_id,
+        "profile": PROFILE,
+        "key": {"label": f"trial.{enrollment_id}"},
+        "csr": {"standardCertificateAttributes": {"commonName": enrollment_id}},
+        "reason": "make bench",
+    }
+
+
+def _submission() -> Json:
+    event: Json = json.loads(SUBMIT.read_text())
+    return {**event, "body": json.dumps(_request("submitted"))}
+
+
+def _until_polled(stack: InProcessStack, enrollment_id: str, times: int) -> None:
+    def polls() -> bool:
+        made = stack.control("GET", f"/calls?label=trial.{enrollment_id}")
+        return bool(sum(one["path"] == "/v1/request/{id}" for one in made) >= times)
+
+    stack.until(polls, f"poll {times} of {enrollment_id}")
+    waiting = [one for one in stack.invocations if one.function == "PollRequest"]
+    stack.until(lambda: all(one.ended for one in waiting), "end of a poll")
+
+
+def _cancel(stack: InProcessStack, enrollment_id: str) -> None:
+    """Put a cancellation on record, as the API does."""
+    stack.client("dynamodb").update_item(
+        TableName=stack.outputs["EnrollmentsTableName"],
+        Key={"id": {"S": enrollment_id}},
+        UpdateExpression="SET cancel = :mark, #status = :status",
+        ExpressionAttributeNames={"#status": "status"},
+        ExpressionAttributeValues={
+            ":mark": {"M": {"by": {"S": "Ada"}, "at": {"S": "2026-11-26T12:00:00Z"}}},
+            ":status": {"S": "CANCELLING"},
+        },
+    )
+
+
+@contextmanager
+def _listening() -> Iterator[list[FirstCall]]:
+    """All invocations meanwhile, each in a worker that keeps nothing of earlier ones."""
+    made: list[FirstCall] = []
+    mine: dict[Any, FirstCall] = {}
+    handle = Invocation._handle
+    ask_aws = botocore.client.BaseClient._make_api_call  # type: ignore[attr-defined]
+    ask_tsb = requests.adapters.HTTPAdapter.send
+
+    def handled(invocation: Invocation) -> Any:
+        forget()
+        snake = re.sub(r"(?<!^)(?=[A-Z])", "_", invocation.function).lower()
+        one = mine[invocation] = FirstCall(snake, json.loads(invocation._event))
+        made.append(one)
+        one.result = handle(invocation)
+        return one.result
+
+    def asked_aws(client: Any, operation: str, params: Json) -> Any:
+        one = mine.get(current())
+        if one is None:
+            return ask_aws(client, operation, params)
+        call = AwsCall(client.meta.service_model.service_name, operation, params)
+        try:
+            answer = ask_aws(client, operation, params)
+        except ClientError as error:
+            one.exchanges.append(Exchange(call, dict(error.response), refused=True))
+            raise
+        if "Body" not in answer:
+            one.exchanges.append(Exchange(call, answer))
+            return answer
+        content = answer["Body"].read()
+        one.exchanges.append(Exchange(call, {**answer, "Body": content}))
+        return {**answer, "Body": StreamingBody(BytesIO(content), len(content))}
+
+    def asked_tsb(adapter: Any, request: Any, *args: Any, **options: Any) -> Any:
+        response = ask_tsb(adapter, request, *args, **options)
+        one = mine.get(current())
+        if one is not None:
+            kind = response.headers.get("Content-Type")
+            answer = {"status": response.status_code, "type": kind, "body": response.content}
+            one.exchanges.append(Exchange(tsb_call(request), answer))
+        return response
+
+    replaced: list[tuple[Any, str, Any, Any]] = [
+        (Invocation, "_handle", handle, handled),
+        (botocore.client.BaseClient, "_make_api_call", ask_aws, asked_aws),
+        (requests.adapters.HTTPAdapter, "send", ask_tsb, asked_tsb),
+    ]
+    for owner, name, _, new in replaced:
+        setattr(owner, name, new)
+    try:
+        yield made
+    finally:
+        for owner, name, old, _ in replaced:
+            setattr(owner, name, old)
+
+
+def _chosen(made: list[FirstCall]) -> dict[str, FirstCall]:
+    """One call for each case: the first of its function that suits."""
+    suits: dict[str, Callable[[FirstCall], bool]] = {
+        name: lambda _: True for name in sorted({one.function for one in made})
+    }
+    # Most polls find nothing new; the last one finds the decision, and has the most to do.
+    suits["poll_request"] = lambda one: one.result["seen"] == one.event["seen"]
+    suits["poll_request, executed"] = lambda one: one.result["status"] == "EXECUTED"
+    chosen = {}
+    for name, suit in suits.items():
+        function = name.partition(",")[0]
+        found = [one for one in made if one.function == function and suit(one)]
+        if not found:
+            raise NotRecordedError(f"no call of {name}")
+        chosen[name] = found[0]
+    return chosen
