@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import base64
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+)
 from pydantic.alias_generators import to_camel
 
 from local.tsb_simulator.errors import TsbError
@@ -20,8 +28,14 @@ def _joined(value: object) -> object:
     return value
 
 
+def _is_base64(value: str) -> str:
+    base64.b64decode(value, validate=True)
+    return value
+
+
 Password = Annotated[str | None, BeforeValidator(_joined)]
 Digest = str
+Base64 = Annotated[str, Field(min_length=1), AfterValidator(_is_base64)]
 
 
 class Body(BaseModel):
@@ -84,13 +98,18 @@ class KeyStatusBody(Body):
     blocked: bool
 
 
-class PolicyBody(Body):
-    """Smart Key Attributes."""
+class RulesBody(Body):
+    """A policy's rules. The status of the key has requests of its own."""
 
     rule_use: RuleBody | None = None
     rule_block: RuleBody | None = None
     rule_unblock: RuleBody | None = None
     rule_modify: RuleBody | None = None
+
+
+class PolicyBody(RulesBody):
+    """Smart Key Attributes."""
+
     key_status: KeyStatusBody
 
 
@@ -213,24 +232,139 @@ class SelfSignBody(Body):
     meta_data_signature: str | None = None
 
 
-class BlockBody(Body):
-    """`blockRequest`."""
+class SigningBody(Body):
+    """`signRequest`: a payload to be signed."""
 
-    block_key_name: str
+    payload: Base64
+    payload_type: str = "UNSPECIFIED"
+    sign_key_name: str
     key_password: Password = None
     meta_data: str | None = None
     meta_data_signature: str | None = None
+    signature_algorithm: str
+    signature_type: Literal["DER", "ETH"] | None = None
 
-    @property
-    def sign_key_name(self) -> str:
-        """The key that it is about, by the name that all requests share here."""
-        return self.block_key_name
+
+class BlockKey(Body):
+    """Which key to block. Each request names its key differently on the wire, and alike here."""
+
+    sign_key_name: str = Field(alias="blockKeyName")
+    key_password: Password = None
+
+
+class BlockBody(BlockKey):
+    """`blockRequest`."""
+
+    meta_data: str | None = None
+    meta_data_signature: str | None = None
+
+
+class UnblockKey(Body):
+    """Which key to unblock."""
+
+    sign_key_name: str = Field(alias="unblockKeyName")
+    key_password: Password = None
+
+
+class UnblockBody(UnblockKey):
+    """`unblockRequest`."""
+
+    meta_data: str | None = None
+    meta_data_signature: str | None = None
+
+
+class ModifyKey(Body):
+    """Which key to give other rules."""
+
+    sign_key_name: str = Field(alias="modifyKeyName")
+    key_password: Password = None
+    policy: RulesBody
+
+
+class ModifyBody(ModifyKey):
+    """`modifyRequest`."""
+
+    meta_data: str | None = None
+    meta_data_signature: str | None = None
+
+
+class SigningRequestBody(Body):
+    """`POST /v1/sign`."""
+
+    sign_request: SigningBody
+    request_signature: dict[str, Any] | None = None
 
 
 class BlockRequestBody(Body):
     """`POST /v1/block`."""
 
     block_request: BlockBody
+    request_signature: dict[str, Any] | None = None
+
+
+class UnblockRequestBody(Body):
+    """`POST /v1/unblock`."""
+
+    unblock_request: UnblockBody
+    request_signature: dict[str, Any] | None = None
+
+
+class ModifyRequestBody(Body):
+    """`POST /v1/modify`."""
+
+    modify_request: ModifyBody
+    request_signature: dict[str, Any] | None = None
+
+
+class SynchronousSigningBody(SigningBody):
+    """`signRequest` of the synchronous call. Its meta data reaches nobody."""
+
+    signed_approvals: list[Base64] = []
+
+
+class SynchronousBlockBody(BlockKey):
+    """`blockRequest` of the synchronous call: nobody is shown meta data."""
+
+    signed_approvals: list[Base64] = []
+
+
+class SynchronousUnblockBody(UnblockKey):
+    """`unblockRequest` of the synchronous call."""
+
+    signed_approvals: list[Base64] = []
+
+
+class SynchronousModifyBody(ModifyKey):
+    """`modifyRequest` of the synchronous call."""
+
+    signed_approvals: list[Base64] = []
+
+
+class SynchronousSigningRequestBody(Body):
+    """`POST /v1/synchronousSign`."""
+
+    sign_request: SynchronousSigningBody
+    request_signature: dict[str, Any] | None = None
+
+
+class SynchronousBlockRequestBody(Body):
+    """`POST /v1/synchronousBlock`."""
+
+    block_request: SynchronousBlockBody
+    request_signature: dict[str, Any] | None = None
+
+
+class SynchronousUnblockRequestBody(Body):
+    """`POST /v1/synchronousUnblock`."""
+
+    unblock_request: SynchronousUnblockBody
+    request_signature: dict[str, Any] | None = None
+
+
+class SynchronousModifyRequestBody(Body):
+    """`POST /v1/synchronousModify`."""
+
+    modify_request: SynchronousModifyBody
     request_signature: dict[str, Any] | None = None
 
 

@@ -243,18 +243,23 @@ def _request_info(spki: bytes, name: bytes, extensions: bytes) -> bytes:
     return der.tlv(der.SEQUENCE, der.integer(0), name, spki, der.tlv(0xA0, attributes))
 
 
-def _signed(key: HsmKey, info: bytes, algorithm: str) -> bytes:
+def sign(key: HsmKey, content: bytes, algorithm: str) -> bytes:
+    """A signature as Java's `Signature` makes it: PKCS #1 v1.5, DER for ECDSA, or Ed25519."""
     check_algorithm(key, algorithm)
-    _, digest, oid = ALGORITHMS[algorithm]
+    digest = ALGORITHMS[algorithm][1]
     private = key.private
     if isinstance(private, rsa.RSAPrivateKey) and digest:
-        signature, tail = private.sign(info, padding.PKCS1v15(), digest()), der.NULL
-    elif isinstance(private, ec.EllipticCurvePrivateKey) and digest:
-        signature, tail = private.sign(info, ec.ECDSA(digest())), b""
-    else:
-        signature, tail = private.sign(info), b""  # type: ignore[call-arg]
-    identifier = der.tlv(der.SEQUENCE, der.oid(oid), tail)
-    return der.tlv(der.SEQUENCE, info, identifier, der.bit_string(signature))
+        return private.sign(content, padding.PKCS1v15(), digest())
+    if isinstance(private, ec.EllipticCurvePrivateKey) and digest:
+        return private.sign(content, ec.ECDSA(digest()))
+    return private.sign(content)  # type: ignore[call-arg]
+
+
+def _signed(key: HsmKey, content: bytes, algorithm: str) -> bytes:
+    signature = sign(key, content, algorithm)
+    parameters = der.NULL if key.algorithm == "RSA" else b""
+    identifier = der.tlv(der.SEQUENCE, der.oid(ALGORITHMS[algorithm][2]), parameters)
+    return der.tlv(der.SEQUENCE, content, identifier, der.bit_string(signature))
 
 
 def _name(subject: SubjectBody, order: Sequence[tuple[str, str]] = DN_ORDER) -> bytes:

@@ -26,7 +26,7 @@ from local.tsb_simulator.policy import Group, Rule, Token
 from local.tsb_simulator.switches import Switches
 
 if TYPE_CHECKING:
-    from local.tsb_simulator.bodies import ApprovalBody, CreateKeyBody, RuleBody
+    from local.tsb_simulator.bodies import ApprovalBody, CreateKeyBody, RuleBody, RulesBody
 
 type PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
 type PublicKey = rsa.RSAPublicKey | ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey
@@ -62,10 +62,20 @@ HASHES: dict[str, type[hashes.HashAlgorithm]] = {
 }
 
 
+@dataclass(frozen=True)
+class Rules:
+    """Whose approval each operation needs; None: nobody's."""
+
+    use: Rule | None = None
+    block: Rule | None = None
+    unblock: Rule | None = None
+    modify: Rule | None = None
+
+
 @dataclass
 class HsmKey:
-    """A key in the HSM. `use` and `block` are what the policy's rules mean; `policy` is as posted,
-    and as the HSM changed it since.
+    """A key in the HSM. `rules` is what the policy means; `policy` is as posted, and as the HSM
+    changed it since. A key without a policy never gets one.
     """
 
     label: str
@@ -75,8 +85,7 @@ class HsmKey:
     key_size: int
     attributes: dict[str, bool]
     policy: dict[str, Any] | None
-    use: Rule | None
-    block: Rule | None
+    rules: Rules
     blocked: bool
     private: PrivateKey = field(repr=False)
     created: float
@@ -114,11 +123,7 @@ def create(body: CreateKeyBody, now: float, switches: Switches) -> HsmKey:
         raise TsbError(606, "At least one of decrypt, sign, unwrap must be true.")
     if body.policy is not None and given["extractable"]:
         raise TsbError(606, "A key with a policy must not be extractable.")
-    use = block = None
-    if body.policy is not None:
-        for name in RULES:
-            _check(getattr(body.policy, name), switches)
-        use, block = _rule(body.policy.rule_use), _rule(body.policy.rule_block)
+    rules = Rules() if body.policy is None else read_rules(body.policy, switches)
     private, size = _generate(body, switches)
     return HsmKey(
         label=body.label,
@@ -130,8 +135,7 @@ def create(body: CreateKeyBody, now: float, switches: Switches) -> HsmKey:
         policy=None
         if body.policy is None
         else body.policy.model_dump(by_alias=True, exclude_unset=True),
-        use=use,
-        block=block,
+        rules=rules,
         blocked=bool(body.policy and body.policy.key_status.blocked),
         private=private,
         created=now,
@@ -167,6 +171,22 @@ def _generate(body: CreateKeyBody, switches: Switches) -> tuple[PrivateKey, int]
             if body.curve_oid not in (None, ED25519):
                 raise TsbError(600, f"Value '{body.curve_oid}' is not valid for field curveOid.")
             return ed25519.Ed25519PrivateKey.generate(), 256
+
+
+def read_rules(body: RulesBody, switches: Switches) -> Rules:
+    """What a policy's rules mean.
+
+    Raises:
+        TsbError: 401 to 604 for rules that TSB does not take.
+    """
+    for name in RULES:
+        _check(getattr(body, name), switches)
+    return Rules(
+        use=_rule(body.rule_use),
+        block=_rule(body.rule_block),
+        unblock=_rule(body.rule_unblock),
+        modify=_rule(body.rule_modify),
+    )
 
 
 def _check(rule: RuleBody | None, switches: Switches) -> None:
@@ -362,10 +382,10 @@ def _xml(content: dict[str, Any]) -> str:
 
 def _rule_xml(rule: dict[str, Any]) -> str:
     return "".join(
-        f'<token name="{escape(token["name"])}" timelock="{token["timelock"]}"'
+        f'<token name="{escape(token.get("name") or "")}" timelock="{token["timelock"]}"'
         f' timeout="{token["timeout"]}">'
         + "".join(
-            f'<group name="{escape(group["name"])}" quorum="{group["quorum"]}">'
+            f'<group name="{escape(group.get("name") or "")}" quorum="{group["quorum"]}">'
             + "".join(
                 f'<approval type="{approval["type"]}" name="{escape(approval.get("name") or "")}">'
                 f"{approval.get('value') or ''}</approval>"

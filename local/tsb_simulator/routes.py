@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from local.tsb_simulator import bodies as b
 from local.tsb_simulator import certificates, keys, policy
 from local.tsb_simulator.broker import Broker, Request, Task, compact
-from local.tsb_simulator.errors import TsbError, hsm_refusal
+from local.tsb_simulator.errors import TsbError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,14 +35,20 @@ DTO_NAMES = {
     "csr": "signedCertificateRequestRequest",
     "sign": "signedSignCertificateRequest",
     "selfsign": "signedSelfSignCertificateRequestDto",
+    "signature": "signedSignRequest",
     "block": "signedBlockKeyRequest",
+    "unblock": "signedUnblockKeyRequest",
+    "modify": "signedModifyKeyRequest",
 }
-LISTED = {"Sign": ("csr", "sign", "selfsign"), "BlockKey": ("block",), "All": tuple(DTO_NAMES)}
-SIGNED_DTOS = (
-    "signedSignRequest", "signedModifyKeyRequest", "signedUnblockKeyRequest",
-    "signedDecryptRequest", "signedUnwrapKeyRequest",
-    *DTO_NAMES.values(),
-)  # fmt: skip
+CERTIFICATES = ("csr", "sign", "selfsign")
+LISTED = {
+    "Sign": ("signature", *CERTIFICATES),
+    "BlockKey": ("block",),
+    "UnblockKey": ("unblock",),
+    "ModifyKey": ("modify",),
+    "All": tuple(DTO_NAMES),
+}
+SIGNED_DTOS = ("signedDecryptRequest", "signedUnwrapKeyRequest", *DTO_NAMES.values())
 
 
 @dataclass(frozen=True)
@@ -139,9 +145,9 @@ def delete_key_with_password(call: Call) -> Answer:
 # Certificates ----------------------------------------------------------------------------------
 
 
-def _posted(call: Call, kind: str, inner: Any) -> Answer:
+def _posted(call: Call, kind: str, inner: Any, name: str = "signRequestId") -> Answer:
     request = call.broker.post(kind, inner, compact(call.content), fails=call.fails)
-    return call.broker.switches.create_http_status, {"signRequestId": request.id}
+    return call.broker.switches.create_http_status, {name: request.id}
 
 
 def request_csr(call: Call) -> Answer:
@@ -159,17 +165,9 @@ def self_sign(call: Call) -> Answer:
     return _posted(call, "selfsign", call.read(b.SelfSignRequestBody).self_sign_certificate_request)
 
 
-def block_key(call: Call) -> Answer:
-    """`POST /v1/block`."""
-    inner = call.read(b.BlockRequestBody).block_request
-    request = call.broker.post("block", inner, compact(call.content), fails=call.fails)
-    return call.broker.switches.create_http_status, {"blockKeyRequestId": request.id}
-
-
 def _free_key(call: Call, label: str, password: str | None) -> keys.HsmKey:
     key = call.broker.key(label, password)
-    if key.policy is not None and key.use is not None:
-        raise hsm_refusal("The provided approvals are insufficient")
+    call.broker.require_no_approval(key, "use")
     return key
 
 
@@ -222,6 +220,56 @@ def get_certificate(call: Call) -> Answer:
 def delete_certificate(call: Call) -> Answer:
     """`DELETE /v1/certificate/{keyName}`."""
     call.broker.key(call.part, None).certificate = None
+    return call.broker.switches.empty_answer_http_status, None
+
+
+# Uses and changes of keys ----------------------------------------------------------------------
+
+
+def sign(call: Call) -> Answer:
+    """`POST /v1/sign`."""
+    return _posted(call, "signature", call.read(b.SigningRequestBody).sign_request)
+
+
+def block_key(call: Call) -> Answer:
+    """`POST /v1/block`."""
+    inner = call.read(b.BlockRequestBody).block_request
+    return _posted(call, "block", inner, "blockKeyRequestId")
+
+
+def unblock_key(call: Call) -> Answer:
+    """`POST /v1/unblock`."""
+    inner = call.read(b.UnblockRequestBody).unblock_request
+    return _posted(call, "unblock", inner, "unblockKeyRequestId")
+
+
+def modify_key(call: Call) -> Answer:
+    """`POST /v1/modify`: other rules for a key."""
+    inner = call.read(b.ModifyRequestBody).modify_request
+    return _posted(call, "modify", inner, "modifyKeyRequestId")
+
+
+def synchronous_sign_payload(call: Call) -> Answer:
+    """`POST /v1/synchronousSign`."""
+    inner = call.read(b.SynchronousSigningRequestBody).sign_request
+    return 200, {"signature": call.broker.perform("signature", inner)}
+
+
+def synchronous_block(call: Call) -> Answer:
+    """`POST /v1/synchronousBlock`."""
+    call.broker.perform("block", call.read(b.SynchronousBlockRequestBody).block_request)
+    return call.broker.switches.empty_answer_http_status, None
+
+
+def synchronous_unblock(call: Call) -> Answer:
+    """`POST /v1/synchronousUnblock`."""
+    call.broker.perform("unblock", call.read(b.SynchronousUnblockRequestBody).unblock_request)
+    return call.broker.switches.empty_answer_http_status, None
+
+
+def synchronous_modify(call: Call) -> Answer:
+    """`POST /v1/synchronousModify`."""
+    call.broker.perform("modify", call.read(b.SynchronousModifyRequestBody).modify_request)
     return call.broker.switches.empty_answer_http_status, None
 
 
@@ -301,7 +349,7 @@ def _tasks(operation: str) -> Callable[[Call], Answer]:
         broker = call.broker
         kinds = LISTED.get(operation, ())
         if operation == "Sign" and not broker.switches.sign_tasks_include_certificates:
-            kinds = ()
+            kinds = ("signature",)
         found: list[tuple[Request, Task]] = []
         for request in list(broker.requests.values()):
             if request.kind not in kinds or broker.assess(request) in policy.FINAL:
@@ -432,7 +480,14 @@ ROUTES = (
     Route("POST", "/v1/key/deleteKey", _only(MANAGEMENT), delete_key_with_password),
     Route("GET", "/v1/key/{}/attributes", _only(MANAGEMENT), key_attributes_by_path),
     Route("DELETE", "/v1/key/{}", _only(MANAGEMENT), delete_key),
+    Route("POST", "/v1/sign", _only(OPERATION), sign),
     Route("POST", "/v1/block", _only(OPERATION), block_key),
+    Route("POST", "/v1/unblock", _only(OPERATION), unblock_key),
+    Route("POST", "/v1/modify", _only(MANAGEMENT), modify_key),
+    Route("POST", "/v1/synchronousSign", _only(OPERATION), synchronous_sign_payload),
+    Route("POST", "/v1/synchronousBlock", _only(OPERATION), synchronous_block),
+    Route("POST", "/v1/synchronousUnblock", _only(OPERATION), synchronous_unblock),
+    Route("POST", "/v1/synchronousModify", _only(MANAGEMENT), synchronous_modify),
     Route("POST", "/v1/certificate/request", _certificate, request_csr),
     Route("POST", "/v1/certificate/sign", _certificate, sign_certificate),
     Route("POST", "/v1/certificate/selfsign", _certificate, self_sign),

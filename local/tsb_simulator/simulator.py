@@ -18,6 +18,7 @@ from local.tsb_simulator.routes import APPROVER, ROUTES, Call, Route
 from local.tsb_simulator.switches import Switches
 from local.tsb_simulator.tokens import Tokens
 
+KEY_NAMES = ("label", "signKeyName", "blockKeyName", "unblockKeyName", "modifyKeyName")
 ROLES = ("keyManagement", "keyOperation", "approver", "service", "approverKeyManagement")
 
 
@@ -175,8 +176,9 @@ class Simulator:
         if not isinstance(body, dict):
             return None
         inner = next((value for value in body.values() if isinstance(value, dict)), {})
-        named = body.get("label") or body.get("signKeyName") or inner.get("signKeyName")
-        named = named or inner.get("blockKeyName")
+        named = next(
+            (part[name] for part in (body, inner) for name in KEY_NAMES if part.get(name)), None
+        )
         return named if isinstance(named, str) else None
 
 

@@ -96,6 +96,12 @@ class Switches(BaseModel):
         description="A signature algorithm that does not fit the key: refused with 701 when "
         "posted, or accepted and FAILED at execution.",
     )
+    synchronous_policy: Literal["checked", "alwaysFulfilled"] = Field(
+        "checked",
+        description="Synchronous calls on a key whose rule wants approvals: refused with 500/701 "
+        "(seen in a recorded answer), or carried out as if the rule were fulfilled. Approvals "
+        "handed in with the call (signedApprovals) never suffice here.",
+    )
     cancel_final_request: Literal["ignore", "refuse", "overwrite"] = Field(
         "ignore",
         description="DELETE /v1/request/{id} of an ended request: 200 without effect, 500/701, or "

@@ -7,6 +7,9 @@ from typing import Any
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import padding, rsa
+from cryptography.hazmat.primitives.serialization import load_der_public_key
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -271,3 +274,173 @@ def test_a_key_s_attributes_carry_a_signature_that_holds(simulator: Simulator) -
     assert spki_sha256(created["json"]["publicKey"])
     assert created["xml"]
     assert created["xmlSignature"]
+
+
+# Uses and changes of keys -------------------------------------------------------------------------
+
+
+LABEL = "SUB.approver.securosys.com"
+PAYLOAD = base64.b64encode(b"what is to be signed").decode()
+SIGNING = {"payload": PAYLOAD, "signKeyName": LABEL, "signatureAlgorithm": "SHA256_WITH_RSA"}
+
+
+def rule(*approvers: Approver, quorum: int = 1, **token: Any) -> dict[str, Any]:
+    approvals = [{"type": "public_key", "name": one.name, "value": one.spki} for one in approvers]
+    group = {"name": "Group1", "quorum": quorum, "approvals": approvals}
+    return {
+        "tokens": [{"name": "Token1", "timelock": 0, "timeout": 600, "groups": [group], **token}]
+    }
+
+
+def create_ruled(simulator: Simulator, **rules: Any) -> Any:
+    return create(simulator, policy={**rules, "keyStatus": {"blocked": False}})
+
+
+def post(simulator: Simulator, path: str, body: Any, role: str = "keyOperation") -> Any:
+    return call(simulator, "POST", path, body, role)
+
+
+def tasks(simulator: Simulator, operation: str, approver: Approver) -> list[Any]:
+    body = {**approver._authentication(), "detailLevel": "level3"}
+    status, answer = post(simulator, f"/v1/filtered{operation}ApprovalTask", body, "approver")
+    assert status == 200
+    return list(answer["tasks"])
+
+
+def approve(simulator: Simulator, operation: str, approver: Approver) -> Any:
+    (task,) = tasks(simulator, operation, approver)
+    body = {
+        "id": task["id"],
+        "approvalToBeSigned": task["approvalToBeSigned"],
+        "signature": approver._sign(base64.b64decode(task["approvalToBeSigned"])),
+        "approvalDigestAlgorithm": "SHA-256",
+        "approverPublicKey": approver.spki,
+    }
+    assert post(simulator, "/v1/approval", body, "approver")[0] == 200
+    return task
+
+
+def status_of(simulator: Simulator, request_id: str) -> Any:
+    return call(simulator, "GET", f"/v1/request/{request_id}", None, "keyOperation")[1]
+
+
+def attributes(simulator: Simulator, label: str = LABEL) -> Any:
+    body = {"label": label, "password": None}
+    return post(simulator, "/v1/key/attributes", body, "keyManagement")[1]["json"]
+
+
+def test_a_payload_is_signed_when_the_quorum_of_its_rule_agreed(simulator: Simulator) -> None:
+    ada, bob = Approver.generate("Ada", "ec"), Approver.generate("Bob", "ec")
+    create_ruled(simulator, ruleUse=rule(ada, bob, quorum=2))
+
+    status, requested = post(simulator, "/v1/sign", {"signRequest": SIGNING})
+    task = approve(simulator, "Sign", ada)
+    assert status_of(simulator, requested["signRequestId"])["status"] == "PENDING"
+    approve(simulator, "Sign", bob)
+    answer = status_of(simulator, requested["signRequestId"])
+
+    assert (status, answer["status"]) == (201, "EXECUTED")
+    assert task["payload"] == PAYLOAD
+    assert task["signedSignRequest"]["signRequest"] == SIGNING
+    key = load_der_public_key(base64.b64decode(attributes(simulator)["publicKey"]))
+    assert isinstance(key, rsa.RSAPublicKey)
+    content, signature = base64.b64decode(PAYLOAD), base64.b64decode(answer["result"])
+    key.verify(signature, content, padding.PKCS1v15(), hashes.SHA256())
+
+
+def test_a_blocked_key_is_unblocked_by_the_approvers_of_that_rule(simulator: Simulator) -> None:
+    ada, bob = Approver.generate("Ada", "ec"), Approver.generate("Bob", "ec")
+    create_ruled(simulator, ruleUse=rule(ada), ruleBlock=None, ruleUnblock=rule(bob))
+    post(simulator, "/v1/block", {"blockRequest": {"blockKeyName": LABEL}})
+    assert attributes(simulator)["policy"]["keyStatus"] == {"blocked": True}
+    assert post(simulator, "/v1/sign", {"signRequest": SIGNING})[1]["errorCode"] == 701
+
+    body = {"unblockRequest": {"unblockKeyName": LABEL}}
+    requested = post(simulator, "/v1/unblock", body)[1]
+    assert not tasks(simulator, "UnblockKey", ada)
+    approve(simulator, "UnblockKey", bob)
+
+    answer = status_of(simulator, requested["unblockKeyRequestId"])
+    assert (answer["status"], answer["result"]) == ("EXECUTED", None)
+    assert attributes(simulator)["policy"]["keyStatus"] == {"blocked": False}
+    assert post(simulator, "/v1/sign", {"signRequest": SIGNING})[0] == 201
+
+
+def test_other_rules_need_the_approvers_of_the_old_ones(simulator: Simulator) -> None:
+    ada, bob = Approver.generate("Ada", "ec"), Approver.generate("Bob", "ec")
+    create_ruled(simulator, ruleUse=rule(ada), ruleModify=rule(ada))
+    new = {"ruleUse": rule(bob), "ruleBlock": None, "ruleUnblock": None, "ruleModify": rule(bob)}
+    body = {"modifyRequest": {"modifyKeyName": LABEL, "policy": new}}
+
+    requested = post(simulator, "/v1/modify", body, "keyManagement")[1]
+    assert attributes(simulator)["policy"]["ruleUse"] == rule(ada)
+    task = approve(simulator, "ModifyKey", ada)
+
+    assert task["signedModifyKeyRequest"]["modifyRequest"]["policy"] == new
+    assert status_of(simulator, requested["modifyKeyRequestId"])["status"] == "EXECUTED"
+    assert attributes(simulator)["policy"] == {**new, "keyStatus": {"blocked": False}}
+    post(simulator, "/v1/sign", {"signRequest": SIGNING})
+    assert not tasks(simulator, "Sign", ada)
+    assert tasks(simulator, "Sign", bob)
+
+
+def test_a_request_to_modify_has_no_place_for_the_key_s_status(simulator: Simulator) -> None:
+    create_ruled(simulator)
+    new = {"ruleUse": None, "keyStatus": {"blocked": False}}
+    body = {"modifyRequest": {"modifyKeyName": LABEL, "policy": new}}
+
+    assert post(simulator, "/v1/modify", body, "keyManagement")[1]["errorCode"] == 600
+
+
+SYNCHRONOUS: list[tuple[str, str, dict[str, Any]]] = [
+    ("/v1/synchronousSign", "keyOperation", {"signRequest": SIGNING}),
+    ("/v1/synchronousBlock", "keyOperation", {"blockRequest": {"blockKeyName": LABEL}}),
+    ("/v1/synchronousUnblock", "keyOperation", {"unblockRequest": {"unblockKeyName": LABEL}}),
+    (
+        "/v1/synchronousModify",
+        "keyManagement",
+        {"modifyRequest": {"modifyKeyName": LABEL, "policy": {"ruleUse": None}}},
+    ),
+]
+
+
+@pytest.mark.parametrize(("path", "role", "body"), SYNCHRONOUS)
+def test_a_synchronous_call_wants_a_fulfilled_policy(
+    simulator: Simulator, path: str, role: str, body: dict[str, Any]
+) -> None:
+    ada = rule(Approver.generate("Ada", "ec"))
+    create_ruled(simulator, ruleUse=ada, ruleBlock=ada, ruleUnblock=ada, ruleModify=ada)
+    before = attributes(simulator)["policy"]
+
+    status, answer = post(simulator, path, body, role)
+    assert (status, answer["errorCode"]) == (500, 701)
+    assert attributes(simulator)["policy"] == before
+
+    simulator.switches.synchronous_policy = "alwaysFulfilled"
+    assert post(simulator, path, body, role)[0] == 200
+
+
+@pytest.mark.parametrize(("path", "role", "body"), SYNCHRONOUS)
+@pytest.mark.parametrize(
+    "fulfilled", [None, {"tokens": [{"timelock": 0, "timeout": 0, "groups": None}]}]
+)
+def test_a_policy_that_is_always_fulfilled_allows_synchronous_calls(
+    simulator: Simulator, path: str, role: str, body: dict[str, Any], fulfilled: Any
+) -> None:
+    names = ("ruleUse", "ruleBlock", "ruleUnblock", "ruleModify")
+    create_ruled(simulator, **dict.fromkeys(names, fulfilled))
+
+    status, answer = post(simulator, path, body, role)
+
+    assert status == 200
+    assert (answer or {}).keys() == ({"signature"} if "Sign" in path else set())
+    assert attributes(simulator)["policy"]["keyStatus"] == {"blocked": "Block" in path}
+
+
+def test_a_key_without_a_policy_never_gets_one(simulator: Simulator) -> None:
+    create(simulator, policy=None)
+
+    for path, role, body in SYNCHRONOUS[1:]:
+        assert post(simulator, path, body, role)[1]["errorCode"] == 614
+    assert attributes(simulator)["policy"] is None
+    assert post(simulator, "/v1/synchronousSign", {"signRequest": SIGNING})[0] == 200
