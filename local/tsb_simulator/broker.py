@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 import json
 import struct
 import threading
@@ -22,6 +21,8 @@ from local.tsb_simulator.bodies import (
     CsrBody,
     ModifyBody,
     ModifyKey,
+    RuleBody,
+    RulesBody,
     SelfSignBody,
     SignCertificateBody,
     SigningBody,
@@ -37,7 +38,9 @@ if TYPE_CHECKING:
 # 1 and 4 were seen in recorded approvals; 2 and 3 are inferred from the order of the names.
 OPERATIONS = {"block": 2, "unblock": 3, "modify": 4}
 OPERATION_USE = 1
-TIMESTAMP_KEY = "TIMESTAMP_KEY"
+TIMESTAMP_KEY = "timestamp-key"
+PAYLOAD, POLICY = 0x1057, 0x1058  # kinds of record in what approvers sign
+LONGEST_RECORD = 0xFFFF
 type Change = BlockKey | UnblockKey | ModifyKey
 type Inner = (
     CsrBody | SignCertificateBody | SelfSignBody | SigningBody
@@ -168,6 +171,8 @@ class Broker:
                 payload = certificates.request_info(key, inner)
             elif isinstance(inner, SigningBody):
                 payload = base64.b64decode(inner.payload)
+            elif isinstance(inner, ModifyKey):
+                payload = _policy_payload(inner.policy, self.switches)
             else:
                 payload = posted.encode()
             request = Request(
@@ -368,28 +373,27 @@ class Broker:
     def _to_be_signed(self, request: Request) -> bytes:
         """The bytes that an approver signs: little-endian records, padded to four bytes.
 
-        Source: the vendor's sample, decoded. For a CSR the payload is its to-be-signed part (I).
+        Source: two recorded approvals, of a signature and of a policy's change, decoded. For a CSR
+        the payload is its to-be-signed part (inferred).
         """
-        stamp = (
-            _record(0x1057, hashlib.sha256(request.payload).digest())
+        payload = _record(PAYLOAD, request.payload)
+        if isinstance(request.inner, ModifyKey):
+            payload = _record(POLICY, request.payload)
+        stamp = _sized(
+            payload
             + _record(0x0107, struct.pack("<Q", int(request.created)))
-            + _record(0x1002, TIMESTAMP_KEY.encode())
+            + _text(TIMESTAMP_KEY)
         )
+        algorithm = der.tlv(der.SEQUENCE, der.oid("1.2.840.10045.4.3.2"), der.NULL)
         signature = self._timestamp_key.sign(stamp, ec.ECDSA(hashes.SHA256()))
-        signed = der.tlv(
-            der.SEQUENCE,
-            der.tlv(der.SEQUENCE, der.oid("1.2.840.10045.4.3.2")),
-            der.bit_string(signature),
-        )
         operation = OPERATIONS.get(request.kind, OPERATION_USE)
-        content = (
-            _record(0x003B, struct.pack("<I", operation))
-            + _record(0x1002, request.key.label.encode())
+        return _sized(
+            _number(0x003B, operation)
+            + _text(request.key.label)
             + _record(0x1054, stamp)
-            + _record(0x1056, signed)
-            + _record(0x1057, request.payload)
+            + _record(0x1056, der.tlv(der.SEQUENCE, algorithm, der.bit_string(signature)))
+            + payload
         )
-        return struct.pack("<I", len(content)) + content
 
 
 def _rule(key: keys.HsmKey, kind: str) -> policy.Rule | None:
@@ -400,7 +404,49 @@ def _rule(key: keys.HsmKey, kind: str) -> policy.Rule | None:
     }.get(kind, key.rules.use)
 
 
+def _policy_payload(rules: RulesBody, switches: Switches) -> bytes:
+    """What approvers of other rules sign: times in minutes, approvers as DER public keys."""
+    kinds = (
+        (0x104E, rules.rule_use),
+        (0x104F, rules.rule_block),
+        (0x1050, rules.rule_unblock),
+        (0x1051, rules.rule_modify),
+    )
+    return _sized(
+        b"".join(_record(kind, _rule_payload(rule, switches)) for kind, rule in kinds if rule)
+    )
+
+
+def _rule_payload(rule: RuleBody, switches: Switches) -> bytes:
+    content = _number(0x0059, len(rule.tokens))
+    for token in rule.tokens:
+        content += _text(token.name)
+        content += _number(0x0055, token.timelock // 60) + _number(0x0055, token.timeout // 60)
+        content += _number(0x005A, len(token.groups or ()))
+        for group in token.groups or ():
+            content += _text(group.name) + _number(0x005B, group.quorum)
+            content += _number(0x0003, len(group.approvals))
+            for approval in group.approvals:
+                key = base64.b64decode(keys.approver_key(approval, switches))
+                content += _text(approval.name) + _record(0x1052, key)
+    return _sized(content)
+
+
+def _text(value: str | None) -> bytes:
+    return _record(0x1002, (value or "").encode())
+
+
+def _sized(content: bytes) -> bytes:
+    return struct.pack("<I", len(content)) + content
+
+
+def _number(kind: int, value: int) -> bytes:
+    return _record(kind, struct.pack("<I", value))
+
+
 def _record(kind: int, content: bytes) -> bytes:
+    if len(content) > LONGEST_RECORD:
+        raise TsbError(612, "The payload is too long to be approved.")
     padding = b"\0" * (-len(content) % 4)
     return struct.pack("<HH", kind, len(content)) + content + padding
 

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -444,3 +445,63 @@ def test_a_key_without_a_policy_never_gets_one(simulator: Simulator) -> None:
         assert post(simulator, path, body, role)[1]["errorCode"] == 614
     assert attributes(simulator)["policy"] is None
     assert post(simulator, "/v1/synchronousSign", {"signRequest": SIGNING})[0] == 200
+
+
+type Records = list[tuple[int, bytes]]
+
+
+def records(content: bytes) -> Records:
+    """Little-endian records, each padded to four bytes, behind their total length."""
+    (size,) = struct.unpack_from("<I", content)
+    assert size == len(content) - 4
+    found, at = [], 4
+    while at < len(content):
+        kind, length = struct.unpack_from("<HH", content, at)
+        found.append((kind, content[at + 4 : at + 4 + length]))
+        at += 4 + length + -length % 4
+    return found
+
+
+def test_what_is_approved_holds_the_payload_twice_and_the_hsm_s_time(simulator: Simulator) -> None:
+    """As the recorded approval of a signature, decoded."""
+    ada = Approver.generate("Ada", "ec")
+    create_ruled(simulator, ruleUse=rule(ada))
+    post(simulator, "/v1/sign", {"signRequest": SIGNING})
+
+    (task,) = tasks(simulator, "Sign", ada)
+
+    found = records(base64.b64decode(task["approvalToBeSigned"]))
+    assert [kind for kind, _ in found] == [0x3B, 0x1002, 0x1054, 0x1056, 0x1057]
+    said = dict(found)
+    assert said[0x3B] == struct.pack("<I", 1)
+    assert said[0x1002].decode() == LABEL
+    assert said[0x1057] == base64.b64decode(PAYLOAD)
+    stamp = records(said[0x1054])
+    assert [kind for kind, _ in stamp] == [0x1057, 0x0107, 0x1002]
+    assert dict(stamp)[0x1057] == base64.b64decode(PAYLOAD)
+    assert dict(stamp)[0x1002] == b"timestamp-key"
+
+
+def test_what_is_approved_for_other_rules_are_those_rules(simulator: Simulator) -> None:
+    """As the recorded approval of a policy's change, decoded."""
+    ada, bob = Approver.generate("Ada", "ec"), Approver.generate("Bob", "ec")
+    create_ruled(simulator, ruleModify=rule(ada))
+    new = {"ruleUse": rule(bob, timelock=180)}
+    body = {"modifyRequest": {"modifyKeyName": LABEL, "policy": new}}
+    post(simulator, "/v1/modify", body, "keyManagement")
+
+    (task,) = tasks(simulator, "ModifyKey", ada)
+
+    said = dict(records(base64.b64decode(task["approvalToBeSigned"])))
+    assert said[0x3B] == struct.pack("<I", 4)
+    ((kind, use),) = records(said[0x1058])
+    assert kind == 0x104E
+    assert [(kind, int.from_bytes(value, "little")) for kind, value in records(use)[2:4]] == [
+        (0x55, 3),
+        (0x55, 10),
+    ]
+    assert [kind for kind, _ in records(use)] == [
+        *(0x59, 0x1002, 0x55, 0x55),
+        *(0x5A, 0x1002, 0x5B, 0x03, 0x1002, 0x1052),
+    ]
+    assert records(use)[-1][1] == base64.b64decode(bob.spki)
