@@ -155,6 +155,32 @@ class KeyBody(Body):
     password: Password = None
 
 
+class ChangePasswordBody(KeyBody):
+    """`POST /v1/key/changePassword`."""
+
+    new_password: Password = None
+
+
+class ChangedAttributesBody(Body):
+    """Capabilities to change; what is left out stays."""
+
+    decrypt: bool | None = None
+    sign: bool | None = None
+    unwrap: bool | None = None
+    derive: bool | None = None
+    extractable: bool | None = None
+    modifiable: bool | None = None
+    destroyable: bool | None = None
+    sensitive: bool | None = None
+    copyable: bool | None = None
+
+
+class ChangeAttributesBody(KeyBody):
+    """`PATCH /v1/key/changeAttributes`. Only the path is known; the body is inferred."""
+
+    attributes: ChangedAttributesBody
+
+
 class SubjectBody(Body):
     """`standardCertificateAttributes`."""
 

@@ -17,6 +17,7 @@ from local.tsb_simulator import certificates, der, keys, policy
 from local.tsb_simulator.bodies import (
     BlockBody,
     BlockKey,
+    ChangeAttributesBody,
     CreateKeyBody,
     CsrBody,
     ModifyBody,
@@ -156,6 +157,22 @@ class Broker:
                     self._end(request, "CANCELLED")
             key.deleted = True
             self.deleted.append(self.keys.pop(key.label))
+
+    def change_password(self, label: str, password: str | None, new: str | None) -> None:
+        """Give a modifiable key another password (701 where it is not modifiable)."""
+        with self.lock:
+            key = self.key(label, password)
+            _require_modifiable(key)
+            key.password = new
+
+    def change_attributes(self, body: ChangeAttributesBody) -> keys.HsmKey:
+        """Give a modifiable key other capabilities; its policy has requests of its own."""
+        with self.lock:
+            key = self.key(body.label, body.password)
+            _require_modifiable(key)
+            changes = body.attributes.model_dump(by_alias=True, exclude_none=True)
+            keys.change_attributes(key, changes)
+            return key
 
     # Requests --------------------------------------------------------------------------------
 
@@ -394,6 +411,11 @@ class Broker:
             + _record(0x1056, der.tlv(der.SEQUENCE, algorithm, der.bit_string(signature)))
             + payload
         )
+
+
+def _require_modifiable(key: keys.HsmKey) -> None:
+    if not key.attributes["modifiable"]:
+        raise hsm_refusal()
 
 
 def _rule(key: keys.HsmKey, kind: str) -> policy.Rule | None:

@@ -93,6 +93,7 @@ class HsmKey:
     pkcs11_id: str | None = None
     certificate: x509.Certificate | None = None
     deleted: bool = False
+    was_extractable: bool = False
 
     @property
     def spki(self) -> bytes:
@@ -119,10 +120,7 @@ def create(body: CreateKeyBody, now: float, switches: Switches) -> HsmKey:
     if not body.label or len(body.label.encode()) > switches.label_max_length:
         raise TsbError(610, "The key name is not valid.")
     given = body.attributes.model_dump(by_alias=True)
-    if not (given["decrypt"] or given["sign"] or given["unwrap"]):
-        raise TsbError(606, "At least one of decrypt, sign, unwrap must be true.")
-    if body.policy is not None and given["extractable"]:
-        raise TsbError(606, "A key with a policy must not be extractable.")
+    _check_attributes(given, body.policy is not None)
     rules = Rules() if body.policy is None else read_rules(body.policy, switches)
     private, size = _generate(body, switches)
     return HsmKey(
@@ -171,6 +169,28 @@ def _generate(body: CreateKeyBody, switches: Switches) -> tuple[PrivateKey, int]
             if body.curve_oid not in (None, ED25519):
                 raise TsbError(600, f"Value '{body.curve_oid}' is not valid for field curveOid.")
             return ed25519.Ed25519PrivateKey.generate(), 256
+
+
+def change_attributes(key: HsmKey, changes: dict[str, bool]) -> None:
+    """Change capabilities. A key that could once leave the HSM says so for ever.
+
+    Raises:
+        TsbError: 606 for a key that can do nothing, or that could leave the HSM although it could
+            not before.
+    """
+    changed = {**key.attributes, **changes}
+    _check_attributes(changed, key.policy is not None)
+    if changed["extractable"] and not key.attributes["extractable"]:
+        raise TsbError(606, "A key cannot become extractable.")
+    key.was_extractable = key.was_extractable or key.attributes["extractable"]
+    key.attributes = changed
+
+
+def _check_attributes(attributes: dict[str, Any], ruled: bool) -> None:
+    if not (attributes["decrypt"] or attributes["sign"] or attributes["unwrap"]):
+        raise TsbError(606, "At least one of decrypt, sign, unwrap must be true.")
+    if ruled and attributes["extractable"]:
+        raise TsbError(606, "A key with a policy must not be extractable.")
 
 
 def read_rules(body: RulesBody, switches: Switches) -> Rules:
@@ -292,6 +312,7 @@ def verify(public_key: str, signature: str, content: bytes, digest: str) -> None
 def answer(key: HsmKey, attestation: Attestation, now: float) -> dict[str, Any]:
     """The signed key attributes of `POST /v1/key` and `POST /v1/key/attributes`."""
     extractable = key.attributes["extractable"]
+    never_extractable = not (extractable or key.was_extractable)
     attributes = {
         "decrypt": key.attributes["decrypt"],
         "sign": key.attributes["sign"],
@@ -299,9 +320,9 @@ def answer(key: HsmKey, attestation: Attestation, now: float) -> dict[str, Any]:
         "unwrap": key.attributes["unwrap"],
         "derive": key.attributes["derive"],
         "sensitive": not extractable,
-        "alwaysSensitive": not extractable,
+        "alwaysSensitive": never_extractable,
         "extractable": extractable,
-        "neverExtractable": not extractable,
+        "neverExtractable": never_extractable,
         "modifiable": key.attributes["modifiable"],
         "copyable": key.attributes["copyable"],
         "destroyable": key.attributes["destroyable"],

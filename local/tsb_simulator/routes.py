@@ -142,6 +142,19 @@ def delete_key_with_password(call: Call) -> Answer:
     return call.broker.switches.empty_answer_http_status, None
 
 
+def change_password(call: Call) -> Answer:
+    """`POST /v1/key/changePassword`."""
+    body = call.read(b.ChangePasswordBody)
+    call.broker.change_password(body.label, body.password, body.new_password)
+    return call.broker.switches.empty_answer_http_status, None
+
+
+def change_attributes(call: Call) -> Answer:
+    """`PATCH /v1/key/changeAttributes`, in the newest servers."""
+    changed = call.broker.change_attributes(call.read(b.ChangeAttributesBody))
+    return 200, call.broker.attributes(changed)
+
+
 # Certificates ----------------------------------------------------------------------------------
 
 
@@ -478,6 +491,8 @@ ROUTES = (
     Route("GET", "/v1/key", _only(MANAGEMENT), list_keys),
     Route("POST", "/v1/key/attributes", _only(MANAGEMENT), key_attributes),
     Route("POST", "/v1/key/deleteKey", _only(MANAGEMENT), delete_key_with_password),
+    Route("POST", "/v1/key/changePassword", _only(MANAGEMENT), change_password),
+    Route("PATCH", "/v1/key/changeAttributes", _only(MANAGEMENT), change_attributes),
     Route("GET", "/v1/key/{}/attributes", _only(MANAGEMENT), key_attributes_by_path),
     Route("DELETE", "/v1/key/{}", _only(MANAGEMENT), delete_key),
     Route("POST", "/v1/sign", _only(OPERATION), sign),

@@ -505,3 +505,53 @@ def test_what_is_approved_for_other_rules_are_those_rules(simulator: Simulator) 
         *(0x5A, 0x1002, 0x5B, 0x03, 0x1002, 0x1052),
     ]
     assert records(use)[-1][1] == base64.b64decode(bob.spki)
+
+
+# Password and attributes --------------------------------------------------------------------------
+
+
+def manage(simulator: Simulator, method: str, path: str, body: Any) -> Any:
+    return call(simulator, method, path, body, "keyManagement")
+
+
+def test_the_new_password_opens_a_key_and_the_old_one_does_not(simulator: Simulator) -> None:
+    create(simulator, password=["o", "l", "d"])
+    body = {"label": LABEL, "password": ["o", "l", "d"], "newPassword": ["n", "e", "w"]}
+    wrong = {**body, "password": "other"}
+    assert manage(simulator, "POST", "/v1/key/changePassword", wrong)[1]["errorCode"] == 620
+
+    assert manage(simulator, "POST", "/v1/key/changePassword", body)[0] == 200
+
+    for password, status in (("new", 200), ("old", 400), (None, 400)):
+        asked = {"label": LABEL, "password": password}
+        assert manage(simulator, "POST", "/v1/key/attributes", asked)[0] == status
+
+
+def test_attributes_change_as_long_as_the_key_is_modifiable(simulator: Simulator) -> None:
+    create(simulator)
+    path, body = "/v1/key/changeAttributes", {"label": LABEL, "password": None}
+
+    def change(**wanted: bool) -> Any:
+        return manage(simulator, "PATCH", path, {**body, "attributes": wanted})
+
+    status, answer = change(destroyable=False, modifiable=False)
+    assert (status, answer["json"]["attributes"]["destroyable"]) == (200, False)
+    assert attributes(simulator)["attributes"]["modifiable"] is False
+    assert change(destroyable=True)[1]["errorCode"] == 701
+    password = {**body, "newPassword": "new"}
+    assert manage(simulator, "POST", "/v1/key/changePassword", password)[1]["errorCode"] == 701
+
+
+def test_a_key_that_was_extractable_says_so_for_ever(simulator: Simulator) -> None:
+    seed = json.loads((SEED / "create-key.json").read_text())["attributes"]
+    create(simulator, policy=None, attributes={**seed, "extractable": True})
+    path, body = "/v1/key/changeAttributes", {"label": LABEL, "password": None}
+
+    manage(simulator, "PATCH", path, {**body, "attributes": {"extractable": False}})
+
+    said = attributes(simulator)["attributes"]
+    assert (said["extractable"], said["neverExtractable"]) == (False, False)
+    back = manage(simulator, "PATCH", path, {**body, "attributes": {"extractable": True}})
+    assert back[1]["errorCode"] == 606
+    nothing = {"sign": False, "decrypt": False, "unwrap": False}
+    assert manage(simulator, "PATCH", path, {**body, "attributes": nothing})[1]["errorCode"] == 606
