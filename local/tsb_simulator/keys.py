@@ -127,7 +127,7 @@ def create(body: CreateKeyBody, now: float, switches: Switches) -> HsmKey:
         label=body.label,
         password=body.password,
         algorithm=_algorithm(body),
-        curve_oid=body.curve_oid or (ED25519 if _algorithm(body) == "ED" else None),
+        curve_oid=_curve_oid(body, switches),
         key_size=size,
         attributes={name: bool(value) for name, value in given.items()},
         policy=None
@@ -147,6 +147,14 @@ def _algorithm(body: CreateKeyBody) -> str:
     if name not in ALGORITHM_OIDS:
         raise TsbError(600, "Value is not valid for field algorithm (asymmetric keys only here).")
     return name
+
+
+def _curve_oid(body: CreateKeyBody, switches: Switches) -> str | None:
+    """What the HSM reports as the key's curve."""
+    if _algorithm(body) == "EC":
+        return body.curve_oid
+    reported = _algorithm(body) == "ED" and switches.ed_curve_oid == "reported"
+    return ED25519 if reported else None
 
 
 def generate_rsa(bits: int) -> rsa.RSAPrivateKey:

@@ -555,3 +555,21 @@ def test_a_key_that_was_extractable_says_so_for_ever(simulator: Simulator) -> No
     assert back[1]["errorCode"] == 606
     nothing = {"sign": False, "decrypt": False, "unwrap": False}
     assert manage(simulator, "PATCH", path, {**body, "attributes": nothing})[1]["errorCode"] == 606
+
+
+# What a key is said to be -------------------------------------------------------------------------
+
+ED = {"algorithm": "ED", "keySize": None, "curveOid": "1.3.101.112"}
+
+
+@pytest.mark.parametrize(("position", "curve"), [("reported", "1.3.101.112"), ("absent", None)])
+def test_an_ed_key_s_curve_is_reported_or_absent(position: Any, curve: str | None) -> None:
+    simulator = Simulator(Switches(ed_curve_oid=position))
+
+    created = create(simulator, **ED)[1]["json"]
+
+    assert (created["algorithm"], created["curveOid"]) == ("ED", curve)
+
+
+def test_an_rsa_key_has_no_curve(simulator: Simulator) -> None:
+    assert create(simulator, curveOid="1.2.840.10045.3.1.7")[1]["json"]["curveOid"] is None
