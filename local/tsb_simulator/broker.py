@@ -40,6 +40,13 @@ if TYPE_CHECKING:
 OPERATIONS = {"block": 2, "unblock": 3, "modify": 4}
 OPERATION_USE = 1
 TIMESTAMP_KEY = "timestamp-key"
+# Documented under "system keys".
+SYSTEM_KEYS = (
+    "approver-mgmt-backup-key-rsa-wrapping",
+    "attestation-key",
+    "rfc-timestamp-key",
+    TIMESTAMP_KEY,
+)
 PAYLOAD, POLICY = 0x1057, 0x1058  # kinds of record in what approvers sign
 LONGEST_RECORD = 0xFFFF
 type Change = BlockKey | UnblockKey | ModifyKey
@@ -121,7 +128,8 @@ class Broker:
     def _require_free(self, label: str) -> None:
         gone = {key.label for key in self.deleted}
         reusable = self.switches.label_reusable_after_delete
-        if self._find(label) is not None or (not reusable and label in gone):
+        taken = self._find(label) is not None or label in SYSTEM_KEYS
+        if taken or (not reusable and label in gone):
             raise TsbError(608, "Could not create key. The key name is already in use.")
 
     def _find(self, label: str) -> keys.HsmKey | None:
@@ -132,7 +140,13 @@ class Broker:
         return self.keys.get(label)
 
     def key(self, label: str, password: str | None) -> keys.HsmKey:
-        """A key that is there (650), opened with its password (620)."""
+        """A key that is there (650), opened with its password (620); TSB's own are not ours (701).
+
+        Raises:
+            TsbError: see above.
+        """
+        if label in SYSTEM_KEYS:
+            raise hsm_refusal("HSM error: status: PKCS#11: KEY_FUNCTION_NOT_PERMITTED")
         found = self._find(label)
         if found is None:
             raise TsbError(650, f"A key with the name '{label}' does not exist.")

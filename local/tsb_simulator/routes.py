@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from local.tsb_simulator import bodies as b
 from local.tsb_simulator import certificates, keys, policy
-from local.tsb_simulator.broker import Broker, Request, Task, compact
+from local.tsb_simulator.broker import SYSTEM_KEYS, Broker, Request, Task, compact
 from local.tsb_simulator.errors import TsbError
 
 if TYPE_CHECKING:
@@ -115,7 +115,8 @@ def create_key(call: Call) -> Answer:
 
 def list_keys(call: Call) -> Answer:
     """`GET /v1/key`."""
-    return 200, sorted(call.broker.keys)
+    listed = call.broker.switches.system_keys == "listed"
+    return 200, sorted([*call.broker.keys, *(SYSTEM_KEYS if listed else ())])
 
 
 def key_attributes(call: Call) -> Answer:

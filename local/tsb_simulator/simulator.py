@@ -109,10 +109,10 @@ class Simulator:
     ) -> Reply:
         gone_wrong = fault is not None and fault.kind in ("status", "drop")
         if fault is not None and gone_wrong and not fault.executed:
-            return _misbehaved(fault)
+            return self._misbehaved(fault)
         try:
             if route is None:
-                return _reply(404, {"message": "No endpoint at this path."})
+                return self._reply(404, {"message": "No endpoint at this path."})
             self._authenticate(route, headers)
             fails = fault is not None and fault.kind == "hsm_error"
             call["executed"] = True
@@ -121,16 +121,36 @@ class Simulator:
             call["executed"] = False
             status, answer = error.status, error.body()
         if fault is None:
-            return _reply(status, answer)
+            return self._reply(status, answer)
         if gone_wrong:
-            return _misbehaved(fault)
+            return self._misbehaved(fault)
         answer = self._bent(answer, fault, part)
-        return _reply(
+        return self._reply(
             status,
             answer,
             delay_seconds=fault.seconds if fault.kind == "delay" else 0,
             truncate=fault.kind == "truncate",
         )
+
+    def _reply(
+        self, status: int, answer: Any, *, delay_seconds: float = 0, truncate: bool = False
+    ) -> Reply:
+        ascii_only = self.switches.json_encoding == "ascii"
+        body = b"" if answer is None else json.dumps(answer, ensure_ascii=ascii_only).encode()
+        return Reply(
+            status,
+            body,
+            delay_seconds,
+            truncate=truncate,
+            content_type=self.switches.content_type,
+        )
+
+    def _misbehaved(self, fault: Fault) -> Reply:
+        if fault.kind == "drop":
+            return Reply(0, b"", drop=True)
+        if isinstance(fault.body, str):
+            return Reply(fault.http_status, fault.body.encode(), content_type="text/html")
+        return self._reply(fault.http_status, fault.body)
 
     def _bent(self, answer: Any, fault: Fault, part: str) -> Any:
         """An answer that is not the truth."""
@@ -151,6 +171,9 @@ class Simulator:
         if not self.switches.api_authentication:
             return
         given = headers.get("x-api-key")
+        approving = route.role(self.switches) == (APPROVER,)
+        if approving and self.switches.approver_api_key == "notRequired":
+            return
         if given is None:
             missing = self.switches.missing_api_key_http_status
             raise TsbError(416, "The API key is missing.", status=missing)
@@ -200,16 +223,3 @@ def _json(content: bytes) -> Any:
         return json.loads(content) if content else None
     except ValueError:
         return None
-
-
-def _reply(status: int, answer: Any, *, delay_seconds: float = 0, truncate: bool = False) -> Reply:
-    body = b"" if answer is None else json.dumps(answer).encode()
-    return Reply(status, body, delay_seconds, truncate=truncate)
-
-
-def _misbehaved(fault: Fault) -> Reply:
-    if fault.kind == "drop":
-        return Reply(0, b"", drop=True)
-    if isinstance(fault.body, str):
-        return Reply(fault.http_status, fault.body.encode(), content_type="text/html")
-    return _reply(fault.http_status, fault.body)

@@ -49,6 +49,11 @@ class Switches(BaseModel):
     label_max_length: int = Field(
         65535, description="Longest label in UTF-8 bytes (610 beyond it); the HSM has 16 bits."
     )
+    system_keys: Literal["listed", "unlisted"] = Field(
+        "unlisted",
+        description="Whether GET /v1/key lists TSB's own keys, as it is documented to. Either way "
+        "asking for one's attributes answers 500/701, as a recorded answer shows.",
+    )
     rsa_key_sizes: list[int] = Field(
         [2048, 3072, 4096, 8192], description="RSA sizes accepted; others are refused with 603."
     )
@@ -120,6 +125,21 @@ class Switches(BaseModel):
     )
     create_http_status: Literal[200, 201] = Field(
         201, description="Status of POST endpoints that create a key or a request."
+    )
+    json_encoding: Literal["utf-8", "ascii"] = Field(
+        "utf-8",
+        description="Bodies hold characters beyond ASCII as they are, as Jackson writes them, or "
+        "escaped.",
+    )
+    content_type: str = Field(
+        "application/json",
+        description="Content-Type of JSON answers. Whatever its charset says, they are UTF-8 "
+        "(RFC 8259); 'application/json;charset=ISO-8859-1' and 'text/plain' were seen.",
+    )
+    approver_api_key: Literal["required", "notRequired"] = Field(
+        "required",
+        description="Whether the approvers' calls (tasks, approval) need an API key: the page on "
+        "API keys says so, the documents' sample client sends none.",
     )
     input_offline_hsm: bool = Field(
         False, description="Whether request status carries inputOfflineHsm, as newer servers do."

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from countersign.spki import spki_sha256
 from local.approver import Approver
 from local.tsb_simulator import policy
+from local.tsb_simulator.broker import SYSTEM_KEYS
 from local.tsb_simulator.policy import Group, Rule, Token, Vote
 from local.tsb_simulator.simulator import Simulator
 from local.tsb_simulator.switches import Switches
@@ -573,3 +574,51 @@ def test_an_ed_key_s_curve_is_reported_or_absent(position: Any, curve: str | Non
 
 def test_an_rsa_key_has_no_curve(simulator: Simulator) -> None:
     assert create(simulator, curveOid="1.2.840.10045.3.1.7")[1]["json"]["curveOid"] is None
+
+
+# What else is there -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("position", ["listed", "unlisted"])
+def test_tsb_s_own_keys_are_listed_or_not_and_never_ours(position: Any) -> None:
+    simulator = Simulator(Switches(system_keys=position))
+    create(simulator)
+
+    listed = call(simulator, "GET", "/v1/key", None, "keyManagement")[1]
+
+    assert listed == sorted([LABEL, *(SYSTEM_KEYS if position == "listed" else ())])
+    for label in SYSTEM_KEYS:
+        body = {"label": label, "password": None}
+        for path in ("/v1/key/attributes", "/v1/key/deleteKey"):
+            status, answer = manage(simulator, "POST", path, body)
+            assert (status, answer["errorCode"]) == (500, 701)
+        assert create(simulator, label=label)[1]["errorCode"] == 608
+
+
+@pytest.mark.parametrize("content_type", ["application/json", "application/json;charset=x"])
+@pytest.mark.parametrize(("encoding", "raw"), [("utf-8", "Zürich ✓".encode()), ("ascii", None)])
+def test_bodies_are_raw_utf_8_or_escaped(
+    encoding: Any, raw: bytes | None, content_type: str
+) -> None:
+    simulator = Simulator(Switches(json_encoding=encoding, content_type=content_type))
+    create(simulator, label="Zürich ✓")
+    headers = {"x-api-key": simulator.api_keys["keyManagement"][0]}
+
+    reply = simulator.handle("GET", "/v1/key", headers, b"")
+
+    assert (raw in reply.body) if raw else reply.body.isascii()
+    assert "Zürich ✓" in json.loads(reply.body)
+    assert reply.content_type == content_type
+
+
+@pytest.mark.parametrize(("position", "status"), [("required", 401), ("notRequired", 200)])
+def test_approvers_need_an_api_key_or_none(position: Any, status: int) -> None:
+    simulator = Simulator(Switches(approver_api_key=position))
+    ada = Approver.generate("Ada", "ec")
+    body = ada._authentication()
+
+    found = call(simulator, "POST", "/v1/filteredAllApprovalTask", body)
+
+    assert found[0] == status
+    assert call(simulator, "GET", "/v1/key")[0] == 401
+    assert post(simulator, "/v1/filteredAllApprovalTask", body, "approver")[0] == 200
