@@ -34,6 +34,7 @@ from local.tsb_simulator.clock import Clock, iso
 from local.tsb_simulator.errors import TsbError, hsm_refusal
 
 if TYPE_CHECKING:
+    from local.tsb_simulator.attestation import Attestation
     from local.tsb_simulator.switches import Switches
 
 # 1 and 4 were seen in recorded approvals; 2 and 3 are inferred from the order of the names.
@@ -94,7 +95,7 @@ class Request:
 class Broker:
     """TSB's state. Every public method answers as the HSM's clock stands for the key."""
 
-    def __init__(self, switches: Switches, attestation: keys.Attestation) -> None:
+    def __init__(self, switches: Switches, attestation: Attestation) -> None:
         self.switches = switches
         self.clock = Clock()
         self.attestation = attestation
@@ -155,7 +156,8 @@ class Broker:
 
     def attributes(self, key: keys.HsmKey) -> dict[str, Any]:
         """The signed attributes."""
-        return keys.answer(key, self.attestation, self.clock.now(key.label))
+        now, layout = self.clock.now(key.label), self.switches.attestation_layout
+        return keys.answer(key, self.attestation, now, layout)
 
     def delete_key(self, label: str, password: str | None) -> None:
         """Delete a destroyable key, and cancel its requests."""
@@ -334,7 +336,7 @@ class Broker:
             return base64.b64encode(signature).decode()
         if isinstance(inner, ModifyKey):
             key.rules = keys.read_rules(inner.policy, self.switches)
-            rules = inner.policy.model_dump(by_alias=True, exclude_unset=True)
+            rules = keys.echoed(inner.policy, self.switches)
             key.policy = {**rules, "keyStatus": {"blocked": key.blocked}}
         else:
             key.blocked = isinstance(inner, BlockKey)

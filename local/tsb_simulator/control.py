@@ -9,6 +9,7 @@ from urllib.parse import parse_qs, urlsplit
 from pydantic import ValidationError
 
 from local.tsb_simulator import policy, switches
+from local.tsb_simulator.bodies import ApprovalBody
 from local.tsb_simulator.faults import FaultRule
 from local.tsb_simulator.keys import approver_key
 from local.tsb_simulator.simulator import new_api_key
@@ -99,7 +100,7 @@ def _exchange_credentials(simulator: Simulator, body: dict[str, Any]) -> dict[st
 def _decide(simulator: Simulator, body: dict[str, Any]) -> None:
     """Decide for an approver without his key: for bodies whose approver nobody here is."""
     request = _request(simulator, body)
-    names = _names(request.key)
+    names = _names(request.key, simulator.switches)
     wanted = body.get("approver")
     chosen = next(
         (key for key in request.tasks if wanted in (None, key, names.get(key))),
@@ -119,13 +120,10 @@ def _request(simulator: Simulator, body: dict[str, Any]) -> Request:
     return found[-1]
 
 
-def _names(key: HsmKey) -> dict[str, str]:
-    from local.tsb_simulator.bodies import ApprovalBody  # noqa: PLC0415  only people have names
-    from local.tsb_simulator.switches import Switches  # noqa: PLC0415
-
+def _names(key: HsmKey, chosen: switches.Switches) -> dict[str, str]:
     rule = (key.policy or {}).get("ruleUse") or {"tokens": []}
     return {
-        approver_key(ApprovalBody.model_validate(approval), Switches()): approval.get("name", "")
+        approver_key(ApprovalBody.model_validate(approval), chosen): approval.get("name", "")
         for token in rule["tokens"]
         for group in token.get("groups") or ()
         for approval in group["approvals"]

@@ -55,9 +55,10 @@ def _attributes(broker: Broker, key: keys.HsmKey, what: Forgery) -> dict[str, An
     attested = {"other_key_attested": decoy, "attributes_not_attested": extractable}
     ours = make_attestation() if what == "other_root" else broker.attestation
     moment = now - LONG_AGO if what == "old_attestation" else now
-    said = keys.answer(changed.get(what, key), ours, moment)
+    layout = broker.switches.attestation_layout
+    said = keys.answer(changed.get(what, key), ours, moment, layout)
     if what in attested:
-        other = keys.answer(attested[what], ours, moment)
+        other = keys.answer(attested[what], ours, moment, layout)
         return {**said, "xml": other["xml"], "xmlSignature": other["xmlSignature"]}
     return said
 

@@ -7,7 +7,6 @@ import re
 import uuid
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
-from xml.sax.saxutils import escape
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -20,13 +19,15 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import NameOID
 
+from local.tsb_simulator.attestation import Attestation, Layout, write_xml
+from local.tsb_simulator.bodies import ApprovalBody
 from local.tsb_simulator.clock import iso
 from local.tsb_simulator.errors import TsbError
 from local.tsb_simulator.policy import Group, Rule, Token
-from local.tsb_simulator.switches import Switches
 
 if TYPE_CHECKING:
-    from local.tsb_simulator.bodies import ApprovalBody, CreateKeyBody, RuleBody, RulesBody
+    from local.tsb_simulator.bodies import CreateKeyBody, RuleBody, RulesBody
+    from local.tsb_simulator.switches import Switches
 
 type PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
 type PublicKey = rsa.RSAPublicKey | ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey
@@ -130,9 +131,7 @@ def create(body: CreateKeyBody, now: float, switches: Switches) -> HsmKey:
         curve_oid=_curve_oid(body, switches),
         key_size=size,
         attributes={name: bool(value) for name, value in given.items()},
-        policy=None
-        if body.policy is None
-        else body.policy.model_dump(by_alias=True, exclude_unset=True),
+        policy=None if body.policy is None else echoed(body.policy, switches),
         rules=rules,
         blocked=bool(body.policy and body.policy.key_status.blocked),
         private=private,
@@ -210,11 +209,39 @@ def read_rules(body: RulesBody, switches: Switches) -> Rules:
     for name in RULES:
         _check(getattr(body, name), switches)
     return Rules(
-        use=_rule(body.rule_use),
-        block=_rule(body.rule_block),
-        unblock=_rule(body.rule_unblock),
-        modify=_rule(body.rule_modify),
+        use=_rule(body.rule_use, switches),
+        block=_rule(body.rule_block, switches),
+        unblock=_rule(body.rule_unblock, switches),
+        modify=_rule(body.rule_modify, switches),
     )
+
+
+def echoed(body: RulesBody, switches: Switches) -> dict[str, Any]:
+    """A policy as TSB repeats it.
+
+    TSB reads it from the HSM's attestation. There an approver is a public key or a certificate,
+    and a certificate is named by its CN, however the approver was named when the key was created.
+    Source: the vendor's code that makes the JSON from the XML; for onboarded approvers inferred.
+    """
+    content = body.model_dump(by_alias=True, exclude_unset=True)
+    if switches.echoed_approvals == "asPosted":
+        return content
+    for name in ("ruleUse", "ruleBlock", "ruleUnblock", "ruleModify"):
+        for token in (content.get(name) or {}).get("tokens", ()):
+            for group in token.get("groups") or ():
+                group["approvals"] = [_attested(one, switches) for one in group["approvals"]]
+    return content
+
+
+def _attested(approval: dict[str, Any], switches: Switches) -> dict[str, Any]:
+    if approval["type"] == "public_key":
+        return approval
+    certificate = _certificate(ApprovalBody.model_validate(approval), switches)
+    return {
+        "type": "certificate",
+        "name": str(_common_name(certificate)),
+        "value": base64.b64encode(certificate.public_bytes(Encoding.DER)).decode(),
+    }
 
 
 def _check(rule: RuleBody | None, switches: Switches) -> None:
@@ -231,7 +258,7 @@ def _check(rule: RuleBody | None, switches: Switches) -> None:
                 approver_key(approval, switches)
 
 
-def _rule(rule: RuleBody | None) -> Rule | None:
+def _rule(rule: RuleBody | None, switches: Switches) -> Rule | None:
     if rule is None:
         return None
     return Rule(
@@ -244,7 +271,7 @@ def _rule(rule: RuleBody | None) -> Rule | None:
                     Group(
                         group.name or "",
                         group.quorum,
-                        tuple(dict.fromkeys(approver_key(a, Switches()) for a in group.approvals)),
+                        tuple(dict.fromkeys(approver_key(a, switches) for a in group.approvals)),
                     )
                     for group in token.groups or ()
                 ),
@@ -258,25 +285,43 @@ def approver_key(approval: ApprovalBody, switches: Switches) -> str:
     """The base64 SPKI by which TSB lists an approver: for a certificate, its public key.
 
     Raises:
-        TsbError: 601, 604, 409 or 407 for a value that is no such thing.
+        TsbError: 407, 409, 413, 414, 601, 604 or 654 for a value that is no such thing.
     """
-    if approval.type == "onboarded_approver_certificate":
-        code = switches.unknown_approver_code
-        raise TsbError(code, f"Approver '{approval.name}' does not exist.")
-    value = ARMOUR.sub("", approval.value or "").strip()
-    if approval.type == "certificate":
-        try:
-            certificate = x509.load_der_x509_certificate(base64.b64decode(value, validate=True))
-        except ValueError:
-            raise TsbError(409, "The approver's certificate could not be parsed.") from None
-        if not certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME):
-            raise TsbError(604, "The certificate has no common name.")
-        key = certificate.public_key()
+    if approval.type == "public_key":
+        value = ARMOUR.sub("", approval.value or "").strip()
+    else:
+        key = _certificate(approval, switches).public_key()
         value = base64.b64encode(
             key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
         ).decode()
     load_public_key(value)
     return value
+
+
+def _certificate(approval: ApprovalBody, switches: Switches) -> x509.Certificate:
+    """An approver's certificate: as given, or as TSB keeps it under the approver's name."""
+    value = approval.value
+    if approval.type == "onboarded_approver_certificate":
+        known = switches.onboarded_approvers
+        if approval.name not in known:
+            code = switches.unknown_approver_code
+            raise TsbError(code, f"Approver '{approval.name}' does not exist.")
+        value = known[approval.name]
+        if value is None:
+            raise TsbError(414, f"Approver '{approval.name}' is not onboarded.")
+    try:
+        der = base64.b64decode(ARMOUR.sub("", value or "").strip(), validate=True)
+        certificate = x509.load_der_x509_certificate(der)
+    except ValueError:
+        raise TsbError(409, "The approver's certificate could not be parsed.") from None
+    if _common_name(certificate) is None:
+        raise TsbError(604, "The certificate has no common name.")
+    return certificate
+
+
+def _common_name(certificate: x509.Certificate) -> str | None:
+    names = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    return str(names[0].value) if names else None
 
 
 def load_public_key(value: str) -> PublicKey:
@@ -317,7 +362,9 @@ def verify(public_key: str, signature: str, content: bytes, digest: str) -> None
         raise TsbError(403, "The signature is not valid.") from None
 
 
-def answer(key: HsmKey, attestation: Attestation, now: float) -> dict[str, Any]:
+def answer(
+    key: HsmKey, attestation: Attestation, now: float, layout: Layout = "recorded"
+) -> dict[str, Any]:
     """The signed key attributes of `POST /v1/key` and `POST /v1/key/attributes`."""
     extractable = key.attributes["extractable"]
     never_extractable = not (extractable or key.was_extractable)
@@ -351,78 +398,10 @@ def answer(key: HsmKey, attestation: Attestation, now: float) -> dict[str, Any]:
         "attributes": attributes,
         "policy": key.policy,
     }
-    xml = _xml(content)
+    xml = write_xml(content, layout)
     return {
         "xml": xml,
         "xmlSignature": attestation.sign(xml.encode()),
         "attestationKeyName": attestation.name,
         "json": content,
     }
-
-
-class Attestation:
-    """The HSM's attestation key and the chain up to this simulator's own root."""
-
-    name = "attestation-key"
-
-    def __init__(self, chain: list[str], private: ec.EllipticCurvePrivateKey) -> None:
-        self.chain = chain
-        self._private = private
-
-    def sign(self, content: bytes) -> str:
-        """Base64 ECDSA signature (SHA-256, DER)."""
-        return base64.b64encode(self._private.sign(content, ec.ECDSA(hashes.SHA256()))).decode()
-
-
-def _xml(content: dict[str, Any]) -> str:
-    fields = "".join(
-        f"<{tag}>{escape(str(content[name]))}</{tag}>"
-        for tag, name in (
-            ("label", "label"),
-            ("create_time", "createTime"),
-            ("attest_time", "attestTime"),
-            ("algorithm", "algorithm"),
-            ("algorithm_oid", "algorithmOid"),
-            ("key_size", "keySize"),
-            ("public_key", "publicKey"),
-        )
-    )
-    attributes = "".join(
-        f"<{name}>{str(value).lower()}</{name}>"
-        for name, value in content["attributes"].items()
-        if value is not None
-    )
-    rules = "".join(
-        f"<{tag}>{_rule_xml(rule)}</{tag}>"
-        for tag, name in (
-            ("rule_use", "ruleUse"),
-            ("rule_block", "ruleBlock"),
-            ("rule_unblock", "ruleUnblock"),
-            ("rule_modify", "ruleModify"),
-        )
-        if (rule := (content["policy"] or {}).get(name)) is not None
-    )
-    return (
-        '<?xml version="1.0" encoding="UTF-8"?>'
-        f"<private_key>{fields}<key_use_count>0</key_use_count>"
-        f"<attributes>{attributes}</attributes><policy>{rules}</policy></private_key>"
-    )
-
-
-def _rule_xml(rule: dict[str, Any]) -> str:
-    return "".join(
-        f'<token name="{escape(token.get("name") or "")}" timelock="{token["timelock"]}"'
-        f' timeout="{token["timeout"]}">'
-        + "".join(
-            f'<group name="{escape(group.get("name") or "")}" quorum="{group["quorum"]}">'
-            + "".join(
-                f'<approval type="{approval["type"]}" name="{escape(approval.get("name") or "")}">'
-                f"{approval.get('value') or ''}</approval>"
-                for approval in group["approvals"]
-            )
-            + "</group>"
-            for group in token.get("groups") or ()
-        )
-        + "</token>"
-        for token in rule["tokens"]
-    )

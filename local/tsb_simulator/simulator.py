@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from local.tsb_simulator.attestation import make_attestation
+from local.tsb_simulator.attestation import make_attestation, usual_key
 from local.tsb_simulator.broker import Broker
 from local.tsb_simulator.errors import TsbError
 from local.tsb_simulator.faults import Fault, Faults
@@ -39,7 +39,7 @@ class Simulator:
 
     def __init__(self, switches: Switches | None = None) -> None:
         self.switches = switches or Switches()
-        self.broker = Broker(self.switches, make_attestation())
+        self.broker = Broker(self.switches, make_attestation(usual_key()))
         self.faults = Faults()
         self.tokens = Tokens()
         self.api_keys = {role: [new_api_key()] for role in ROLES}

@@ -171,6 +171,22 @@ class Switches(BaseModel):
     self_sign_result: Literal["true", "certificate"] = Field(
         "true", description="Result of an asynchronous selfsign: the text 'true', or the PEM."
     )
+    attestation_layout: Literal["recorded", "flat"] = Field(
+        "recorded",
+        description="The attested attributes' XML: as two recorded ones are laid out, or as the "
+        "documents list its elements.",
+    )
+    onboarded_approvers: dict[str, str | None] = Field(
+        {},
+        description="Approvers whom TSB knows by name, with their certificates (base64 DER); null: "
+        "created and not onboarded (414).",
+    )
+    echoed_approvals: Literal["attested", "asPosted"] = Field(
+        "attested",
+        description="Approvers in the policy that TSB repeats: as the attestation has them, a "
+        "certificate named by its CN and an onboarded approver as certificate, or as they were "
+        "posted.",
+    )
     unknown_approver_code: Literal[413, 654] = Field(
         413, description="errorCode for an onboarded approver that is not known."
     )

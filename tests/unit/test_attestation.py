@@ -15,7 +15,7 @@ from countersign.tsb.models import KeyAttributes
 from countersign.verification import attestation
 from countersign.verification.attestation import Trust
 from local.tsb_simulator import keys
-from local.tsb_simulator.attestation import make_attestation
+from local.tsb_simulator.attestation import Attestation, Layout, make_attestation
 from local.tsb_simulator.bodies import CreateKeyBody
 from local.tsb_simulator.switches import Switches
 
@@ -32,7 +32,7 @@ def pinned(chain: list[x509.Certificate]) -> Trust:
 GENUINE = pinned(x509.load_pem_x509_certificates("".join(HSM.chain).encode()))
 
 
-def answer(signer: keys.Attestation = HSM) -> KeyAttributes:
+def answer(signer: Attestation = HSM, layout: Layout = "flat") -> KeyAttributes:
     import base64
     import json
 
@@ -59,7 +59,7 @@ def answer(signer: keys.Attestation = HSM) -> KeyAttributes:
     )
     key = keys.create(body, NOW.timestamp(), Switches())
     return KeyAttributes.model_validate(
-        json.loads(json.dumps(keys.answer(key, signer, NOW.timestamp())))
+        json.loads(json.dumps(keys.answer(key, signer, NOW.timestamp(), layout)))
     )
 
 
@@ -76,8 +76,9 @@ def signed(said: KeyAttributes, xml: str) -> KeyAttributes:
     return said.model_copy(update={"xml": xml, "xml_signature": HSM.sign(xml.encode())})
 
 
-def test_the_hsm_s_own_word_is_believed() -> None:
-    assert failed(answer()) == []
+@pytest.mark.parametrize("layout", ["recorded", "flat"])
+def test_the_hsm_s_own_word_is_believed(layout: Layout) -> None:
+    assert failed(answer(layout=layout)) == []
 
 
 def test_without_a_pinned_root_nothing_is_believed_and_nothing_fails() -> None:
@@ -116,7 +117,7 @@ def chain(*, middle_ca: bool = True, days: int = 10, signer: Any = MIDDLE_KEY) -
 
 
 def by_leaf() -> KeyAttributes:
-    return answer(keys.Attestation([], LEAF_KEY))
+    return answer(Attestation([], LEAF_KEY))
 
 
 def test_a_longer_chain_is_followed() -> None:
@@ -197,6 +198,28 @@ def test_what_is_no_plain_xml_is_refused_unread(xml: str) -> None:
 )
 def test_what_the_hsm_says_otherwise_than_tsb_is_named(old: str, new: str, code: str) -> None:
     said = answer()
+    assert old in (said.xml or "")
+
+    assert failed(signed(said, (said.xml or "").replace(old, new))) == [code]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "code"),
+    [
+        ("key &lt;1&gt;", "key 2", "ATTESTATION_KEY"),
+        ("<public_key>", "<public_key>AAAA", "ATTESTATION_KEY"),
+        ("<algorithm>EC<", "<algorithm>RSA<", "ATTESTATION_ATTRIBUTES"),
+        ("<extractable>false<", "<extractable>true<", "ATTESTATION_ATTRIBUTES"),
+        ("\t\t<never_extractable>true</never_extractable>\n", "", "ATTESTATION_ATTRIBUTES"),
+        ("<quorum>1<", "<quorum>0<", "ATTESTATION_POLICY"),
+        ("<timeout>600<", "<timeout>6000<", "ATTESTATION_POLICY"),
+        ("<blocked>false<", "<blocked>true<", "ATTESTATION_POLICY"),
+        ("\t\t<rule_modify>\n\t\t</rule_modify>\n", "", "ATTESTATION_POLICY"),
+        ("</attest_time>", "x</attest_time>", "ATTESTATION_TIME"),
+    ],
+)
+def test_it_is_named_in_the_recorded_layout_too(old: str, new: str, code: str) -> None:
+    said = answer(layout="recorded")
     assert old in (said.xml or "")
 
     assert failed(signed(said, (said.xml or "").replace(old, new))) == [code]

@@ -622,3 +622,134 @@ def test_approvers_need_an_api_key_or_none(position: Any, status: int) -> None:
     assert found[0] == status
     assert call(simulator, "GET", "/v1/key")[0] == 401
     assert post(simulator, "/v1/filteredAllApprovalTask", body, "approver")[0] == 200
+
+
+# The attestation ----------------------------------------------------------------------------------
+
+# As a recorded one is laid out; what differs from key to key is in braces.
+RECORDED = """<?xml version="1.0" encoding="UTF-8"?>
+<private_key creation="generated">
+\t<label>Ada&apos;s {label}</label>
+\t<create_time>{create_time}</create_time>
+\t<attest_time>{attest_time}</attest_time>
+\t<key_use_count>0</key_use_count>
+\t<algorithm>ED</algorithm>
+\t<algorithm_oid>1.3.101.112</algorithm_oid>
+\t<public_key>{public_key}</public_key>
+\t<attributes>
+\t\t<decrypt>false</decrypt>
+\t\t<sign>true</sign>
+\t\t<unwrap>false</unwrap>
+\t\t<derive>false</derive>
+\t\t<sensitive>true</sensitive>
+\t\t<always_sensitive>true</always_sensitive>
+\t\t<extractable>false</extractable>
+\t\t<never_extractable>true</never_extractable>
+\t\t<modifiable>true</modifiable>
+\t\t<copyable>false</copyable>
+\t\t<destroyable>true</destroyable>
+\t\t<unique>true</unique>
+\t</attributes>
+\t<policy>
+\t\t<key_status>
+\t\t\t<blocked>false</blocked>
+\t\t</key_status>
+\t\t<rule_use>
+\t\t\t<token name="Token1">
+\t\t\t\t<timelock>0</timelock>
+\t\t\t\t<timeout>600</timeout>
+\t\t\t\t<group name="Group1">
+\t\t\t\t\t<quorum>1</quorum>
+\t\t\t\t\t<approval type="public_key" name="Ada">{approver}</approval>
+\t\t\t\t</group>
+\t\t\t</token>
+\t\t</rule_use>
+\t</policy>
+</private_key>
+
+"""
+
+
+def test_the_attestation_is_laid_out_as_a_recorded_one() -> None:
+    simulator = Simulator(Switches(ed_curve_oid="absent"))
+    ada = Approver.generate("Ada", "ec")
+    policy = {"ruleUse": rule(ada), "keyStatus": {"blocked": False}}
+
+    created = create(simulator, **ED, label="Ada's key", policy=policy)[1]
+
+    said = created["json"]
+    assert created["xml"] == RECORDED.format(
+        label="key",
+        create_time=said["createTime"],
+        attest_time=said["attestTime"],
+        public_key=said["publicKey"],
+        approver=ada.spki,
+    )
+    signature = base64.b64decode(created["xmlSignature"])
+    assert len(signature) == 384
+    (chain, _) = simulator.broker.attestation.chain
+    signer = x509.load_pem_x509_certificate(chain.encode()).public_key()
+    assert isinstance(signer, rsa.RSAPublicKey)
+    signer.verify(signature, created["xml"].encode(), padding.PKCS1v15(), hashes.SHA256())
+
+
+def test_the_attestation_can_be_flat() -> None:
+    simulator = Simulator(Switches(attestation_layout="flat"))
+
+    xml = create(simulator)[1]["xml"]
+
+    assert "\n" not in xml
+    assert '<token name="Token1" timelock="0" timeout="600">' in xml
+
+
+def test_an_onboarded_approver_is_known_by_name_and_echoed_as_certificate() -> None:
+    ada = Approver.generate("Ada", "ec")
+    certificate = ada.certificate()
+    simulator = Simulator(Switches(onboarded_approvers={"ada@example.com": certificate}))
+    approval = {"type": "onboarded_approver_certificate", "name": "ada@example.com"}
+    by_name = rule(ada)
+    by_name["tokens"][0]["groups"][0]["approvals"] = [approval]
+
+    created = create_ruled(simulator, ruleUse=by_name)[1]
+
+    (token,) = created["json"]["policy"]["ruleUse"]["tokens"]
+    echo = {"type": "certificate", "name": "Ada", "value": certificate}
+    assert token["groups"][0]["approvals"] == [echo]
+    assert f'<approval type="certificate" name="Ada">{certificate}</approval>' in created["xml"]
+    requested = ask(simulator)[1]
+    approve(simulator, "All", ada)
+    answer = status_of(simulator, requested["signRequestId"])
+    assert (answer["status"], answer["approvedBy"]) == ("EXECUTED", [ada.spki])
+
+    simulator.switches.echoed_approvals = "asPosted"
+    policy = {"ruleUse": by_name, "keyStatus": {"blocked": False}}
+    posted = create(simulator, label="another", policy=policy)[1]["json"]["policy"]
+    assert posted["ruleUse"] == by_name
+
+
+@pytest.mark.parametrize(
+    ("known", "unknown_code", "code"), [({}, 413, 413), ({}, 654, 654), ({"ada": None}, 413, 414)]
+)
+def test_an_approver_who_is_not_onboarded_is_refused(
+    known: Any, unknown_code: Any, code: int
+) -> None:
+    simulator = Simulator(Switches(onboarded_approvers=known, unknown_approver_code=unknown_code))
+    by_name = rule(Approver.generate("Ada", "ec"))
+    approval = {"type": "onboarded_approver_certificate", "name": "ada"}
+    by_name["tokens"][0]["groups"][0]["approvals"] = [approval]
+
+    assert create_ruled(simulator, ruleUse=by_name)[1]["errorCode"] == code
+
+
+@pytest.mark.parametrize(("position", "named"), [("attested", "Ada"), ("asPosted", None)])
+def test_a_certificate_is_named_by_its_cn_or_as_posted(position: Any, named: str | None) -> None:
+    ada = Approver.generate("Ada", "ec")
+    simulator = Simulator(Switches(echoed_approvals=position))
+    by_certificate = rule(ada)
+    approval = {"type": "certificate", "value": ada.certificate()}
+    by_certificate["tokens"][0]["groups"][0]["approvals"] = [approval]
+
+    created = create_ruled(simulator, ruleUse=by_certificate)[1]["json"]["policy"]
+
+    (echo,) = created["ruleUse"]["tokens"][0]["groups"][0]["approvals"]
+    assert echo.get("name") == named
