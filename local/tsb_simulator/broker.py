@@ -201,7 +201,7 @@ class Broker:
             key = self.key(inner.sign_key_name, inner.key_password)
             self._check_use(key, inner, "post")
             if isinstance(inner, CsrBody):
-                payload = certificates.request_info(key, inner)
+                payload = self._csr_payload(key, inner, posted)
             elif isinstance(inner, SigningBody):
                 payload = base64.b64decode(inner.payload)
             elif isinstance(inner, ModifyKey):
@@ -224,6 +224,15 @@ class Broker:
             self.requests[request.id] = request
             self.assess(request)
             return request
+
+    def _csr_payload(self, key: keys.HsmKey, inner: CsrBody, posted: str) -> bytes:
+        """What the approvers of a CSR agree to: its to-be-signed part, where there will be one."""
+        try:
+            return certificates.request_info(key, inner, self.switches)
+        except TsbError:
+            if self.switches.subject_refused == "post":
+                raise
+            return posted.encode()
 
     def perform(self, kind: str, inner: SigningBody | Change) -> str | None:
         """Use or change a key at once; what the synchronous calls do.
@@ -318,7 +327,8 @@ class Broker:
         """What the execution of a request gives."""
         inner, key = request.inner, request.key
         if isinstance(inner, CsrBody):
-            return certificates.csr(key, request.payload, inner.signature_algorithm)
+            info = certificates.request_info(key, inner, self.switches)
+            return certificates.csr(key, info, inner.signature_algorithm)
         if not isinstance(inner, SignCertificateBody | SelfSignBody):
             return self._carry_out(key, inner)
         if isinstance(inner, SignCertificateBody):

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
-from local.tsb_simulator import der
+from local.tsb_simulator import der, names
 from local.tsb_simulator.errors import TsbError, hsm_refusal
 
 if TYPE_CHECKING:
@@ -30,22 +30,6 @@ if TYPE_CHECKING:
 
 HEADER = "NEW CERTIFICATE REQUEST"
 DEFAULT_DAYS = 90
-# The reverse of the order in the vendor's code; pseudonym is taken and not written there.
-DN_ORDER = (
-    ("generation_qualifier", "2.5.4.44"),
-    ("initials", "2.5.4.43"),
-    ("given_name", "2.5.4.42"),
-    ("surname", "2.5.4.4"),
-    ("title", "2.5.4.12"),
-    ("email", "1.2.840.113549.1.9.1"),
-    ("country", "2.5.4.6"),
-    ("state_or_province_name", "2.5.4.8"),
-    ("locality", "2.5.4.7"),
-    ("organization_identifier", "2.5.4.97"),
-    ("organization_name", "2.5.4.10"),
-    ("organization_unit_name", "2.5.4.11"),
-    ("common_name", "2.5.4.3"),
-)
 EKU_OIDS = {
     "ANY_EXTENDED_KEY_USAGE": "2.5.29.37.0",
     "SERVER_AUTH": "1.3.6.1.5.5.7.3.1",
@@ -92,15 +76,28 @@ def check_subject(subject: SubjectBody, switches: Switches) -> None:
         raise TsbError(600, "Unrecognized field organizationIdentifier.")
 
 
-def request_info(key: HsmKey, body: CsrBody) -> bytes:
-    """The CertificationRequestInfo (DER) that approvers agree to: RFC 2986, version 0."""
+def request_info(key: HsmKey, body: CsrBody, switches: Switches) -> bytes:
+    """The CertificationRequestInfo (DER) that approvers agree to: RFC 2986, version 0.
+
+    Raises:
+        TsbError: 701 for a subject that keytool cannot read.
+    """
     return _request_info(
         key.spki,
-        _name(body.standard_certificate_attributes),
+        _name(body.standard_certificate_attributes, switches),
         _extensions(
             key.spki, body.key_usage, body.extended_key_usage, body.subject_alternative_names
         ),
     )
+
+
+def _name(subject: SubjectBody, switches: Switches) -> bytes:
+    if switches.subject_building == "escaped":
+        return names.escaped(subject)
+    try:
+        return names.encode(names.joined(subject))
+    except names.NotADistinguishedNameError as error:
+        raise hsm_refusal(f"Could not issue certificate: {error}") from None
 
 
 def csr(key: HsmKey, info: bytes, algorithm: str) -> str:
@@ -115,13 +112,13 @@ def forged_csr(key: HsmKey, other: HsmKey, body: CsrBody, what: str) -> str:
     requested, algorithm = _other_body(body, what)
     signer = other if what == "other_key" else key
     subject = requested.standard_certificate_attributes
-    order = DN_ORDER[::-1] if what == "reordered_subject" else DN_ORDER
+    order = names.DN_ORDER[::-1] if what == "reordered_subject" else names.DN_ORDER
     extra = b""
     if what == "extra_extension":
         extra = _extension("2.5.29.19", der.tlv(der.SEQUENCE, der.BOOLEAN_TRUE), critical=True)
     info = _request_info(
         signer.spki,
-        _name(subject, order),
+        names.escaped(subject, order),
         extra
         + _extensions(
             signer.spki,
@@ -262,25 +259,11 @@ def _signed(key: HsmKey, content: bytes, algorithm: str) -> bytes:
     return der.tlv(der.SEQUENCE, content, identifier, der.bit_string(signature))
 
 
-def _name(subject: SubjectBody, order: Sequence[tuple[str, str]] = DN_ORDER) -> bytes:
-    return der.tlv(
-        der.SEQUENCE,
-        *(
-            der.tlv(
-                der.SET,
-                der.tlv(der.SEQUENCE, der.oid(oid), der.text(value, email=attribute == "email")),
-            )
-            for attribute, oid in order
-            if (value := getattr(subject, attribute))
-        ),
-    )
-
-
 def _x509_name(subject: SubjectBody) -> x509.Name:
     return x509.Name(
         [
             x509.NameAttribute(x509.ObjectIdentifier(oid), value)
-            for attribute, oid in DN_ORDER
+            for attribute, oid in names.DN_ORDER
             if (value := getattr(subject, attribute))
         ]
     )
@@ -332,28 +315,8 @@ def _extension(oid: str, value: bytes, *, critical: bool) -> bytes:
 
 def _key_identifier(spki: bytes) -> bytes:
     """SHA-1 of the public key's bits, RFC 5280 4.2.1.2 (1)."""
-    # SEQUENCE { AlgorithmIdentifier, BIT STRING }: the bits are what follows the first element.
-    outer = _content(spki)
-    after = outer[_length(outer) :]
-    return hashlib.sha1(_content(after)[1:], usedforsecurity=False).digest()
-
-
-def _header(element: bytes) -> tuple[int, int]:
-    """Lengths of an element's header and content."""
-    first = element[1]
-    if first < 0x80:  # noqa: PLR2004  the short form of a DER length
-        return 2, first
-    count = first & 0x7F
-    return 2 + count, int.from_bytes(element[2 : 2 + count], "big")
-
-
-def _length(element: bytes) -> int:
-    return sum(_header(element))
-
-
-def _content(element: bytes) -> bytes:
-    start, size = _header(element)
-    return element[start : start + size]
+    _, bits = der.children(spki)  # SEQUENCE { AlgorithmIdentifier, BIT STRING }
+    return hashlib.sha1(der.content(bits)[1:], usedforsecurity=False).digest()
 
 
 def base64_certificate(text: str) -> x509.Certificate:

@@ -15,12 +15,12 @@ LINE_LENGTH = 64
 
 def tlv(tag: int, *parts: bytes) -> bytes:
     """Wrap parts into one element."""
-    content = b"".join(parts)
-    size = len(content)
+    joined = b"".join(parts)
+    size = len(joined)
     if size < 0x80:  # noqa: PLR2004 - the short form of a DER length
-        return bytes([tag, size]) + content
-    length = size.to_bytes((size.bit_length() + 7) // 8, "big")
-    return bytes([tag, 0x80 | len(length)]) + length + content
+        return bytes([tag, size]) + joined
+    octets = size.to_bytes((size.bit_length() + 7) // 8, "big")
+    return bytes([tag, 0x80 | len(octets)]) + octets + joined
 
 
 def integer(value: int) -> bytes:
@@ -62,8 +62,37 @@ def moment(epoch: float) -> bytes:
     return tlv(0x18, when.strftime("%Y%m%d%H%M%SZ").encode())
 
 
-def pem(header: str, content: bytes) -> str:
+def _header(element: bytes) -> tuple[int, int]:
+    """Lengths of an element's header and content."""
+    first = element[1]
+    if first < 0x80:  # noqa: PLR2004  the short form of a DER length
+        return 2, first
+    count = first & 0x7F
+    return 2 + count, int.from_bytes(element[2 : 2 + count], "big")
+
+
+def length(element: bytes) -> int:
+    """The length of the first element, with its header."""
+    return sum(_header(element))
+
+
+def content(element: bytes) -> bytes:
+    """What the first element holds."""
+    start, size = _header(element)
+    return element[start : start + size]
+
+
+def children(element: bytes) -> list[bytes]:
+    """The elements that an element holds."""
+    found, rest = [], content(element)
+    while rest:
+        found.append(rest[: length(rest)])
+        rest = rest[length(rest) :]
+    return found
+
+
+def pem(header: str, encoded: bytes) -> str:
     """Write PEM as the vendor does: 64 characters a line, line feeds, one at the end too."""
-    body = base64.b64encode(content).decode()
+    body = base64.b64encode(encoded).decode()
     lines = [body[i : i + LINE_LENGTH] for i in range(0, len(body), LINE_LENGTH)]
     return "\n".join([f"-----BEGIN {header}-----", *lines, f"-----END {header}-----", ""])

@@ -190,7 +190,7 @@ def synchronous_csr(call: Call) -> Answer:
     body = call.read(b.CsrBody)
     key = _free_key(call, body.sign_key_name, body.key_password)
     certificates.check_subject(body.standard_certificate_attributes, call.broker.switches)
-    info = certificates.request_info(key, body)
+    info = certificates.request_info(key, body, call.broker.switches)
     pem = certificates.csr(key, info, body.signature_algorithm)
     return 200, {"label": key.label, "certificateSigningRequest": pem}
 

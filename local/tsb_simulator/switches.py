@@ -151,6 +151,17 @@ class Switches(BaseModel):
     organization_identifier: bool = Field(
         True, description="Whether organizationIdentifier is a known property (since 2.1.0)."
     )
+    subject_building: Literal["joined", "escaped"] = Field(
+        "joined",
+        description="A CSR's subject: KEY=value joined with commas, unescaped, read by keytool "
+        "as in the vendor's published code, so that a comma, a plus or a quote is refused (701) or "
+        "makes another subject; or as it was meant.",
+    )
+    subject_refused: Literal["post", "execution"] = Field(
+        "execution",
+        description="A subject that keytool cannot read: refused with 701 when posted, or accepted "
+        "and FAILED at execution.",
+    )
     csr_validity_minimum: int | None = Field(
         None, description="Smallest validity accepted in csrSignRequest; null: it has no effect."
     )

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from countersign.spki import spki_sha256
 from local.approver import Approver
-from local.tsb_simulator import policy
+from local.tsb_simulator import names, policy
 from local.tsb_simulator.broker import SYSTEM_KEYS
 from local.tsb_simulator.policy import Group, Rule, Token, Vote
 from local.tsb_simulator.simulator import Simulator
@@ -753,3 +753,66 @@ def test_a_certificate_is_named_by_its_cn_or_as_posted(position: Any, named: str
 
     (echo,) = created["ruleUse"]["tokens"][0]["groups"][0]["approvals"]
     assert echo.get("name") == named
+
+
+# Subjects -----------------------------------------------------------------------------------------
+
+SUBJECTS = json.loads((Path(__file__).parent / "golden/subjects.json").read_text())["cases"]
+
+
+def ask_for(simulator: Simulator, subject: dict[str, Any]) -> Any:
+    return ask(simulator, standardCertificateAttributes=subject)
+
+
+@pytest.mark.parametrize("name", list(SUBJECTS))
+def test_a_subject_is_what_keytool_makes_of_the_joined_text(name: str) -> None:
+    """golden/subjects.json holds what a stock keytool 17 made of the same texts."""
+    simulator = Simulator(Switches(subject_building="joined", subject_refused="post"))
+    create(simulator, policy=None)
+    keytools = SUBJECTS[name]["keytoolCsr"]
+
+    status, answer = ask_for(simulator, SUBJECTS[name]["subject"])
+
+    if keytools is None:
+        assert (status, answer["errorCode"]) == (500, 701)
+        return
+    made = status_of(simulator, answer["signRequestId"])["result"]
+    ours, theirs = (x509.load_pem_x509_csr(text.encode()) for text in (made, keytools))
+    assert ours.subject.public_bytes() == theirs.subject.public_bytes()
+
+
+def test_a_subject_can_be_what_was_meant() -> None:
+    simulator = Simulator(Switches(subject_building="escaped"))
+    create(simulator, policy=None)
+
+    answer = ask_for(simulator, SUBJECTS["comma"]["subject"])[1]
+
+    made = x509.load_pem_x509_csr(status_of(simulator, answer["signRequestId"])["result"].encode())
+    assert made.subject.rfc4514_string() == "CN=example,O=Example Company\\, s.r.o."
+
+
+@pytest.mark.parametrize("position", ["post", "execution"])
+def test_an_unreadable_subject_is_refused_at_once_or_after_people_agreed(position: Any) -> None:
+    simulator = Simulator(Switches(subject_building="joined", subject_refused=position))
+    create(simulator)
+
+    status, answer = ask_for(simulator, SUBJECTS["comma"]["subject"])
+
+    if position == "post":
+        assert (status, answer["errorCode"]) == (500, 701)
+        return
+    ended = decided(simulator, answer["signRequestId"])
+    assert (status, ended["status"], ended["result"]) == (201, "FAILED", None)
+
+
+NAMES = json.loads((Path(__file__).parent / "golden/names.json").read_text())
+
+
+@pytest.mark.parametrize("text", list(NAMES))
+def test_a_name_is_read_as_java_reads_it(text: str) -> None:
+    """golden/names.json holds what X500Name of Java 17 made of each text; null: it refused."""
+    if NAMES[text] is None:
+        with pytest.raises(names.NotADistinguishedNameError):
+            names.encode(text)
+    else:
+        assert names.encode(text).hex() == NAMES[text]
