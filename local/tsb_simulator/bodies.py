@@ -236,6 +236,7 @@ class SignCertificateBody(Body):
     certificate_authority: bool = False
     certificate_signing_request: str
     validity: int | None = None
+    copy_extensions: Literal["NO_COPY", "COPY"] = "NO_COPY"
     key_usage: list[KeyUsage] | None = None
     extended_key_usage: list[ExtendedKeyUsage] | None = None
     meta_data: str | None = None

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
+from pydantic.alias_generators import to_camel
 
 from local.tsb_simulator import certificates, der, keys, policy
 from local.tsb_simulator.bodies import (
@@ -269,6 +270,8 @@ class Broker:
             raise hsm_refusal()
         if self.switches.algorithm_check == moment:
             certificates.check_algorithm(key, inner.signature_algorithm)
+        if moment == "post" and isinstance(inner, SignCertificateBody):
+            self._check_issuing(key, inner)
         if moment == "post" and isinstance(inner, CsrBody):
             certificates.check_subject(inner.standard_certificate_attributes, self.switches)
             least = self.switches.csr_validity_minimum
@@ -276,6 +279,18 @@ class Broker:
                 raise TsbError(600, "Value is not valid for field validity.")
             if inner.subject_alternative_names and not self.switches.subject_alternative_names:
                 raise TsbError(600, "Unrecognized field subjectAlternativeNames.")
+
+    def _check_issuing(self, ca: keys.HsmKey, inner: SignCertificateBody) -> None:
+        newer = {"validity", "standard_certificate_attributes", "copy_extensions"}
+        found = sorted(newer & inner.model_fields_set)
+        if found and not self.switches.newer_sign_properties:
+            raise TsbError(600, f"Unrecognized field {to_camel(found[0])}.")
+        if inner.common_name is None and inner.standard_certificate_attributes is None:
+            raise TsbError(600, "Value is not valid for field commonName.")
+        if inner.copy_extensions == "COPY":
+            raise TsbError(611, "Copying extensions is not simulated.")
+        certificates.read_csr(inner.certificate_signing_request)
+        certificates.require_certificate(ca, self.clock.now(ca.label))
 
     def request(self, request_id: str) -> Request:
         """A request that is there (651); 609 for what is no UUID."""
@@ -328,12 +343,14 @@ class Broker:
         inner, key = request.inner, request.key
         if isinstance(inner, CsrBody):
             info = certificates.request_info(key, inner, self.switches)
+            if self.switches.csr_leaves_certificate:
+                certificates.keep_after_csr(key, inner, now, self.switches)
             return certificates.csr(key, info, inner.signature_algorithm)
         if not isinstance(inner, SignCertificateBody | SelfSignBody):
             return self._carry_out(key, inner)
         if isinstance(inner, SignCertificateBody):
             return certificates.issue(key, inner, now, self.switches)
-        pem = certificates.self_sign(key, inner, now)
+        pem = certificates.self_sign(key, inner, now, self.switches)
         return pem if self.switches.self_sign_result == "certificate" else "true"
 
     def _carry_out(self, key: keys.HsmKey, inner: SigningBody | Change) -> str | None:

@@ -9,27 +9,30 @@ from __future__ import annotations
 import base64
 import hashlib
 import ipaddress
-from datetime import UTC, datetime, timedelta
+import secrets
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
-from cryptography.hazmat.primitives.serialization import Encoding
-from cryptography.x509.oid import NameOID
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from local.tsb_simulator import der, names
+from local.tsb_simulator.bodies import SelfSignBody, SubjectBody
 from local.tsb_simulator.errors import TsbError, hsm_refusal
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from local.tsb_simulator.bodies import CsrBody, SelfSignBody, SignCertificateBody, SubjectBody
+    from local.tsb_simulator.bodies import CsrBody, SignCertificateBody
     from local.tsb_simulator.keys import HsmKey
     from local.tsb_simulator.switches import Switches
 
 HEADER = "NEW CERTIFICATE REQUEST"
+CSR_BEGINS = ("-----BEGIN NEW CERTIFICATE REQUEST-----", "-----BEGIN CERTIFICATE REQUEST-----")
 DEFAULT_DAYS = 90
+SECONDS_PER_DAY = 86_400
 EKU_OIDS = {
     "ANY_EXTENDED_KEY_USAGE": "2.5.29.37.0",
     "SERVER_AUTH": "1.3.6.1.5.5.7.3.1",
@@ -156,79 +159,136 @@ def _other_body(body: CsrBody, what: str) -> tuple[CsrBody, str]:
     return body.model_copy(update=changes), weaker
 
 
+def read_csr(text: str) -> x509.CertificateSigningRequest:
+    """A CSR as keytool reads it: by lines, under either PEM header, and its signature verified.
+
+    Raises:
+        TsbError: 628 for what is no CSR (also for one on a single line), 411 for one whose own
+            signature does not hold.
+    """
+    lines = iter(text.splitlines())
+    body = ""
+    for line in lines:
+        if line.startswith(CSR_BEGINS):
+            body = "".join(takewhile(lambda one: not one.startswith("-----END"), lines))
+            break
+    try:
+        request = x509.load_der_x509_csr(base64.b64decode("".join(body.split()), validate=True))
+    except ValueError:
+        raise TsbError(628, "The CSR could not be parsed.") from None
+    if not request.is_signature_valid:
+        raise TsbError(411, "The signature of the CSR is not valid.")
+    return request
+
+
+def require_certificate(ca: HsmKey, now: float) -> bytes:
+    """The certificate of a CA key (402 where it has none that is valid now)."""
+    if ca.certificate is None:
+        raise TsbError(402, "The CA key has no certificate; self-sign or import one first.")
+    begin, end = der.validity(ca.certificate)
+    if not begin <= now <= end:
+        raise TsbError(402, "The CA key's certificate is not valid now.")
+    return ca.certificate
+
+
 def issue(ca: HsmKey, body: SignCertificateBody, now: float, switches: Switches) -> str:
     """A certificate by a CA key for a CSR; PEM.
 
+    The subject is the asked one; without one it is the CSR's. Extensions of the CSR are not copied.
+
     Raises:
-        TsbError: 628 malformed CSR, 402 the CA key holds no certificate yet.
+        TsbError: 628 or 411 for the CSR, 402 for the CA key's certificate, 701 for the subject.
     """
-    try:
-        request = x509.load_pem_x509_csr(body.certificate_signing_request.encode())
-    except ValueError:
-        raise TsbError(628, "The CSR could not be parsed.") from None
-    if ca.certificate is None:
-        raise TsbError(402, "The CA key has no certificate; self-sign or import one first.")
-    subject = request.subject
-    if switches.sign_subject == "commonName" and body.common_name:
-        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, body.common_name)])
-    builder = _builder(
-        subject, ca.certificate.subject, request.public_key(), now, body.validity or DEFAULT_DAYS
-    )
-    builder = builder.add_extension(
-        x509.AuthorityKeyIdentifier.from_issuer_public_key(ca.private.public_key()), critical=False
-    )
-    return _certificate(ca, builder, body)
-
-
-def self_sign(key: HsmKey, body: SelfSignBody, now: float) -> str:
-    """A certificate of a key by itself, kept on the key; PEM."""
-    subject = body.standard_certificate_attributes
-    name = (
-        x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, body.common_name or key.label)])
-        if subject is None
-        else _x509_name(subject)
-    )
-    pem = _certificate(
-        key,
-        _builder(name, name, key.private.public_key(), now, body.validity or DEFAULT_DAYS),
+    request = read_csr(body.certificate_signing_request)
+    issuer = der.subject(require_certificate(ca, now))
+    if switches.issued_issuer == "other":
+        issuer = names.encode("CN=CA-Key")
+    asked = None if switches.sign_subject == "csr" else _asked_subject(body, switches)
+    spki = request.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    identifier = der.tlv(der.SEQUENCE, der.tlv(0x80, _key_identifier(ca.spki)))
+    made = _certificate(
+        ca,
         body,
+        issuer=issuer,
+        subject=asked or request.subject.public_bytes(),
+        spki=spki,
+        now=now,
+        switches=switches,
+        extensions=_extension("2.5.29.35", identifier, critical=False),
     )
-    key.certificate = x509.load_pem_x509_certificate(pem.encode())
-    return pem
+    return certificate_pem(made, switches)
 
 
-def _builder(
-    subject: x509.Name, issuer: x509.Name, public: Any, now: float, days: int
-) -> x509.CertificateBuilder:
-    start = datetime.fromtimestamp(int(now), UTC)
-    return (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(issuer)
-        .public_key(public)
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(start)
-        .not_valid_after(start + timedelta(days=days))
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
+def self_sign(key: HsmKey, body: SelfSignBody, now: float, switches: Switches) -> str:
+    """A certificate of a key by itself, kept on the key; PEM."""
+    name = _asked_subject(body, switches) or names.encode("CN=" + key.label)
+    key.certificate = _certificate(
+        key, body, issuer=name, subject=name, spki=key.spki, now=now, switches=switches
     )
+    return certificate_pem(key.certificate, switches)
+
+
+def keep_after_csr(key: HsmKey, body: CsrBody, now: float, switches: Switches) -> None:
+    """Leave a self-signed certificate on the key, as keytool needs one to make a CSR."""
+    named = {"sign_key_name", "signature_algorithm", "standard_certificate_attributes"}
+    same = body.model_dump(include=named | {"key_usage", "extended_key_usage"})
+    self_sign(key, SelfSignBody.model_validate(same), now, switches)
+
+
+def certificate_pem(certificate: bytes, switches: Switches) -> str:
+    """PEM as keytool writes it, or on one line and without a last line feed."""
+    if switches.issued_pem == "oneLine":
+        body = base64.b64encode(certificate).decode()
+        return f"-----BEGIN CERTIFICATE-----\n{body}\n-----END CERTIFICATE-----"
+    return der.pem("CERTIFICATE", certificate)
+
+
+def _asked_subject(body: SignCertificateBody | SelfSignBody, switches: Switches) -> bytes | None:
+    if body.standard_certificate_attributes is not None:
+        return _name(body.standard_certificate_attributes, switches)
+    if body.common_name is None:
+        return None
+    return _name(SubjectBody(common_name=body.common_name), switches)
 
 
 def _certificate(
-    key: HsmKey, builder: x509.CertificateBuilder, body: SignCertificateBody | SelfSignBody
-) -> str:
-    check_algorithm(key, body.signature_algorithm)
+    key: HsmKey,
+    body: SignCertificateBody | SelfSignBody,
+    *,
+    issuer: bytes,
+    subject: bytes,
+    spki: bytes,
+    now: float,
+    switches: Switches,
+    extensions: bytes = b"",
+) -> bytes:
+    """A certificate (DER) with `extensions` first: keytool sorts them by name."""
+    midnight = switches.issued_start == "midnight"
+    start = now - now % SECONDS_PER_DAY if midnight else now
+    end = start + (body.validity or DEFAULT_DAYS) * SECONDS_PER_DAY
     if body.certificate_authority:
-        builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=None), False)
-    if body.key_usage:
-        builder = builder.add_extension(
-            x509.KeyUsage(*(name in body.key_usage for name in KU_BITS)), critical=True
-        )
-    if body.extended_key_usage:
-        usages = [x509.ObjectIdentifier(EKU_OIDS[name]) for name in body.extended_key_usage]
-        builder = builder.add_extension(x509.ExtendedKeyUsage(usages), critical=True)
-    digest = ALGORITHMS[body.signature_algorithm][1]
-    made = builder.sign(key.private, digest() if digest else None)  # type: ignore[arg-type]
-    return made.public_bytes(Encoding.PEM).decode()
+        value = der.tlv(der.SEQUENCE, der.BOOLEAN_TRUE)
+        extensions += _extension("2.5.29.19", value, critical=False)
+    with_usages = switches.issued_usages == "asked"
+    extensions += _extensions(
+        spki,
+        body.key_usage if with_usages else None,
+        body.extended_key_usage if with_usages else None,
+        None,
+    )
+    serial = 0 if switches.issued_serial == "zero" else 1 + secrets.randbits(63)
+    content = der.tlv(
+        der.SEQUENCE,
+        der.tlv(0xA0, der.integer(2)),
+        der.integer(serial),
+        _algorithm(key, body.signature_algorithm),
+        issuer,
+        der.tlv(der.SEQUENCE, der.moment(start), der.moment(end)),
+        subject,
+        spki,
+        der.tlv(0xA3, der.tlv(der.SEQUENCE, extensions)),
+    )
+    return _signed(key, content, body.signature_algorithm)
 
 
 def _request_info(spki: bytes, name: bytes, extensions: bytes) -> bytes:
@@ -254,19 +314,14 @@ def sign(key: HsmKey, content: bytes, algorithm: str) -> bytes:
 
 def _signed(key: HsmKey, content: bytes, algorithm: str) -> bytes:
     signature = sign(key, content, algorithm)
+    return der.tlv(der.SEQUENCE, content, _algorithm(key, algorithm), der.bit_string(signature))
+
+
+def _algorithm(key: HsmKey, algorithm: str) -> bytes:
+    """The AlgorithmIdentifier of a signature that the key can make (701 otherwise)."""
+    check_algorithm(key, algorithm)
     parameters = der.NULL if key.algorithm == "RSA" else b""
-    identifier = der.tlv(der.SEQUENCE, der.oid(ALGORITHMS[algorithm][2]), parameters)
-    return der.tlv(der.SEQUENCE, content, identifier, der.bit_string(signature))
-
-
-def _x509_name(subject: SubjectBody) -> x509.Name:
-    return x509.Name(
-        [
-            x509.NameAttribute(x509.ObjectIdentifier(oid), value)
-            for attribute, oid in names.DN_ORDER
-            if (value := getattr(subject, attribute))
-        ]
-    )
+    return der.tlv(der.SEQUENCE, der.oid(ALGORITHMS[algorithm][2]), parameters)
 
 
 def _extensions(
@@ -317,6 +372,24 @@ def _key_identifier(spki: bytes) -> bytes:
     """SHA-1 of the public key's bits, RFC 5280 4.2.1.2 (1)."""
     _, bits = der.children(spki)  # SEQUENCE { AlgorithmIdentifier, BIT STRING }
     return hashlib.sha1(der.content(bits)[1:], usedforsecurity=False).digest()
+
+
+def imported(key: HsmKey, text: str, switches: Switches) -> bytes:
+    """A certificate for a key, from base64 without armor and line ends; DER.
+
+    Raises:
+        TsbError: 600 for what is not base64, 409 for what is no certificate, 701 for another
+            key's, where that is looked at.
+    """
+    try:
+        encoded = base64.b64decode(text, validate=True)
+    except ValueError:
+        raise TsbError(600, "Value is not valid for field certificate.") from None
+    certificate = base64_certificate(text)
+    public = certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    if switches.import_of_another_key == "refused" and public != key.spki:
+        raise hsm_refusal("Public keys in reply and keystore don't match")
+    return encoded
 
 
 def base64_certificate(text: str) -> x509.Certificate:

@@ -10,6 +10,7 @@ SEQUENCE, SET, INTEGER, BIT_STRING, OCTET_STRING = 0x30, 0x31, 0x02, 0x03, 0x04
 BOOLEAN_TRUE, NULL = b"\x01\x01\xff", b"\x05\x00"
 UTF8_STRING, PRINTABLE_STRING, IA5_STRING = 0x0C, 0x13, 0x16
 PRINTABLE = re.compile(r"[A-Za-z0-9 '()+,\-./:=?]*")
+UTC_TIME, GENERALIZED_TIME = 0x17, 0x18
 LINE_LENGTH = 64
 
 
@@ -58,8 +59,8 @@ def moment(epoch: float) -> bytes:
     """Encode an X.509 Time: UTCTime up to 2049, GeneralizedTime after it."""
     when = datetime.fromtimestamp(int(epoch), UTC)
     if when.year < 2050:  # noqa: PLR2004 - RFC 5280, 4.1.2.5
-        return tlv(0x17, when.strftime("%y%m%d%H%M%SZ").encode())
-    return tlv(0x18, when.strftime("%Y%m%d%H%M%SZ").encode())
+        return tlv(UTC_TIME, when.strftime("%y%m%d%H%M%SZ").encode())
+    return tlv(GENERALIZED_TIME, when.strftime("%Y%m%d%H%M%SZ").encode())
 
 
 def _header(element: bytes) -> tuple[int, int]:
@@ -89,6 +90,23 @@ def children(element: bytes) -> list[bytes]:
         found.append(rest[: length(rest)])
         rest = rest[length(rest) :]
     return found
+
+
+def subject(certificate: bytes) -> bytes:
+    """A certificate's subject, as it is encoded there."""
+    # [0] version, serial number, algorithm, issuer, validity, subject
+    return children(children(certificate)[0])[5]
+
+
+def validity(certificate: bytes) -> tuple[float, float]:
+    """From when until when a certificate is valid, as epoch seconds."""
+    begin, end = children(children(children(certificate)[0])[4])
+    return _epoch(begin), _epoch(end)
+
+
+def _epoch(time: bytes) -> float:
+    form = "%y%m%d%H%M%SZ" if time[0] == UTC_TIME else "%Y%m%d%H%M%SZ"
+    return datetime.strptime(content(time).decode(), form).replace(tzinfo=UTC).timestamp()
 
 
 def pem(header: str, encoded: bytes) -> str:

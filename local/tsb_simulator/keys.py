@@ -92,7 +92,7 @@ class HsmKey:
     created: float
     uuid: str = field(default_factory=lambda: str(uuid.uuid4()))
     pkcs11_id: str | None = None
-    certificate: x509.Certificate | None = None
+    certificate: bytes | None = None
     deleted: bool = False
     was_extractable: bool = False
 

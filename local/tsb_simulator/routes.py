@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.serialization import Encoding
 
 from local.tsb_simulator import bodies as b
 from local.tsb_simulator import certificates, keys, policy
@@ -186,11 +185,13 @@ def _free_key(call: Call, label: str, password: str | None) -> keys.HsmKey:
 
 
 def synchronous_csr(call: Call) -> Answer:
-    """`POST /v1/certificate/synchronous/request`: for keys without a policy."""
+    """`POST /v1/certificate/synchronous/request`: leaves a self-signed certificate (1.16.1)."""
     body = call.read(b.CsrBody)
     key = _free_key(call, body.sign_key_name, body.key_password)
     certificates.check_subject(body.standard_certificate_attributes, call.broker.switches)
-    info = certificates.request_info(key, body, call.broker.switches)
+    switches = call.broker.switches
+    info = certificates.request_info(key, body, switches)
+    certificates.keep_after_csr(key, body, call.broker.clock.now(key.label), switches)
     pem = certificates.csr(key, info, body.signature_algorithm)
     return 200, {"label": key.label, "certificateSigningRequest": pem}
 
@@ -208,15 +209,15 @@ def synchronous_self_sign(call: Call) -> Answer:
     """`POST /v1/certificate/synchronous/selfsign`."""
     body = call.read(b.SelfSignBody)
     key = _free_key(call, body.sign_key_name, body.key_password)
-    pem = certificates.self_sign(key, body, call.broker.clock.now(key.label))
+    pem = certificates.self_sign(key, body, call.broker.clock.now(key.label), call.broker.switches)
     return 200, {"label": key.label, "certificate": pem}
 
 
 def import_certificate(call: Call) -> Answer:
-    """`POST /v1/certificate/import/plain`."""
+    """`POST /v1/certificate/import/plain`: takes the place of an older one without a word."""
     body = call.read(b.ImportCertificateBody)
     key = call.broker.key(body.label, None)
-    key.certificate = certificates.base64_certificate(body.certificate)
+    key.certificate = certificates.imported(key, body.certificate, call.broker.switches)
     return 200, {"label": key.label, "certificate": body.certificate}
 
 
@@ -225,10 +226,16 @@ def get_certificate(call: Call) -> Answer:
     key = call.broker.key(call.part, None)
     if key.certificate is None:
         raise TsbError(402, f"The key '{key.label}' has no certificate.")
-    return 200, {
+    switches = call.broker.switches
+    encoded = base64.b64encode(key.certificate).decode()
+    as_pem = switches.read_certificate_form == "pem"
+    answer = {
         "label": key.label,
-        "certificate": key.certificate.public_bytes(Encoding.PEM).decode(),
+        "certificate": certificates.certificate_pem(key.certificate, switches)
+        if as_pem
+        else encoded,
     }
+    return 200, answer | ({"rawCertificate": encoded} if switches.raw_certificate else {})
 
 
 def delete_certificate(call: Call) -> Answer:

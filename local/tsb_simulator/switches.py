@@ -176,8 +176,45 @@ class Switches(BaseModel):
         description="Whether an asynchronous CSR leaves a self-signed certificate on the key, as "
         "the synchronous one does since 1.16.1.",
     )
-    sign_subject: Literal["csr", "commonName"] = Field(
-        "csr", description="Subject of an issued certificate: the CSR's, or commonName alone."
+    sign_subject: Literal["asked", "csr"] = Field(
+        "asked",
+        description="Subject of an issued certificate: the asked one (-dname of the vendor's "
+        "engine), or the CSR's.",
+    )
+    newer_sign_properties: bool = Field(
+        False,
+        description="Whether validity, standardCertificateAttributes and copyExtensions are known "
+        "properties of signCertificateRequest, as on newer servers. 90 days without validity.",
+    )
+    issued_pem: Literal["lines", "oneLine"] = Field(
+        "lines",
+        description="A certificate's PEM: lines of 64 characters as keytool writes, or its body on "
+        "one line and no final line feed, as in the documents' sample.",
+    )
+    issued_serial: Literal["random", "zero"] = Field(
+        "random", description="Serial number of certificates: random, or 0 as in the samples."
+    )
+    issued_start: Literal["now", "midnight"] = Field(
+        "now", description="notBefore: the time of execution, or 00:00 UTC as in the sample."
+    )
+    issued_usages: Literal["asked", "missing"] = Field(
+        "asked",
+        description="Key usages of certificates: as asked, or left out as by the sample's engine.",
+    )
+    issued_issuer: Literal["ca", "other"] = Field(
+        "ca",
+        description="Issuer of a certificate: the CA certificate's subject, or CN=CA-Key whatever "
+        "that is, as in the sample.",
+    )
+    import_of_another_key: Literal["accepted", "refused"] = Field(
+        "accepted",
+        description="Import of a certificate of another key: accepted, or refused with 701.",
+    )
+    read_certificate_form: Literal["pem", "base64"] = Field(
+        "pem", description="Form of `certificate` in GET /v1/certificate/{keyName}."
+    )
+    raw_certificate: bool = Field(
+        False, description="Whether that answer has rawCertificate (base64), as newest servers do."
     )
     self_sign_result: Literal["true", "certificate"] = Field(
         "true", description="Result of an asynchronous selfsign: the text 'true', or the PEM."

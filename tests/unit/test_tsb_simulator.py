@@ -3,6 +3,7 @@
 import base64
 import json
 import struct
+from datetime import time, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +11,13 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
-from cryptography.hazmat.primitives.serialization import load_der_public_key
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_public_key
 from hypothesis import given
 from hypothesis import strategies as st
 
 from countersign.spki import spki_sha256
 from local.approver import Approver
-from local.tsb_simulator import names, policy
+from local.tsb_simulator import der, names, policy
 from local.tsb_simulator.broker import SYSTEM_KEYS
 from local.tsb_simulator.policy import Group, Rule, Token, Vote
 from local.tsb_simulator.simulator import Simulator
@@ -816,3 +817,245 @@ def test_a_name_is_read_as_java_reads_it(text: str) -> None:
             names.encode(text)
     else:
         assert names.encode(text).hex() == NAMES[text]
+
+
+# Certificates -------------------------------------------------------------------------------------
+
+CA = "CA.approver.securosys.com"
+
+
+def root(simulator: Simulator, *approvers: Approver) -> x509.Certificate:
+    """A CA key under a quorum of its own, which signed its own certificate."""
+    use = rule(*approvers, quorum=len(approvers)) if approvers else None
+    create(simulator, label=CA, policy={"ruleUse": use, "keyStatus": {"blocked": False}})
+    inner = {
+        "signKeyName": CA,
+        "validity": 3650,
+        "signatureAlgorithm": "SHA256_WITH_RSA",
+        "commonName": "Approver-Intermediate-CA",
+        "certificateAuthority": True,
+        "keyUsage": ["DIGITAL_SIGNATURE", "KEY_CERT_SIGN"],
+        "extendedKeyUsage": ["ANY_EXTENDED_KEY_USAGE"],
+    }
+    body = {"selfSignCertificateRequest": inner}
+    requested = post(simulator, "/v1/certificate/selfsign", body)[1]["signRequestId"]
+    for approver in approvers:
+        approve(simulator, "All", approver)
+    assert status_of(simulator, requested)["result"] == "true"
+    return read_back(simulator, CA)
+
+
+def read_back(simulator: Simulator, label: str) -> x509.Certificate:
+    status, answer = call(simulator, "GET", f"/v1/certificate/{label}", None, "keyOperation")
+    assert (status, answer["label"]) == (200, label)
+    return x509.load_pem_x509_certificate(answer["certificate"].encode())
+
+
+def csr_of(simulator: Simulator) -> str:
+    create(simulator, policy=None)
+    return str(status_of(simulator, ask(simulator)[1]["signRequestId"])["result"])
+
+
+def signing(csr: str, **different: Any) -> dict[str, Any]:
+    inner = {
+        "signKeyName": CA,
+        "signatureAlgorithm": "SHA256_WITH_RSA",
+        "commonName": "Approver-Intermediate-SUB",
+        "certificateAuthority": False,
+        "certificateSigningRequest": csr,
+        "keyUsage": ["DIGITAL_SIGNATURE"],
+        "extendedKeyUsage": ["ANY_EXTENDED_KEY_USAGE"],
+        **different,
+    }
+    return {"signCertificateRequest": inner}
+
+
+def issue(simulator: Simulator, *approvers: Approver, **different: Any) -> str:
+    body = signing(csr_of(simulator), **different)
+    requested = post(simulator, "/v1/certificate/sign", body)[1]["signRequestId"]
+    for approver in approvers:
+        assert status_of(simulator, requested)["status"] == "PENDING"
+        approve(simulator, "All", approver)
+    return str(status_of(simulator, requested)["result"])
+
+
+def test_a_certificate_is_signed_by_the_ca_key_under_its_own_quorum(simulator: Simulator) -> None:
+    ada, bob = Approver.generate("Ada", "ec"), Approver.generate("Bob", "ec")
+    ca = root(simulator, ada, bob)
+
+    pem = issue(simulator, ada, bob, commonName="Another name")
+
+    made = x509.load_pem_x509_certificate(pem.encode())
+    made.verify_directly_issued_by(ca)
+    assert made.subject.rfc4514_string() == "CN=Another name"
+    assert (
+        base64.b64encode(
+            made.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+        ).decode()
+        == attributes(simulator)["publicKey"]
+    )
+    assert made.not_valid_after_utc - made.not_valid_before_utc == timedelta(days=90)
+    assert [(one.oid.dotted_string, one.critical) for one in made.extensions] == [
+        ("2.5.29.35", False),
+        ("2.5.29.37", True),
+        ("2.5.29.15", True),
+        ("2.5.29.14", False),
+    ]
+    issuer = ca.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
+    named = made.extensions.get_extension_for_class(x509.AuthorityKeyIdentifier).value
+    assert named.key_identifier == issuer.digest
+    basic = ca.extensions.get_extension_for_class(x509.BasicConstraints)
+    assert (basic.value.ca, basic.critical) == (True, False)
+    assert ca.not_valid_after_utc - ca.not_valid_before_utc == timedelta(days=3650)
+
+
+def test_without_a_valid_certificate_of_its_own_a_ca_key_issues_none(simulator: Simulator) -> None:
+    csr = csr_of(simulator)
+    create(simulator, label=CA, policy=None)
+    assert post(simulator, "/v1/certificate/sign", signing(csr))[1]["errorCode"] == 402
+    assert call(simulator, "GET", f"/v1/certificate/{CA}", None, "keyOperation")[0] == 400
+
+    expiring = {"signKeyName": CA, "signatureAlgorithm": "SHA256_WITH_RSA", "commonName": "CA"}
+    body = {"selfSignCertificateRequest": {**expiring, "validity": 1}}
+    post(simulator, "/v1/certificate/selfsign", body)
+    assert post(simulator, "/v1/certificate/sign", signing(csr))[0] == 201
+    simulator.broker.clock.advance(2 * 86_400)
+    assert post(simulator, "/v1/certificate/sign", signing(csr))[1]["errorCode"] == 402
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        (lambda csr: csr, None),
+        (lambda csr: csr.replace("NEW CERT", "CERT"), None),
+        (lambda csr: csr.replace("\n", ""), 628),
+        (lambda csr: csr.replace("CERTIFICATE", "CERTIFIED"), 628),
+        (lambda csr: csr.replace("\nMII", "\nAAA"), 628),
+    ],
+)
+def test_a_csr_is_read_by_lines(simulator: Simulator, change: Any, code: int | None) -> None:
+    root(simulator)
+
+    answer = post(simulator, "/v1/certificate/sign", signing(change(csr_of(simulator))))[1]
+
+    assert answer.get("errorCode") == code
+
+
+def test_the_engines_quirks_are_switches() -> None:
+    quirks = Switches(
+        sign_subject="csr",
+        issued_pem="oneLine",
+        issued_start="midnight",
+        issued_usages="missing",
+        issued_issuer="other",
+    )
+    simulator = Simulator(quirks)
+    root(simulator)
+
+    pem = issue(simulator, commonName="asked")
+
+    begin, body, end = pem.split("\n")
+    assert (begin, end) == ("-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----")
+    encoded = base64.b64decode(body)
+    made = x509.load_der_x509_certificate(encoded)
+    assert made.subject.rfc4514_string() == "CN=Approver-Intermediate-SUB"
+    assert made.issuer.rfc4514_string() == "CN=CA-Key"
+    assert made.not_valid_before_utc.time() == time()
+    assert [one.oid.dotted_string for one in made.extensions] == ["2.5.29.35", "2.5.29.14"]
+
+
+@pytest.mark.parametrize(("position", "zero"), [("random", False), ("zero", True)])
+def test_a_serial_number_is_random_or_zero(position: Any, zero: bool) -> None:
+    simulator = Simulator(Switches(issued_serial=position))
+    create(simulator, label=CA, policy=None)
+    expiring = {"signKeyName": CA, "signatureAlgorithm": "SHA256_WITH_RSA", "commonName": "CA"}
+    body = {"selfSignCertificateRequest": {**expiring, "validity": 365 * 40}}
+    post(simulator, "/v1/certificate/selfsign", body)
+
+    encoded = base64.b64decode("".join(issue(simulator).splitlines()[1:-1]))
+
+    serial = der.children(der.children(encoded)[0])[1]
+    assert (serial == der.integer(0)) is zero
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_newer_servers_know_more_properties_of_a_certificate(known: bool) -> None:
+    simulator = Simulator(Switches(newer_sign_properties=known))
+    root(simulator)
+    body = signing(csr_of(simulator), validity=30)
+
+    status, answer = post(simulator, "/v1/certificate/sign", body)
+
+    if not known:
+        assert (status, answer["errorCode"]) == (400, 600)
+        return
+    pem = status_of(simulator, answer["signRequestId"])["result"]
+    made = x509.load_pem_x509_certificate(pem.encode())
+    assert made.not_valid_after_utc - made.not_valid_before_utc == timedelta(days=30)
+
+
+def bring(simulator: Simulator, certificate: str, label: str = LABEL) -> Any:
+    body = {"label": label, "certificate": certificate}
+    return post(simulator, "/v1/certificate/import/plain", body)
+
+
+def test_an_imported_certificate_is_read_back_and_replaced_without_a_word() -> None:
+    simulator = Simulator(Switches())
+    root(simulator)
+    first, second = (
+        "".join(pem.splitlines()[1:-1]) for pem in (issue(simulator), reissue(simulator, "other"))
+    )
+
+    for certificate in (first, second):
+        assert bring(simulator, certificate) == (200, {"label": LABEL, "certificate": certificate})
+        kept = read_back(simulator, LABEL).public_bytes(Encoding.DER)
+        assert base64.b64encode(kept).decode() == certificate
+
+    simulator.switches.read_certificate_form = "base64"
+    simulator.switches.raw_certificate = True
+    answer = call(simulator, "GET", f"/v1/certificate/{LABEL}", None, "keyOperation")[1]
+    assert answer == {"label": LABEL, "certificate": second, "rawCertificate": second}
+    assert call(simulator, "DELETE", f"/v1/certificate/{LABEL}", None, "keyOperation")[0] == 200
+    assert call(simulator, "GET", f"/v1/certificate/{LABEL}", None, "keyOperation")[0] == 400
+
+
+def reissue(simulator: Simulator, name: str) -> str:
+    csr = status_of(simulator, ask(simulator)[1]["signRequestId"])["result"]
+    requested = post(simulator, "/v1/certificate/sign", signing(csr, commonName=name))[1]
+    return str(status_of(simulator, requested["signRequestId"])["result"])
+
+
+def test_only_a_certificate_in_base64_is_imported_and_only_to_a_key(simulator: Simulator) -> None:
+    root(simulator)
+    pem = issue(simulator)
+    encoded = "".join(pem.splitlines()[1:-1])
+
+    assert bring(simulator, pem)[1]["errorCode"] == 600
+    assert bring(simulator, PAYLOAD)[1]["errorCode"] == 409
+    assert bring(simulator, encoded, "nobody's")[1]["errorCode"] == 650
+    assert call(simulator, "GET", f"/v1/certificate/{LABEL}", None, "keyOperation")[0] == 400
+
+
+@pytest.mark.parametrize(("position", "status"), [("accepted", 200), ("refused", 500)])
+def test_a_certificate_of_another_key_is_imported_or_not(position: Any, status: int) -> None:
+    simulator = Simulator(Switches(import_of_another_key=position))
+    ca = root(simulator)
+    encoded = base64.b64encode(ca.public_bytes(Encoding.DER)).decode()
+    create(simulator)
+
+    assert bring(simulator, encoded, CA)[0] == 200
+    assert bring(simulator, encoded)[0] == status
+
+
+@pytest.mark.parametrize("leaves", [False, True])
+def test_a_csr_leaves_a_certificate_on_the_key_or_not(leaves: bool) -> None:
+    simulator = Simulator(Switches(csr_leaves_certificate=leaves))
+    csr_of(simulator)
+
+    path = f"/v1/certificate/{LABEL}"
+    assert call(simulator, "GET", path, None, "keyOperation")[0] == (200 if leaves else 400)
+
+    inner = json.loads((SEED / "csr-request.json").read_text())["csrSignRequest"]
+    body = {**inner, "signKeyName": LABEL}
+    assert post(simulator, "/v1/certificate/synchronous/request", body)[0] == 200
+    assert read_back(simulator, LABEL).issuer == read_back(simulator, LABEL).subject
