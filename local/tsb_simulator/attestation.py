@@ -90,17 +90,18 @@ def _certificate(
     )
 
 
-def write_xml(content: dict[str, Any], layout: Layout) -> str:
+def write_xml(content: dict[str, Any], uses: int, layout: Layout) -> str:
     """A key's attributes as XML.
 
     Args:
         content: the JSON of the same attributes.
+        uses: how often the key was used.
         layout: `recorded` as the HSM writes it, or `flat` as the documents describe it.
     """
-    return _recorded(content) if layout == "recorded" else _flat(content)
+    return _recorded(content, uses) if layout == "recorded" else _flat(content, uses)
 
 
-def _recorded(content: dict[str, Any]) -> str:
+def _recorded(content: dict[str, Any], uses: int) -> str:
     """One element a line behind tabs, and an empty line at the end."""
     lines = [
         '<?xml version="1.0" encoding="UTF-8"?>',
@@ -108,7 +109,7 @@ def _recorded(content: dict[str, Any]) -> str:
         _line(1, "label", content["label"]),
         _line(1, "create_time", content["createTime"]),
         _line(1, "attest_time", content["attestTime"]),
-        _line(1, "key_use_count", 0),
+        _line(1, "key_use_count", uses),
         _line(1, "algorithm", content["algorithm"]),
         _line(1, "algorithm_oid", content["algorithmOid"]),
         *([_line(1, "curve_oid", content["curveOid"])] if content["curveOid"] else ()),
@@ -169,7 +170,7 @@ def _snake(name: str) -> str:
     return re.sub(r"(?=[A-Z])", "_", name).lower()
 
 
-def _flat(content: dict[str, Any]) -> str:
+def _flat(content: dict[str, Any], uses: int) -> str:
     """One line, times and quorum as XML attributes, JSON's names of the key's attributes."""
     fields = "".join(
         f"<{tag}>{escape(str(content[name]))}</{tag}>"
@@ -195,7 +196,7 @@ def _flat(content: dict[str, Any]) -> str:
     )
     return (
         '<?xml version="1.0" encoding="UTF-8"?>'
-        f"<private_key>{fields}<key_use_count>0</key_use_count>"
+        f"<private_key>{fields}<key_use_count>{uses}</key_use_count>"
         f"<attributes>{attributes}</attributes><policy>{rules}</policy></private_key>"
     )
 

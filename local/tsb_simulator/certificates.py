@@ -63,7 +63,7 @@ def check_algorithm(key: HsmKey, name: str) -> None:
     """Refuse an algorithm that the key cannot make, as the HSM does (701)."""
     known = ALGORITHMS.get(name)
     if known is None or known[0] != key.algorithm:
-        raise hsm_refusal("KEY_FUNCTION_NOT_PERMITTED")
+        raise hsm_refusal("The signature Algorithm is not valid for this key type.")
 
 
 def check_subject(subject: SubjectBody, switches: Switches) -> None:
@@ -303,6 +303,7 @@ def _request_info(spki: bytes, name: bytes, extensions: bytes) -> bytes:
 def sign(key: HsmKey, content: bytes, algorithm: str) -> bytes:
     """A signature as Java's `Signature` makes it: PKCS #1 v1.5, DER for ECDSA, or Ed25519."""
     check_algorithm(key, algorithm)
+    key.uses += 1
     digest = ALGORITHMS[algorithm][1]
     private = key.private
     if isinstance(private, rsa.RSAPrivateKey) and digest:

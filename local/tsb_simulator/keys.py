@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import re
-import uuid
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -90,11 +89,11 @@ class HsmKey:
     blocked: bool
     private: PrivateKey = field(repr=False)
     created: float
-    uuid: str = field(default_factory=lambda: str(uuid.uuid4()))
     pkcs11_id: str | None = None
     certificate: bytes | None = None
     deleted: bool = False
     was_extractable: bool = False
+    uses: int = 0
 
     @property
     def spki(self) -> bytes:
@@ -385,7 +384,7 @@ def answer(
     content = {
         "label": key.label,
         "id": key.pkcs11_id,
-        "uuid": key.uuid,
+        "uuid": None,  # of keys outside the HSM
         "algorithm": key.algorithm,
         "algorithmOid": ALGORITHM_OIDS[key.algorithm],
         "curveOid": key.curve_oid,
@@ -398,7 +397,7 @@ def answer(
         "attributes": attributes,
         "policy": key.policy,
     }
-    xml = write_xml(content, layout)
+    xml = write_xml(content, key.uses, layout)
     return {
         "xml": xml,
         "xmlSignature": attestation.sign(xml.encode()),

@@ -102,9 +102,9 @@ class Switches(BaseModel):
         "accepted and FAILED at execution.",
     )
     algorithm_check: Literal["post", "execution"] = Field(
-        "post",
+        "execution",
         description="A signature algorithm that does not fit the key: refused with 701 when "
-        "posted, or accepted and FAILED at execution.",
+        "posted, or accepted and FAILED at execution, where the vendor's code looks at it.",
     )
     synchronous_policy: Literal["checked", "alwaysFulfilled"] = Field(
         "checked",

@@ -694,6 +694,32 @@ def test_the_attestation_is_laid_out_as_a_recorded_one() -> None:
     signer.verify(signature, created["xml"].encode(), padding.PKCS1v15(), hashes.SHA256())
 
 
+@pytest.mark.parametrize("layout", ["recorded", "flat"])
+def test_the_attestation_counts_the_uses_of_a_key(layout: Any) -> None:
+    simulator = Simulator(Switches(attestation_layout=layout))
+    create(simulator, policy=None)
+
+    for uses in range(3):
+        body = {"label": LABEL, "password": None}
+        xml = post(simulator, "/v1/key/attributes", body, "keyManagement")[1]["xml"]
+        assert f"<key_use_count>{uses}</key_use_count>" in xml
+        assert post(simulator, "/v1/synchronousSign", {"signRequest": SIGNING})[0] == 200
+
+
+@pytest.mark.parametrize(("position", "status"), [("post", 500), ("execution", 201)])
+def test_an_unfit_algorithm_is_found_when_posted_or_at_execution(
+    position: Any, status: int
+) -> None:
+    simulator = Simulator(Switches(algorithm_check=position))
+    create(simulator, policy=None)
+
+    found, answer = ask(simulator, signatureAlgorithm="SHA256_WITH_ECDSA")
+
+    assert found == status
+    if position == "execution":
+        assert status_of(simulator, answer["signRequestId"])["status"] == "FAILED"
+
+
 def test_the_attestation_can_be_flat() -> None:
     simulator = Simulator(Switches(attestation_layout="flat"))
 
