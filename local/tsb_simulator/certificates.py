@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 HEADER = "NEW CERTIFICATE REQUEST"
 CSR_BEGINS = ("-----BEGIN NEW CERTIFICATE REQUEST-----", "-----BEGIN CERTIFICATE REQUEST-----")
 DEFAULT_DAYS = 90
+LONGEST_FILE_LABEL = 200  # characters; about what a file system leaves of 255
 SECONDS_PER_DAY = 86_400
 EKU_OIDS = {
     "ANY_EXTENDED_KEY_USAGE": "2.5.29.37.0",
@@ -83,8 +84,9 @@ def request_info(key: HsmKey, body: CsrBody, switches: Switches) -> bytes:
     """The CertificationRequestInfo (DER) that approvers agree to: RFC 2986, version 0.
 
     Raises:
-        TsbError: 701 for a subject that keytool cannot read.
+        TsbError: 701 for a subject that keytool cannot read, or a label that is no file's name.
     """
+    _check_label(key, switches)
     return _request_info(
         key.spki,
         _name(body.standard_certificate_attributes, switches),
@@ -92,6 +94,12 @@ def request_info(key: HsmKey, body: CsrBody, switches: Switches) -> bytes:
             key.spki, body.key_usage, body.extended_key_usage, body.subject_alternative_names
         ),
     )
+
+
+def _check_label(key: HsmKey, switches: Switches) -> None:
+    limited = switches.label_in_certificate_calls == "limited"
+    if limited and ("/" in key.label or len(key.label) > LONGEST_FILE_LABEL):
+        raise hsm_refusal("Could not issue certificate: no file of that name can be made.")
 
 
 def _name(subject: SubjectBody, switches: Switches) -> bytes:
@@ -263,6 +271,7 @@ def _certificate(
     extensions: bytes = b"",
 ) -> bytes:
     """A certificate (DER) with `extensions` first: keytool sorts them by name."""
+    _check_label(key, switches)
     midnight = switches.issued_start == "midnight"
     start = now - now % SECONDS_PER_DAY if midnight else now
     end = start + (body.validity or DEFAULT_DAYS) * SECONDS_PER_DAY

@@ -151,6 +151,12 @@ class Switches(BaseModel):
     organization_identifier: bool = Field(
         True, description="Whether organizationIdentifier is a known property (since 2.1.0)."
     )
+    label_in_certificate_calls: Literal["limited", "free"] = Field(
+        "limited",
+        description="The vendor's engine makes a temporary file named after the key, so a label "
+        "with '/' or of more than 200 characters breaks whatever makes a CSR or certificate (701), "
+        "when posted or at execution as subjectRefused says; or any label works.",
+    )
     subject_building: Literal["joined", "escaped"] = Field(
         "joined",
         description="A CSR's subject: KEY=value joined with commas, unescaped, read by keytool "

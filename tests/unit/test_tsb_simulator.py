@@ -1085,3 +1085,18 @@ def test_a_csr_leaves_a_certificate_on_the_key_or_not(leaves: bool) -> None:
     body = {**inner, "signKeyName": LABEL}
     assert post(simulator, "/v1/certificate/synchronous/request", body)[0] == 200
     assert read_back(simulator, LABEL).issuer == read_back(simulator, LABEL).subject
+
+
+@pytest.mark.parametrize("label", ["a/b", "x" * 201])
+@pytest.mark.parametrize(("position", "status"), [("limited", "FAILED"), ("free", "EXECUTED")])
+def test_a_label_that_is_no_file_s_name_breaks_certificate_calls_only(
+    label: str, position: Any, status: str
+) -> None:
+    simulator = Simulator(Switches(label_in_certificate_calls=position))
+    create(simulator, label=label, policy=None)
+
+    requested = ask(simulator, signKeyName=label)[1]["signRequestId"]
+
+    assert status_of(simulator, requested)["status"] == status
+    body = {"signRequest": {**SIGNING, "signKeyName": label}}
+    assert post(simulator, "/v1/synchronousSign", body)[0] == 200
