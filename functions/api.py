@@ -18,7 +18,7 @@ from countersign.aws import profiles, stack
 from countersign.errors import AwsCallError
 
 JSON, PROBLEM = "application/json", "application/problem+json"
-TSB_TIMEOUT_SECONDS = 8  # two calls, with connecting, stay below API Gateway's 29 s
+TSB_TIMEOUT_SECONDS = 8  # two calls stay below API Gateway's 29 s
 REASONS = {
     400: "The body is no JSON.",
     404: "There is no such enrollment.",

@@ -30,7 +30,7 @@ ATTRIBUTES = "/v1/key/attributes"
 CSR = "/v1/certificate/request"
 REQUEST = "/v1/request/{id}"
 DELETE_KEY = "/v1/key/deleteKey"
-MEANWHILE_SECONDS = 15  # that TSB takes for an answer, so that somebody can cancel meanwhile
+MEANWHILE_SECONDS = 10  # that TSB takes for an answer, so that somebody can cancel meanwhile
 DAY_SECONDS = 86_400
 
 

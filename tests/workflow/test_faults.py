@@ -89,8 +89,9 @@ def test_a_tsb_that_is_silent_over_several_polls_delays_and_nothing_else(case: C
 
 def test_refused_credentials_delay_what_the_approvers_were_asked(case: Case) -> None:
     # Somebody exchanged the credentials at the TSB and puts them into the secrets later.
-    case.fault("GET", REQUEST, "status", httpStatus=401, times=4)
-    case.fault("POST", ATTRIBUTES, "status", httpStatus=401, times=3)
+    said = {"errorCode": 617, "reason": "res.error.invalid.access.token", "message": "no"}
+    case.fault("GET", REQUEST, "status", httpStatus=401, body=said, times=4)
+    case.fault("POST", ATTRIBUTES, "status", httpStatus=401, body=said, times=3)
     (person,) = people(1)
     arn = case.start(case.request(token(group(person))))
     case.approve(person)

@@ -8,6 +8,7 @@ import json
 
 # The TSB error codes that callers act on.
 KEY_ALREADY_EXISTING = 608
+KEY_PASSWORD_MISMATCH = 620
 KEY_NOT_EXISTENT = 650
 
 NAMED_FINDINGS = 5  # of one refusal; more would not fit a terminal line, fewer cost a round trip
@@ -80,15 +81,19 @@ class KeyConflictError(CountersignError):
 
 
 class TsbUnavailableError(CountersignError):
-    """TSB did not execute the call. Retried with backoff; PollRequest polls again later."""
+    """TSB did not execute the call, or answered a read with a code that decides nothing. Retried
+    with backoff; PollRequest polls again later.
+    """
 
 
 class TsbOutcomeUnknownError(CountersignError):
-    """TSB may have executed the call. CreateKey retries, RequestCsr discards the key."""
+    """TSB may have executed the call: there is no answer, or none of TSB's. CreateKey retries,
+    RequestCsr discards the key, PollRequest polls again later.
+    """
 
 
 class TsbRefusedError(CountersignError):
-    """TSB refused the call, or the TSB request has status FAILED. The execution fails."""
+    """TSB refused in its own words, or its request has status FAILED. The execution fails."""
 
 
 class TsbCredentialsError(CountersignError):

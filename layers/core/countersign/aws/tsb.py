@@ -7,26 +7,26 @@ from countersign.errors import TsbCredentialsError
 from countersign.settings import settings
 from countersign.tsb.client import TsbClient
 from countersign.tsb.models import Role, Tls
-from countersign.tsb.transport import READ_TIMEOUT_SECONDS
+from countersign.tsb.transport import TIMEOUT_SECONDS
 
 
-def tsb(read_timeout_seconds: int | None = None) -> TsbClient:
+def tsb(timeout_seconds: int | None = None) -> TsbClient:
     """The TSB. A role's secret is read, and must be readable, only when a call needs the role.
 
     The same client, with its kept-alive connection, is returned until the TLS secret changes.
 
     Args:
-        read_timeout_seconds: for callers that cannot wait for the client's default.
+        timeout_seconds: of a call, for callers that cannot wait for the client's default.
     """
     try:
-        return _client(stack.tls(), read_timeout_seconds)
+        return _client(stack.tls(), timeout_seconds)
     except TsbCredentialsError:
         metrics.credentials_refused()
         raise
 
 
 @lru_cache(maxsize=1)
-def _client(shown: Tls, read_timeout_seconds: int | None) -> TsbClient:
+def _client(shown: Tls, timeout_seconds: int | None) -> TsbClient:
     arns = settings().secret_arns
     return TsbClient(
         settings().tsb_url,
@@ -38,5 +38,5 @@ def _client(shown: Tls, read_timeout_seconds: int | None) -> TsbClient:
         request_role=Role(settings().request_role),
         report=metrics.tsb_call,
         refused=metrics.credentials_refused,
-        read_timeout_seconds=read_timeout_seconds or READ_TIMEOUT_SECONDS,
+        timeout_seconds=timeout_seconds or TIMEOUT_SECONDS,
     )

@@ -8,9 +8,11 @@ from countersign import events
 from countersign import models as m
 from countersign.errors import (
     KEY_NOT_EXISTENT,
+    KEY_PASSWORD_MISMATCH,
     CountersignError,
     TsbCredentialsError,
     TsbRefusedError,
+    TsbUnavailableError,
 )
 from countersign.keys import disposal
 from countersign.record import Record, request_object
@@ -54,8 +56,9 @@ def audit_keys(
         more: whether there is time for another key.
 
     Raises:
-        TsbUnavailableError, TsbOutcomeUnknownError, TsbCredentialsError: TSB does not answer or
-            accepts no credentials; the next run goes on with the key after this one.
+        TsbUnavailableError, TsbOutcomeUnknownError, TsbRefusedError, TsbCredentialsError: TSB does
+            not answer, says nothing about the key or accepts no credentials; the next run goes on
+            with the key after this one.
         AwsCallError: a store or the bus refused; the next run goes on in the same way.
     Source: TSB REST API, POST /v1/key/attributes.
     """
@@ -115,10 +118,12 @@ def _audit(
         return _unseen("KEY_UNREADABLE", "password", error.message)
     try:
         answer = tsb.key_attributes(requested.key.label, secret)
-    except TsbRefusedError as error:
+    except (TsbRefusedError, TsbUnavailableError) as error:
         if error.error_code == KEY_NOT_EXISTENT:
             return _unseen("KEY_MISSING", "label", "the HSM has no such key any more")
-        return _unseen("KEY_UNREADABLE", "label", error.message)
+        if error.error_code == KEY_PASSWORD_MISMATCH:
+            return _unseen("KEY_UNREADABLE", "label", error.message)
+        raise  # no other answer says anything about this key
     checks = verify_key(requested, answer, record, trust, asked_at=asked_at, now=m.now())
     return tuple(check for check in checks if check.result == "failed")
 

@@ -4,9 +4,11 @@ from countersign import models as m
 from countersign.errors import (
     KEY_ALREADY_EXISTING,
     KEY_NOT_EXISTENT,
+    KEY_PASSWORD_MISMATCH,
     CountersignError,
     KeyConflictError,
     TsbRefusedError,
+    TsbUnavailableError,
 )
 from countersign.keys import labels
 from countersign.policy.linter import dump, lint_ca_key, refuse
@@ -106,7 +108,9 @@ def _check_ca_key(
         reported = tsb.key_attributes(profile.ca_key_label).key.policy
         if reported and reported.get("ruleUse") is not None:
             ca_policy = m.Policy.model_validate(reported)
-    except TsbRefusedError as error:
+    except (TsbRefusedError, TsbUnavailableError) as error:
+        if error.error_code not in (KEY_NOT_EXISTENT, KEY_PASSWORD_MISMATCH):
+            raise
         unread = f"TSB answers {error.error_code}, {error.reason}"
     except ValueError:
         unread = "its policy has a form that this product does not know"

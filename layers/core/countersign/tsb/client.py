@@ -5,30 +5,30 @@ The client never sleeps and never repeats a call. There is one exception: HTTP 4
 Source: Securosys documentation and client code, TSB 1.17 to 2.5.
 """
 
+import re
 import time
 from collections.abc import Callable, Iterator
 from typing import Any, Self
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 
-import requests
-from pydantic import ValidationError
 from requests.adapters import BaseAdapter
 
 from countersign.errors import (
     CountersignError,
+    InvalidEnrollmentError,
     TsbCredentialsError,
 )
 from countersign.tsb.failures import (
     INVALID_API_KEY,
-    OK_BELOW,
+    Call,
+    Kind,
     about_key,
-    call_fault,
-    credentials_account,
+    exchange,
+    failure,
     no_key_left,
-    read_refusal,
-    unreadable,
 )
 from countersign.tsb.models import (
+    REQUEST_ID,
     Answer,
     BlockRequested,
     Credentials,
@@ -36,6 +36,7 @@ from countersign.tsb.models import (
     Exchange,
     KeyAttributes,
     License,
+    Reply,
     RequestStatus,
     Role,
     Tls,
@@ -44,9 +45,11 @@ from countersign.tsb.models import (
 from countersign.tsb.transport import (
     CONNECT_TIMEOUT_SECONDS,
     LOOPBACK,
-    READ_TIMEOUT_SECONDS,
+    NETWORK,
+    TIMEOUT_SECONDS,
     VerifiedAdapter,
     letters,
+    send,
 )
 
 # For this time a rejected API key is not sent again. It is limited, because a TSB may refuse valid
@@ -68,13 +71,16 @@ class TsbClient:
         report: called with every call's `Exchange`.
         refused: called when a call ends because no credential is accepted or can be read.
         connect_timeout_seconds: for the TCP and TLS handshakes.
-        read_timeout_seconds: between two bytes of the answer.
+        timeout_seconds: for a whole call, from the handshakes to the answer's last byte, the tries
+            with further API keys included.
         transport: replaces the network, for tests in process.
 
-    Every call raises:
-        TsbUnavailableError: TSB did not execute the call.
-        TsbOutcomeUnknownError: TSB may have executed the call.
-        TsbRefusedError: TSB refused; `error_code`, `reason` and `http_status` are TSB's.
+    Every call raises (`failures.failure` decides which):
+        TsbUnavailableError: TSB did not execute the call. On a read also: TSB answers with a code
+            that decides nothing, such as 651 or 701; `error_code` has it.
+        TsbOutcomeUnknownError: TSB may have executed the call, or never have seen it.
+        TsbRefusedError: TSB refused, in its own words; `error_code`, `reason` and `http_status`
+            are TSB's. On a read only after 609 and 650.
         TsbCredentialsError: TSB accepts none of the role's credentials.
     """
 
@@ -91,7 +97,7 @@ class TsbClient:
         report: Callable[[Exchange], None] | None = None,
         refused: Callable[[], None] | None = None,
         connect_timeout_seconds: float = CONNECT_TIMEOUT_SECONDS,
-        read_timeout_seconds: float = READ_TIMEOUT_SECONDS,
+        timeout_seconds: float = TIMEOUT_SECONDS,
         transport: BaseAdapter | None = None,
     ) -> None:
         parts = urlsplit(url)
@@ -107,100 +113,83 @@ class TsbClient:
         self._request_role = request_role
         self._report = report
         self._refused = refused
-        self._timeout = (connect_timeout_seconds, read_timeout_seconds)
+        self._connect_seconds, self._seconds = connect_timeout_seconds, timeout_seconds
         self._rejected: dict[str, float] = {}  # API keys, and until when they are not sent again
         self._proxies = {"https": proxy_url} if proxy_url else {}
-        self._session = requests.Session()
-        # Ignore proxies, .netrc and REQUESTS_CA_BUNDLE of the environment.
-        self._session.trust_env = False
-        self._session.mount(self._url, transport or VerifiedAdapter(tls or Tls()))
+        # No `requests.Session`: it would keep cookies from one role's call to the next, follow
+        # `Location` far enough to read an unbounded body, choose another adapter by the URL, and
+        # read proxies, .netrc and REQUESTS_CA_BUNDLE of the environment.
+        self._adapter = transport or VerifiedAdapter(tls or Tls())
 
     def create_key(self, body: dict[str, Any]) -> KeyAttributes:
         """`POST /v1/key`. Not idempotent: a used label is refused with 608."""
         self._reconnect()
-        return self._ask(
-            KeyAttributes,
-            Role.KEY_MANAGEMENT,
-            "POST",
-            "/v1/key",
-            body,
-            about=about_key(body["label"]),
-        )
+        call = Call(Kind.CREATE, "POST", "/v1/key", Role.KEY_MANAGEMENT, about_key(body["label"]))
+        return self._ask(KeyAttributes, call, body)
 
     def key_attributes(self, label: str, password: str | None = None) -> KeyAttributes:
         """`POST /v1/key/attributes`: the key, its policy and the HSM's signature. Reads only."""
-        return self._ask(
-            KeyAttributes,
-            Role.KEY_MANAGEMENT,
-            "POST",
-            "/v1/key/attributes",
-            {"label": label, "password": letters(password)},
-            about=about_key(label),
-        )
+        path, about = "/v1/key/attributes", about_key(label)
+        call = Call(Kind.READ, "POST", path, Role.KEY_MANAGEMENT, about)
+        return self._ask(KeyAttributes, call, {"label": label, "password": letters(password)})
 
     def delete_key(self, label: str, password: str | None = None) -> None:
         """`POST /v1/key/deleteKey`. Cancels the key's requests. A missing key is refused (650)."""
-        self._send(
-            Role.KEY_MANAGEMENT,
-            "POST",
-            "/v1/key/deleteKey",
-            {"label": label, "password": letters(password)},
-            about=about_key(label),
-        )
+        path, about = "/v1/key/deleteKey", about_key(label)
+        call = Call(Kind.REMOVE, "POST", path, Role.KEY_MANAGEMENT, about)
+        body = {"label": label, "password": letters(password)}
+        self._send(call, body, read=_done, expected="TSB's confirmation")
 
     def list_keys(self) -> list[str]:
-        """`GET /v1/key`: the labels of all keys of the partition, ours and others'."""
-        response = self._send(Role.KEY_MANAGEMENT, "GET", "/v1/key", None, about="")
-        try:
-            content = response.json()
-        except ValueError:
-            content = None
-        if not isinstance(content, list) or not all(isinstance(one, str) for one in content):
-            raise unreadable("GET /v1/key", "a list of labels", response)
-        return content
+        """`GET /v1/key`: the labels of all keys of the partition, ours, others' and TSB's own."""
+        call = Call(Kind.READ, "GET", "/v1/key", Role.KEY_MANAGEMENT)
+        return self._send(call, None, read=_labels, expected="a list of labels")
 
     def block_key(self, label: str, password: str | None = None) -> BlockRequested:
         """`POST /v1/block`. Blocks at once, or asks the approvers of `ruleBlock` at each call."""
         self._reconnect()
+        call = Call(Kind.CREATE, "POST", "/v1/block", Role.KEY_OPERATION, about_key(label))
         body = {"blockKeyName": label, "keyPassword": letters(password)}
-        return self._ask(
-            BlockRequested,
-            Role.KEY_OPERATION,
-            "POST",
-            "/v1/block",
-            {"blockRequest": body},
-            about=about_key(label),
-        )
+        return self._ask(BlockRequested, call, {"blockRequest": body})
 
     def request_csr(self, csr_sign_request: dict[str, Any]) -> CsrRequested:
         """`POST /v1/certificate/request`. Not idempotent: each call asks the approvers again."""
         self._reconnect()
-        return self._ask(
-            CsrRequested,
-            self._certificate_role,
-            "POST",
-            "/v1/certificate/request",
-            {"csrSignRequest": csr_sign_request},
-            about=about_key(csr_sign_request["signKeyName"]),
-        )
+        path, about = "/v1/certificate/request", about_key(csr_sign_request["signKeyName"])
+        call = Call(Kind.CREATE, "POST", path, self._certificate_role, about)
+        return self._ask(CsrRequested, call, {"csrSignRequest": csr_sign_request})
 
     def request_status(self, request_id: str) -> RequestStatus:
         """`GET /v1/request/{id}`. May itself make TSB execute what is approved (TSB 1.15.2)."""
-        path = f"/v1/request/{quote(request_id, safe='')}"
-        return self._ask(RequestStatus, self._request_role, "GET", path, about="")
+        return self._ask(RequestStatus, self._about_request(Kind.READ, "GET", request_id))
 
     def cancel_request(self, request_id: str) -> None:
         """`DELETE /v1/request/{id}`: its tasks are deleted, and its status becomes CANCELLED."""
-        path = f"/v1/request/{quote(request_id, safe='')}"
-        self._send(self._request_role, "DELETE", path, None, about="")
+        call = self._about_request(Kind.REMOVE, "DELETE", request_id)
+        self._send(call, None, read=_done, expected="TSB's confirmation")
 
     def version(self) -> str:
         """`GET /v1/versionInfo`."""
-        return self._ask(Version, Role.SERVICE, "GET", "/v1/versionInfo", about="").version
+        return self._ask(Version, Call(Kind.READ, "GET", "/v1/versionInfo", Role.SERVICE)).version
 
     def license_flags(self) -> list[str]:
         """`GET /v1/licenseInfo`: approvals need `TSB_ENGINE`."""
-        return self._ask(License, Role.SERVICE, "GET", "/v1/licenseInfo", about="").client_flags
+        call = Call(Kind.READ, "GET", "/v1/licenseInfo", Role.SERVICE)
+        return self._ask(License, call).client_flags
+
+    def _about_request(self, kind: Kind, method: str, request_id: str) -> Call:
+        """A call of `/v1/request/{id}`.
+
+        Raises:
+            InvalidEnrollmentError: no TSB gave this id. Its URL would be another path.
+        """
+        if not re.fullmatch(REQUEST_ID, request_id):
+            raise InvalidEnrollmentError(
+                f"{request_id[:100]!r} is no id of a request at the TSB",
+                field="requestId",
+                action="Find out who wrote it: TSB's ids are checked when they arrive.",
+            )
+        return Call(kind, method, f"/v1/request/{request_id}", self._request_role)
 
     def _reconnect(self) -> None:
         """Use a new connection for a call whose answer cannot be requested again.
@@ -209,60 +198,51 @@ class TsbClient:
         kept connection, "no answer" would be the rule after a quiet hour, not the exception.
         Source: https://docs.aws.amazon.com/lambda/latest/dg/best-practices.html
         """
-        self._session.close()
+        self._adapter.close()
 
     def _ask[T: Answer](
         self,
         model: type[T],
-        role: Role,
-        method: str,
-        path: str,
+        call: Call,
         body: dict[str, Any] | None = None,
-        *,
-        about: str,
     ) -> T:
-        response = self._send(role, method, path, body, about=about)
-        try:
-            content = response.json()
-            return model.model_validate({**content, "raw": response.text})
-        except (ValueError, TypeError, ValidationError):
-            doing = f"{method} {path}{about}"
-            raise unreadable(doing, f"{model.__name__} as JSON", response) from None
+        return self._send(call, body, read=model.read, expected=f"{model.__name__} as JSON")
 
-    def _send(
-        self, role: Role, method: str, path: str, body: dict[str, Any] | None, *, about: str
-    ) -> requests.Response:
+    def _send[T](
+        self,
+        call: Call,
+        body: dict[str, Any] | None,
+        *,
+        read: Callable[[Reply], T],
+        expected: str,
+    ) -> T:
+        """Make a call; `read` reads an answer of success, and raises ValueError for another."""
+        ends = time.monotonic() + self._seconds
+        refusal: TsbCredentialsError | None = None
         try:
-            return self._with_credentials(f"{method} {path}{about}", role, method, path, body)
+            # A role's keys may have been replaced since they were read, so they are read once more.
+            for credentials in self._shown(call.role):
+                for key in self._keys(credentials):
+                    try:
+                        return self._exchange(
+                            call, body, credentials, key, read=read, expected=expected, ends=ends
+                        )
+                    except TsbCredentialsError as error:
+                        if key is None or error.error_code != INVALID_API_KEY:
+                            raise
+                        self._rejected[key] = time.monotonic() + REJECTED_SECONDS
+                        refusal = error
+            raise refusal or no_key_left(call)
         except TsbCredentialsError:
             if self._refused is not None:
                 self._refused()
             raise
 
-    def _with_credentials(
-        self, doing: str, role: Role, method: str, path: str, body: dict[str, Any] | None
-    ) -> requests.Response:
-        refusal: TsbCredentialsError | None = None
-        # A role's keys may have been replaced since they were read, so they are read once more.
-        for read in (self._credentials, self._renewed):
-            if read is None:
-                break
-            credentials = read(role)
-            for key in self._keys(credentials):
-                headers = _headers(key, credentials.bearer_token)
-                response = self._exchange(doing, role, method, path, body=body, headers=headers)
-                if response.status_code < OK_BELOW:
-                    return response
-                error = read_refusal(doing, role, credentials, response)
-                if (
-                    key is None
-                    or not isinstance(error, TsbCredentialsError)
-                    or error.error_code != INVALID_API_KEY
-                ):
-                    raise error
-                self._rejected[key] = time.monotonic() + REJECTED_SECONDS
-                refusal = error
-        raise refusal or no_key_left(doing, role)
+    def _shown(self, role: Role) -> Iterator[Credentials]:
+        """The credentials of a role, as they were read, then freshly read."""
+        yield self._credentials(role)
+        if self._renewed is not None:
+            yield self._renewed(role)
 
     def _keys(self, credentials: Credentials) -> Iterator[str | None]:
         """The API keys to try; only None if the role has no API key."""
@@ -272,44 +252,46 @@ class TsbClient:
             if self._rejected.get(key, 0) <= time.monotonic():
                 yield key
 
-    def _exchange(
+    def _exchange[T](
         self,
-        doing: str,
-        role: Role,
-        method: str,
-        path: str,
-        *,
+        call: Call,
         body: dict[str, Any] | None,
-        headers: dict[str, str],
-    ) -> requests.Response:
+        credentials: Credentials,
+        api_key: str | None,
+        *,
+        read: Callable[[Reply], T],
+        expected: str,
+        ends: float,
+    ) -> T:
         begun = time.monotonic()
-        response: requests.Response | None = None
+        reply: Reply | None = None
         error: CountersignError | None = None
         try:
-            response = self._session.request(
-                method,
-                self._url + path,
-                json=body,
-                headers=headers,
-                timeout=self._timeout,
+            reply = send(
+                self._adapter,
+                call.method,
+                self._url + call.path,
+                body,
+                headers=_headers(api_key, credentials.bearer_token),
                 proxies=self._proxies,
-                allow_redirects=False,  # a redirect would send the API key elsewhere
+                connect_seconds=self._connect_seconds,
+                seconds=ends - begun,
             )
-        except requests.RequestException as fault:
-            error = call_fault(doing, fault)
-            raise error from fault
+            if reply.succeeded:
+                return read(reply)
+            error = failure(call, credentials, reply)
+            raise error
+        except NETWORK as fault:
+            error = failure(call, credentials, reply or fault, expected=expected)
+            raise error from (None if reply else fault)
         finally:
             if self._report is not None:
                 took = (time.monotonic() - begun) * 1000
-                account = credentials_account(
-                    method, path, role, took, response=response, error=error
-                )
-                self._report(account)
-        return response
+                self._report(exchange(call, took, reply, error))
 
     def close(self) -> None:
         """Close the connections that are kept alive."""
-        self._session.close()
+        self._adapter.close()
 
     def __enter__(self) -> Self:
         return self
@@ -319,9 +301,22 @@ class TsbClient:
 
 
 def _headers(api_key: str | None, bearer_token: str | None) -> dict[str, str]:
-    headers = {"Accept": "application/json"}
+    headers = {"Accept": "application/json", "Accept-Encoding": "identity"}
     if api_key is not None:
         headers["X-API-KEY"] = api_key
     if bearer_token is not None:
         headers["Authorization"] = f"Bearer {bearer_token}"
     return headers
+
+
+def _done(reply: Reply) -> None:
+    """A success of which TSB documents no body: none, or any JSON. A page is not TSB's."""
+    if reply.body != b"":
+        reply.json()
+
+
+def _labels(reply: Reply) -> list[str]:
+    content = reply.json()
+    if not isinstance(content, list) or not all(isinstance(one, str) for one in content):
+        raise ValueError("no list of texts")
+    return content

@@ -1,27 +1,36 @@
-"""Maps TSB's answer, or its absence, to an error that says whether TSB executed the call."""
+"""Maps whatever came instead of the expected answer to the one error that says what TSB did.
+
+Only TSB decides, and only in its own words: a refusal is a JSON object with an integer `errorCode`.
+Everything else (a proxy's 404, a login page, JSON of a shape that we do not know) says nothing
+about the call.
+"""
 
 import base64
 import json
 import ssl
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from enum import StrEnum
 from typing import Any
 
-import requests
 from urllib3 import exceptions as urllib3_errors
 
 from countersign.errors import (
+    KEY_NOT_EXISTENT,
     CountersignError,
     TsbCredentialsError,
     TsbOutcomeUnknownError,
     TsbRefusedError,
     TsbUnavailableError,
 )
-from countersign.tsb.models import Credentials, Exchange, Role
+from countersign.tsb.models import Credentials, Exchange, Reply, Role
 
 MAX_TSB_TEXT = 500  # characters of TSB's own message that an error repeats
+MAX_CODE = 2**31 - 1  # TSB's codes are Java's `int`
 TECHNICAL = (1, 2)  # "technical", "connectivity" between TSB and HSM: may be executed
 MISSING_ACCESS_TOKEN, MISSING_API_KEY = 406, 416
 CLIENT_SUBSCRIPTION, ENDPOINT_NOT_LICENSED = 450, 451
+INVALID_UUID = 609
 INVALID_ACCESS_TOKEN, INSUFFICIENT_LOGIN = 617, 618
 INVALID_API_KEY = 631
 CREDENTIAL_CODES = (
@@ -33,50 +42,98 @@ CREDENTIAL_CODES = (
     INSUFFICIENT_LOGIN,
     INVALID_API_KEY,
 )
+# Of a read. 651 is not among them: ids that were just listed do vanish and come back.
+FINAL_CODES = (INVALID_UUID, KEY_NOT_EXISTENT)
+WRAPPERS = range(700, 705)  # TSB wraps any fault behind it in one of these codes
 UNAUTHORIZED, FORBIDDEN, TOO_MANY_REQUESTS = 401, 403, 429
 SERVER_ERROR, BAD_GATEWAY, UNAVAILABLE, GATEWAY_TIMEOUT = 500, 502, 503, 504
-OK_BELOW = 300
 
 
-def credentials_account(
-    method: str,
-    path: str,
-    role: Role,
-    milliseconds: float,
-    *,
-    response: requests.Response | None,
-    error: CountersignError | None,
+class Kind(StrEnum):
+    """What it means to make a call again."""
+
+    READ = "read"  # nothing
+    CREATE = "create"  # it executes something anew: a key, a question to the approvers
+    REMOVE = "remove"  # nothing where the first one was executed
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call, as errors and metrics name it.
+
+    Args:
+        kind: what it means to make it again.
+        method: of HTTP.
+        path: from `/v1` on.
+        role: whose credentials are sent.
+        about: the key that it is about, see `about_key`.
+    """
+
+    kind: Kind
+    method: str
+    path: str
+    role: Role
+    about: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.method} {self.path}{self.about}"
+
+    @property
+    def endpoint(self) -> str:
+        """Method and path, with `{id}` for an id."""
+        under_request = self.path.startswith("/v1/request/")
+        return f"{self.method} {'/v1/request/{id}' if under_request else self.path}"
+
+
+def failure(
+    call: Call, shown: Credentials, happened: Reply | Exception, *, expected: str = ""
+) -> CountersignError:
+    """The error for anything but the expected answer. It maps everything and raises nothing.
+
+    An answer that is not TSB's is an unknown outcome for every kind of call: nobody knows how far
+    the call came, and even a read may let TSB execute what is approved (TSB 1.15.2). States that
+    read ask again after this name as after TsbUnavailableError, so a name of its own has no use.
+
+    Args:
+        call: the call.
+        shown: the credentials that were sent.
+        happened: the answer, or what the network raised.
+        expected: what an answer of success should have been.
+    Source: TSB's error table.
+    """
+    if isinstance(happened, Exception):
+        return _fault(call, happened)
+    if happened.succeeded:
+        return TsbOutcomeUnknownError(
+            f"{call}: TSB's answer is not {expected}",
+            http_status=happened.status,
+            action="Find out what answers at TsbUrl; compare TSB's version with those this product"
+            " knows.",
+        )
+    return _refusal(call, shown, happened)
+
+
+def exchange(
+    call: Call, milliseconds: float, reply: Reply | None, error: CountersignError | None
 ) -> Exchange:
     """One call, for metrics."""
-    status = response.status_code if response is not None else None
-    if response is not None and response.status_code >= OK_BELOW:
-        error = read_refusal("", role, Credentials(), response)
     code = error.error_code if error else None
-    under_request = path.startswith("/v1/request/")
     return Exchange(
-        endpoint=f"{method} {'/v1/request/{id}' if under_request else path}",
-        role=role,
+        endpoint=call.endpoint,
+        role=call.role,
         milliseconds=milliseconds,
-        http_status=status,
+        http_status=reply.status if reply else None,
         error=type(error).__name__ if error else None,
         error_code=code,
         rejected_key=code == INVALID_API_KEY,
     )
 
 
-def read_refusal(
-    doing: str, role: Role, shown: Credentials, response: requests.Response
-) -> CountersignError:
-    """The error for an HTTP status of 300 or above. Source: TSB's error table."""
-    try:
-        content = response.json()
-    except ValueError:
-        content = None
-    said = content if isinstance(content, dict) else {}
-    code = said.get("errorCode") if isinstance(said.get("errorCode"), int) else None
-    status = response.status_code
+def _refusal(call: Call, shown: Credentials, reply: Reply) -> CountersignError:
+    """The error for an answer that is no success."""
+    said, code, status = _said(reply), _code(reply), reply.status
     words = str(said.get("message") or "")[:MAX_TSB_TEXT]
-    message = f"{doing}: HTTP {status}" + (f", {words}" if words else "")
+    message = f"{call}: HTTP {status}" + (f", {words}" if words else "")
     details: dict[str, Any] = {
         "error_code": code,
         "reason": str(said["reason"])[:MAX_TSB_TEXT] if said.get("reason") else None,
@@ -84,34 +141,60 @@ def read_refusal(
     }
     if status in (TOO_MANY_REQUESTS, UNAVAILABLE):
         return TsbUnavailableError(message, action="Wait; it is tried again.", **details)
-    if status in (BAD_GATEWAY, GATEWAY_TIMEOUT) or (
-        status >= SERVER_ERROR and (code is None or code in TECHNICAL)
-    ):
+    if code is None and status < SERVER_ERROR:
+        return TsbOutcomeUnknownError(
+            f"{message}; this is not TSB's answer",
+            action="Find out what answers in TSB's place: a proxy, an ingress, a login page.",
+            **details,
+        )
+    if code is None or code in TECHNICAL or status in (BAD_GATEWAY, GATEWAY_TIMEOUT):
         return TsbOutcomeUnknownError(message, action="See in TSB's log what it did.", **details)
     if code in CREDENTIAL_CODES or status in (UNAUTHORIZED, FORBIDDEN):
-        what, action = not_accepted(role, shown, code, status, doing)
+        what, action = not_accepted(call, shown, code, status)
         return TsbCredentialsError(f"{message}: {what}", action=action, **details)
-    return TsbRefusedError(
+    return _by_code(call, code, status)(
         message, action="Look errorCode up in TSB's documentation; remove the cause.", **details
     )
 
 
-def not_accepted(
-    role: Role, shown: Credentials, code: int | None, status: int, doing: str
-) -> tuple[str, str]:
+def _by_code(call: Call, code: int, status: int) -> type[CountersignError]:
+    """What a code decides: on a read hardly anything, and a wrapped fault nothing at all."""
+    if call.kind is Kind.READ and code not in FINAL_CODES:
+        return TsbUnavailableError
+    if call.kind is Kind.REMOVE and (code in WRAPPERS or status >= SERVER_ERROR):
+        return TsbOutcomeUnknownError
+    return TsbRefusedError
+
+
+def _said(reply: Reply) -> dict[str, Any]:
+    try:
+        content = reply.json()
+    except ValueError:
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _code(reply: Reply) -> int | None:
+    """TSB's code; None: this is not TSB's answer."""
+    code = _said(reply).get("errorCode")
+    return code if type(code) is int and 0 <= code <= MAX_CODE else None  # `bool` is an `int`, too
+
+
+def not_accepted(call: Call, shown: Credentials, code: int, status: int) -> tuple[str, str]:
     """The error that says what is wrong with the credentials that were sent, and what to do.
 
     TSB has one code, 631, for a revoked API key and, in some versions, for a valid key of another
     role. Only HTTP 403 identifies the latter.
     """
+    role = call.role
     secret = f"the secret of role {role}"
-    parameter = _role_parameter(doing)
+    parameter = _role_parameter(call.path)
     other_role = (
         f"set the stack's parameter {parameter} to the role that this TSB wants there"
         if parameter
         else f"put one of this role into {secret}"
     )
-    if status == FORBIDDEN and code in (None, INVALID_API_KEY):
+    if status == FORBIDDEN and code == INVALID_API_KEY:
         return (
             f"TSB knows the API key of role {role} and wants another role here",
             f"{other_role[0].upper()}{other_role[1:]}.",
@@ -146,13 +229,13 @@ def not_accepted(
         ),
     }
     refused = f"the credentials of role {role} are not accepted", f"Put valid ones into {secret}."
-    return said.get(code or 0, refused)
+    return said.get(code, refused)
 
 
-def _role_parameter(doing: str) -> str | None:
-    if "/v1/certificate/" in doing:
+def _role_parameter(path: str) -> str | None:
+    if path.startswith("/v1/certificate/"):
         return "CertificateRole"
-    return "RequestRole" if "/v1/request/" in doing else None
+    return "RequestRole" if path.startswith("/v1/request/") else None
 
 
 def _expiry(token: str | None) -> str | None:
@@ -166,26 +249,18 @@ def _expiry(token: str | None) -> str | None:
     return moment.isoformat() if moment < datetime.now(UTC) else None
 
 
-def unreadable(doing: str, expected: str, response: requests.Response) -> TsbOutcomeUnknownError:
-    """The error for a success whose answer is unreadable: the call was executed."""
-    return TsbOutcomeUnknownError(
-        f"{doing}: TSB's answer is not {expected}",
-        http_status=response.status_code,
-        action="Compare the TSB's version with those this product knows.",
-    )
-
-
-def no_key_left(doing: str, role: Role) -> TsbCredentialsError:
+def no_key_left(call: Call) -> TsbCredentialsError:
     """The error when TSB has just rejected every API key of a role."""
+    role = call.role
     return TsbCredentialsError(
-        f"{doing}: TSB has just rejected every API key of role {role}",
+        f"{call}: TSB has just rejected every API key of role {role}",
         error_code=INVALID_API_KEY,
         http_status=UNAUTHORIZED,
         action=f"Put a valid API key into the secret of role {role}.",
     )
 
 
-def call_fault(doing: str, error: requests.RequestException) -> CountersignError:
+def _fault(call: Call, error: Exception) -> CountersignError:
     """The error for a call without an answer: urllib3's error shows if TSB may have executed it.
 
     If no connection was made (name, refusal, timeout, TLS handshake), nothing was executed. After
@@ -201,19 +276,19 @@ def call_fault(doing: str, error: requests.RequestException) -> CountersignError
         # With TLS 1.3 a server rejects our certificate after the handshake: it sends an alert, and
         # nothing is executed. Other TLS errors on an established connection mean that it broke.
         if isinstance(cause, ssl.SSLError) and (never_connected or _rejects_us(cause)):
-            return _tls_fault(doing, cause)
+            return _tls_fault(call, cause)
         if never_connected and str(cause).startswith("Tunnel connection failed"):
             return TsbUnavailableError(
-                f"{doing}: the proxy made no tunnel to TSB ({cause})",
+                f"{call}: the proxy made no tunnel to TSB ({cause})",
                 action="Allow CONNECT to TSB's host and port in the proxy at TsbProxyUrl.",
             )
     if never_connected:
         return TsbUnavailableError(
-            f"{doing}: no connection to TSB ({type(chain[-1]).__name__})",
+            f"{call}: no connection to TSB ({type(chain[-1]).__name__})",
             action="Check TsbUrl and the network path from the functions to TSB.",
         )
     return TsbOutcomeUnknownError(
-        f"{doing}: the connection ended without an answer ({type(chain[-1]).__name__})",
+        f"{call}: the connection ended without an answer ({type(chain[-1]).__name__})",
         action="See in TSB's log what it did.",
     )
 
@@ -240,19 +315,19 @@ def _rejects_us(cause: BaseException) -> bool:
     return "ALERT" in text and ("CERTIFICATE" in text or "UNKNOWN CA" in text)
 
 
-def _tls_fault(doing: str, cause: BaseException) -> CountersignError:
+def _tls_fault(call: Call, cause: BaseException) -> CountersignError:
     text = str(cause).upper().replace("_", " ")
     if _rejects_us(cause):
         # TLS 1.2 has no alert for a missing certificate. It sends a handshake failure, see below.
         what, action = next(said for word, said in CERTIFICATE_ALERTS.items() if word in text)
-        return TsbCredentialsError(f"{doing}: {what}", action=action)
+        return TsbCredentialsError(f"{call}: {what}", action=action)
     if "CERTIFICATE VERIFY FAILED" in text:
         return TsbUnavailableError(
-            f"{doing}: TSB's certificate does not verify",
+            f"{call}: TSB's certificate does not verify",
             action="Put the CA that issued it into the TLS secret (caBundle), or correct TsbUrl.",
         )
     return TsbUnavailableError(
-        f"{doing}: the TLS handshake failed",
+        f"{call}: the TLS handshake failed",
         action="Check that TSB speaks TLS 1.2 or newer at TsbUrl, and whether it wants a client"
         " certificate (TLS secret).",
     )

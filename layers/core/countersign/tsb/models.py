@@ -1,13 +1,26 @@
 """What TSB sends and receives, with the names of its API."""
 
 import base64
+import json
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any
+from functools import cached_property
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    field_validator,
+)
 from pydantic.alias_generators import to_camel
+
+MAX_DEPTH = 32  # of nested JSON; a key's policy needs 9
+REQUEST_ID = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"  # TSB's are UUIDs; `..` would be another path
 
 
 class Role(StrEnum):
@@ -58,6 +71,80 @@ class Exchange:
     rejected_key: bool = False
 
 
+@dataclass(frozen=True)
+class Reply:
+    """An answer as it came, whoever gave it.
+
+    Args:
+        status: of HTTP.
+        body: decoded from its transfer; None if it is larger than any answer of TSB.
+    """
+
+    status: int
+    body: bytes | None
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether the status says so."""
+        return 200 <= self.status < 300  # noqa: PLR2004
+
+    @cached_property
+    def text(self) -> str:
+        """The body's text. JSON is UTF-8 (RFC 8259), whatever the headers say; a BOM is dropped.
+
+        Raises:
+            ValueError: it is not UTF-8, or too large.
+        """
+        if self.body is None:
+            raise ValueError("the body is too large")
+        return self.body.decode("utf-8-sig")
+
+    def json(self) -> Any:
+        """The body as JSON.
+
+        Raises:
+            ValueError: it is not JSON, or holds what TSB never writes: a name twice in an object,
+                a number that is none, text that is not Unicode, values nested deeper than
+                MAX_DEPTH. Each of them breaks somebody who reads it later.
+        """
+        try:
+            content = json.loads(self.text, object_pairs_hook=_unique)
+            json.dumps(content, ensure_ascii=False, allow_nan=False).encode()
+        except RecursionError as error:
+            raise ValueError("nested too deeply") from error
+        level = [content]
+        for _ in range(MAX_DEPTH):
+            level = [inner for value in level for inner in _inside(value)]
+        if level:
+            raise ValueError("nested too deeply")
+        return content
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a name stands twice in an object")
+    return found
+
+
+def _inside(value: object) -> list[Any]:
+    if isinstance(value, dict):
+        return list(value.values())
+    return value if isinstance(value, list) else []
+
+
+def _utc(moment: datetime) -> datetime:
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError as error:  # the first or the last day of the calendar
+        raise ValueError("no moment in UTC") from error
+
+
+type Moment = Annotated[AwareDatetime, AfterValidator(_utc)]
+# One segment of a path: an id of TSB is asked about by its URL.
+type RequestId = Annotated[str, StringConstraints(pattern=REQUEST_ID)]
+
+
 class Answer(BaseModel):
     """TSB's answer. Unknown fields are ignored: newer versions add some. `raw` is the evidence."""
 
@@ -73,6 +160,18 @@ class Answer(BaseModel):
 
     raw: str = Field(default="", exclude=True, repr=False)
 
+    @classmethod
+    def read(cls, reply: Reply) -> Self:
+        """The answer.
+
+        Raises:
+            ValueError: it has another form.
+        """
+        content = reply.json()
+        if not isinstance(content, dict):
+            raise ValueError("no JSON object")
+        return cls.model_validate({**content, "raw": reply.text})
+
 
 class Key(Answer):
     """A key as the HSM reports it. `public_key` is the base64 DER SubjectPublicKeyInfo."""
@@ -81,7 +180,7 @@ class Key(Answer):
     algorithm: str
     key_size: int | None = None
     curve_oid: str | None = None
-    create_time: datetime
+    create_time: Moment
     public_key: str
     attributes: dict[str, bool | None]
     policy: dict[str, Any] | None = None
@@ -105,13 +204,13 @@ class KeyAttributes(Answer):
 class CsrRequested(Answer):
     """The id under which approvals are collected."""
 
-    sign_request_id: str
+    sign_request_id: RequestId
 
 
 class BlockRequested(Answer):
     """The id under which the approvals of `ruleBlock` are collected."""
 
-    block_key_request_id: str
+    block_key_request_id: RequestId
 
 
 class RequestStatus(Answer):
@@ -119,7 +218,7 @@ class RequestStatus(Answer):
 
     id: str
     status: str
-    execution_time: datetime | None = None
+    execution_time: Moment | None = None
     approved_by: list[str] = []
     not_yet_approved_by: list[str] = []
     rejected_by: list[str] = []

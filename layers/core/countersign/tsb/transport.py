@@ -1,4 +1,4 @@
-"""How the TSB is reached: TLS with our own CAs, timeouts, a proxy."""
+"""How the TSB is reached: TLS with our own CAs, a proxy, bounds on time and bytes."""
 
 import os
 import ssl
@@ -7,19 +7,63 @@ from contextlib import contextmanager
 from typing import Any
 
 import certifi
-from requests.adapters import HTTPAdapter
-from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
+import requests
+from requests.adapters import BaseAdapter, HTTPAdapter
+from urllib3 import HTTPConnectionPool, HTTPSConnectionPool, Timeout
 from urllib3 import exceptions as urllib3_errors
 from urllib3.connection import HTTPSConnection
 
 from countersign.errors import (
     TsbCredentialsError,
 )
-from countersign.tsb.models import Tls
+from countersign.tsb.models import Reply, Tls
 
 CONNECT_TIMEOUT_SECONDS = 5
-READ_TIMEOUT_SECONDS = 20  # below the functions' Timeout of 30 s: report before Lambda kills us
+TIMEOUT_SECONDS = 15  # half of the functions' Timeout of 30 s: report before Lambda kills us
+CHUNK_BYTES = 64 * 1024
+LEAST_SECONDS = 0.001  # where all of a call's time has passed: urllib3 takes no 0
+# What the libraries raise about an answer or its absence. `ValueError`: they parse what arrives.
+NETWORK = (requests.RequestException, urllib3_errors.HTTPError, OSError, ValueError)
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+def send(
+    adapter: BaseAdapter,
+    method: str,
+    url: str,
+    body: dict[str, Any] | None,
+    *,
+    headers: dict[str, str],
+    proxies: dict[str, str],
+    connect_seconds: float,
+    seconds: float,
+) -> Reply:
+    """Make one HTTP call; a redirect is an answer like any other.
+
+    Args:
+        adapter: to the network.
+        method: of HTTP.
+        url: whole.
+        body: sent as JSON.
+        headers: the only ones besides those of the body.
+        proxies: by scheme.
+        connect_seconds: for the TCP and TLS handshakes.
+        seconds: for everything, the answer's last byte included.
+
+    Raises:
+        NETWORK: no answer came, or none that ends in time, or none of HTTP.
+    """
+    request = requests.Request(method, url, json=body, headers=headers).prepare()
+    timeout = Timeout(total=max(seconds, LEAST_SECONDS), connect=connect_seconds)
+    response = adapter.send(request, stream=True, timeout=timeout, proxies=proxies)  # type: ignore[arg-type]
+    return Reply(response.status_code, _read(response))
+
+
+def _read(response: requests.Response) -> bytes:
+    body = b""
+    while chunk := response.raw.read(CHUNK_BYTES, decode_content=True):
+        body += chunk
+    return body
 
 
 class _Connection(HTTPSConnection):
@@ -34,6 +78,9 @@ class _Connection(HTTPSConnection):
 
 class _Pool(HTTPSConnectionPool):
     ConnectionCls = _Connection
+
+
+POOLS = {"http": HTTPConnectionPool, "https": _Pool}
 
 
 class VerifiedAdapter(HTTPAdapter):
@@ -58,13 +105,13 @@ class VerifiedAdapter(HTTPAdapter):
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         """As in requests, with our context and our pools."""
         super().init_poolmanager(*args, **kwargs, ssl_context=self._context)
-        self.poolmanager.pool_classes_by_scheme = {"http": HTTPConnectionPool, "https": _Pool}
+        self.poolmanager.pool_classes_by_scheme = POOLS
 
     def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
         """As in requests, with our context inside the tunnel."""
         # requests would use its own context for the TLS inside the tunnel.
         manager = super().proxy_manager_for(proxy, **kwargs, ssl_context=self._context)
-        manager.pool_classes_by_scheme = {"http": HTTPConnectionPool, "https": _Pool}
+        manager.pool_classes_by_scheme = POOLS
         self.proxy_manager[proxy] = manager
         return manager
 
