@@ -8,6 +8,7 @@ import json
 import socket
 import ssl
 import time
+import tracemalloc
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -225,6 +226,115 @@ def test_a_redirect_to_nonsense_is_an_answer_like_any_other() -> None:
 
 # Bounds -------------------------------------------------------------------------------------------
 
+TOO_MUCH = 300 * 1024 * 1024
+HEAD = b"HTTP/1.1 200 OK\r\n"
+BOMB = gzip.compress(b"\0" * 64 * 1024 * 1024)  # 64 KB
+
+
+def pour(head: bytes, part: bytes, size: int = TOO_MUCH) -> Act:
+    """A head, then this part again and again, until the client hangs up."""
+
+    def act(connection: socket.socket, _: bytes) -> None:
+        connection.sendall(head)
+        for _part in range(size // len(part)):
+            connection.sendall(part)
+
+    return act
+
+
+MEGABYTE = b"x" * 1024 * 1024
+
+
+@pytest.mark.parametrize(
+    "act",
+    [
+        pytest.param(pour(HEAD + b"Content-Length: %d\r\n\r\n" % TOO_MUCH, MEGABYTE), id="300 MB"),
+        pytest.param(pour(HEAD + b"Connection: close\r\n\r\n", MEGABYTE), id="300 MB, no length"),
+        pytest.param(
+            pour(HEAD + b"Transfer-Encoding: chunked\r\n\r\n", b"100000\r\n" + MEGABYTE + b"\r\n"),
+            id="300 MB in chunks",
+        ),
+        pytest.param(
+            pour(HEAD + b"Transfer-Encoding: chunked\r\n\r\n", MEGABYTE), id="an endless chunk size"
+        ),
+        pytest.param(pour(HEAD + b"X: ", MEGABYTE), id="an endless header"),
+        pytest.param(pour(b"", MEGABYTE), id="an endless status line"),
+        pytest.param(say(200, BOMB, Content_Encoding="gzip"), id="gzip bomb"),
+        pytest.param(
+            say(200, gzip.compress(BOMB), Content_Encoding="gzip, gzip"), id="gzip bomb in gzip"
+        ),
+        pytest.param(pour(b"HTTP/1.1 302 Found\r\nLocation: /x\r\n\r\n", MEGABYTE), id="redirect"),
+        pytest.param(pour(b"HTTP/1.1 404 Not Found\r\n\r\n", MEGABYTE), id="404"),
+    ],
+)
+def test_an_answer_without_end_takes_neither_memory_nor_time(act: Act) -> None:
+    with Server([act]) as running:
+        tracemalloc.start()
+        begun = time.monotonic()
+        try:
+            found = failure(running.url)
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+
+    assert isinstance(found, TsbOutcomeUnknownError)
+    assert time.monotonic() - begun < SECONDS
+    # The server's part is one of these; ours are a MB of body and what decodes it.
+    assert peak < 8 * 1024 * 1024
+
+
+def drip(content: bytes) -> Act:
+    """A byte at a time, each well before a socket's timeout."""
+
+    def act(connection: socket.socket, _: bytes) -> None:
+        for number in range(len(content)):
+            connection.sendall(content[number : number + 1])
+            time.sleep(SHORT / 5)
+
+    return act
+
+
+SLOW = PENDING + b" " * 1000
+LENGTH = b"Content-Length: %d\r\n\r\n" % len(SLOW)
+
+
+@pytest.mark.parametrize(
+    ("before", "slow"),
+    [
+        pytest.param(b"", HEAD + LENGTH + SLOW, id="status line"),
+        pytest.param(HEAD, b"X-Slow: " + b"x" * 1000 + b"\r\n" + LENGTH + SLOW, id="header"),
+        pytest.param(HEAD + LENGTH, SLOW, id="body"),
+        pytest.param(
+            HEAD + b"Transfer-Encoding: chunked\r\n\r\n", b"1\r\n{\r\n" * 1000, id="chunks"
+        ),
+        pytest.param(b"", b"HTTP/1.1 100 Continue\r\n\r\n" * 100, id="100 Continue"),
+    ],
+)
+def test_an_answer_that_drips_ends_in_time(before: bytes, slow: bytes) -> None:
+    def act(connection: socket.socket, request: bytes) -> None:
+        connection.sendall(before)
+        drip(slow)(connection, request)
+
+    with Server([act]) as running:
+        begun = time.monotonic()
+        found = failure(running.url, timeout_seconds=SHORT)
+
+    assert isinstance(found, TsbOutcomeUnknownError)
+    assert time.monotonic() - begun < 2 * SHORT
+
+
+def test_a_dripping_answer_is_as_bounded_behind_tls(tmp_path: Path) -> None:
+    ca, certificate, key = make_certificates(tmp_path, "127.0.0.1")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+
+    with Server([drip(HEAD + LENGTH + SLOW)], context=context) as running:
+        begun = time.monotonic()
+        found = failure(running.url, timeout_seconds=SHORT, tls=Tls(ca_bundle=ca.read_text()))
+
+    assert isinstance(found, TsbOutcomeUnknownError)
+    assert time.monotonic() - begun < 2 * SHORT
+
 
 def test_all_api_keys_of_a_role_share_the_time_of_one_call() -> None:
     def refuse_late(connection: socket.socket, request: bytes) -> None:
@@ -241,6 +351,20 @@ def test_all_api_keys_of_a_role_share_the_time_of_one_call() -> None:
 
     assert not isinstance(caught.value, TsbRefusedError)
     assert time.monotonic() - begun < 2 * SHORT
+
+
+def test_a_kept_connection_has_its_whole_time_for_each_call() -> None:
+    def answer_late(connection: socket.socket, _: bytes) -> None:
+        for _call in range(3):
+            time.sleep(SHORT / 2)
+            connection.sendall(HEAD + b"Content-Length: %d\r\n\r\n" % len(PENDING) + PENDING)
+            connection.recv(65_536)
+
+    with Server([answer_late, end]) as running, client(running.url, timeout_seconds=SHORT) as tsb:
+        for _ in range(3):
+            assert tsb.request_status(REQUEST).status == "PENDING"
+
+        assert len(running.requests) == 1
 
 
 # What is read -------------------------------------------------------------------------------------

@@ -1,7 +1,11 @@
 """How the TSB is reached: TLS with our own CAs, a proxy, bounds on time and bytes."""
 
+import http.client
+import io
 import os
+import socket
 import ssl
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -11,7 +15,7 @@ import requests
 from requests.adapters import BaseAdapter, HTTPAdapter
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool, Timeout
 from urllib3 import exceptions as urllib3_errors
-from urllib3.connection import HTTPSConnection
+from urllib3.connection import HTTPConnection, HTTPSConnection
 
 from countersign.errors import (
     TsbCredentialsError,
@@ -20,6 +24,7 @@ from countersign.tsb.models import Reply, Tls
 
 CONNECT_TIMEOUT_SECONDS = 5
 TIMEOUT_SECONDS = 15  # half of the functions' Timeout of 30 s: report before Lambda kills us
+MAX_ANSWER_BYTES = 1024 * 1024  # a list of 20,000 labels; a key's attributes are 10 KB
 CHUNK_BYTES = 64 * 1024
 LEAST_SECONDS = 0.001  # where all of a call's time has passed: urllib3 takes no 0
 # What the libraries raise about an answer or its absence. `ValueError`: they parse what arrives.
@@ -59,15 +64,60 @@ def send(
     return Reply(response.status_code, _read(response))
 
 
-def _read(response: requests.Response) -> bytes:
-    body = b""
+def _read(response: requests.Response) -> bytes | None:
+    """The decoded body; None: it has more than MAX_ANSWER_BYTES, and the rest is left unread."""
+    body = bytearray()
     while chunk := response.raw.read(CHUNK_BYTES, decode_content=True):
         body += chunk
-    return body
+        if len(body) > MAX_ANSWER_BYTES:
+            response.close()
+            return None
+    return bytes(body)
+
+
+class _Clocked(io.RawIOBase):
+    """What a socket receives until its timeout has passed once, however slowly it comes.
+
+    A socket's own timeout begins anew with every byte.
+    """
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._socket = connection
+        self._received = connection.makefile("rb", buffering=0)
+        self._ends = time.monotonic() + (connection.gettimeout() or TIMEOUT_SECONDS)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        left = self._ends - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("the answer did not end in time")
+        self._socket.settimeout(left)
+        return self._received.readinto(buffer)
+
+    def close(self) -> None:
+        self._received.close()
+        super().close()
+
+
+class _Response(http.client.HTTPResponse):
+    """An answer whose head and body together have the time of the read timeout."""
+
+    def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
+        super().__init__(sock, *args, **kwargs)
+        self.fp.close()
+        self.fp = io.BufferedReader(_Clocked(sock))
+
+
+class _PlainConnection(HTTPConnection):
+    response_class = _Response
 
 
 class _Connection(HTTPSConnection):
     """Reports every failed connect, TLS handshake included, as a connection that was never made."""
+
+    response_class = _Response
 
     def connect(self) -> None:
         try:
@@ -76,11 +126,15 @@ class _Connection(HTTPSConnection):
             raise urllib3_errors.NewConnectionError(self, type(error).__name__) from error
 
 
+class _PlainPool(HTTPConnectionPool):
+    ConnectionCls = _PlainConnection
+
+
 class _Pool(HTTPSConnectionPool):
     ConnectionCls = _Connection
 
 
-POOLS = {"http": HTTPConnectionPool, "https": _Pool}
+POOLS = {"http": _PlainPool, "https": _Pool}
 
 
 class VerifiedAdapter(HTTPAdapter):
