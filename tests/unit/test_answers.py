@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,7 @@ from countersign.tsb.models import (
     RequestStatus,
     Role,
 )
-from countersign.tsb.transport import CONNECT_TIMEOUT_SECONDS, TIMEOUT_SECONDS
+from countersign.tsb.transport import CONNECT_TIMEOUT_SECONDS, TIMEOUT_SECONDS, base_url
 from local.template import read
 
 ROOT = Path(__file__).parents[2]
@@ -258,7 +259,7 @@ def test_a_time_that_is_no_moment_in_utc_is_unreadable(moment: str) -> None:
         client(Network(200, json.dumps(status).encode())).request_status(ID)
 
 
-# Ids ---------------------------------------------------------------------------------------------
+# Ids and URLs -------------------------------------------------------------------------------------
 
 NO_IDS = ["", ".", "..", "../key", "a/b", "a%2fb", "a?b", "a#b", "a b", "ü", "x" * 129, "a\n"]
 
@@ -286,3 +287,64 @@ def test_an_id_as_the_tsb_gives_it_is_a_path() -> None:
 
     assert client(network).request_status(ID) == RequestStatus.read(Reply(200, status))
     assert network.urls == [f"https://tsb.example.com/v1/request/{ID}"]
+
+
+URLS = {
+    "https://tsb.example.com": True,
+    "https://tsb.example.com/": True,
+    "https://tsb.example.com:8443": True,
+    "https://tsb.example.com:65535/tsb": True,
+    "https://TSB.Example.com/Path/to.it": True,
+    "https://10.0.0.1:8080": True,
+    "https://[2001:db8::1]:8443/": True,
+    "https://xn--bcher-kva.example": True,
+    "https://tsb_1.internal": True,
+    "https://user@tsb.example.com": False,
+    "https://user:password@tsb.example.com": False,
+    "https://tsb.example.com@evil.example": False,
+    "https://tsb.example.com?x=1": False,
+    "https://tsb.example.com/#x": False,
+    "https://bücher.example": False,
+    "https://tsb.example.com:": False,
+    "https://tsb.example.com:0": False,
+    "https://tsb.example.com:65536": False,
+    "https://tsb.example.com:443:443": False,
+    "https://tsb.example.com/../x": False,
+    "https://tsb.example.com/./x": False,
+    "https://tsb.example.com//x": False,
+    "https://tsb.example.com/%2e%2e": False,
+    "https://tsb.example.com/a b": False,
+    "https://tsb..example.com": False,
+    "https://-tsb.example.com": False,
+    "https://" + "x" * 64 + ".example": False,
+    "https://[::1": False,
+    "https://[1:2]": False,
+    "https://": False,
+    "https:///x": False,
+    "https:\\\\tsb.example.com": False,
+    "https://tsb.example.com\\@evil.example": False,
+    "https://tsb.example.com\n": False,
+    " https://tsb.example.com": False,
+    "http://tsb.example.com": False,
+    "ftp://tsb.example.com": False,
+    "": False,
+}
+# Which numbers are a port and which groups an address is known to the code alone.
+ONLY_AT_RUN_TIME = {"https://tsb.example.com:0", "https://tsb.example.com:65536", "https://[1:2]"}
+
+
+@pytest.mark.parametrize(("url", "accepted"), URLS.items())
+def test_code_and_template_accept_the_same_urls(url: str, accepted: bool) -> None:
+    pattern = read("template.yaml")["Parameters"]["TsbUrl"]["AllowedPattern"]
+    deployed = re.search(pattern, url) is not None and not url.endswith("\n")
+
+    try:
+        found = base_url(url)
+    except TsbCredentialsError as error:
+        assert not accepted
+        assert "TsbUrl" in error.action
+        assert "password" not in str(error)
+    else:
+        assert accepted
+        assert found == url.rstrip("/")
+    assert deployed == (accepted or url in ONLY_AT_RUN_TIME)

@@ -9,7 +9,6 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from typing import Any, Self
-from urllib.parse import urlsplit
 
 from requests.adapters import BaseAdapter
 
@@ -44,10 +43,10 @@ from countersign.tsb.models import (
 )
 from countersign.tsb.transport import (
     CONNECT_TIMEOUT_SECONDS,
-    LOOPBACK,
     NETWORK,
     TIMEOUT_SECONDS,
     VerifiedAdapter,
+    base_url,
     letters,
     send,
 )
@@ -100,13 +99,7 @@ class TsbClient:
         timeout_seconds: float = TIMEOUT_SECONDS,
         transport: BaseAdapter | None = None,
     ) -> None:
-        parts = urlsplit(url)
-        if parts.scheme != "https" and parts.hostname not in LOOPBACK:
-            raise TsbCredentialsError(
-                "the TSB's URL is not https: API keys would cross the network in the clear",
-                action="Give the stack's parameter TsbUrl an https URL.",
-            )
-        self._url = url.rstrip("/")
+        self._url = base_url(url)
         self._credentials = credentials
         self._renewed = renewed
         self._certificate_role = certificate_role

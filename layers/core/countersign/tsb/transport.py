@@ -1,8 +1,9 @@
-"""How the TSB is reached: TLS with our own CAs, a proxy, bounds on time and bytes."""
+"""How the TSB is reached: its URL, TLS with our own CAs, a proxy, bounds on time and bytes."""
 
 import http.client
 import io
 import os
+import re
 import socket
 import ssl
 import time
@@ -29,7 +30,47 @@ CHUNK_BYTES = 64 * 1024
 LEAST_SECONDS = 0.001  # where all of a call's time has passed: urllib3 takes no 0
 # What the libraries raise about an answer or its absence. `ValueError`: they parse what arrives.
 NETWORK = (requests.RequestException, urllib3_errors.HTTPError, OSError, ValueError)
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
+LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
+# No userinfo, no query, no fragment, no dot segments; what is not ASCII in its ASCII form (xn--).
+URL = re.compile(
+    r"(?P<scheme>https?)://"
+    r"(?P<host>[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
+    r"(\.[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?)*|\[[0-9A-Fa-f:.]+\])"
+    r"(:(?P<port>[0-9]{1,5}))?"
+    r"(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*/?"
+)
+
+
+def base_url(url: str) -> str:
+    """The TSB's URL without a slash at its end.
+
+    Raises:
+        TsbCredentialsError: it is no https URL (http is for the loopback address alone), or holds
+            what a base URL has no use for.
+    """
+    parts = URL.fullmatch(url)
+    if parts is None or not 0 < int(parts["port"] or 1) < 2**16 or not _is_host(parts["host"]):
+        raise TsbCredentialsError(
+            "the TSB's URL is not of the form https://host:port/path, in ASCII",
+            action="Give the stack's parameter TsbUrl such a URL: no user, query or fragment; a"
+            " name that is not ASCII in its ASCII form (xn--…).",
+        )
+    if parts["scheme"] != "https" and parts["host"] not in LOOPBACK:
+        raise TsbCredentialsError(
+            "the TSB's URL is not https: API keys would cross the network in the clear",
+            action="Give the stack's parameter TsbUrl an https URL.",
+        )
+    return url.rstrip("/")
+
+
+def _is_host(host: str) -> bool:
+    if not host.startswith("["):
+        return True
+    try:
+        socket.inet_pton(socket.AF_INET6, host[1:-1])
+    except OSError:
+        return False
+    return True
 
 
 def send(
