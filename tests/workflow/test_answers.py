@@ -55,6 +55,14 @@ def test_what_decides_nothing_costs_nothing_that_people_agreed_to(
 # The HSM's keys -----------------------------------------------------------------------------------
 
 
+SYSTEM_KEYS = [
+    "approver-mgmt-backup-key-rsa-wrapping",
+    "attestation-key",
+    "rfc-timestamp-key",
+    "timestamp-key",
+]
+
+
 def announced(stack: InProcessStack) -> set[str]:
     found = {one["detail-type"] for one in stack.events()}
     return found & {"Keys Unaccounted", "Key Drifted"}
@@ -90,3 +98,17 @@ def test_what_says_nothing_about_a_key_is_no_drift(case: Case, stack: InProcessS
         assert caught.value.name == one["read"]
     assert announced(stack) == set()
     assert "drift" not in case.record() or case.record()["drift"]["codes"] == []
+
+
+def test_the_tsb_s_own_keys_are_neither_reported_nor_asked_about(stack: InProcessStack) -> None:
+    stack.configure(SweepKeys="delete", SweepKeyPrefix="")
+    with stack.tsb() as tsb:
+        key = json.loads((ROOT / "events/seed/create-key.json").read_text())
+        for label in (*SYSTEM_KEYS, "timestamp-key-of-theirs"):
+            tsb.create_key({**key, "label": label})
+    stack.control("DELETE", "/calls")
+
+    swept = stack.call("SweepKeys", {})
+
+    assert [one["label"] for one in swept["keys"]] == ["CA.code-signing", "timestamp-key-of-theirs"]
+    assert not {call["label"] for call in stack.control("GET", "/calls")} & set(SYSTEM_KEYS)

@@ -14,6 +14,14 @@ from countersign.stores import Bus, Objects, Records
 from countersign.tsb.client import TsbClient
 
 MAX_SWEPT = 1_000  # labels per run: two table reads for each of our labels
+# TSB's own keys. They are in every partition, and TSB refuses to show them.
+# Source: TSB documentation, tsb/Concepts/system_keys.
+SYSTEM_KEYS = {
+    "approver-mgmt-backup-key-rsa-wrapping",
+    "attestation-key",
+    "rfc-timestamp-key",
+    "timestamp-key",
+}
 GRACE = timedelta(hours=1)  # after its end an enrollment may still work on its key
 
 # Keys that no enrollment accounts for -----------------------------------------------------------
@@ -57,7 +65,8 @@ def sweep_keys(
     if mode == "off":
         return m.SweptKeys(looked_at=0, keys=(), omitted_count=0)
     # First list the keys, then read the claims: a key is created after its label is claimed.
-    labels = sorted(label for label in tsb.list_keys() if label.startswith(prefix))
+    listed = set(tsb.list_keys()) - SYSTEM_KEYS
+    labels = sorted(label for label in listed if label.startswith(prefix))
     after = position_of(records, SWEEP) or ""
     todo = [label for label in labels if label > after][:MAX_SWEPT]
     found: list[m.UnaccountedKey] = []
