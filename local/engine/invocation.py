@@ -133,6 +133,7 @@ class Invocation(Process):
             return {"FailedEntryCount": 1, "Entries": [entry]}
         if when == "repeat":
             call()
+            self.pause(f"{operation} again")
             return call()
         if when == "after":
             call()

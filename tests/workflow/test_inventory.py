@@ -241,6 +241,21 @@ def test_an_enrollment_that_begins_anew_keeps_its_key(case: Case, stack: InProce
     assert case.label in labels(stack)
 
 
+def test_a_key_whose_csr_is_on_record_meanwhile_is_not_deleted(
+    case: Case, stack: InProcessStack
+) -> None:
+    left_over(case)
+    two_hours_pass(stack)
+    stack.configure(SweepKeys="delete", SweepKeyPrefix="trial.")
+    run = stack.begin("SweepKeys", {})
+    stack.at("SweepKeys", "UpdateItem")
+    case.write(csr={"bucket": "b", "key": "k"})
+    stack.until(lambda: run.ended, "end of SweepKeys")
+
+    assert [one["deleted"] for one in run.result["keys"]] == [False]
+    assert case.label in labels(stack)
+
+
 def test_a_run_goes_on_where_the_one_before_stopped(
     stack: InProcessStack, monkeypatch: pytest.MonkeyPatch
 ) -> None:

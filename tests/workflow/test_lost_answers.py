@@ -8,6 +8,7 @@ from tests.case import Case, Json, Result, assert_failed, assert_issued, group, 
 KEY = "/v1/key"
 ATTRIBUTES = "/v1/key/attributes"
 CSR = "/v1/certificate/request"
+DELETE = "/v1/key/deleteKey"
 LOST: Json = {"kind": "status", "httpStatus": 504, "executed": True}
 HSM_ERROR: Json = {"errorCode": 701, "reason": "res.error.in.hsm", "message": "no such algorithm"}
 ALGORITHM_REFUSED: Json = {**HSM_ERROR, "errorCode": 606}
@@ -46,6 +47,19 @@ def test_a_write_that_the_sdk_repeats_is_the_same_intent(case: Case, write: int)
     assert result.failures == []
     assert result.requests[0]["id"] == result.step["requestId"]
     assert result.count("POST", CSR) == 1
+
+
+def test_nobody_is_asked_for_what_was_cancelled_before_the_sdk_repeated_the_intent(
+    case: Case,
+) -> None:
+    case.strike("RequestCsr", kind="aws", operation="UpdateItem", when="repeat")
+    arn = case.start(case.request())
+    case.until(lambda: "intent" in case.step(), "intent on record")
+    case.cancel()
+    result = case.end(arn)
+
+    assert result.document["outcome"] == "CANCELLED"
+    assert [call for call in result.calls if call["path"] == CSR] == []
 
 
 def test_a_request_on_record_is_found_again_and_not_asked_for_twice(case: Case) -> None:
@@ -202,6 +216,40 @@ def test_the_second_key_that_is_lost_is_the_last(case: Case) -> None:
     assert [key["deleted"] for key in result.keys] == [True, True]
     assert result.record["discards"] == 2
     assert claim_of_the_label(case) == {}
+
+
+def test_the_first_key_is_not_adopted_in_the_place_of_the_second(
+    case: Case, stack: InProcessStack
+) -> None:
+    # An HSM that is restored has the deleted key again. Its request may still ask people.
+    case.fault("POST", CSR, **LOST)
+    case.fault("POST", DELETE, "status", httpStatus=503, times=6)  # for two minutes
+    arn = case.start(case.request())
+    case.await_calls(CSR, 1, "POST")
+    key = stack.simulator.broker.keys[case.label]
+    stack.at("DiscardKey", "its return")
+    stack.simulator.broker.keys[case.label] = key
+    result = case.end(arn)
+
+    assert_failed(result, "KeyConflictError", "CreateKey")
+    assert "before this enrollment" in result.document["error"]["message"]
+    assert len(result.requests) == 1
+
+
+def test_that_people_may_have_been_asked_is_known_where_the_key_cannot_be_deleted(
+    case: Case,
+) -> None:
+    case.fault("POST", CSR, **LOST)
+    case.fault("POST", DELETE, "status", httpStatus=400, body=ALGORITHM_REFUSED, times=None)
+    request = case.request()
+    first = case.end(case.start(request))
+    again = case.end(case.start(request), event=False)
+
+    assert_failed(first, "TsbRefusedError", "DiscardKey")
+    assert first.record["publicKeySha256"]
+    assert again.document["duplicate"] is True
+    assert again.document["outcome"] == "FAILED"
+    assert len(again.requests) == 1
 
 
 def test_a_permanent_key_s_request_that_is_on_record_is_cancelled(case: Case) -> None:

@@ -13,6 +13,8 @@ from tests.case import Case, Json, Result, assert_failed, assert_issued, output
 REQUEST = ("GET", "/v1/request/{id}")
 ATTRIBUTES = ("POST", "/v1/key/attributes")
 CSR = ("POST", "/v1/certificate/request")
+CANCEL = ("DELETE", "/v1/request/{id}")
+KEY = ("POST", "/v1/key")
 DELETE = ("POST", "/v1/key/deleteKey")
 BLOCK = ("POST", "/v1/block")
 HSM_ERROR = {"errorCode": 621, "reason": "res.error.in.hsm", "message": "Error in HSM"}
@@ -232,6 +234,73 @@ def test_the_key_of_an_issued_csr_is_never_touched(case: Case, stack: InProcessS
     assert "unusedKey" not in result.record
     assert result.count(*DELETE) == 0
     assert_issued(result)
+
+
+def test_an_older_key_under_the_label_of_a_cancelled_enrollment_is_left_alone(
+    case: Case, stack: InProcessStack
+) -> None:
+    request = by_trial_profile(case, "delete")
+    case.fault(*KEY, kind="status", httpStatus=504, executed=True)
+    arn = case.start(request)
+    case.await_calls(KEY[1], 1, "POST")
+    # It is what was requested, and was there before: somebody else's.
+    stack.simulator.broker.keys[case.label].created -= 3600
+    case.cancel()
+    result = case.end(arn)
+
+    assert result.document["outcome"] == "CANCELLED"
+    assert result.record["unusedKey"]["error"]["name"] == "KeyConflictError"
+    assert [key["deleted"] for key in result.keys] == [False]
+
+
+def test_a_key_is_left_alone_where_its_enrollment_has_just_been_ended(
+    case: Case, stack: InProcessStack
+) -> None:
+    arn = case.start(by_trial_profile(case, "delete"))
+    case.decline(stack.people["Ada Lovelace"], stack.people["Grace Hopper"])
+    stack.at("DiscardKey", "UpdateItem")
+    case.write(outcome="REJECTED", status="REJECTED", announced="2026-11-26T12:00:00Z")
+    before = case.record()
+    result = case.end(arn, event=False)
+
+    assert result.record == before
+    assert [key["deleted"] for key in result.keys] == [False]
+
+
+# What needs no cancelling ------------------------------------------------------------------------
+
+
+def cancelled_at_the_tsb(result: Result) -> list[Json]:
+    """The calls that cancel a request, whatever the TSB said to them."""
+    return [call for call in result.calls if (call["method"], call["path"]) == CANCEL]
+
+
+def test_a_request_that_the_tsb_has_cancelled_is_not_cancelled_again(case: Case) -> None:
+    arn = case.start(by_trial_profile(case, "keep"))
+    case.await_request()
+    case.cancel()
+    result = case.end(arn)
+
+    assert "DiscardKey" in result.entered
+    assert result.record["cancel"]["confirmedAt"]
+    assert len(cancelled_at_the_tsb(result)) == 1
+
+
+@pytest.mark.parametrize("end", ["declined", "forged"])
+def test_a_request_that_has_ended_is_not_cancelled(
+    case: Case, stack: InProcessStack, end: str
+) -> None:
+    request = by_trial_profile(case, "block")
+    if end == "declined":
+        result = rejected(case, request)
+    else:
+        fault_for_ever(case, REQUEST, kind="forge", what="added_san")
+        arn = case.start(request)
+        case.approve(stack.people["Ada Lovelace"])
+        result = case.end(arn)
+
+    assert result.record["unusedKey"]["result"] == "blocked"
+    assert cancelled_at_the_tsb(result) == []
 
 
 # DiscardKey may run twice -------------------------------------------------------------------------
