@@ -281,6 +281,18 @@ def test_cancelled_on_record_is_cancelled_even_where_the_tsb_cannot_be_told(
     assert "confirmedAt" not in result.record["cancel"]
 
 
+def test_what_has_ended_shows_no_cancellation(case: Case, user: Caller) -> None:
+    (one,) = people(1)
+    user.call("POST", "/enrollments", case.request(token(group(one))))
+    case.decline(one)
+    before = case.end(case.execution()).record
+    answer = user.call("DELETE", f"/enrollments/{case.id}")
+
+    assert answer.status_code == 409
+    assert "ended as REJECTED" in answer.json()["detail"]
+    assert case.record() == before
+
+
 # Many at once, and the list -----------------------------------------------------------------------
 
 MANY, REPEATED = 30, 6
