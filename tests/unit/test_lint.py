@@ -474,6 +474,31 @@ def test_a_change_rule_is_weaker_when_some_subset_can_change_and_not_use(
     assert shown is None or shown in by_brute_force
 
 
+@pytest.mark.parametrize(("people", "compared"), [(14, True), (15, False)])
+def test_twenty_thousand_coalitions_are_compared_and_no_more(people: int, compared: bool) -> None:
+    """Each in groups of their own, so that nobody is interchangeable: 2 to their number."""
+    everybody = [
+        Approval(type="onboarded_approver_certificate", name=f"p{number}")
+        for number in range(1, people + 1)
+    ]
+    groups = tuple(
+        Group(
+            name="g",
+            quorum=1,
+            approvals=tuple(one for n, one in enumerate(everybody, 1) if n >> bit & 1),
+        )
+        for bit in range(4)
+    )
+    made = Rule(tokens=(Token(name="t", timelock=0, timeout=60, groups=groups),))
+    who = {one: one.name or "" for one in everybody}
+
+    if compared:
+        assert linter.weaker(made, made, who) is None
+    else:
+        with pytest.raises(OverflowError):
+            linter.weaker(made, made, who)
+
+
 def test_rules_for_very_many_people_are_compared_or_said_to_be_unclear() -> None:
     def crowd(groups: int) -> tuple[Rule, dict[Approval, str]]:
         # Every person in a combination of groups of his own: nobody is interchangeable.

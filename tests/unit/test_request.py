@@ -478,6 +478,15 @@ def test_a_request_too_long_to_be_shown_is_shown_by_its_hash() -> None:
     assert content["requestSha256"] == canonical.sha256(raw)
 
 
+@pytest.mark.parametrize(("length", "whole"), [(25_000, True), (33_000, False), (500_000, False)])
+def test_what_approvers_are_shown_fits_into_32_kib(length: int, whole: bool) -> None:
+    raw = seed()
+    raw["key"]["id"] = "x" * length
+
+    assert len(shown(raw)) <= 32 * 1024
+    assert (json.loads(shown(raw))["request"] is not None) is whole
+
+
 @pytest.mark.parametrize("value", ["true", "yes", 1, 1.0])
 def test_what_looks_like_a_boolean_is_none(value: Any) -> None:
     # It would be accepted as another text than the one whose hash the approvers are shown.
