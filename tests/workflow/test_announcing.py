@@ -1,5 +1,6 @@
 """What is put on the bus, what comes of a bus that refuses, and which end counts."""
 
+import json
 from collections.abc import Callable
 
 import pytest
@@ -81,6 +82,52 @@ def test_an_outcome_that_cannot_be_told_is_on_record_and_told_later_once(
     assert backstop[1].result["outcome"] == case.record()["outcome"] == "EXPIRED"
     assert case.end(arn).endings == ["Enrollment Expired"]
     assert case.record()["announced"]
+
+
+def test_an_outcome_that_the_bus_took_and_did_not_keep_is_announced_again(case: Case) -> None:
+    # EventBridge answers 200, and in it says that it failed with the entry.
+    refused = case.strike("CloseEnrollment", kind="aws", operation="PutEvents", when="entry")
+    (person,) = people(1)
+    arn = case.start(case.request(token(group(person))))
+    case.decline(person)
+    result = case.end(arn)
+
+    assert refused.struck
+    assert result.failures == [("CloseEnrollment", "AwsCallError")]
+    assert result.endings == ["Enrollment Rejected"]
+    assert result.record["announced"]
+
+
+def test_a_bus_that_refuses_holds_up_no_deadline(case: Case) -> None:
+    bus_refuses(case, "PollRequest", 200)  # more polls than there are
+    (person,) = people(1)
+    arn = case.start(case.request(token(group(person), timeout=60)))
+    case.await_request()
+    case.advance(-3600)  # TSB's clock is behind, so it does not end the request
+    result = case.end(arn)
+
+    assert result.document["outcome"] == "CANCELLED"
+    assert [request["status"] for request in result.requests] == ["CANCELLED"]
+    assert result.record["overdue"]
+    assert result.event_types == ["Enrollment Accepted", "Enrollment Cancelled"]
+
+
+def test_an_execution_that_is_reported_late_changes_no_outcome(
+    case: Case, stack: InProcessStack
+) -> None:
+    (person,) = people(1)
+    arn = case.start(case.request(token(group(person))))
+    case.decline(person)
+    before = case.end(arn)
+    detail = {"executionArn": arn, "name": arn.rpartition(":")[2], "status": "TIMED_OUT"}
+    detail["input"] = json.dumps({"request": before.record["request"]}, default=int)
+    message = {"messageId": "late", "body": json.dumps({"detail": detail})}
+
+    answer = stack.call("CloseEnrollment", {"Records": [message]})
+
+    assert answer["outcome"] == "REJECTED"
+    assert case.record() == before.record
+    assert said(case, "Enrollment Failed") == []
 
 
 # An end that is on record -------------------------------------------------------------------------

@@ -76,6 +76,33 @@ def test_a_request_that_the_tsb_never_ends_is_cancelled_there(case: Case) -> Non
     assert result.ending["detail"]["cancel"]["at"] == result.record["overdue"]
 
 
+def test_a_request_without_a_window_is_cancelled_after_the_deadline(
+    case: Case, stack: InProcessStack
+) -> None:
+    stack.configure(WorkflowDeadlineDays="1", PollCapSeconds="3600")
+    (person,) = people(1)
+    result = case.end(case.start(case.request(token(group(person), timeout=0))))
+
+    assert result.document["outcome"] == "CANCELLED"
+    assert [request["status"] for request in result.requests] == ["CANCELLED"]
+    assert result.ending["detail"]["cancel"]["by"] == "countersign"
+
+
+def test_what_is_approved_is_polled_as_often_as_the_tsb_executes(
+    case: Case, stack: InProcessStack
+) -> None:
+    # TSB's timer runs each minute. A TSB that lags behind it must not fill the history meanwhile.
+    case.fault("GET", REQUEST, "request_status", status="APPROVED", **FOR_EVER)
+    arn = case.start(case.request(token(group(*people(1)))))
+    case.await_calls(REQUEST, 1)
+    before = len(case.await_calls(REQUEST, 1))
+    stack.sleep(1_800)
+    polls = len(case.await_calls(REQUEST, 1)) - before
+    case.stop(arn)
+
+    assert 25 <= polls <= 31
+
+
 def test_a_tsb_that_is_silent_over_several_polls_delays_and_nothing_else(case: Case) -> None:
     case.fault("GET", REQUEST, "drop", times=4)
     (person,) = people(1)
@@ -206,6 +233,23 @@ def test_what_the_tsb_refuses_fails_with_its_own_words(case: Case) -> None:
     assert result.document["error"]["errorCode"] == 621
     assert result.document["error"]["reason"] == "res.error.in.hsm"
     assert result.record["unusedKey"]["result"] == "kept"
+    assert [key["deleted"] for key in result.keys] == [False]
+
+
+def test_with_credentials_that_are_refused_once_the_key_stays(case: Case) -> None:
+    # Of RequestCsr they end the enrollment, and nobody was asked: its key is there for the next.
+    case.fault("POST", CSR, "status", httpStatus=401)
+    (person,) = people(1)
+    request = case.request(token(group(person)))
+    first = case.end(case.start(request))
+    arn = case.start(request)
+    case.approve(person)
+    result = case.end(arn)
+
+    assert_failed(first, "TsbCredentialsError", "RequestCsr")
+    assert result.document["outcome"] == "ISSUED"
+    assert result.record["attempt"] == 2
+    assert result.count("POST", KEY) == 1
     assert [key["deleted"] for key in result.keys] == [False]
 
 
@@ -490,6 +534,32 @@ def test_discard_key_killed_in_the_middle_of_its_call_replaces_the_key(case: Cas
         ("RequestCsr", "TsbOutcomeUnknownError"),
         ("DiscardKey", "Runtime.ExitError"),
     ]
+
+
+# What may come of an invocation of Lambda, whether or not the function ran.
+OF_LAMBDA = (
+    "Lambda.Unknown", "Lambda.ServiceException", "Lambda.AWSLambdaException",
+    "Lambda.SdkClientException", "Lambda.ClientExecutionTimeoutException",
+    "Lambda.TooManyRequestsException", "Lambda.ResourceNotReadyException",
+    "Lambda.ResourceConflictException", "Lambda.ENINotReadyException",
+    "Lambda.CodeArtifactUserPendingException", "Lambda.EC2ThrottledException",
+    "Lambda.EC2UnexpectedException", "Lambda.ENILimitReachedException",
+    "Lambda.SubnetIPAddressLimitReachedException",
+    "Sandbox.Timedout", "Runtime.ExitError", "States.Timeout", "AwsCallError",
+)  # fmt: skip
+
+
+def test_a_poll_comes_back_whatever_becomes_of_its_invocation(case: Case) -> None:
+    for name in OF_LAMBDA:
+        case.strike("PollRequest", kind="error", name=name, when="before")
+    (person,) = people(1)
+    arn = case.start(case.request(token(group(person))))
+    case.approve(person)
+    result = case.end(arn)
+
+    assert_issued(result)
+    assert result.failures == [("PollRequest", name) for name in OF_LAMBDA]
+    assert result.entered.count("IsSilentTooLong") == len(OF_LAMBDA)
 
 
 # The other place to die: after all of a state's work, the request for a CSR included.
