@@ -74,7 +74,7 @@ def dispose(
         errors.append(error)
     if done["result"] != "deleted":
         try:
-            cancel_open(record, event.status, tsb)
+            cancel_open(record, tsb)
         except CountersignError as error:
             errors.append(error)
     _note(event, records, action, done, error=errors[0] if errors else None)
@@ -237,16 +237,14 @@ def _blocked(
     return requested
 
 
-def cancel_open(record: Record, status: str | None, tsb: TsbClient) -> None:
-    """Cancel what may still ask approvers for the use of this key."""
+def cancel_open(record: Record, tsb: TsbClient) -> None:
+    """Cancel what may still ask approvers for the use of this key.
+
+    Whether it has ended is on record: PollRequest writes each status there before it returns it.
+    """
     step = csr_step(record)
     confirmed = "confirmedAt" in record.get("cancel", {})
-    if (
-        "requestId" not in step
-        or confirmed
-        or status in ("REJECTED", "EXPIRED", "FAILED")
-        or step.get("status") in ENDED_AT_TSB
-    ):
+    if "requestId" not in step or confirmed or step.get("status") in ENDED_AT_TSB:
         return
     try:
         tsb.cancel_request(step["requestId"])

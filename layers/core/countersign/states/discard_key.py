@@ -52,7 +52,7 @@ def discard_key(
     if record.get("executionArn") != event.execution_arn:
         raise not_own(event)
     if not key.attributes.destroyable:
-        disposal.cancel_open(record, None, tsb)
+        disposal.cancel_open(record, tsb)
         requested = (
             "its request was cancelled" if "requestId" in step else "may have an open request"
         )
