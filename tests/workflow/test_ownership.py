@@ -223,6 +223,30 @@ def test_a_claim_is_taken_over_as_the_attempt_that_it_is(case: Case, stack: InPr
     case.stop(arn)
 
 
+def test_a_claim_of_another_request_is_not_taken_over(case: Case, stack: InProcessStack) -> None:
+    arn = started_by_the_api(case, stack)
+    case.write(requestSha256="0" * 64)
+    before = case.record()
+
+    assert_left_alone(case.end(arn), before)
+
+
+def test_what_has_ended_otherwise_meanwhile_is_not_begun_anew(
+    case: Case, stack: InProcessStack
+) -> None:
+    case.fault("POST", KEY, times=9, **SILENT)
+    request = case.request()
+    case.end(case.start(request))
+    arn = case.start(request)
+    stack.at("AcceptEnrollment", "PutItem", 2)
+    case.write(outcome="ISSUED", status="ISSUED", error=None)
+    before = case.record()
+    result = case.end(arn, event=False)
+
+    assert result.record == before
+    assert result.document["duplicate"] is True
+
+
 def test_an_attempt_that_has_been_made_meanwhile_is_not_made_again(
     case: Case, stack: InProcessStack
 ) -> None:
@@ -274,6 +298,16 @@ def test_of_two_that_end_an_enrollment_at_once_the_first_counts(
     assert result.endings == ["Enrollment Failed"]
 
 
+def test_of_two_that_announce_an_end_the_first_is_on_record(
+    case: Case, stack: InProcessStack
+) -> None:
+    arn = approved(case)
+    stack.at("CloseEnrollment", "UpdateItem", 2)
+    case.write(announced="2026-11-26T12:00:00Z")
+
+    assert case.end(arn).record["announced"] == "2026-11-26T12:00:00Z"
+
+
 # Whose a label is ---------------------------------------------------------------------------------
 
 
@@ -316,24 +350,58 @@ def test_a_key_whose_label_somebody_else_has_claimed_is_left_alone(
     assert [key["deleted"] for key in result.keys] == [False]
 
 
-# The sweep: whose turn it is has changed while the TSB deletes ------------------------------------
+# Sweep and audit: what they have read is no longer so ---------------------------------------------
 
 
-@pytest.mark.parametrize("deletes", [True, False])
-def test_a_sweep_notes_nothing_on_an_enrollment_that_has_begun_anew(
-    case: Case, stack: InProcessStack, deletes: bool
-) -> None:
+def left_over(case: Case, stack: InProcessStack) -> None:
+    """An enrollment that has ended and whose key should be gone."""
     request = case.by_profile("trial@1")
     case.fault("POST", DELETE_KEY, times=None, **SILENT)
     case.end(declined(case, request))
-    if deletes:
-        case.no_more_faults()
     stack.clock.advance(7_200)
     stack.configure(SweepKeys="delete", SweepKeyPrefix="trial.")
+
+
+@pytest.mark.parametrize("deletes", [True, False])
+@pytest.mark.parametrize("meanwhile", [{"attempt": 2}, {"outcome": "ISSUED"}], ids=str)
+def test_a_sweep_notes_nothing_on_an_enrollment_that_has_begun_anew(
+    case: Case, stack: InProcessStack, meanwhile: Json, deletes: bool
+) -> None:
+    left_over(case, stack)
+    if deletes:
+        case.no_more_faults()
     run = stack.begin("SweepKeys", {})
     stack.at("SweepKeys", "UpdateItem", 2)
-    case.write(attempt=2)
+    case.write(**meanwhile)
     before = case.record()
     stack.until(lambda: run.ended, "end of SweepKeys")
 
     assert case.record() == before
+
+
+@pytest.mark.parametrize("meanwhile", [{"attempt": 2}, {"outcome": "ISSUED"}], ids=str)
+def test_a_sweep_deletes_no_key_of_an_enrollment_that_has_begun_anew(
+    case: Case, stack: InProcessStack, meanwhile: Json
+) -> None:
+    left_over(case, stack)
+    case.no_more_faults()
+    run = stack.begin("SweepKeys", {})
+    stack.at("SweepKeys", "UpdateItem", 1)
+    case.write(**meanwhile)
+    stack.until(lambda: run.ended, "end of SweepKeys")
+
+    assert [key["deleted"] for key in case.state()["keys"]] == [False]
+
+
+def test_an_audit_notes_drift_on_nothing_but_an_issued_csr(
+    case: Case, stack: InProcessStack
+) -> None:
+    case.end(approved(case))
+    with stack.tsb() as tsb:
+        tsb.delete_key(case.label)
+    run = stack.begin("AuditKeys", {})
+    stack.at("AuditKeys", "UpdateItem")
+    case.write(outcome="FAILED")
+    stack.until(lambda: run.ended, "end of AuditKeys")
+
+    assert "drift" not in case.record()
