@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 
+from countersign.errors import CountersignError
 from tests.case import ROOT, Json
 from tests.catalogue import BY_DETAIL_TYPE
 from tests.workflow.recordings import FOLDER, RETRIED
@@ -27,6 +28,14 @@ def test_every_event_of_the_catalogue_is_emitted_in_some_recorded_run() -> None:
     lines = {line for file in FOLDER.rglob("*.txt") for line in file.read_text().splitlines()}
 
     assert {f"# {detail_type}" for detail_type in BY_DETAIL_TYPE} <= lines
+
+
+def test_every_error_of_ours_ends_a_task_in_some_recorded_run() -> None:
+    ours = {f"!{error.__name__}" for error in CountersignError.__subclasses__()}
+    words = {word for file in FOLDER.rglob("*.txt") for word in file.read_text().split()}
+
+    assert ours
+    assert ours - words == set()
 
 
 def pairs(lines: list[str]) -> Iterator[tuple[str, str]]:
