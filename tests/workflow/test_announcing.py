@@ -10,6 +10,7 @@ from local.engine.stack import InProcessStack
 from tests.case import Case, Json, Result, assert_issued, group, people, token
 
 REQUEST = "/v1/request/{id}"
+HSM_ERROR: Json = {"errorCode": 621, "reason": "res.error.in.hsm", "message": "Error in HSM"}
 TRIES = 9  # of AcceptEnrollment, StoreCsr and CloseEnrollment, before the state machine gives up
 
 
@@ -115,19 +116,19 @@ def test_a_bus_that_refuses_holds_up_no_deadline(case: Case) -> None:
 def test_an_execution_that_is_reported_late_changes_no_outcome(
     case: Case, stack: InProcessStack
 ) -> None:
-    (person,) = people(1)
-    arn = case.start(case.request(token(group(person))))
-    case.decline(person)
+    case.fault("POST", "/v1/certificate/request", "status", httpStatus=400, body=HSM_ERROR)
+    arn = case.start(case.request())
     before = case.end(arn)
+    stack.clock.advance(60)
     detail = {"executionArn": arn, "name": arn.rpartition(":")[2], "status": "TIMED_OUT"}
     detail["input"] = json.dumps({"request": before.record["request"]}, default=int)
     message = {"messageId": "late", "body": json.dumps({"detail": detail})}
 
     answer = stack.call("CloseEnrollment", {"Records": [message]})
 
-    assert answer["outcome"] == "REJECTED"
+    assert answer["error"]["name"] == before.record["error"]["name"] == "TsbRefusedError"
     assert case.record() == before.record
-    assert said(case, "Enrollment Failed") == []
+    assert len(said(case, "Enrollment Failed")) == 1
 
 
 # An end that is on record -------------------------------------------------------------------------

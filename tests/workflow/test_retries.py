@@ -58,6 +58,9 @@ def test_whatever_comes_of_a_state_the_enrollment_ends_and_is_announced_once(
     assert failures(result, state) == ["SomethingThatNobodyHasSeenBefore"]
     assert case.record()["outcome"] in ENDED
     assert len(case.end(arn).endings) == 1
+    assert "CloseEnrollment" in result.entered
+    if case.record()["outcome"] == "FAILED":  # the profile wants the key of such an end deleted
+        assert all(key["deleted"] for key in result.keys)
 
 
 @pytest.mark.parametrize("state", [one for one in RETRYING if one != "RequestCsr"])
