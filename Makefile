@@ -130,10 +130,11 @@ record: .venv/.synced  ## write down anew what the workflow's tests do: read the
 	@$(RUN) pytest tests/workflow --record --ignore tests/workflow/test_recordings.py
 
 .PHONY: campaign load
-campaign: .venv/.synced  ## faults at every boundary, outages, long waits: minutes each, reports in docs/campaign
+campaign: .venv/.synced  ## faults at every boundary, outages, long waits, mutants: minutes each, reports in docs/campaign
 	@$(RUN) python -m tests.campaign faults
 	@$(RUN) python -m tests.campaign outages
 	@$(RUN) python -m tests.campaign waits
+	@$(RUN) python -m tests.campaign mutants
 
 load: .venv/.synced  ## a thousand enrollments at once and a burst: report in benchmarks/load.md
 	@$(RUN) python -m tests.campaign load

@@ -1,6 +1,7 @@
 """`python -m tests.campaign PART`: minutes on a stack of its own, and a report.
 
 `faults --seed N` replays one random schedule; `faults --random N` says how many are drawn.
+`mutants --mutant NAME` tries one.
 """
 
 import argparse
@@ -21,7 +22,7 @@ from countersign.states.key_slots import SLOT_MARGIN
 from local.engine.stack import InProcessStack, in_process_stack
 from local.stack import ROOT, Stack, stop_once
 from local.terminal import console, steps
-from tests.campaign import faults, load, outages, waits
+from tests.campaign import faults, load, mutants, outages, waits
 from tests.campaign.outages import AS_DEPLOYED
 
 REPORTS = ROOT / "docs/campaign"
@@ -43,6 +44,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, help="one random schedule alone")
     parser.add_argument("--random", type=int, default=RANDOM, help="how many are drawn")
     parser.add_argument("--minutes", type=float, default=60, help="after which none is begun")
+    parser.add_argument("--mutant", help="those alone whose name contains this; no report")
     parser.add_argument("--pending", type=int, default=PENDING, help="enrollments under load")
     arguments = parser.parse_args()
     stop_once()
@@ -298,6 +300,65 @@ def _waits_report(
     return lines
 
 
+def _mutants(arguments: argparse.Namespace) -> int:
+    begun = time.monotonic()
+    chosen = [one for one in mutants.MUTANTS if (arguments.mutant or "") in one.name]
+    tried: list[mutants.Tried] = []
+    with TemporaryDirectory() as folder, steps() as step:
+        tree = mutants.Tree(Path(folder))
+        with step("the tests without any mutant"):
+            red = [test for tests in mutants.selections(chosen) for test in tree.failed(tests)]
+        if red:
+            print("red without any mutant:", *red, sep="\n  ")
+            return 1
+        for one in chosen:
+            with step(one.name):
+                tried.append(tree.tried(one))
+    survivors = [one.mutant.name for one in tried if not one.noticed_by]
+    if arguments.mutant is None:
+        _write("mutants.md", _mutants_report(tried, time.monotonic() - begun))
+    for done in tried:
+        print(f"{done.mutant.name}: {', '.join(done.noticed_by) or 'NOBODY NOTICES'}")
+    print(f"{len(tried)} mutants, {len(survivors)} that nobody notices")
+    return 1 if survivors or not tried else 0
+
+
+def _mutants_report(tried: list[mutants.Tried], took: float) -> str:
+    survivors = sum(not one.noticed_by for one in tried)
+    lines = [
+        "# Mutants",
+        "",
+        f"{len(tried)} changes that break the product, each tried alone on a copy of it, {took:.0f}"
+        f" s; {_where()}.",
+        f"Those that no test notices: **{survivors}**.",
+        "",
+        "A test notices a mutant if it fails with it and passes without. That a recording of a"
+        " workflow differs does not count. `tests/campaign/mutants.py` has the changes; try one"
+        " with `python -m tests.campaign mutants --mutant NAME`.",
+        "",
+        "| Mutant | Then | File | Noticed by |",
+        "|---|---|---|---|",
+    ]
+    for one in tried:
+        cells = (
+            one.mutant.name,
+            one.mutant.meaning,
+            f"`{one.mutant.file.removeprefix(mutants.CORE)}`",
+            _noticed(one.noticed_by),
+        )
+        lines.append("| " + " | ".join(cells) + " |")
+    lines += ["", "## What no test could notice", "", *mutants.EQUIVALENT]
+    return "\n".join(lines) + "\n"
+
+
+def _noticed(tests: tuple[str, ...]) -> str:
+    """The test without its parameters, in its file."""
+    if not tests:
+        return "**nobody**"
+    file, _, name = tests[0].partition("[")[0].partition("::")
+    return f"`{name}` in `{file}`"
+
+
 def _load(arguments: argparse.Namespace) -> int:
     with _deployed("load", **load.PARAMETERS) as stack:
         return _load_on(stack, arguments)
@@ -367,6 +428,7 @@ PARTS: dict[str, Callable[[argparse.Namespace], int]] = {
     "faults": _faults,
     "outages": _outages,
     "waits": _waits,
+    "mutants": _mutants,
     "load": _load,
 }
 

@@ -1,0 +1,929 @@
+"""What must not break unnoticed: changes of the product, each of which some test has to notice.
+
+Each mutant says which text of a file becomes which other text. Text that must occur once fails
+loudly where it has moved: then the mutant is to be written anew, not to be dropped.
+"""
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from shutil import copytree, ignore_patterns
+
+ROOT = Path(__file__).parents[2]
+CORE = "layers/core/countersign/"
+STATES = f"{CORE}states/"
+DEFINITION = "statemachine/enrollment.asl.yaml"
+NOT_COPIED = (".git", ".venv", ".tools", ".stack", ".aws-sam", "__pycache__", ".*_cache")
+PYTEST = (sys.executable, "-m", "pytest", "-q", "--record", "-p", "no:cacheprovider")
+RAN = (0, 1, 5)  # all passed, some failed, none was selected
+SECONDS = 600  # for the tests of one mutant
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """A change of the product that a test has to notice.
+
+    Args:
+        name: what is broken.
+        file: of the product, below the root.
+        edits: each text, which occurs once in the file, and what it becomes.
+        meaning: what a user would see.
+        tests: those that notice it, as arguments of pytest.
+    """
+
+    name: str
+    file: str
+    edits: tuple[tuple[str, str], ...]
+    meaning: str
+    tests: tuple[str, ...]
+
+    def applied(self, text: str) -> str:
+        """The file's text with the change.
+
+        Raises:
+            ValueError: a text does not occur exactly once.
+        """
+        for old, new in self.edits:
+            if text.count(old) != 1:
+                raise ValueError(
+                    f"{self.name}: occurs {text.count(old)} times in {self.file}: {old}"
+                )
+            text = text.replace(old, new)
+        return text
+
+
+@dataclass(frozen=True)
+class Tried:
+    """A mutant and the first of its tests that fails."""
+
+    mutant: Mutant
+    noticed_by: tuple[str, ...]
+
+
+def selections(chosen: Iterable[Mutant]) -> list[tuple[str, ...]]:
+    """The tests of these mutants: nearly all at once, and apart what selects by `-k`."""
+    tests = list(dict.fromkeys(one.tests for one in chosen))
+    # Sorted, so that a stack in this process is the last of all.
+    together = sorted({test for some in tests if "-k" not in some for test in some})
+    return [one for one in (tuple(together), *(some for some in tests if "-k" in some)) if one]
+
+
+class Tree:
+    """A copy of the product in which mutants are tried, one at a time.
+
+    Args:
+        folder: an empty folder for it.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder / "tree"
+        copytree(ROOT, self._folder, ignore=ignore_patterns(*NOT_COPIED))
+
+    def failed(self, tests: tuple[str, ...], *more: str) -> tuple[str, ...]:
+        """The tests that fail in the tree as it is; that a recording differs does not count.
+
+        Args:
+            tests: arguments of pytest.
+            more: options of pytest.
+
+        Raises:
+            AssertionError: pytest could not run them.
+        """
+        python_path = os.pathsep.join(str(self._folder / one) for one in ("layers/core", "."))
+        run = subprocess.run(
+            [*PYTEST, *more, *tests],
+            cwd=self._folder,
+            env={**os.environ, "PYTHONPATH": python_path},
+            capture_output=True,
+            text=True,
+            timeout=SECONDS,
+            check=False,
+        )
+        assert run.returncode in RAN, f"{tests}: pytest ended with {run.returncode}\n{run.stdout}"
+        return tuple(re.findall(r"^(?:FAILED|ERROR) (\S+)", run.stdout, re.MULTILINE))
+
+    def tried(self, mutant: Mutant) -> Tried:
+        """The first of its tests that notices the mutant."""
+        file = self._folder / mutant.file
+        before = file.read_text()
+        file.write_text(mutant.applied(before))
+        try:
+            self._generate(mutant)
+            return Tried(mutant, self.failed(mutant.tests, "-x"))
+        finally:
+            file.write_text(before)
+            self._generate(mutant)
+
+    def _generate(self, mutant: Mutant) -> None:
+        if mutant.file == DEFINITION:
+            code = (
+                "from local.generate.definition import files\n"
+                "for path, text in files().items(): path.write_text(text)"
+            )
+            subprocess.run([sys.executable, "-c", code], cwd=self._folder, check=True)
+
+
+DELETES = "    disposal.delete(event.request, record, records=records, tsb=tsb, secret=secret)\n"
+FLOW, UNIT, LOOPBACK = "tests/workflow/", "tests/unit/", "tests/integration/"
+OWNS = f"{FLOW}test_ownership.py::test_whoever_has_lost_an_enrollment_writes_nothing_more"
+
+
+def mutant(name: str, file: str, old: str, new: str, meaning: str, *tests: str) -> Mutant:
+    """A mutant that changes one text."""
+    return Mutant(name, file, ((old, new),), meaning, tests)
+
+
+MUTANTS = (
+    # Cancellations --------------------------------------------------------------------------
+    mutant(
+        "StoreCsr forgets the cancellation",
+        f"{STATES}store_csr.py",
+        "    if existing is not None:\n",
+        "    if False:\n",
+        "a CSR is issued although its enrollment was cancelled in time",
+        f"{FLOW}test_api.py::test_cancelled_during_a_state",
+    ),
+    mutant(
+        "no state looks for a cancellation",
+        f"{STATES}ownership.py",
+        'absent=("cancel", *absent)',
+        "absent=absent",
+        "approvers are asked for what was cancelled, and a cancelled CSR is issued",
+        f"{FLOW}test_api.py::test_cancelled_during_a_state",
+    ),
+    mutant(
+        "PollRequest forgets the cancellation",
+        f"{STATES}poll_request.py",
+        '    if "cancel" in record:\n        return _cancelled(event, records, tsb)\n',
+        "",
+        "a cancelled enrollment goes on until the TSB ends its request",
+        f"{FLOW}test_api.py::test_cancelled_during_a_state",
+    ),
+    mutant(
+        "RequestCsr asks for what was cancelled while it prepared",
+        f"{STATES}request_csr.py",
+        '(step.get("intent") == intent and "cancel" not in existing)',
+        '(step.get("intent") == intent)',
+        "approvers are asked for what was cancelled",
+        f"{FLOW}test_lost_answers.py::test_nobody_is_asked_for_what_was_cancelled_before_the_sdk_repeated_the_intent",
+    ),
+    mutant(
+        "the TSB's confirmation is noted for another request",
+        f"{STATES}cancel_request.py",
+        '            when={"steps.csr.requestId": request_id},\n',
+        "",
+        "a request that is still open passes for cancelled",
+        f"{FLOW}test_ownership.py::test_a_confirmation_is_not_noted_for_another_request",
+    ),
+    mutant(
+        "a cancellation is accepted while the CSR is being issued",
+        f"{CORE}api/cancellation.py",
+        'DECIDED = ("outcome", "verifiedSha256")',
+        'DECIDED = ("outcome",)',
+        "a caller is told that an enrollment is cancelled, and it is issued",
+        f"{UNIT}test_api.py::test_what_is_being_issued_cannot_be_cancelled",
+    ),
+    mutant(
+        "a cancellation is accepted after the end",
+        f"{CORE}api/cancellation.py",
+        'DECIDED = ("outcome", "verifiedSha256")',
+        'DECIDED = ("verifiedSha256",)',
+        "an enrollment that has ended shows a cancellation that had no effect",
+        f"{FLOW}test_api.py::test_what_has_ended_shows_no_cancellation",
+    ),
+    mutant(
+        "a second cancellation replaces the first",
+        f"{CORE}api/cancellation.py",
+        'absent=("cancel", *DECIDED)',
+        "absent=DECIDED",
+        "the event names the wrong person, and TSB's confirmation is forgotten",
+        f"{FLOW}test_api.py::test_the_tsb_is_told_at_once_and_once_and_cancelling_twice_is_the_same_as_once",
+    ),
+    # Ends -----------------------------------------------------------------------------------
+    mutant(
+        "the first outcome does not stay",
+        f"{STATES}close_enrollment.py",
+        'records.update(enrollment_id, values, absent=("outcome",))',
+        "records.update(enrollment_id, values)",
+        "two that close at once: an outcome that was announced becomes another",
+        f"{FLOW}test_ownership.py::test_of_two_that_end_an_enrollment_at_once_the_first_counts",
+    ),
+    Mutant(
+        "a later end overwrites the outcome",
+        f"{STATES}close_enrollment.py",
+        (
+            ('    if "outcome" not in record:\n', "    if True:\n"),
+            ('values, absent=("outcome",))', "values)"),
+        ),
+        "an execution that is reported late turns an outcome into another",
+        (f"{FLOW}test_announcing.py::test_an_execution_that_is_reported_late_changes_no_outcome",),
+    ),
+    mutant(
+        "an end is announced again whenever the state is entered",
+        f"{STATES}close_enrollment.py",
+        '    if "announced" not in record:\n',
+        "    if True:\n",
+        "consumers and mails get an outcome twice",
+        f"{FLOW}test_announcing.py::test_an_execution_that_is_reported_late_changes_no_outcome",
+        f"{FLOW}test_announcing.py::test_an_outcome_that_cannot_be_told_is_on_record_and_told_later_once",
+    ),
+    mutant(
+        "a second announcement replaces the first on record",
+        f"{STATES}close_enrollment.py",
+        '{"announced": m.timestamp(m.now())}, absent=("announced",))',
+        '{"announced": m.timestamp(m.now())})',
+        "the record says a later time than the event",
+        f"{FLOW}test_ownership.py::test_of_two_that_announce_an_end_the_first_is_on_record",
+    ),
+    mutant(
+        "a bus entry that failed counts as announced",
+        f"{CORE}aws/bus.py",
+        '        if answer["FailedEntryCount"]:\n',
+        '        if answer["FailedEntryCount"] > 1:\n',
+        "an outcome is on record and nobody is ever told",
+        f"{FLOW}test_announcing.py::test_an_outcome_that_the_bus_took_and_did_not_keep_is_announced_again",
+    ),
+    mutant(
+        "a CSR on record does not count at the end",
+        f"{STATES}close_enrollment.py",
+        '    if "csr" in record:\n        return {"outcome": m.Outcome.ISSUED, "error": None}\n',
+        "",
+        "an enrollment whose CSR was issued is reported as failed",
+        f"{FLOW}test_announcing.py::test_an_end_on_record_counts_whatever_became_of_the_execution",
+    ),
+    mutant(
+        "the backstop forgets the cancellation",
+        f"{STATES}close_enrollment.py",
+        '    if "cancel" in record:\n',
+        "    if False:\n",
+        "what was cancelled and then stopped is reported as failed",
+        f"{FLOW}test_announcing.py::test_an_end_on_record_counts_whatever_became_of_the_execution",
+    ),
+    mutant(
+        "the hash is left out of: is this my claim",
+        f"{STATES}close_enrollment.py",
+        '        return bool(canonical.sha256(raw) == record.get("requestSha256"))\n',
+        "        return bool(raw)\n",
+        "an execution of another request ends an enrollment that waits for its own",
+        f"{FLOW}test_ownership.py::test_an_execution_of_another_request_does_not_end_what_waits_for_its_own",
+    ),
+    mutant(
+        "the name is left out of: is this my claim",
+        f"{STATES}close_enrollment.py",
+        "    if given.execution.name != ownership.execution_name(record):\n        return False\n",
+        "",
+        "an earlier attempt that is reported late ends the next one",
+        f"{UNIT}test_api.py::test_an_attempt_that_ends_late_does_not_close_the_next_one",
+    ),
+    # Claims ---------------------------------------------------------------------------------
+    mutant(
+        "a second execution takes over a started claim",
+        f"{STATES}ownership.py",
+        '        elif "executionArn" in existing or "outcome" in existing:\n',
+        '        elif "outcome" in existing:\n',
+        "the same request again fails instead of being the same enrollment",
+        f"{FLOW}test_faults.py::test_the_same_request_again_is_the_same_enrollment",
+    ),
+    mutant(
+        "a claim is taken over although an execution has it",
+        f"{STATES}ownership.py",
+        'absent=("executionArn", "outcome"),',
+        'absent=("outcome",),',
+        "two executions carry out one enrollment: approvers are asked twice",
+        f"{FLOW}test_ownership.py::test_a_claim_that_has_been_taken_up_meanwhile_is_not_taken_over",
+    ),
+    mutant(
+        "a claim is taken over although it has ended",
+        f"{STATES}ownership.py",
+        'absent=("executionArn", "outcome"),',
+        'absent=("executionArn",),',
+        "what was cancelled before its start is carried out",
+        f"{FLOW}test_ownership.py::test_a_claim_that_has_been_taken_up_meanwhile_is_not_taken_over",
+    ),
+    mutant(
+        "a claim of another attempt is taken over",
+        f"{STATES}ownership.py",
+        'for name in ("requestSha256", "attempt")}',
+        'for name in ("requestSha256",)}',
+        "an execution carries out the attempt of another one",
+        f"{FLOW}test_ownership.py::test_a_claim_is_taken_over_as_the_attempt_that_it_is",
+    ),
+    mutant(
+        "a failed attempt is begun anew although it has been begun",
+        f"{STATES}ownership.py",
+        'when={name: existing[name] for name in ("attempt", "outcome")}',
+        'when={name: existing[name] for name in ("outcome",)}',
+        "two attempts have one number, and the one hides what the other left",
+        f"{FLOW}test_ownership.py::test_an_attempt_that_has_been_made_meanwhile_is_not_made_again",
+    ),
+    mutant(
+        "what has ended otherwise meanwhile is begun anew",
+        f"{STATES}ownership.py",
+        'when={name: existing[name] for name in ("attempt", "outcome")}',
+        'when={name: existing[name] for name in ("attempt",)}',
+        "an issued enrollment is begun anew",
+        f"{FLOW}test_ownership.py::test_what_has_ended_otherwise_meanwhile_is_not_begun_anew",
+    ),
+    mutant(
+        "a claim of another request is taken over",
+        f"{STATES}ownership.py",
+        'for name in ("requestSha256", "attempt")}',
+        'for name in ("attempt",)}',
+        "an execution carries out another request than the record shows",
+        f"{FLOW}test_ownership.py::test_a_claim_of_another_request_is_not_taken_over",
+    ),
+    mutant(
+        "what failed after the approvers were asked begins anew",
+        f"{STATES}ownership.py",
+        "and not approvers_asked(existing):",
+        ":",
+        "people who have decided are asked again",
+        f"{UNIT}test_api.py::test_what_failed_after_the_approvers_were_asked_is_not_tried_again",
+    ),
+    mutant(
+        "another request under a used id is no conflict",
+        f"{STATES}ownership.py",
+        '        if existing.get("requestSha256") not in (None, record["requestSha256"]):\n',
+        "        if False:\n",
+        "a caller gets another request's CSR for theirs",
+        f"{FLOW}test_faults.py::test_another_request_under_the_same_id_is_refused_and_changes_nothing",
+    ),
+    # Labels and keys ------------------------------------------------------------------------
+    mutant(
+        "claimedAt is not moved on after a discard",
+        f"{STATES}discard_key.py",
+        "    labels.renew(key.label, event.enrollment_id, records)\n",
+        "",
+        "a key that somebody made meanwhile under the label is adopted",
+        f"{FLOW}test_lost_answers.py::test_the_first_key_is_not_adopted_in_the_place_of_the_second",
+    ),
+    mutant(
+        "CreateKey adopts a key older than the claim",
+        f"{STATES}create_key.py",
+        "        if answer.key.create_time < claim.at - CLOCK_SKEW:\n",
+        "        if False:\n",
+        "approvers agree to the use of a key that somebody else made",
+        f"{FLOW}test_faults.py::test_an_older_key_under_the_label_is_not_adopted_even_if_it_is_alike",
+    ),
+    mutant(
+        "disposal takes a key older than the claim for its own",
+        f"{CORE}keys/disposal.py",
+        "own = key.create_time >= claim.at - CLOCK_SKEW and not any(different.values())",
+        "own = not any(different.values())",
+        "a key of somebody else is deleted",
+        f"{FLOW}test_unused_keys.py::test_an_older_key_under_the_label_of_a_cancelled_enrollment_is_left_alone",
+    ),
+    mutant(
+        "disposal takes a key of another kind for its own",
+        f"{CORE}keys/disposal.py",
+        "own = key.create_time >= claim.at - CLOCK_SKEW and not any(different.values())",
+        "own = key.create_time >= claim.at - CLOCK_SKEW",
+        "a key of somebody else is deleted",
+        f"{FLOW}test_inventory.py::test_a_key_that_was_made_and_never_recorded_is_deleted_only_if_it_is_what_was_asked",
+    ),
+    mutant(
+        "disposal does not compare the public key",
+        f"{CORE}keys/disposal.py",
+        'own = spki_sha256(key.public_key) == record["publicKeySha256"]',
+        "own = True",
+        "a key of somebody else is deleted",
+        f"{FLOW}test_inventory.py::test_another_key_under_the_label_of_an_ended_enrollment_is_not_deleted",
+        f"{FLOW}test_unused_keys.py::test_another_key_under_the_label_is_left_alone",
+    ),
+    mutant(
+        "disposal takes a label that others claim for its own",
+        f"{CORE}keys/disposal.py",
+        '    if claim is None or claim.enrollment_id != record.get("id"):\n        return None\n',
+        "    if claim is None:\n        return None\n",
+        "the key of another enrollment is deleted",
+        f"{FLOW}test_ownership.py::test_a_key_whose_label_somebody_else_has_claimed_is_left_alone",
+    ),
+    mutant(
+        "a label that others claim is taken",
+        f"{STATES}create_key.py",
+        "    if claim.enrollment_id != event.enrollment_id:\n",
+        "    if False:\n",
+        "two enrollments use one key",
+        f"{FLOW}test_faults.py::test_a_label_belongs_to_the_enrollment_that_claimed_it",
+    ),
+    mutant(
+        "a claim of somebody else is released",
+        f"{CORE}keys/labels.py",
+        '    records.delete(_id(label), when={"enrollmentId": enrollment_id})\n',
+        '    records.delete(_id(label), when={"id": _id(label)})\n',
+        "the label of a key in use is free for others",
+        f"{FLOW}test_ownership.py::test_a_label_that_somebody_else_has_claimed_stays_claimed",
+    ),
+    mutant(
+        "a claim of somebody else is renewed",
+        f"{CORE}keys/labels.py",
+        'm.timestamp(m.now())}, when={"enrollmentId": enrollment_id}',
+        "m.timestamp(m.now())}",
+        "the owner of the label does not know their own key",
+        f"{FLOW}test_ownership.py::test_a_claim_of_somebody_else_is_not_moved_on",
+    ),
+    Mutant(
+        "what is to be deleted is forgotten before it is deleted",
+        f"{STATES}discard_key.py",
+        (
+            (
+                DELETES,
+                "",
+            ),
+            (
+                "    if discards > MAX_FRESH_STARTS:\n",
+                DELETES + "    if discards > MAX_FRESH_STARTS:\n",
+            ),
+        ),
+        "where the TSB refuses to delete, nobody knows any more that people were asked",
+        (
+            f"{FLOW}test_lost_answers.py::test_that_people_may_have_been_asked_is_known_where_the_key_cannot_be_deleted",
+        ),
+    ),
+    mutant(
+        "disposal acts although an outcome is there",
+        f"{CORE}keys/disposal.py",
+        'absent=("csr", "outcome"))',
+        'absent=("csr",))',
+        "a key is deleted after its enrollment has ended, and the evidence does not say so",
+        f"{FLOW}test_unused_keys.py::test_a_key_is_left_alone_where_its_enrollment_has_just_been_ended",
+    ),
+    mutant(
+        "disposal acts although a CSR is there",
+        f"{CORE}keys/disposal.py",
+        'absent=("csr", "outcome"))',
+        'absent=("outcome",))',
+        "the key of an issued CSR is deleted",
+        f"{FLOW}test_unused_keys.py::test_the_key_of_an_issued_csr_is_never_touched",
+    ),
+    mutant(
+        "the sweep deletes although a CSR is there",
+        f"{CORE}keys/sweep.py",
+        ' when=own, absent=("csr",)) is not None:',
+        " when=own) is not None:",
+        "the key of an issued CSR is deleted",
+        f"{FLOW}test_inventory.py::test_a_key_whose_csr_is_on_record_meanwhile_is_not_deleted",
+    ),
+    *(
+        mutant(
+            f"the sweep deletes whatever the {name} has become",
+            f"{CORE}keys/sweep.py",
+            'own = {name: record[name] for name in ("attempt", "outcome")}',
+            f'own = {{name: record[name] for name in ("{others}",)}}',
+            "the key of an enrollment that is under way, or was issued, is deleted",
+            f"{FLOW}test_ownership.py"
+            "::test_a_sweep_deletes_no_key_of_an_enrollment_that_has_begun_anew",
+        )
+        for name, others in (("attempt", "outcome"), ("outcome", "attempt"))
+    ),
+    mutant(
+        "cancel_open cancels what it does not know",
+        f"{CORE}keys/disposal.py",
+        'if "requestId" not in step or confirmed or',
+        "if confirmed or",
+        "an end without a request fails in DiscardKey instead of saying what happened",
+        f"{FLOW}test_faults.py::test_a_lost_answer_of_request_csr_fails_naming_a_permanent_key",
+    ),
+    mutant(
+        "cancel_open cancels what the TSB has confirmed",
+        f"{CORE}keys/disposal.py",
+        'if "requestId" not in step or confirmed or',
+        'if "requestId" not in step or',
+        "the TSB is asked to cancel what it has cancelled",
+        f"{FLOW}test_unused_keys.py::test_a_request_that_the_tsb_has_cancelled_is_not_cancelled_again",
+    ),
+    mutant(
+        "cancel_open cancels what has ended",
+        f"{CORE}keys/disposal.py",
+        'confirmed or step.get("status") in ENDED_AT_TSB:\n',
+        "confirmed:\n",
+        "the TSB is asked to cancel what it has executed",
+        f"{FLOW}test_unused_keys.py::test_a_request_that_has_ended_is_not_cancelled",
+    ),
+    mutant(
+        "cancel_open cancels nothing",
+        f"{CORE}keys/disposal.py",
+        '        tsb.cancel_request(step["requestId"])\n',
+        "        pass\n",
+        "approvers are asked to agree to what has ended",
+        f"{FLOW}test_unused_keys.py::test_a_request_that_is_still_open_is_cancelled",
+    ),
+    # Asking ---------------------------------------------------------------------------------
+    mutant(
+        "the intent stays after a call that surely was not executed",
+        f"{STATES}request_csr.py",
+        ', when=when, remove=("steps.csr.intent",)\n',
+        ", when=when\n",
+        "a TSB that says 503 once costs the key, and a second time the enrollment",
+        f"{FLOW}test_faults.py::test_a_tsb_that_answers_503_for_a_while_in_every_state_issues",
+    ),
+    *(
+        mutant(
+            f"the intent stays after {name}",
+            f"{STATES}request_csr.py",
+            "    except (TsbUnavailableError, TsbRefusedError, TsbCredentialsError):\n",
+            f"    except ({others}):\n",
+            meaning,
+            f"{FLOW}test_faults.py::{test}",
+        )
+        for name, others, meaning, test in (
+            (
+                "TsbUnavailableError",
+                "TsbRefusedError, TsbCredentialsError",
+                "a TSB that says 503 once costs the key",
+                "test_a_tsb_that_answers_503_for_a_while_in_every_state_issues",
+            ),
+            (
+                "TsbRefusedError",
+                "TsbUnavailableError, TsbCredentialsError",
+                "what the TSB refused is asked for again with another key",
+                "test_what_the_tsb_refuses_fails_with_its_own_words",
+            ),
+            (
+                "TsbCredentialsError",
+                "TsbUnavailableError, TsbRefusedError",
+                "with a revoked API key the key is deleted and made anew",
+                "test_with_credentials_that_are_refused_once_the_key_stays",
+            ),
+        )
+    ),
+    mutant(
+        "RequestCsr asks twice",
+        f"{STATES}request_csr.py",
+        'absent=("steps.csr.intent", "steps.csr.requestId"),',
+        "absent=(),",
+        "approvers are asked twice for one CSR",
+        f"{FLOW}test_lost_answers.py::test_a_request_on_record_is_found_again_and_not_asked_for_twice",
+    ),
+    # Polling --------------------------------------------------------------------------------
+    mutant(
+        "PollRequest does not come back after Lambda.Unknown",
+        DEFINITION,
+        "      - ErrorEquals: [*TsbAway, *MaybeDone, *NotStarted]\n        Assign",
+        "      - ErrorEquals: [*TsbAway, AwsCallError, Lambda.ServiceException,"
+        " Lambda.AWSLambdaException, Lambda.SdkClientException,"
+        " Lambda.ClientExecutionTimeoutException, Sandbox.Timedout, Runtime.ExitError,"
+        " States.Timeout, *NotStarted]\n        Assign",
+        "one lost answer of Lambda ends an enrollment that people are deciding",
+        f"{FLOW}test_faults.py::test_a_poll_comes_back_whatever_becomes_of_its_invocation",
+    ),
+    mutant(
+        "an endless request is never cancelled at the TSB",
+        f"{STATES}poll_request.py",
+        "        else schedule.deadline_seconds\n",
+        "        else schedule.last_age\n",
+        "a request without a window stays open at the TSB, and its enrollment fails",
+        f"{FLOW}test_faults.py::test_a_request_without_a_window_is_cancelled_after_the_deadline",
+    ),
+    mutant(
+        "a window that the TSB does not end is never cancelled there",
+        f"{STATES}poll_request.py",
+        "        schedule.window_seconds + schedule.silence_seconds // 2\n",
+        "        schedule.last_age\n",
+        "a TSB whose clock is wrong makes enrollments fail, with requests left open",
+        f"{FLOW}test_faults.py::test_a_request_that_the_tsb_never_ends_is_cancelled_there",
+    ),
+    Mutant(
+        "news is told before the deadline is acted on",
+        f"{STATES}poll_request.py",
+        (
+            ("    if news is not None:\n        bus.put(news)\n", ""),
+            (
+                "    if answer.status in WAITING:\n        _end_the_endless(",
+                "    if news is not None:\n        bus.put(news)\n"
+                "    if answer.status in WAITING:\n        _end_the_endless(",
+            ),
+        ),
+        "while the bus refuses, no deadline is kept",
+        (f"{FLOW}test_announcing.py::test_a_bus_that_refuses_holds_up_no_deadline",),
+    ),
+    mutant(
+        "APPROVED is polled every few seconds",
+        f"{CORE}polling.py",
+        "EXECUTION_SECONDS = 60 ",
+        "EXECUTION_SECONDS = 5 ",
+        "a request that the TSB executes late fills the execution's history and costs money",
+        f"{FLOW}test_faults.py::test_what_is_approved_is_polled_as_often_as_the_tsb_executes",
+    ),
+    # Retries ----------------------------------------------------------------------------------
+    mutant(
+        "an approval is given up after minutes without the TSB",
+        DEFINITION,
+        "IntervalSeconds: 2, MaxAttempts: 104,",
+        "IntervalSeconds: 2, MaxAttempts: 12,",
+        "what people agreed to is lost to an outage of an hour",
+        f"{FLOW}test_retries.py::test_an_approval_outlasts_a_day_without_the_tsb",
+        f"{FLOW}test_retries.py::test_a_fresh_key_is_discarded_after_a_day_without_the_tsb",
+    ),
+    mutant(
+        "a TSB that stays away is never given up",
+        DEFINITION,
+        "IntervalSeconds: 2, MaxAttempts: 104,",
+        "IntervalSeconds: 2, MaxAttempts: 400,",
+        "an enrollment whose TSB was abolished stays open for days",
+        f"{FLOW}test_retries.py::test_a_tsb_that_stays_away_is_given_up_after_a_day",
+    ),
+    mutant(
+        "what may run twice runs twice and no more",
+        DEFINITION,
+        "{ErrorEquals: *MaybeDone, IntervalSeconds: 2, MaxAttempts: 8,",
+        "{ErrorEquals: *MaybeDone, IntervalSeconds: 2, MaxAttempts: 1,",
+        "a fault of AWS's that lasts a minute ends enrollments",
+        f"{FLOW}test_retries.py::test_what_may_run_twice_is_tried_for_minutes",
+    ),
+    mutant(
+        "a function that was idle for weeks is not waited for",
+        DEFINITION,
+        "IntervalSeconds: 5, MaxAttempts: 20,",
+        "IntervalSeconds: 5, MaxAttempts: 3,",
+        "the first enrollment after a quiet month fails",
+        f"{FLOW}test_retries.py"
+        "::test_a_function_that_was_idle_for_weeks_is_waited_for_in_every_state",
+    ),
+    mutant(
+        "RequestCsr is entered again while the first may be at work",
+        DEFINITION,
+        "IntervalSeconds: 45, MaxAttempts: 3,",
+        "IntervalSeconds: 5, MaxAttempts: 3,",
+        "a request that is just being made is taken for lost, and its key is deleted",
+        f"{FLOW}test_retries.py"
+        "::test_a_request_whose_answer_got_lost_is_looked_for_when_nobody_can_be_at_work_on_it",
+    ),
+    mutant(
+        "RequestCsr's lost answer is not tried again",
+        DEFINITION,
+        "ErrorEquals: *MaybeDone,\n         IntervalSeconds: 45",
+        "ErrorEquals: [Lambda.Unknown],\n         IntervalSeconds: 45",
+        "a request that the approvers got is thrown away with its key",
+        f"{FLOW}test_retries.py"
+        "::test_a_request_whose_answer_got_lost_is_looked_for_when_nobody_can_be_at_work_on_it",
+    ),
+    mutant(
+        "a throttled RequestCsr counts as a lost answer",
+        DEFINITION,
+        "          - EnrollmentConflictError\n          - *NotStarted\n",
+        "          - EnrollmentConflictError\n",
+        "a key is deleted although nobody was asked to use it",
+        f"{FLOW}test_retries.py::test_a_key_is_no_lost_one_where_the_request_was_surely_not_made",
+    ),
+    mutant(
+        "a state catches only what it knows",
+        DEFINITION,
+        "ErrorEquals: [States.ALL]\n        Output: {failure: {state: StoreCsr,",
+        "ErrorEquals: [CsrInvalidError]\n        Output: {failure: {state: StoreCsr,",
+        "an error that nobody has seen before ends without its disposal",
+        f"{FLOW}test_retries.py"
+        "::test_whatever_comes_of_a_state_the_enrollment_ends_and_is_announced_once",
+    ),
+    # Rules ------------------------------------------------------------------------------------
+    mutant(
+        "events of ours start enrollments",
+        "template.yaml",
+        "source: [{anything-but: [countersign]}]",
+        "source: [{exists: true}]",
+        "whoever may put events in our name starts enrollments",
+        f"{UNIT}test_template.py::test_no_event_of_ours_and_no_replay_can_start_an_enrollment",
+    ),
+    # Limits ---------------------------------------------------------------------------------
+    mutant(
+        "meta data has no limit",
+        f"{CORE}request/validation.py",
+        "MAX_META_DATA_BYTES = 32 * 1024\n",
+        "MAX_META_DATA_BYTES = 32 * 1024 * 1024\n",
+        "the TSB refuses what its limit does not hold, after the key was made",
+        f"{UNIT}test_request.py::test_what_approvers_are_shown_fits_into_32_kib",
+    ),
+    mutant(
+        "what exceeds the limit of meta data is shown all the same",
+        f"{CORE}request/tsb_bodies.py",
+        "    if len(whole) <= MAX_META_DATA_BYTES:\n",
+        "    if True:\n",
+        "the TSB refuses what its limit does not hold, after the key was made",
+        f"{UNIT}test_request.py::test_what_approvers_are_shown_fits_into_32_kib",
+    ),
+    mutant(
+        "answers are kept without a limit",
+        f"{CORE}aws/objects.py",
+        "MAX_ANSWERS = 20 ",
+        "MAX_ANSWERS = 20_000 ",
+        "an answer that changes with each poll takes ever longer to keep",
+        f"{FLOW}test_limits.py::test_of_an_answer_that_changes_with_each_poll_the_first_twenty_are_kept",
+    ),
+    mutant(
+        "a sweep takes up every label",
+        f"{CORE}keys/sweep.py",
+        "MAX_SWEPT = 1_000 ",
+        "MAX_SWEPT = 1_000_000 ",
+        "a partition of many keys makes the sweep time out, and nobody hears of any",
+        f"{FLOW}test_limits.py::test_a_sweep_takes_up_a_thousand_labels_and_goes_on_later",
+    ),
+    mutant(
+        "an audit takes up every key",
+        f"{CORE}keys/audit.py",
+        "MAX_AUDITED = 200 ",
+        "MAX_AUDITED = 200_000 ",
+        "an audit takes more calls than its time has room for",
+        f"{FLOW}test_limits.py::test_an_audit_takes_up_two_hundred_keys_and_goes_on_later",
+    ),
+    mutant(
+        "coalitions are compared without a limit",
+        f"{CORE}policy/linter.py",
+        "MAX_COALITIONS = 20_000 ",
+        "MAX_COALITIONS = 20_000_000 ",
+        "a policy of very many people holds up AcceptEnrollment until it times out",
+        f"{UNIT}test_lint.py::test_twenty_thousand_coalitions_are_compared_and_no_more",
+    ),
+    mutant(
+        "secrets are kept longer than five minutes",
+        f"{CORE}aws/secrets.py",
+        "KEEP_SECONDS = 300 ",
+        "KEEP_SECONDS = 3_600 ",
+        "a replaced key or certificate reaches warm functions late",
+        f"{FLOW}test_limits.py::test_a_secret_that_was_replaced_is_in_use_within_five_minutes",
+    ),
+    mutant(
+        "an AWS call may take longer than the function",
+        f"{CORE}aws/clients.py",
+        "READ_TIMEOUT_SECONDS = 10\n",
+        "READ_TIMEOUT_SECONDS = 60\n",
+        "an AWS service that hangs kills the function, and the log does not say which",
+        LOOPBACK,
+        "-k",
+        "timeout or time_out or hang",
+    ),
+    mutant(
+        "hide_input_in_errors is off",
+        f"{CORE}models/base.py",
+        "hide_input_in_errors=True",
+        "hide_input_in_errors=False",
+        "an error text quotes what a caller sent, a password included",
+        f"{UNIT}test_models.py",
+    ),
+    mutant(
+        "hide_input_in_errors is off for the TSB's answers",
+        f"{CORE}tsb/models.py",
+        "hide_input_in_errors=True",
+        "hide_input_in_errors=False",
+        "an error text quotes what the TSB answered",
+        f"{UNIT}test_models.py",
+    ),
+    # Owners ---------------------------------------------------------------------------------
+    mutant(
+        "CreateKey writes the key of what it does not own",
+        f"{STATES}create_key.py",
+        '            when={"executionArn": event.execution_arn},\n',
+        "",
+        "a record names a key that another execution made",
+        f"{OWNS}[CreateKey has the key]",
+    ),
+    mutant(
+        "CreateKey writes findings to what it does not own",
+        f"{STATES}create_key.py",
+        "values, when=own(event)))",
+        "values))",
+        "a record shows the findings of another execution",
+        f"{OWNS}[CreateKey has compared the CA key]",
+    ),
+    mutant(
+        "a state makes progress in what it does not own",
+        f"{STATES}ownership.py",
+        "values, when=own(event), absent",
+        "values, absent",
+        "two executions carry out one enrollment: approvers are asked twice",
+        f"{OWNS}[RequestCsr notes its intent]",
+    ),
+    mutant(
+        "requestId is written without its owner's condition",
+        f"{STATES}request_csr.py",
+        '{**own(event), "steps.csr.intent": intent}',
+        '{"steps.csr.intent": intent}',
+        "a record names a request of another execution",
+        f"{OWNS}[RequestCsr has the request]",
+    ),
+    mutant(
+        "an intent is removed from what RequestCsr does not own",
+        f"{STATES}request_csr.py",
+        '{"stage": "RequestCsr"}, when=when, remove',
+        '{"stage": "RequestCsr"}, remove',
+        "another execution's request counts as not made, and approvers are asked twice",
+        f"{OWNS}[RequestCsr asked nobody]",
+    ),
+    mutant(
+        "requestId is written beside another's intent",
+        f"{STATES}request_csr.py",
+        '{**own(event), "steps.csr.intent": intent}',
+        "{**own(event)}",
+        "a request whose key was discarded meanwhile stands on record",
+        f"{FLOW}test_ownership.py::test_a_request_is_not_put_beside_the_intent_of_another_call",
+    ),
+    mutant(
+        "PollRequest writes to what it does not own",
+        f"{STATES}poll_request.py",
+        "                when=own(event),\n",
+        "",
+        "a record shows the approvals of another request",
+        f"{OWNS}[PollRequest saw something]",
+    ),
+    mutant(
+        "PollRequest quarantines what it does not own",
+        f"{STATES}poll_request.py",
+        "        when=own(event),\n    )\n    return csr_invalid(",
+        "    )\n    return csr_invalid(",
+        "a record shows the quarantine of another execution",
+        f"{OWNS}[PollRequest saw another request]",
+    ),
+    mutant(
+        "PollRequest notes a deadline on what it does not own",
+        f"{STATES}poll_request.py",
+        '{"overdue": m.timestamp(m.now())}, when=own(event))',
+        '{"overdue": m.timestamp(m.now())})',
+        "a cancellation by the workflow stands on another execution's record",
+        f"{FLOW}test_ownership.py::test_a_deadline_is_not_noted_on_what_another_execution_has",
+    ),
+    mutant(
+        "csr is written without its owner's condition",
+        f"{STATES}store_csr.py",
+        '{"csr": stored.dump()}, when=own(event)))',
+        '{"csr": stored.dump()}))',
+        "a record hands out a CSR of another execution",
+        f"{OWNS}[StoreCsr has stored]",
+    ),
+    mutant(
+        "StoreCsr quarantines what it does not own",
+        f"{STATES}store_csr.py",
+        "        when=own(event),\n",
+        "",
+        "a record shows the quarantine of another execution",
+        f"{OWNS}[StoreCsr quarantines]",
+    ),
+    mutant(
+        "a CSR of another execution is handed out again",
+        f"{STATES}store_csr.py",
+        '    if "csr" in record and record.get("executionArn") == event.execution_arn:\n',
+        '    if "csr" in record:\n',
+        "an execution ends as issued with a CSR that it did not make",
+        f"{FLOW}test_ownership.py::test_a_csr_of_another_execution_is_not_handed_out_as_one_s_own",
+    ),
+    mutant(
+        "DiscardKey forgets a key of what it does not own",
+        f"{STATES}discard_key.py",
+        "            when=own(event),\n",
+        "",
+        "another execution's request is forgotten, and approvers are asked twice",
+        f"{OWNS}[DiscardKey replaces the key]",
+    ),
+    mutant(
+        "DiscardKey deletes a key of what it does not own",
+        f"{STATES}discard_key.py",
+        '    if record.get("executionArn") != event.execution_arn:\n        raise not_own(event)\n',
+        "",
+        "the key of another execution is deleted",
+        f"{FLOW}test_ownership.py::test_a_key_of_what_another_execution_has_is_not_deleted",
+    ),
+    mutant(
+        "disposal notes its deed on what it does not own",
+        f"{CORE}keys/disposal.py",
+        '        when={"executionArn": event.execution_arn},\n',
+        "",
+        "the key of another execution is deleted",
+        f"{OWNS}[DiscardKey begins]",
+    ),
+    mutant(
+        "the sweep notes a failure on an enrollment that has begun anew",
+        f"{CORE}keys/sweep.py",
+        '{"unusedKey": failed}, when=own)',
+        '{"unusedKey": failed})',
+        "an enrollment under way says that its key is being deleted",
+        f"{FLOW}test_ownership.py::test_a_sweep_notes_nothing_on_an_enrollment_that_has_begun_anew",
+    ),
+    mutant(
+        "the sweep notes a deletion on an enrollment that has begun anew",
+        f"{CORE}keys/sweep.py",
+        '"deleted"}}, when=own)',
+        '"deleted"}})',
+        "an enrollment under way says that its key was deleted",
+        f"{FLOW}test_ownership.py::test_a_sweep_notes_nothing_on_an_enrollment_that_has_begun_anew",
+    ),
+    mutant(
+        "the audit notes drift on what is not issued",
+        f"{CORE}keys/audit.py",
+        '{"drift": drift}, when={"outcome": m.Outcome.ISSUED})',
+        '{"drift": drift})',
+        "an enrollment that is no longer issued shows drift",
+        f"{FLOW}test_ownership.py::test_an_audit_notes_drift_on_nothing_but_an_issued_csr",
+    ),
+)
+
+# What breaks nothing, as a line of the report each.
+EQUIVALENT = (
+    "- CloseEnrollment does not look for an outcome before it writes one: the write itself is"
+    ' refused (`absent=("outcome",)`, a mutant above). What is lost is a write for each report of'
+    " an end that is known.",
+    "- `cancel_open` does not look at the status that the state machine passes on: PollRequest puts"
+    " each status on record before it returns it, so the record says the same. It is no longer"
+    " passed on.",
+)
