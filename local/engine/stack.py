@@ -99,7 +99,7 @@ class InProcessStack:
         self._make_profiles_layer()
         self._make_keys_quickly()
         self._undo.append(
-            network.replace(lambda: self.simulator, self._hand_over, self._expect_news)
+            network.replace(lambda: self.simulator, self._hand_over, self.expect_news)
         )
         self._undo.append(
             asl.install(
@@ -193,6 +193,19 @@ class InProcessStack:
     def history(self, arn: str) -> list[Json]:
         """The events of an execution. boto3 returns the same and takes a hundred times as long."""
         return list(self._machines().describe_execution(arn).to_history_output()["events"])
+
+    def position(self, process: Process) -> Json:
+        """Where an execution stands: state, input, variables. Empty for any other process."""
+        for arn, one in self._executions.items():
+            if one is process:
+                env: Any = self._machines().describe_execution(arn).exec_worker.env
+                known = env.variable_store
+                return {
+                    "state": env.next_state_name,
+                    "input": env.states.get_input(),
+                    "variables": {**known._outer_scope, **known._inner_scope},
+                }
+        return {}
 
     def settle(self) -> None:
         """Let everything happen that is left to happen."""
@@ -456,7 +469,8 @@ class InProcessStack:
                 self._events.append({"account": ACCOUNT, **json.loads(message["Body"])})
                 queues.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
 
-    def _expect_news(self) -> None:
+    def expect_news(self) -> None:
+        """Deliver what lies in the queues before the next step."""
         self._has_news = True
 
     # Parts ------------------------------------------------------------------------------------

@@ -43,6 +43,10 @@ class Caller(requests.adapters.HTTPAdapter):
         prepared = self.session.prepare_request(request(method, path, body, headers))
         return self.session.send(prepared)
 
+    def begin(self, method: str, path: str, body: Any = None) -> Invocation:
+        """Make a call without waiting for its answer."""
+        return self._begin(self.session.prepare_request(request(method, path, body)))
+
     def call_at_once(self, *requested: requests.Request) -> list[requests.Response]:
         """Make these calls all at the same time; the answers in the same order."""
         prepared = [self.session.prepare_request(one) for one in requested]

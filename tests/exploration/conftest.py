@@ -1,0 +1,3 @@
+from tests.workflow.conftest import shared_stack
+
+__all__ = ["shared_stack"]
