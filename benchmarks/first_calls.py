@@ -216,7 +216,7 @@ def _listening() -> Iterator[list[FirstCall]]:
     def handled(invocation: Invocation) -> Any:
         forget()
         snake = re.sub(r"(?<!^)(?=[A-Z])", "_", invocation.function).lower()
-        one = mine[invocation] = FirstCall(snake, json.loads(invocation._event))
+        one = mine[invocation] = FirstCall(snake, json.loads(invocation.event))
         made.append(one)
         one.result = handle(invocation)
         return one.result

@@ -107,16 +107,17 @@ def detail(name: str) -> Json:
     return found
 
 
-def no_need(arn: str) -> str:
-    raise AssertionError(f"asked for the input of {arn}, which the event has")
+def known(name: str, **different: Any) -> Json:
+    """What Step Functions says of the execution of this message."""
+    said = {one: value for one, value in detail(name).items() if value is not None}
+    return {"input": '{"request": {"enrollmentId": "web-2026-11"}}', **said, **different}
 
 
 @pytest.mark.parametrize("path", sorted(BACKSTOP.iterdir()), ids=lambda path: path.stem)
 def test_an_execution_that_ended_without_close_can_be_closed(path: Path) -> None:
-    given = close_enrollment.closing(
-        read(path), lambda _: '{"request": {"enrollmentId": "web-2026-11"}}'
-    )
+    given = close_enrollment.closing(read(path), lambda _: known(path.stem))
 
+    assert given
     assert given.execution.arn == detail(path.stem)["executionArn"]
     assert intake.enrollment_id(given.execution.input, given.execution.name) == "web-2026-11"
     assert given.failure
@@ -124,32 +125,39 @@ def test_an_execution_that_ended_without_close_can_be_closed(path: Path) -> None
 
 
 def test_a_stopped_execution_is_a_failure_that_names_its_status() -> None:
-    given = close_enrollment.closing(backstop("aborted"), no_need)
+    given = close_enrollment.closing(backstop("aborted"), lambda _: known("aborted"))
 
+    assert given
     assert given.failure
     failure = close_enrollment.failure(given.failure)
     assert failure.name == "ExecutionAborted"
     assert "ABORTED" in failure.message
 
 
-def test_an_input_too_long_for_the_event_is_asked_for() -> None:
-    requested = []
+@pytest.mark.parametrize("said", [None, "RUNNING", "PENDING_REDRIVE"])
+def test_a_message_alone_closes_nothing(said: str | None) -> None:
+    """Step Functions says that there is no such execution, or that it has not ended."""
+    answer = known("aborted", status=said) if said else None
 
-    def describe_input(arn: str) -> str:
-        requested.append(arn)
-        return '{"request": {"enrollmentId": "asked"}}'
+    assert close_enrollment.closing(backstop("aborted"), lambda _: answer) is None
 
-    given = close_enrollment.closing(backstop("timed-out-without-input"), describe_input)
 
-    assert requested == [given.execution.arn]
-    assert given.execution.input == {"request": {"enrollmentId": "asked"}}
+def test_how_an_execution_ended_is_what_step_functions_says_not_the_message() -> None:
+    said = known("aborted", status="TIMED_OUT", input='{"request": {"enrollmentId": "said"}}')
+    given = close_enrollment.closing(backstop("aborted"), lambda _: said)
+
+    assert given
+    assert given.execution.input == {"request": {"enrollmentId": "said"}}
     assert given.failure
     assert close_enrollment.failure(given.failure).name == "ExecutionTimedOut"
 
 
 def test_a_failed_close_is_a_failure_in_the_words_of_its_error() -> None:
-    given = close_enrollment.closing(backstop("failed-in-close"), no_need)
+    given = close_enrollment.closing(
+        backstop("failed-in-close"), lambda _: known("failed-in-close")
+    )
 
+    assert given
     assert given.failure
     failure = close_enrollment.failure(given.failure)
     assert failure.name == "AwsCallError"

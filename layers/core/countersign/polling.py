@@ -67,12 +67,20 @@ def first_wait(schedule: Schedule) -> int:
     return _paced(schedule, 0)
 
 
-def next_wait(schedule: Schedule, age_seconds: int, status: str) -> int:
-    """The wait after a poll at `age_seconds` that found `status` (PENDING or APPROVED)."""
+def next_wait(schedule: Schedule, age_seconds: int, status: str, *, is_news: bool = False) -> int:
+    """The wait after a poll at `age_seconds`.
+
+    Args:
+        schedule: what is known of the request.
+        age_seconds: the sum of the waits so far.
+        status: what the poll found, PENDING or APPROVED. TSB executes what is APPROVED within a
+            minute, unless another timelock holds it back, for days perhaps.
+        is_news: whether the poll before found something else.
+    """
     if age_seconds < schedule.timelock_seconds:
         # Nothing can be executed yet. A decline is possible but not urgent.
         return _until(schedule.timelock_seconds, age_seconds, schedule.cap)
-    if status == "APPROVED":
+    if status == "APPROVED" and is_news:
         return EXECUTION_SECONDS
     if age_seconds < schedule.end:
         return _until(schedule.end, age_seconds, _paced(schedule, age_seconds))

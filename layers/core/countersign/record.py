@@ -110,6 +110,7 @@ class Record(TypedDict, total=False):
     outcome: str
     error: dict[str, Any] | None
     announced: str
+    earlier: list[str]  # executions of earlier attempts, whose ends were announced
 
 
 def csr_step(record: Mapping[str, Any] | Record) -> Step:

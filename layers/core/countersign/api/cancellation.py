@@ -37,15 +37,16 @@ def cancel(enrollment_id: str, *, by: str, records: Records, notify: Notify) -> 
         {"cancel": {"by": by, "at": m.timestamp(m.now())}, "status": m.Status.CANCELLING},
         absent=("cancel", *DECIDED),
     )
-    record = records.get(enrollment_id)
+    # Decided on what the write itself has seen: what another read finds may have come later.
+    record = records.get(enrollment_id) if existing is None else existing or None
     if record is None or record.get("outcome") == m.Outcome.CANCELLED:
         return record
-    if "outcome" in record or "cancel" not in record:
+    if existing is not None and ("outcome" in record or "cancel" not in record):
         state = f"ended as {record['outcome']}" if "outcome" in record else "is just being issued"
         raise EnrollmentConflictError(
             f"enrollment {enrollment_id} {state} and cannot be cancelled",
             action="Nothing can be taken back; to withdraw an issued CSR, do not have it signed.",
         )
-    if existing is None or "confirmedAt" not in record["cancel"]:
+    if existing is None or "confirmedAt" not in record.get("cancel", {}):
         notify(enrollment_id)
     return record

@@ -278,12 +278,16 @@ def csr(enrollment_id: str, accept: str, *, records: Records) -> tuple[str, byte
 def _get(enrollment_id: str, records: Records) -> Record:
     record = records.get(enrollment_id)
     if record is None:
-        raise ProblemError(
-            HTTPStatus.NOT_FOUND,
-            f"there is no enrollment {enrollment_id}",
-            "Compare the id with the one that POST /enrollments answered.",
-        )
+        raise _unknown(enrollment_id)
     return record
+
+
+def _unknown(enrollment_id: str) -> ProblemError:
+    return ProblemError(
+        HTTPStatus.NOT_FOUND,
+        f"there is no enrollment {enrollment_id}",
+        "Compare the id with the one that POST /enrollments answered.",
+    )
 
 
 # Cancelling, health ----------------------------------------------------------------------------
@@ -310,8 +314,8 @@ def cancelled(
     """
     record = cancel(enrollment_id, by=caller.principal, records=records, notify=notify)
     if record is None:
-        record = _get(enrollment_id, records)
-    elif "executionArn" not in record and "outcome" not in record:
+        raise _unknown(enrollment_id)
+    if "executionArn" not in record and "outcome" not in record:
         # The id is claimed, and no execution is on record. Only an execution can end and announce
         # the enrollment.
         _start(record, start)

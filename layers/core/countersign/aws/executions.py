@@ -1,4 +1,4 @@
-"""Step Functions executions: starting them, and reading the input that their events leave out."""
+"""Step Functions executions: starting them, and asking how they ended."""
 
 import json
 from typing import Any
@@ -36,8 +36,19 @@ class Executions:
                     raise
 
 
-def describe_input(execution_arn: str) -> str:
-    """The input (JSON text) that an execution was started with."""
+def describe(execution_arn: str) -> dict[str, Any] | None:
+    """What Step Functions says of an execution; None if there is none with this ARN.
+
+    Source: AWS Step Functions API, DescribeExecution.
+    """
     with named_errors(f"describing {execution_arn}"):
-        text: str = client("stepfunctions").describe_execution(executionArn=execution_arn)["input"]
-    return text
+        try:
+            answer: Any = client("stepfunctions").describe_execution(executionArn=execution_arn)
+        except ClientError as error:
+            if error.response.get("Error", {}).get("Code") not in (
+                "ExecutionDoesNotExist",
+                "InvalidArn",
+            ):
+                raise
+            return None
+    return dict(answer)

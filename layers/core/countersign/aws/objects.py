@@ -47,13 +47,21 @@ class Objects:
         """
         return self._put(key, body, content_type)[1]
 
-    def keep_answer(self, enrollment_id: str, state: str, raw: str) -> None:
+    def keep_answer(
+        self, enrollment_id: str, state: str, raw: str, *, is_last: bool = False
+    ) -> None:
         """Keep TSB's answer unchanged, as `tsb/<state>-<n>.json`: it cannot be fetched later.
 
         Idempotent: an answer that exists is not written again.
+
+        Args:
+            enrollment_id: whose it is.
+            state: the state that asked.
+            raw: the answer.
+            is_last: whether it decides; it is kept however many there were before.
         """
         body = raw.encode()
-        for number in range(1, MAX_ANSWERS + 1):
+        for number in range(1, MAX_ANSWERS * (2 if is_last else 1) + 1):
             key = f"enrollments/{enrollment_id}/tsb/{state}-{number}.json"
             if self._put(key, body, "application/json")[1] == body:
                 return

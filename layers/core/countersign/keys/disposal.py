@@ -14,6 +14,7 @@ from countersign.errors import (
     KEY_NOT_EXISTENT,
     AwsCallError,
     CountersignError,
+    CsrInvalidError,
     EnrollmentConflictError,
     KeyConflictError,
     KeyDisposalError,
@@ -22,7 +23,7 @@ from countersign.errors import (
     TsbUnavailableError,
 )
 from countersign.keys import labels
-from countersign.record import Record, TsbStatus, csr_step
+from countersign.record import Record, TsbStatus, approvers_asked, csr_step
 from countersign.settings import CLOCK_SKEW
 from countersign.spki import spki_sha256
 from countersign.stores import Records
@@ -41,9 +42,10 @@ def dispose(
 ) -> None:
     """Keep, delete or block the key of an enrollment that ends without a CSR, and record it.
 
-    A request that may still be open at the TSB is cancelled; if the key was deleted, TSB itself has
-    cancelled it. The enrollment does not wait for the approvers of `ruleBlock`: they are asked, and
-    it ends.
+    After an end that nobody decided, key and request are kept, whatever the profile says: what
+    people may have agreed to can be taken up again. Otherwise a request that may still be open at
+    the TSB is cancelled; if the key was deleted, TSB itself has cancelled it. The enrollment does
+    not wait for the approvers of `ruleBlock`: they are asked, and it ends.
 
     Idempotent: a key that is gone counts as deleted, one that is blocked as blocked. The approvers
     of `ruleBlock` are asked only once, even if a function dies in between.
@@ -66,6 +68,11 @@ def dispose(
             f"enrollment {event.enrollment_id} is carried out by another execution",
             action="Follow that execution; its ARN is on the record.",
         )
+    if not _is_decided(event, record):
+        name = event.failure.error if event.failure else ""
+        reason = f"nobody decided ({name}): key and request are kept, to be taken up again"
+        _note(event, records, action, {"result": "kept", "reason": reason})
+        return
     done: Done = before if before["result"] in ASKED else {"result": "failed"}
     errors: list[CountersignError] = []
     try:
@@ -78,11 +85,18 @@ def dispose(
         except CountersignError as error:
             errors.append(error)
     _note(event, records, action, done, error=errors[0] if errors else None)
-    if done["result"] == "deleted":
+    if done["result"] == "deleted" or (done["result"] == "none" and not errors):
         labels.release(event.request.key.label, event.enrollment_id, records)
     again = next((one for one in errors if isinstance(one, RETRIED)), None)
     if again is not None:
         raise KeyDisposalError(again.message, action=again.action) from again
+
+
+def _is_decided(event: m.DiscardKeyInput, record: Record) -> bool:
+    """Whether the end is a decision: TSB's, a cancellation, a failed check; or nobody was asked."""
+    if event.failure is None or not approvers_asked(record):
+        return True
+    return "cancel" in record or event.failure.error == CsrInvalidError.__name__
 
 
 def own_key(
@@ -114,6 +128,8 @@ def own_key(
         if error.error_code != KEY_NOT_EXISTENT:
             raise
         return None
+    if key.label != label:
+        return None  # a TSB that ignores the case of letters has another enrollment's key
     if "publicKeySha256" in record:
         own = spki_sha256(key.public_key) == record["publicKeySha256"]
     else:
@@ -166,11 +182,14 @@ def _act(
     password: Password,
 ) -> Done:
     requested = event.request
-    if action == "keep":
+    if action == "keep" and "publicKeySha256" in record:
         return {"result": "kept"}
     if action == "delete" and not requested.key.attributes.destroyable:
         return {"result": "kept", "reason": "the key is permanent (not destroyable)"}
     secret = password(requested.key.password.secret_arn) if requested.key.password else None
+    if action == "keep":
+        existing = own_key(requested, record, records=records, tsb=tsb, secret=secret)
+        return {"result": "kept"} if existing else {"result": "none", "reason": "no key was made"}
     if action == "delete":
         # Also if no key is on record: CreateKey's answer may have been lost before a cancellation.
         deleted = delete(requested, record, records=records, tsb=tsb, secret=secret)

@@ -1,6 +1,7 @@
 """The claim of a key label: of two enrollments only one may make the key.
 
-It is an item of the table, `label#<label>`, with the enrollment's id and the time of the claim.
+It is an item of the table, `label#<label in lower case>`, with the enrollment's id and the time of
+the claim. Whether TSB tells labels apart by their case alone is unknown, so claims never do.
 """
 
 from dataclasses import dataclass
@@ -49,13 +50,24 @@ def renew(label: str, enrollment_id: str, records: Records) -> None:
     )
 
 
+def take_over(label: str, enrollment_id: str, records: Records, *, of: Claim) -> Claim | None:
+    """Claim a label that another enrollment has claimed in vain; None if that changed meanwhile."""
+    at = m.timestamp(m.now())
+    existing = records.update(
+        _id(label),
+        {"enrollmentId": enrollment_id, "claimedAt": at},
+        when={"enrollmentId": of.enrollment_id, "claimedAt": m.timestamp(of.at)},
+    )
+    return Claim(enrollment_id, datetime.fromisoformat(at), new=True) if existing is None else None
+
+
 def release(label: str, enrollment_id: str, records: Records) -> None:
     """Let others use the label. Idempotent; a claim of somebody else stays."""
     records.delete(_id(label), when={"enrollmentId": enrollment_id})
 
 
 def _id(label: str) -> str:
-    return f"label#{label}"
+    return f"label#{label.casefold()}"
 
 
 def _read(item: Any) -> Claim:

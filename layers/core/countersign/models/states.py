@@ -3,8 +3,8 @@
 from typing import Any, Literal
 
 from countersign.models.base import EnrollmentId, Model, Moment
-from countersign.models.outcome import StoredCsr
 from countersign.models.request import EnrollmentRequest
+from countersign.record import TsbStatus
 
 
 class Execution(Model):
@@ -74,10 +74,11 @@ class Schedule(Model):
 
 
 class RequestedCsr(Model):
-    """TSB's request, and when to poll it. `request_id` is None if cancelled before."""
+    """TSB's request, and when to poll it; or, if cancelled before, the outcome alone."""
 
     request_id: str | None
-    status: str
+    tsb_status: TsbStatus | None = None
+    outcome: Literal["CANCELLED"] | None = None
     wait_seconds: int
     schedule: Schedule
 
@@ -94,9 +95,10 @@ class PollRequestInput(Model):
 
 
 class PolledRequest(Model):
-    """TSB's status, unchanged, and the CSR as soon as there is one."""
+    """TSB's status, and the CSR as soon as there is one; or the outcome, if it was cancelled."""
 
-    status: str
+    tsb_status: TsbStatus | None = None
+    outcome: Literal["CANCELLED"] | None = None
     wait_seconds: int
     seen: str
     pem: str | None = None
@@ -111,10 +113,9 @@ class StoreCsrInput(CreateKeyInput):
 
 
 class StoredResult(Model):
-    """`csr` is None if the enrollment was cancelled before it could be issued."""
+    """`CANCELLED` if the enrollment was cancelled before it could be issued."""
 
-    status: Literal["ISSUED", "CANCELLED"]
-    csr: StoredCsr | None
+    outcome: Literal["ISSUED", "CANCELLED"]
 
 
 class CaughtError(Model):
@@ -138,30 +139,32 @@ class CancelledRequest(Model):
 
 
 class DiscardKeyInput(CreateKeyInput):
-    """The key whose CSR was not issued, and the reason: a status or a caught error.
+    """The key whose CSR was not issued, and the reason: TSB's status, our outcome or an error.
 
     `unanswered`: it is unknown whether the request for the CSR reached TSB, so the key is replaced
-    by a fresh one. Executions of the previous release came here for this reason only.
+    by a fresh one.
     """
 
-    status: str | None = None
+    tsb_status: TsbStatus | None = None
+    outcome: Literal["CANCELLED"] | None = None
     failure: CaughtError | None = None
-    unanswered: bool = True
+    unanswered: bool
 
 
 class DiscardedKey(Model):
     """`again`: the key is gone and CreateKey may start over. The rest is passed through."""
 
     again: bool
-    status: str | None = None
+    tsb_status: TsbStatus | None = None
+    outcome: Literal["CANCELLED"] | None = None
     failure: CaughtError | None = None
     not_before: Moment | None = None
 
 
 class CloseEnrollmentInput(Model):
-    """How the workflow ended: with a status, a stored CSR, or a caught error."""
+    """How the workflow ended: by TSB's status, with an outcome of ours, or by a caught error."""
 
     execution: Execution
-    status: str | None = None
-    csr: StoredCsr | None = None
+    tsb_status: TsbStatus | None = None
+    outcome: Literal["ISSUED", "CANCELLED"] | None = None
     failure: CaughtError | None = None

@@ -10,47 +10,59 @@ from typing import Any
 
 from countersign import events
 from countersign import models as m
-from countersign.errors import CountersignError, InvalidEnrollmentError, TsbRefusedError
+from countersign.errors import (
+    AwsCallError,
+    CountersignError,
+    InvalidEnrollmentError,
+    TsbRefusedError,
+)
 from countersign.record import Record, TsbStatus, csr_step
 from countersign.request import canonical, intake
 from countersign.states import ownership
 from countersign.stores import Bus, Records
 
 BACKSTOP = ""  # as the state of a failure: none of the workflow's
+ENDED = ("SUCCEEDED", "FAILED", "TIMED_OUT", "ABORTED")  # of an execution
 DECIDED_BY_TSB = (TsbStatus.REJECTED, TsbStatus.EXPIRED, TsbStatus.CANCELLED)
 DELIVERED_AT_LEAST_ONCE = ("event", "schedule")  # each with an id of its own in the origin
 MAX_TEXT = 4_000  # characters of a message; the whole document must fit a Cause of 32 KB
 MAX_SHORT_TEXT = 500
 MAX_APPROVERS_IN_FAILURE = 100
+ROUNDS = 3  # a cancellation and a CSR may come in between, each once
 OUR_ERRORS = {error.__name__ for error in CountersignError.__subclasses__()}
 type Report = Callable[[m.OutcomeDocument, Record], None]  # what has just been announced
-type DescribeInput = Callable[[str], str]  # the input (JSON text) of the execution with this ARN
+type Describe = Callable[[str], Mapping[str, Any] | None]  # DescribeExecution's answer, by ARN
 
 
-def closing(event: Mapping[str, Any], describe_input: DescribeInput) -> m.CloseEnrollmentInput:
+def closing(event: Mapping[str, Any], describe: Describe) -> m.CloseEnrollmentInput | None:
     """What to close, from the state machine's payload or from the backstop's queue.
+
+    A message of the queue only says which execution to look at. How it ended, and with which input,
+    is what Step Functions says when asked.
 
     Args:
         event: the state's payload, or an SQS event with one Step Functions status-change event.
-        describe_input: called if the status-change event has left out the input (over 248 KiB).
+        describe: asks Step Functions about an execution; None if there is no such execution.
+
+    Returns:
+        None if the execution of a message has not ended, or does not exist: nothing to close.
     Source: Amazon EventBridge, Step Functions execution status change events.
     """
     if "Records" not in event:
         return m.CloseEnrollmentInput.read(event)
-    detail = json.loads(event["Records"][0]["body"])["detail"]
-    arn = detail["executionArn"]
-    text = detail.get("input")
+    message = _json_or_none(event["Records"][0]["body"])
+    known = describe(message["detail"]["executionArn"])
+    if known is None or known["status"] not in ENDED:
+        return None
     return m.CloseEnrollmentInput(
         execution=m.Execution(
-            arn=arn,
-            name=detail["name"],
-            input=_json_or_none(text if text is not None else describe_input(arn)),
+            arn=known["executionArn"], name=known["name"], input=_json_or_none(known.get("input"))
         ),
         failure=m.CaughtError(
             state=BACKSTOP,
-            error=detail.get("error") or f"Execution{detail['status'].title().replace('_', '')}",
-            cause=detail.get("cause")
-            or f"the execution ended as {detail['status']} before the enrollment was closed",
+            error=known.get("error") or f"Execution{known['status'].title().replace('_', '')}",
+            cause=known.get("cause")
+            or f"the execution ended as {known['status']} before the enrollment was closed",
         ),
     )
 
@@ -88,34 +100,82 @@ def close_enrollment(
         }
         existing = records.put(refused_record)
         record = existing or records.get(enrollment_id) or Record()
+    if given.execution.arn in record.get("earlier", ()):
+        # The end of an earlier attempt: it was announced before the id could be claimed again.
+        return _refused(enrollment_id, ending)
     if not _is_own(record, given):
-        refused = m.OutcomeDocument(
-            enrollment_id=enrollment_id, outcome=m.Outcome.FAILED, error=ending["error"]
-        )
+        refused = _refused(enrollment_id, ending)
         bus.put(events.ended(refused, {}, given.execution.arn, _origin(given)))
         return refused
-    if "outcome" not in record:
-        ending = _proven(record, given) or ending
-        ended_at = m.timestamp(m.now())
-        values = {
-            "outcome": ending["outcome"],
-            "status": ending["outcome"],
-            "times.ended": ended_at,
-            "codeVersion": code_version,
-            **({"error": ending["error"].dump()} if ending["error"] else {}),
-        }
-        records.update(enrollment_id, values, absent=("outcome",))
-        record = records.get(enrollment_id) or Record()
+    record = _decided(record, given, ending, records, code_version)
     closed = document(record)
     if "announced" not in record:
         origin = record.get("origin") or _origin(given)
         if "quarantine" in record:
             bus.put(events.quarantined(record, given.execution.arn))
         bus.put(events.ended(closed, record, given.execution.arn, origin))
-        records.update(enrollment_id, {"announced": m.timestamp(m.now())}, absent=("announced",))
+        records.update(
+            enrollment_id,
+            {"announced": m.timestamp(m.now())},
+            when={**_owner(record), "outcome": record["outcome"]},
+            absent=("announced",),
+        )
         if report is not None:
             report(closed, record)
     return closed
+
+
+def _decided(
+    record: Record,
+    given: m.CloseEnrollmentInput,
+    ending: dict[str, Any],
+    records: Records,
+    code_version: str,
+) -> Record:
+    """The record with its outcome: the first one stays.
+
+    Raises:
+        AwsCallError: others changed the record each time; the state machine retries.
+    """
+    for _ in range(ROUNDS):
+        if "outcome" in record:
+            return record
+        decided = _proven(record, given) or ending
+        values = {
+            "outcome": decided["outcome"],
+            "status": decided["outcome"],
+            "times.ended": m.timestamp(m.now()),
+            "codeVersion": code_version,
+            # A trigger's claim may have none: so it is known whose end this was.
+            "executionArn": given.execution.arn,
+            **({"error": decided["error"].dump()} if decided["error"] else {}),
+        }
+        # What would decide otherwise may have been written since the record was read.
+        facts = ("csr", "cancel", "executionArn")
+        existing = records.update(
+            record["id"],
+            values,
+            when=_owner(record),
+            absent=("outcome", *(one for one in facts if one not in record)),
+        )
+        record = existing if existing is not None else records.get(record["id"]) or Record()
+    if "outcome" in record:
+        return record
+    raise AwsCallError(
+        f"the record of enrollment {record['id']} was changed by others each time",
+        action="Nothing; the state machine tries again.",
+    )
+
+
+def _owner(record: Record) -> dict[str, Any]:
+    """The condition of a write to this enrollment: this attempt, carried out by this execution."""
+    return {name: one for name, one in record.items() if name in ("attempt", "executionArn")}
+
+
+def _refused(enrollment_id: str, ending: dict[str, Any]) -> m.OutcomeDocument:
+    return m.OutcomeDocument(
+        enrollment_id=enrollment_id, outcome=m.Outcome.FAILED, error=ending["error"]
+    )
 
 
 def document(record: Record) -> m.OutcomeDocument:
@@ -186,16 +246,16 @@ def _closed_before(given: m.CloseEnrollmentInput) -> m.OutcomeDocument | None:
 def _proven(record: Record, given: m.CloseEnrollmentInput) -> dict[str, Any] | None:
     """The end that is on record already, whatever went wrong on the way here.
 
-    A CSR on record is verified and stored, and can no longer be cancelled (`verifiedSha256`). The
-    backstop knows only how the execution died, so a cancellation or TSB's decision is taken from
-    the record.
+    A CSR on record is verified and stored, and can no longer be cancelled (`verifiedSha256`). Who
+    cancelled was answered that the enrollment ends as CANCELLED, so it does. The backstop knows
+    only how the execution died, so TSB's decision is taken from the record.
     """
     if "csr" in record:
         return {"outcome": m.Outcome.ISSUED, "error": None}
-    if given.failure is None or given.failure.state != BACKSTOP:
-        return None
     if "cancel" in record:
         return {"outcome": m.Outcome.CANCELLED, "error": None}
+    if given.failure is None or given.failure.state != BACKSTOP:
+        return None
     status = csr_step(record).get("status")
     if status in DECIDED_BY_TSB:
         return {"outcome": m.Outcome(status), "error": None}
@@ -205,12 +265,12 @@ def _proven(record: Record, given: m.CloseEnrollmentInput) -> dict[str, Any] | N
 def _ending(given: m.CloseEnrollmentInput) -> dict[str, Any]:
     if given.failure is not None:
         return {"outcome": m.Outcome.FAILED, "error": failure(given.failure)}
-    if given.csr is not None:
-        return {"outcome": m.Outcome.ISSUED, "error": None}
-    if given.status in DECIDED_BY_TSB:
-        return {"outcome": m.Outcome(given.status), "error": None}
+    if given.outcome == m.Outcome.CANCELLED:
+        return {"outcome": m.Outcome.CANCELLED, "error": None}
+    if given.tsb_status in DECIDED_BY_TSB:
+        return {"outcome": m.Outcome(given.tsb_status), "error": None}
     refused = TsbRefusedError(
-        f"TSB ended the request as {given.status}",
+        f"TSB ended the request as {given.tsb_status}",
         action="See the HSM's log for the time of the request; TSB gives no reason.",
     )
     return {

@@ -13,6 +13,7 @@ from countersign.errors import (
 from countersign.keys import labels
 from countersign.policy.linter import dump, lint_ca_key, refuse
 from countersign.policy.profiles import Profiles
+from countersign.record import Record
 from countersign.request import tsb_bodies
 from countersign.settings import CLOCK_SKEW
 from countersign.spki import spki_sha256
@@ -62,8 +63,8 @@ def create_key(
     if existing is not None:
         return m.CreatedKey(label=key.label, public_key=None, public_key_sha256=None)
     _check_ca_key(event, records, tsb, profiles)
-    claim = _claim(event, records)
     secret = password(key.password.secret_arn) if key.password else None
+    claim = _claim(event, records, tsb, secret)
     try:
         await_slot(event.not_before)
         answer = tsb.create_key(tsb_bodies.tsb_key(event.request, secret))
@@ -74,6 +75,8 @@ def create_key(
                 labels.release(key.label, event.enrollment_id, records)
             raise
         answer = tsb.key_attributes(key.label, secret)
+        if answer.key.label != key.label:
+            raise _key_conflict(key.label, f"is taken by key {answer.key.label!r}") from error
         if answer.key.create_time < claim.at - CLOCK_SKEW:
             labels.release(key.label, event.enrollment_id, records)
             raise _key_conflict(key.label, "was there before this enrollment began") from error
@@ -126,12 +129,24 @@ def _check_ca_key(
     refuse(findings)
 
 
-def _claim(event: m.CreateKeyInput, records: Records) -> labels.Claim:
+def _claim(
+    event: m.CreateKeyInput, records: Records, tsb: TsbClient, secret: str | None
+) -> labels.Claim:
+    """The label's claim; taken over from an enrollment that ended without making a key.
+
+    Where its calls got lost, that enrollment could not know whether there is a key.
+    """
     label = event.request.key.label
     claim = labels.claim(label, event.enrollment_id, records)
-    if claim.enrollment_id != event.enrollment_id:
+    if claim.enrollment_id == event.enrollment_id:
+        return claim
+    holder = records.get(claim.enrollment_id) or Record()
+    taken = None
+    if "outcome" in holder and not _may_be_there(tsb, label, secret):
+        taken = labels.take_over(label, event.enrollment_id, records, of=claim)
+    if taken is None:
         raise _key_conflict(label, f"is claimed by enrollment {claim.enrollment_id}")
-    return claim
+    return taken
 
 
 def _may_be_there(tsb: TsbClient, label: str, secret: str | None) -> bool:

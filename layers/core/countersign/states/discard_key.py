@@ -1,6 +1,7 @@
 """State DiscardKey: dispose of a key that has no CSR."""
 
 import json
+from datetime import timedelta
 
 from countersign import models as m
 from countersign.errors import (
@@ -14,6 +15,9 @@ from countersign.stores import Records
 from countersign.tsb.client import TsbClient
 
 MAX_FRESH_STARTS = 1  # after a lost answer; a second loss is no accident
+# A TSB under load may execute the lost call late. It finds no key then, and asks nobody. Looking
+# for its request is not possible: TSB's list of requests (POST /v1/filteredRequests) names no key.
+FRESH_START_AFTER = timedelta(minutes=5)
 DISCARDED = ("steps.csr.intent", "steps.csr.requestId", "publicKeySha256")  # of a key that is gone
 
 
@@ -48,7 +52,12 @@ def discard_key(
     step = csr_step(record)
     if not event.unanswered and not ("intent" in step and "requestId" not in step):
         disposal.dispose(event, records=records, tsb=tsb, password=password)
-        return m.DiscardedKey(again=False, status=event.status, failure=event.failure)
+        return m.DiscardedKey(
+            again=False,
+            tsb_status=event.tsb_status,
+            outcome=event.outcome,
+            failure=event.failure,
+        )
     if record.get("executionArn") != event.execution_arn:
         raise not_own(event)
     if not key.attributes.destroyable:
@@ -79,7 +88,7 @@ def discard_key(
     return m.DiscardedKey(
         again=True,
         failure=event.failure,
-        not_before=next_slot(records, keys_per_minute),
+        not_before=next_slot(records, keys_per_minute, after=FRESH_START_AFTER),
     )
 
 

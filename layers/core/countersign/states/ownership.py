@@ -51,12 +51,19 @@ def own(event: Step) -> Item:
 def progress(
     event: Step, records: Records, values: Item, *, absent: tuple[str, ...] = ()
 ) -> Record | None:
-    """Record a step unless the enrollment was cancelled; the record where it was not written."""
+    """Record a step unless the enrollment was cancelled; the record where it was not written.
+
+    Raises:
+        EnrollmentConflictError: another execution owns the enrollment, or it has ended: this
+            function still runs although its execution was given up.
+    """
     existing = records.update(
-        event.enrollment_id, values, when=own(event), absent=("cancel", *absent)
+        event.enrollment_id, values, when=own(event), absent=("cancel", "outcome", *absent)
     )
     if existing is not None and existing.get("executionArn") != event.execution_arn:
         raise not_own(event)
+    if existing is not None and "outcome" in existing:
+        raise has_ended(event.enrollment_id)
     return existing
 
 
@@ -74,11 +81,26 @@ def not_own(event: Step) -> EnrollmentConflictError:
     )
 
 
+def has_ended(enrollment_id: str) -> EnrollmentConflictError:
+    """The error of a function that still runs after the enrollment's end."""
+    return EnrollmentConflictError(
+        f"enrollment {enrollment_id} has ended; nothing more is done for it",
+        action="Look at its outcome.",
+    )
+
+
 KIND = "enrollment"  # one partition of the index by time; see docs/decisions.md
 READ_BY_EXECUTION = (
     "executionArn", "acceptedSha256", "findings", "profile", "profileSha256", "policy",
 )  # fmt: skip
+MAX_EARLIER = 100  # attempts whose executions are remembered
 ROUNDS = 3  # each rule of `claim` can lose to a rival at most once
+
+
+def _may_start_again(record: Record) -> bool:
+    """Whether an enrollment failed before anybody was asked, and everybody knows that it ended."""
+    failed = record.get("outcome") == m.Outcome.FAILED
+    return failed and "announced" in record and not approvers_asked(record)
 
 
 def execution_name(record: Record) -> str:
@@ -102,22 +124,30 @@ def claim(record: Record, records: Records) -> tuple[Record, bool]:
         same request is under way or has ended.
 
     Raises:
-        EnrollmentConflictError: the id belongs to another request, which stays untouched.
+        EnrollmentConflictError: the id belongs to another request, which stays untouched; or this
+            execution has ended, and its function still runs.
     """
     arn = record.get("executionArn")
     existing = records.put(record)
     for _ in range(ROUNDS):
         if existing is None:
             return record, True
-        if arn is not None and existing.get("executionArn") == arn:
+        if arn is not None and arn in (existing.get("executionArn"), *existing.get("earlier", ())):
+            if "outcome" in existing or arn != existing.get("executionArn"):
+                raise has_ended(record["id"])  # it was stopped, and this function still runs
             return existing, True
         # A refused request has not claimed its id: the corrected request may use it.
         if existing.get("requestSha256") not in (None, record["requestSha256"]):
             break
-        if existing.get("outcome") == m.Outcome.FAILED and not approvers_asked(existing):
-            record = {**record, "attempt": existing["attempt"] + 1}
+        if _may_start_again(existing):
+            earlier = [*existing.get("earlier", ()), existing.get("executionArn", "")]
+            record = {
+                **record,
+                "attempt": existing["attempt"] + 1,
+                "earlier": earlier[-MAX_EARLIER:],
+            }
             existing = records.put(
-                record, when={name: existing[name] for name in ("attempt", "outcome")}
+                record, when={name: existing[name] for name in ("attempt", "outcome", "announced")}
             )
         elif "executionArn" in existing or "outcome" in existing:
             return existing, False

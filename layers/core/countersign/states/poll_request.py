@@ -9,6 +9,7 @@ from datetime import timedelta
 from countersign import events, polling
 from countersign import models as m
 from countersign.errors import (
+    AwsCallError,
     CsrInvalidError,
     TsbCredentialsError,
     TsbOutcomeUnknownError,
@@ -18,12 +19,13 @@ from countersign.errors import (
 from countersign.policy import rules
 from countersign.record import Record, TsbStatus, csr_step
 from countersign.states import cancel_request
-from countersign.states.ownership import csr_invalid, own, require_own
+from countersign.states.ownership import csr_invalid, has_ended, not_own, own
 from countersign.stores import Bus, Item, Objects, Records
 from countersign.tsb.client import TsbClient
 from countersign.tsb.models import RequestStatus
 
 WAITING = (TsbStatus.PENDING, TsbStatus.APPROVED)
+MAX_STATUS = 50  # characters of a status that nobody knows
 NOTHING_SEEN = "nothing"  # the state machine's `seen` before the first poll
 
 
@@ -49,7 +51,8 @@ def poll_request(
 
     Raises:
         AwsCallError: a store or the bus refused; the state machine polls again later.
-        TsbUnavailableError, TsbOutcomeUnknownError: the state machine polls again later.
+        TsbUnavailableError, TsbOutcomeUnknownError: TSB did not answer, or said what this product
+            does not understand; the state machine polls again later.
         TsbRefusedError: TSB does not know the request, or keeps it open long after its end.
         CsrInvalidError: TSB answers with the id of another request.
     Source: TSB REST API, GET /v1/request/{id}.
@@ -60,15 +63,19 @@ def poll_request(
     answer = tsb.request_status(event.request_id)
     if answer.id != event.request_id:
         raise _another_request(event, answer, records, objects)
+    status = _status(answer)
     schedule = polling.Schedule(
         **event.schedule.model_dump(by_alias=False, exclude={"slowest_seconds", "last_age_seconds"})
     )
-    wait_seconds = polling.next_wait(schedule, event.age_seconds, answer.status)
     lists = (answer.approved_by, answer.not_yet_approved_by, answer.rejected_by)
-    seen = hashlib.sha256(json.dumps([answer.status, *lists]).encode()).hexdigest()[:16]
+    seen = hashlib.sha256(json.dumps([status, *lists]).encode()).hexdigest()[:16]
+    is_news = seen != event.seen
+    wait_seconds = polling.next_wait(schedule, event.age_seconds, status, is_news=is_news)
     news: events.Event | None = None
-    if seen != event.seen:
-        objects.keep_answer(event.enrollment_id, "poll-request", answer.raw)
+    if is_news:
+        objects.keep_answer(
+            event.enrollment_id, "poll-request", answer.raw, is_last=status not in WAITING
+        )
         requested = tuple(m.Approver.read(one) for one in csr_step(record).get("approvers", ()))
         decided = rules.decided(
             requested,
@@ -77,35 +84,66 @@ def poll_request(
             declined=answer.rejected_by,
             names=names,
         )
-        require_own(
-            event,
-            records.update(
-                event.enrollment_id,
-                {
-                    "stage": "PollRequest",
-                    "steps.csr.status": answer.status,
-                    "steps.csr.approvers": [one.dump() for one in decided],
-                    **_executed(answer),
-                    "steps.csr.times.nextPoll": m.timestamp(
-                        m.now() + timedelta(seconds=wait_seconds)
-                    ),
-                },
-                when=own(event),
-            ),
-        )
-        if answer.status in WAITING:
+        values = {
+            "stage": "PollRequest",
+            "steps.csr.status": status,
+            "steps.csr.approvers": [one.dump() for one in decided],
+            **_executed(answer),
+            "steps.csr.times.nextPoll": m.timestamp(m.now() + timedelta(seconds=wait_seconds)),
+        }
+        _record(event, record, values, records)
+        if status in WAITING:
             first = event.seen == NOTHING_SEEN
-            news = events.waiting(record, decided, answer.status, first=first)
-    if answer.status in WAITING:
-        _end_the_endless(event, schedule, records, tsb, answer.status)
+            news = events.waiting(record, decided, status, first=first)
+    if status in WAITING:
+        _end_the_endless(event, schedule, records, tsb, status)
     if news is not None:
         bus.put(news)
     return m.PolledRequest(
-        status=answer.status,
+        tsb_status=status,
         wait_seconds=wait_seconds,
         seen=seen,
-        pem=answer.result if answer.status == TsbStatus.EXECUTED else None,
+        pem=answer.result if status == TsbStatus.EXECUTED else None,
     )
+
+
+def _status(answer: RequestStatus) -> TsbStatus:
+    """TSB's word; one that nobody knows is no decision."""
+    try:
+        return TsbStatus(answer.status)
+    except ValueError:
+        raise TsbOutcomeUnknownError(
+            f"TSB reports status {answer.status[:MAX_STATUS]!r} for request {answer.id}, which this"
+            " product does not know",
+            action="Compare the TSB's version with those this product knows.",
+        ) from None
+
+
+def _record(event: m.PollRequestInput, read: Record, values: Item, records: Records) -> None:
+    """Put what TSB said on record, unless another invocation has put something there since.
+
+    An invocation whose answer got lost may still run while the next one polls. What it has read is
+    older, and must not overwrite what is newer.
+
+    Raises:
+        EnrollmentConflictError: another execution owns the enrollment.
+        AwsCallError: another invocation was faster; the state machine polls again.
+    """
+    version = csr_step(read).get("times", {}).get("nextPoll")
+    when = {**own(event), "steps.csr.times.nextPoll": version}
+    existing = records.update(event.enrollment_id, values, when=when, absent=("outcome",))
+    if existing is None:
+        return
+    if existing.get("executionArn") != event.execution_arn:
+        raise not_own(event)
+    if "outcome" in existing:
+        raise has_ended(event.enrollment_id)
+    times = csr_step(existing).get("times", {})
+    if times.get("nextPoll") != values["steps.csr.times.nextPoll"]:
+        raise AwsCallError(
+            f"another poll of enrollment {event.enrollment_id} was faster",
+            action="Nothing; the state machine polls again.",
+        )
 
 
 def _cancelled(event: m.PollRequestInput, records: Records, tsb: TsbClient) -> m.PolledRequest:
@@ -116,7 +154,7 @@ def _cancelled(event: m.PollRequestInput, records: Records, tsb: TsbClient) -> m
             records=records,
             tsb=lambda: tsb,
         )
-    return m.PolledRequest(status=m.Outcome.CANCELLED, wait_seconds=0, seen=event.seen)
+    return m.PolledRequest(outcome="CANCELLED", wait_seconds=0, seen=event.seen)
 
 
 def _executed(answer: RequestStatus) -> Item:

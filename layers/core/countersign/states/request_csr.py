@@ -70,7 +70,7 @@ def request_csr(
         timelock_seconds=rules.timelock_seconds(tokens),
     )
     if event.key.public_key is None:
-        return _requested(None, m.Outcome.CANCELLED, schedule)
+        return _requested(None, schedule)
     intent = f"{m.timestamp(m.now())} {uuid.uuid4().hex}"
     with _nobody_asked():
         asking, noted = _prepare(event, records, objects, password, sign)
@@ -84,11 +84,11 @@ def request_csr(
     step = csr_step(existing or {})
     if existing is None or (step.get("intent") == intent and "cancel" not in existing):
         request_id = _ask(event, records, tsb, asking, intent, schedule=schedule, names=names)
-        return _requested(request_id, "PENDING", schedule)
+        return _requested(request_id, schedule)
     if "cancel" in existing:
-        return _requested(None, m.Outcome.CANCELLED, schedule)
+        return _requested(None, schedule)
     if "requestId" in step:
-        return _requested(step["requestId"], "PENDING", schedule)
+        return _requested(step["requestId"], schedule)
     raise TsbOutcomeUnknownError(
         f"a CSR for key {event.request.key.label!r} was asked for and no answer is on record",
         action="Nothing; the key is discarded where it can be, which cancels its requests.",
@@ -182,10 +182,12 @@ def _ask(
     return answer.sign_request_id
 
 
-def _requested(request_id: str | None, status: str, schedule: polling.Schedule) -> m.RequestedCsr:
+def _requested(request_id: str | None, schedule: polling.Schedule) -> m.RequestedCsr:
+    """The result; without a request the enrollment was cancelled before anybody was asked."""
     return m.RequestedCsr(
         request_id=request_id,
-        status=status,
+        tsb_status=TsbStatus.PENDING if request_id else None,
+        outcome=None if request_id else "CANCELLED",
         wait_seconds=polling.first_wait(schedule),
         schedule=m.Schedule(
             **asdict(schedule),

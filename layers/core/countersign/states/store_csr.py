@@ -7,7 +7,15 @@ from countersign.errors import (
     CsrInvalidError,
 )
 from countersign.record import Record
-from countersign.states.ownership import Password, csr_invalid, own, progress, put_once, require_own
+from countersign.states.ownership import (
+    Password,
+    csr_invalid,
+    has_ended,
+    not_own,
+    own,
+    progress,
+    put_once,
+)
 from countersign.stores import Item, Objects, Records
 from countersign.tsb.client import TsbClient
 from countersign.verification import checks
@@ -43,7 +51,7 @@ def store_csr(
     requested = event.request
     record = records.get(event.enrollment_id) or Record()
     if "csr" in record and record.get("executionArn") == event.execution_arn:
-        return m.StoredResult(status="ISSUED", csr=m.StoredCsr.read(record["csr"]))
+        return m.StoredResult(outcome="ISSUED")
     secret = password(requested.key.password.secret_arn) if requested.key.password else None
     answer = tsb.key_attributes(requested.key.label, secret)
     objects.keep_answer(event.enrollment_id, "store-csr", answer.raw)
@@ -72,7 +80,7 @@ def store_csr(
         event, records, {"stage": "StoreCsr", "verifiedSha256": checked.sha256, **noted}
     )
     if existing is not None:
-        return m.StoredResult(status="CANCELLED", csr=None)
+        return m.StoredResult(outcome="CANCELLED")
     name = f"enrollments/{event.enrollment_id}/request.pem"
     stored = m.StoredCsr(
         bucket=objects.bucket,
@@ -81,8 +89,12 @@ def store_csr(
         sha256=checked.sha256,
         pem=checked.pem,
     )
-    require_own(event, records.update(event.enrollment_id, {"csr": stored.dump()}, when=own(event)))
-    return m.StoredResult(status="ISSUED", csr=stored)
+    existing = records.update(
+        event.enrollment_id, {"csr": stored.dump()}, when=own(event), absent=("outcome",)
+    )
+    if existing is not None and existing.get("csr") != stored.dump():
+        raise has_ended(event.enrollment_id) if "outcome" in existing else not_own(event)
+    return m.StoredResult(outcome="ISSUED")
 
 
 def _quarantined(
@@ -106,5 +118,6 @@ def _quarantined(
             **noted,
         },
         when=own(event),
+        absent=("csr", "outcome"),
     )
     return csr_invalid(failed, f"Treat it as a security incident; what came back lies at {prefix}.")
