@@ -50,7 +50,7 @@ class Switches(BaseModel):
         65535, description="Longest label in UTF-8 bytes (610 beyond it); the HSM has 16 bits."
     )
     system_keys: Literal["listed", "unlisted"] = Field(
-        "unlisted",
+        "listed",
         description="Whether GET /v1/key lists TSB's own keys, as it is documented to. Either way "
         "asking for one's attributes answers 500/701, as a recorded answer shows.",
     )

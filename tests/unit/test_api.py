@@ -186,8 +186,13 @@ def test_what_failed_before_anybody_was_asked_may_be_tried_again(
     submit: Submit, machine: Machine, records: Records
 ) -> None:
     submit()
-    records.update("web-2026-11", {"executionArn": f"{ARN}web-2026-11-1", "outcome": "FAILED"})
+    ended = {"executionArn": f"{ARN}web-2026-11-1", "outcome": "FAILED", "status": "FAILED"}
+    records.update("web-2026-11", ended)
+    unannounced = submit()
+    records.update("web-2026-11", {"announced": "2026-11-26T12:00:00Z"})
     answer = submit()
+
+    assert (unannounced.status, unannounced.enrollment.attempt) == (200, 1)
 
     assert answer.status == 202
     assert answer.enrollment.attempt == 2
@@ -295,7 +300,7 @@ def test_an_attempt_that_ends_late_does_not_close_the_next_one(
     submit: Submit, records: Records
 ) -> None:
     submit()
-    records.update("web-2026-11", {"outcome": "FAILED"})
+    records.update("web-2026-11", {"outcome": "FAILED", "announced": "2026-11-26T12:00:00Z"})
     submit()
     late = m.CloseEnrollmentInput(
         execution=m.Execution(
@@ -460,7 +465,7 @@ def test_a_look_at_what_was_cancelled_ends_it_whether_or_not_the_tsb_can_be_told
         names=dict,
     )
 
-    assert polled.status == "CANCELLED"
+    assert (polled.outcome, polled.tsb_status) == ("CANCELLED", None)
     assert tsb.cancelled == ([] if silent else ["r"])
 
 

@@ -111,11 +111,25 @@ def test_waits_grow_with_the_age(schedule: Schedule) -> None:
 
 
 @given(schedules, st.integers(0, YEAR_SECONDS))
-def test_what_is_approved_is_looked_at_at_the_pace_of_tsb_s_timer(
+def test_what_has_just_been_approved_is_polled_at_the_pace_of_tsb_s_timer(
     schedule: Schedule, age: int
 ) -> None:
     if age >= schedule.timelock_seconds:
+        assert next_wait(schedule, age, "APPROVED", is_news=True) == polling.EXECUTION_SECONDS
+    if 0 <= age - schedule.timelock_seconds < polling.EXECUTED_WITHIN_SECONDS:
         assert next_wait(schedule, age, "APPROVED") == polling.EXECUTION_SECONDS
+
+
+@given(schedules, st.sampled_from(["PENDING", "APPROVED"]))
+def test_the_bound_of_polls_holds_for_every_status_and_policy(
+    schedule: Schedule, status: str
+) -> None:
+    # A policy "2 of 2 at once, or 1 of 2 after 7 days" makes TSB say APPROVED for days.
+    age, number = polling.first_wait(schedule), 1
+    while age < schedule.last_age:
+        age, number = age + next_wait(schedule, age, status), number + 1
+
+    assert number <= MOST_POLLS
 
 
 def test_the_seed_s_ten_minutes_are_looked_at_like_this() -> None:

@@ -19,7 +19,7 @@ UNDECIDED = [
     if one["read"] in ("TsbUnavailableError", "TsbOutcomeUnknownError")
 ]
 REQUEST, ATTRIBUTES = "/v1/request/{id}", "/v1/key/attributes"
-GET = ("GET", REQUEST)
+GET, DELETE = ("GET", REQUEST), ("DELETE", REQUEST)
 PAGE: dict[str, Any] = {"kind": "status", "httpStatus": 404, "body": "default backend - 404"}
 
 
@@ -52,8 +52,112 @@ def test_what_decides_nothing_costs_nothing_that_people_agreed_to(
     assert [key["deleted"] for key in result.keys] == [False]
 
 
-# The HSM's keys -----------------------------------------------------------------------------------
+# "Cancelled there" --------------------------------------------------------------------------------
 
+
+def cancelled(case: Case) -> Json:
+    """An enrollment that was cancelled on record, and the event that CancelRequest gets."""
+    case.start(case.request(token(group(*people(1)), timelock=600, timeout=6000)))
+    case.await_calls(REQUEST, 1)
+    case.cancel()
+    return {"enrollmentId": case.id}
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        {"httpStatus": 404, "body": "default backend - 404"},
+        {"httpStatus": 200, "body": "<html>welcome</html>"},
+        {"httpStatus": 200},
+        {"httpStatus": 403, "body": "<html>blocked</html>"},
+    ],
+    ids=["404 page", "200 page", "200 nothing", "403 page"],
+)
+def test_a_request_is_not_cancelled_because_somebody_says_so_in_the_tsb_s_place(
+    case: Case, stack: InProcessStack, place: Json
+) -> None:
+    event = cancelled(case)
+    case.fault(*DELETE, "status", **place)
+
+    with pytest.raises(FunctionFailedError, match="PENDING afterwards") as caught:
+        stack.call("CancelRequest", event)
+    open_still = case.state()["requests"][0]["status"]
+    unconfirmed = "confirmedAt" not in case.record()["cancel"]
+    again = stack.call("CancelRequest", event)  # as Lambda does
+
+    assert caught.value.name == "TsbOutcomeUnknownError"
+    assert (open_still, unconfirmed) == ("PENDING", True)
+    assert again == {"confirmed": True}
+    assert case.state()["requests"][0]["status"] == "CANCELLED"
+    assert case.record()["cancel"]["confirmedAt"]
+
+
+@pytest.mark.parametrize("switch", ["ignore", "refuse"])
+def test_a_request_that_has_ended_is_confirmed_whatever_the_tsb_says_of_cancelling_it(
+    case: Case, stack: InProcessStack, switch: str
+) -> None:
+    event = cancelled(case)
+    case.decide("decline")
+    before = stack.control("GET", "/switches")["now"]
+
+    stack.control("PUT", "/switches", {"cancelFinalRequest": switch})
+    try:
+        answer = stack.call("CancelRequest", event)
+    finally:
+        stack.control("PUT", "/switches", before)
+
+    assert answer == {"confirmed": True}
+    assert case.state()["requests"][0]["status"] == "REJECTED"
+
+
+@pytest.mark.parametrize("method", ["DELETE", "GET"])
+def test_a_request_that_the_tsb_does_not_know_is_confirmed_in_its_own_words(
+    case: Case, stack: InProcessStack, method: str
+) -> None:
+    event = cancelled(case)
+    gone = {"errorCode": 651, "reason": "res.error.request.not.existent", "message": "x"}
+    case.fault(method, REQUEST, "status", httpStatus=404, body=gone)
+
+    assert stack.call("CancelRequest", event) == {"confirmed": True}
+
+
+def test_the_answer_about_another_request_confirms_nothing(
+    case: Case, stack: InProcessStack
+) -> None:
+    event = cancelled(case)
+    case.fault(*GET, "request_id")
+
+    with pytest.raises(FunctionFailedError):
+        stack.call("CancelRequest", event)
+
+    assert "confirmedAt" not in case.record()["cancel"]
+
+
+def test_a_request_past_its_end_is_cancelled_until_the_tsb_confirms_it(case: Case) -> None:
+    (person,) = people(1)
+    arn = case.start(case.request(token(group(person), timeout=60)))
+    case.await_request()
+    case.advance(-3600)  # TSB's clock is behind: the window has passed for us, not for it
+    case.fault(*DELETE, **PAGE)
+    result = case.end(arn)
+
+    assert ("PollRequest", "TsbOutcomeUnknownError") in result.failures
+    assert [one["httpStatus"] for one in result.calls if one["method"] == "DELETE"] == [404, 200]
+    assert result.requests[0]["status"] == "CANCELLED"
+    assert result.document["outcome"] == "CANCELLED"
+
+
+def test_an_open_request_that_cannot_be_cancelled_is_noted_with_its_key(case: Case) -> None:
+    case.fault(*GET, "request_status", status="FROBNICATED", times=None)
+    case.fault(*DELETE, **PAGE, times=None)
+    result = case.end(case.start(case.request()))
+
+    assert result.failures[-4:] == [("DiscardKey", "KeyDisposalError")] * 4
+    assert result.requests[0]["status"] == "PENDING"
+    assert "FROBNICATED" in result.record["unusedKey"]["error"]["message"]
+
+
+# The HSM's keys -----------------------------------------------------------------------------------
 
 SYSTEM_KEYS = [
     "approver-mgmt-backup-key-rsa-wrapping",

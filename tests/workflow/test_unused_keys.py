@@ -207,7 +207,7 @@ def test_a_key_of_a_forged_csr_is_deleted_and_the_finding_stays(
 
 
 @pytest.mark.parametrize(
-    ("unused_key", "settled"), [("keep", "kept"), ("delete", "deleted"), ("block", "asked")]
+    ("unused_key", "settled"), [("keep", "kept"), ("delete", "deleted"), ("block", "blocked")]
 )
 def test_a_request_that_is_still_open_is_cancelled(
     case: Case, unused_key: str, settled: str

@@ -10,6 +10,7 @@ import json
 KEY_ALREADY_EXISTING = 608
 KEY_PASSWORD_MISMATCH = 620
 KEY_NOT_EXISTENT = 650
+REQUEST_NOT_EXISTENT = 651
 
 NAMED_FINDINGS = 5  # of one refusal; more would not fit a terminal line, fewer cost a round trip
 

@@ -15,6 +15,7 @@ CAP_SECONDS = 900  # the vendor's approver app fetches its tasks every 15 minute
 # poll, and with the states around the loop, 14,000 of the 25,000 that AWS allows.
 POLLS_AT_THE_CAP = 1_250
 EXECUTION_SECONDS = 60  # once a minute TSB's timer executes what a timelock held back
+EXECUTED_WITHIN_SECONDS = 300  # after a timelock; what lasts longer, another timelock holds back
 MARGIN_SECONDS = 2  # added to a time, so that TSB's clock has passed it too
 DAY_SECONDS = 86_400
 
@@ -80,7 +81,8 @@ def next_wait(schedule: Schedule, age_seconds: int, status: str, *, is_news: boo
     if age_seconds < schedule.timelock_seconds:
         # Nothing can be executed yet. A decline is possible but not urgent.
         return _until(schedule.timelock_seconds, age_seconds, schedule.cap)
-    if status == "APPROVED" and is_news:
+    is_due = age_seconds < schedule.timelock_seconds + EXECUTED_WITHIN_SECONDS
+    if status == "APPROVED" and (is_news or is_due):
         return EXECUTION_SECONDS
     if age_seconds < schedule.end:
         return _until(schedule.end, age_seconds, _paced(schedule, age_seconds))

@@ -17,6 +17,9 @@ class TsbStatus(StrEnum):
     FAILED = "FAILED"
 
 
+ENDED_AT_TSB = frozenset(TsbStatus) - {TsbStatus.PENDING, TsbStatus.APPROVED}
+
+
 class Approver(TypedDict):
     """Somebody whom the policy asks, and their decision; see `models.Approver`."""
 

@@ -23,14 +23,13 @@ from countersign.errors import (
     TsbUnavailableError,
 )
 from countersign.keys import labels
-from countersign.record import Record, TsbStatus, approvers_asked, csr_step
+from countersign.record import ENDED_AT_TSB, Record, TsbStatus, approvers_asked, csr_step
 from countersign.settings import CLOCK_SKEW
 from countersign.spki import spki_sha256
 from countersign.stores import Records
 from countersign.tsb.client import TsbClient
 from countersign.tsb.models import Key
 
-ENDED_AT_TSB = set(TsbStatus) - {TsbStatus.PENDING, TsbStatus.APPROVED}
 RETRIED = (TsbUnavailableError, TsbOutcomeUnknownError, AwsCallError)
 ASKED = ("asking", "asked")  # the approvers of ruleBlock may have been asked, or were asked
 type Password = Callable[[str], str]  # the text of the secret at this ARN
@@ -260,15 +259,15 @@ def cancel_open(record: Record, tsb: TsbClient) -> None:
     """Cancel what may still ask approvers for the use of this key.
 
     Whether it has ended is on record: PollRequest writes each status there before it returns it.
+
+    Raises:
+        TsbUnavailableError, TsbOutcomeUnknownError, TsbCredentialsError: the request may be open.
     """
     step = csr_step(record)
     confirmed = "confirmedAt" in record.get("cancel", {})
     if "requestId" not in step or confirmed or step.get("status") in ENDED_AT_TSB:
         return
-    try:
-        tsb.cancel_request(step["requestId"])
-    except TsbRefusedError:
-        return  # it has ended at the TSB
+    tsb.cancel_request(step["requestId"])
 
 
 def _note(

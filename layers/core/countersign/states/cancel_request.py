@@ -1,10 +1,8 @@
 """Function CancelRequest: notify the TSB of a cancellation, so that nobody is asked any longer."""
 
 from collections.abc import Callable
-from contextlib import suppress
 
 from countersign import models as m
-from countersign.errors import TsbRefusedError
 from countersign.record import Record, csr_step
 from countersign.stores import Records
 from countersign.tsb.client import TsbClient
@@ -15,13 +13,14 @@ def cancel_request(
 ) -> m.CancelledRequest:
     """Cancel the TSB request of an enrollment that was cancelled on record.
 
-    Idempotent: TSB's confirmation is on record. A request that has already ended at the TSB counts
-    as confirmed. Without a request id on record there is nothing to cancel yet. RequestCsr finds
-    the cancellation before it asks the approvers, or PollRequest finds it at its first poll.
+    Idempotent: TSB's confirmation is on record. A request counts as confirmed if TSB itself reports
+    that it has ended or does not exist; see TsbClient.cancel_request. Without a request id on
+    record there is nothing to cancel yet. RequestCsr finds the cancellation before it asks the
+    approvers, or PollRequest finds it at its first poll.
 
     Raises:
-        TsbUnavailableError, TsbOutcomeUnknownError: Lambda repeats the call; if it keeps failing,
-            PollRequest cancels.
+        TsbUnavailableError, TsbOutcomeUnknownError, TsbCredentialsError: the request may still be
+            open. Lambda repeats the call; if it keeps failing, PollRequest cancels.
     Source: TSB REST API, DELETE /v1/request/{id}.
     """
     record = records.get(event.enrollment_id) or Record()
@@ -29,9 +28,8 @@ def cancel_request(
     if request_id is None or "cancel" not in record or "outcome" in record:
         return m.CancelledRequest(confirmed=False)
     if "confirmedAt" not in record["cancel"]:
-        # If TSB refuses, the request has ended there. `cancel` on record prevents issuing.
-        with suppress(TsbRefusedError):
-            tsb().cancel_request(request_id)
+        # It may have ended as EXECUTED before: `cancel` on record prevents issuing.
+        tsb().cancel_request(request_id)
         records.update(
             event.enrollment_id,
             {"cancel.confirmedAt": m.timestamp(m.now())},

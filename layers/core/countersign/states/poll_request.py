@@ -202,9 +202,7 @@ def _end_the_endless(
         else schedule.deadline_seconds
     )
     if event.age_seconds >= overdue:
-        try:
-            tsb.cancel_request(event.request_id)
-        except TsbRefusedError:
-            return  # it has just ended; the next poll shows how
+        if tsb.cancel_request(event.request_id) != TsbStatus.CANCELLED:
+            return  # it has just ended otherwise; the next poll shows how
         # Record that the workflow cancelled: TSB's CANCELLED names nobody.
         records.update(event.enrollment_id, {"overdue": m.timestamp(m.now())}, when=own(event))

@@ -13,12 +13,18 @@ from typing import Any, Self
 from requests.adapters import BaseAdapter
 
 from countersign.errors import (
+    REQUEST_NOT_EXISTENT,
     CountersignError,
     InvalidEnrollmentError,
     TsbCredentialsError,
+    TsbOutcomeUnknownError,
+    TsbRefusedError,
+    TsbUnavailableError,
 )
+from countersign.record import ENDED_AT_TSB
 from countersign.tsb.failures import (
     INVALID_API_KEY,
+    INVALID_UUID,
     Call,
     Kind,
     about_key,
@@ -156,10 +162,46 @@ class TsbClient:
         """`GET /v1/request/{id}`. May itself make TSB execute what is approved (TSB 1.15.2)."""
         return self._ask(RequestStatus, self._about_request(Kind.READ, "GET", request_id))
 
-    def cancel_request(self, request_id: str) -> None:
-        """`DELETE /v1/request/{id}`: its tasks are deleted, and its status becomes CANCELLED."""
-        call = self._about_request(Kind.REMOVE, "DELETE", request_id)
-        self._send(call, None, read=_done, expected="TSB's confirmation")
+    def cancel_request(self, request_id: str) -> str | None:
+        """`DELETE /v1/request/{id}`, and the proof that nobody can approve the request any more.
+
+        No answer to DELETE proves that: of a success no body is documented, and what TSB says of a
+        request that has ended differs. So the status is read back, within the time of one call.
+
+        Idempotent.
+
+        Returns:
+            The status with which the request ended: CANCELLED, or what it was before. None: TSB
+            says in its own words that there is no such request.
+
+        Raises:
+            TsbOutcomeUnknownError: also where TSB still reports the request as open.
+        """
+        ends = self._ends()
+        failed: CountersignError | None = None
+        delete = self._about_request(Kind.REMOVE, "DELETE", request_id)
+        try:
+            self._send(delete, None, read=_done, expected="TSB's confirmation", ends=ends)
+        except (TsbRefusedError, TsbOutcomeUnknownError) as error:
+            if error.error_code in (INVALID_UUID, REQUEST_NOT_EXISTENT):
+                return None
+            failed = error
+        call = self._about_request(Kind.READ, "GET", request_id)
+        try:
+            answer = self._ask(RequestStatus, call, ends=ends)
+        except TsbRefusedError:
+            return None
+        except TsbUnavailableError as error:
+            if error.error_code == REQUEST_NOT_EXISTENT and failed is None:
+                return None  # TSB did what it was asked a moment ago
+            raise
+        if answer.id == request_id and answer.status in ENDED_AT_TSB:
+            return answer.status
+        raise TsbOutcomeUnknownError(
+            f"{failed.message if failed else delete}: TSB reports {answer.status} afterwards",
+            error_code=failed.error_code if failed else None,
+            action="It is tried again; if it lasts, cancel the request at the TSB by hand.",
+        )
 
     def version(self) -> str:
         """`GET /v1/versionInfo`."""
@@ -193,13 +235,20 @@ class TsbClient:
         """
         self._adapter.close()
 
+    def _ends(self) -> float:
+        """When a call that begins now must have ended."""
+        return time.monotonic() + self._seconds
+
     def _ask[T: Answer](
         self,
         model: type[T],
         call: Call,
         body: dict[str, Any] | None = None,
+        *,
+        ends: float | None = None,
     ) -> T:
-        return self._send(call, body, read=model.read, expected=f"{model.__name__} as JSON")
+        expected = f"{model.__name__} as JSON"
+        return self._send(call, body, read=model.read, expected=expected, ends=ends)
 
     def _send[T](
         self,
@@ -208,9 +257,10 @@ class TsbClient:
         *,
         read: Callable[[Reply], T],
         expected: str,
+        ends: float | None = None,
     ) -> T:
         """Make a call; `read` reads an answer of success, and raises ValueError for another."""
-        ends = time.monotonic() + self._seconds
+        ends = self._ends() if ends is None else ends
         refusal: TsbCredentialsError | None = None
         try:
             # A role's keys may have been replaced since they were read, so they are read once more.
