@@ -15,9 +15,6 @@ logger = Logger()
 @logger.inject_lambda_context
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     payload = close_enrollment.closing(event, executions.describe)
-    if payload is None:
-        logger.warning("a message about an execution that has not ended; nothing was closed")
-        return {}
     logger.append_keys(execution_arn=payload.execution.arn)
     result = close_enrollment.close_enrollment(
         payload,

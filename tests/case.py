@@ -64,9 +64,9 @@ def people(number: int) -> list[Approver]:
     return [Approver.generate(f"person {index}", "ec") for index in range(1, number + 1)]
 
 
-def fresh(request: Json) -> Json:
+def fresh[T](value: T) -> T:
     """A copy that can be changed."""
-    return copy.deepcopy(request)
+    return copy.deepcopy(value)
 
 
 # Results ------------------------------------------------------------------------------------------

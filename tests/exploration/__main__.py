@@ -120,7 +120,7 @@ def _line(part: Part) -> str:
 
 
 def _told(scenario: str, sentence: str, schedule: list[str]) -> str:
-    owner = f" ({KNOWN[sentence]})" if sentence in KNOWN else ""
+    owner = f" ({KNOWN[sentence].owner})" if sentence in KNOWN else ""
     return f"{sentence}{owner}: --replay '{scenario}: {' '.join(schedule)}'"
 
 
@@ -143,8 +143,8 @@ def _report(parts: list[Part]) -> str:
         " has one event at most. A walk ends early (pruned) where the whole stack is in a state"
         " that was explored before with as many choices left. Times, retry counts and repeated"
         " events do not count as part of a state. In a pair the second fault is not a killed"
-        " function, a page or an unreadable answer: those leave the traces of `after` or `before`. Faults of keeping"
-        " the evidence come alone.",
+        " function, a page or an unreadable answer: those leave the traces of `after` or `before`."
+        " Faults of keeping the evidence come alone.",
         "",
         "| Choice | What happens | Times |",
         "|---|---|---|",

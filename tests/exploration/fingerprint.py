@@ -96,9 +96,8 @@ class Fingerprints:
             yield self._piece(f"{asked} {id(one.key):032x}")
 
     def _process(self, process: Process) -> Iterator[Piece]:
-        awaited = process.awaited.name if process.awaited else ""
-        what = f"{process.at} {process.is_movable} {process.is_lost} {awaited}"
-        yield NUMBERS.sub("", what), ()
+        at = NUMBERS.sub("", self._piece(process.at)[0])
+        yield f"{type(process).__name__} {at} {process.is_movable} {process.is_lost}", ()
         if isinstance(process, Invocation):
             yield self._piece(f"{process.function} {process.event} {process.calls}")
             for answer in process.answers:

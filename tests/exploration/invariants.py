@@ -143,8 +143,8 @@ def _proven(walk: Walk, record: Json) -> Iterator[str]:
     folder = walk.stack.evidence(walk.case.id, record["executionArn"])
     try:
         facts = verifier.verify(folder, walk.stack.signing_key()).facts
-    except bundle.EvidenceInvalidError as error:
-        yield f"the evidence does not verify: {str(error)[:80]}"
+    except bundle.EvidenceInvalidError:
+        yield f"the evidence of {record['outcome']} does not verify"
         return
     if facts["outcome"] != record["outcome"]:
         yield f"the evidence says {facts['outcome']}, the record {record['outcome']}"

@@ -6,6 +6,7 @@ import pytest
 
 from countersign.states import discard_key
 from local.engine.stack import InProcessStack
+from tests.case import fresh
 from tests.exploration.explorer import Explorer, Found, in_a_fork
 from tests.exploration.known import KNOWN
 from tests.exploration.scenarios import SCENARIOS
@@ -62,6 +63,21 @@ def test_a_defect_is_found_and_its_schedule_can_be_replayed(
     sentence = "one fault alone turns ISSUED into FAILED"
     ((step, choice),) = (one.split("=") for one in found.violations[sentence][0])
     assert explorer.follow({int(step): [choice]}) == [sentence]
+
+
+@pytest.mark.parametrize(
+    "sentence",
+    [
+        pytest.param(sentence, marks=pytest.mark.xfail(strict=True, reason=known.owner))
+        for sentence, known in KNOWN.items()
+    ],
+)
+def test_what_is_known_not_to_hold_holds(stack: InProcessStack, sentence: str) -> None:
+    known = KNOWN[sentence]
+
+    found = Explorer(stack, SCENARIOS[known.scenario]).follow(fresh(known.schedule))
+
+    assert sentence not in found
 
 
 def test_two_stacks_that_go_on_alike_are_the_same_state(stack: InProcessStack) -> None:

@@ -216,12 +216,30 @@ def handlers(**answers: Any) -> dict[str, Any]:
 ANSWERS: dict[str, Any] = {
     "accept_enrollment": {"enrollmentId": "a", "request": {}},
     "create_key": {},
-    "request_csr": {"requestId": "r", "schedule": {}, "status": "PENDING", "waitSeconds": 10},
+    "request_csr": {
+        "requestId": "r",
+        "schedule": {},
+        "tsbStatus": "PENDING",
+        "outcome": None,
+        "waitSeconds": 10,
+    },
     "poll_request": [
-        {"status": "PENDING", "pem": None, "waitSeconds": 10, "seen": "nothing"},
-        {"status": "EXECUTED", "pem": "-----", "waitSeconds": 10, "seen": "all"},
+        {
+            "tsbStatus": "PENDING",
+            "outcome": None,
+            "pem": None,
+            "waitSeconds": 10,
+            "seen": "nothing",
+        },
+        {
+            "tsbStatus": "EXECUTED",
+            "outcome": None,
+            "pem": "-----",
+            "waitSeconds": 10,
+            "seen": "all",
+        },
     ],
-    "store_csr": {"status": "ISSUED", "csr": {}},
+    "store_csr": {"outcome": "ISSUED"},
     "close_enrollment": {"outcome": "ISSUED"},
 }
 
@@ -239,7 +257,7 @@ def test_each_handler_is_timed_where_the_definition_calls_it() -> None:
 
 
 def test_what_is_not_issued_is_not_measured() -> None:
-    rejected = {"poll_request": {**ANSWERS["poll_request"][1], "status": "REJECTED"}}
+    rejected = {"poll_request": {**ANSWERS["poll_request"][1], "tsbStatus": "REJECTED"}}
     closed = {"close_enrollment": {"outcome": "REJECTED"}}
 
     with pytest.raises(work.NotIssuedError):

@@ -129,7 +129,7 @@ def test_the_bound_of_polls_holds_for_every_status_and_policy(
     while age < schedule.last_age:
         age, number = age + next_wait(schedule, age, status), number + 1
 
-    assert number <= MOST_POLLS
+    assert number <= MAX_POLLS
 
 
 def test_the_seed_s_ten_minutes_are_looked_at_like_this() -> None:

@@ -11,6 +11,7 @@ import jsonata
 import pytest
 
 from countersign import models as m
+from countersign.errors import AwsCallError
 from countersign.request import intake
 from countersign.states import close_enrollment
 
@@ -117,7 +118,6 @@ def known(name: str, **different: Any) -> Json:
 def test_an_execution_that_ended_without_close_can_be_closed(path: Path) -> None:
     given = close_enrollment.closing(read(path), lambda _: known(path.stem))
 
-    assert given
     assert given.execution.arn == detail(path.stem)["executionArn"]
     assert intake.enrollment_id(given.execution.input, given.execution.name) == "web-2026-11"
     assert given.failure
@@ -127,7 +127,6 @@ def test_an_execution_that_ended_without_close_can_be_closed(path: Path) -> None
 def test_a_stopped_execution_is_a_failure_that_names_its_status() -> None:
     given = close_enrollment.closing(backstop("aborted"), lambda _: known("aborted"))
 
-    assert given
     assert given.failure
     failure = close_enrollment.failure(given.failure)
     assert failure.name == "ExecutionAborted"
@@ -139,14 +138,14 @@ def test_a_message_alone_closes_nothing(said: str | None) -> None:
     """Step Functions says that there is no such execution, or that it has not ended."""
     answer = known("aborted", status=said) if said else None
 
-    assert close_enrollment.closing(backstop("aborted"), lambda _: answer) is None
+    with pytest.raises(AwsCallError, match=said or "no such execution"):
+        close_enrollment.closing(backstop("aborted"), lambda _: answer)
 
 
 def test_how_an_execution_ended_is_what_step_functions_says_not_the_message() -> None:
     said = known("aborted", status="TIMED_OUT", input='{"request": {"enrollmentId": "said"}}')
     given = close_enrollment.closing(backstop("aborted"), lambda _: said)
 
-    assert given
     assert given.execution.input == {"request": {"enrollmentId": "said"}}
     assert given.failure
     assert close_enrollment.failure(given.failure).name == "ExecutionTimedOut"
@@ -157,7 +156,6 @@ def test_a_failed_close_is_a_failure_in_the_words_of_its_error() -> None:
         backstop("failed-in-close"), lambda _: known("failed-in-close")
     )
 
-    assert given
     assert given.failure
     failure = close_enrollment.failure(given.failure)
     assert failure.name == "AwsCallError"

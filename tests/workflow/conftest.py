@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 from pytest_socket import disable_socket
 
-from local.engine.stack import InProcessStack, in_process_stack
+from local.engine.stack import InProcessStack
 from tests.case import Case
 from tests.catalogue import assert_documented
 from tests.workflow.recordings import path_of, recording
@@ -16,12 +16,6 @@ from tests.workflow.recordings import path_of, recording
 @pytest.fixture(autouse=True)
 def _no_sockets() -> None:
     disable_socket(allow_unix_socket=True)
-
-
-@pytest.fixture(scope="session")
-def shared_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[InProcessStack]:
-    with in_process_stack(tmp_path_factory.mktemp("stack")) as started:
-        yield started
 
 
 @pytest.fixture

@@ -252,13 +252,18 @@ def test_that_people_may_have_been_asked_is_known_where_the_key_cannot_be_delete
     assert len(again.requests) == 1
 
 
-def test_a_permanent_key_s_request_that_is_on_record_is_cancelled(case: Case) -> None:
-    for _ in range(4):  # as often as the state machine tries
+@pytest.mark.parametrize("destroyable", [True, False])
+def test_a_request_on_record_is_kept_where_only_the_state_machine_does_not_know_of_it(
+    case: Case, destroyable: bool
+) -> None:
+    for _ in range(9):  # as often as the state machine tries
         case.strike("RequestCsr", kind="error", name="Lambda.Unknown", when="after")
-    result = case.end(case.start(case.request(destroyable=False)))
+    (person,) = people(1)
+    request = case.request(token(group(person)), destroyable=destroyable)
+    result = case.end(case.start(request))
 
-    assert result.failures == [("RequestCsr", "Lambda.Unknown")] * 4
-    assert_failed(result, "TsbOutcomeUnknownError", "RequestCsr")
-    assert "its request was cancelled" in result.document["error"]["message"]
-    assert [request["status"] for request in result.requests] == ["CANCELLED"]
+    assert result.failures == [("RequestCsr", "Lambda.Unknown")] * 9
+    assert (result.document["outcome"], result.error) == ("FAILED", "Lambda.Unknown")
+    assert [request["status"] for request in result.requests] == ["PENDING"]
     assert [key["deleted"] for key in result.keys] == [False]
+    assert "nobody decided" in result.record["unusedKey"]["reason"]

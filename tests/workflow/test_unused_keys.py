@@ -6,9 +6,8 @@ from typing import Any
 import pytest
 
 from countersign.evidence.verifier import verify
-from local.engine.invocation import FunctionFailedError
 from local.engine.stack import InProcessStack
-from tests.case import Case, Json, Result, assert_failed, assert_issued, output
+from tests.case import Case, Json, Result, assert_failed, assert_issued
 
 REQUEST = ("GET", "/v1/request/{id}")
 ATTRIBUTES = ("POST", "/v1/key/attributes")
@@ -206,25 +205,28 @@ def test_a_key_of_a_forged_csr_is_deleted_and_the_finding_stays(
     verify(folder, stack.signing_key())
 
 
-@pytest.mark.parametrize(
-    ("unused_key", "settled"), [("keep", "kept"), ("delete", "deleted"), ("block", "blocked")]
-)
-def test_a_request_that_is_still_open_is_cancelled(
-    case: Case, unused_key: str, settled: str
+@pytest.mark.parametrize("unused_key", ["keep", "delete", "block"])
+def test_after_an_end_that_nobody_decided_key_and_request_are_kept(
+    case: Case, unused_key: str
 ) -> None:
     request = by_trial_profile(case, unused_key)
     fault_for_ever(case, REQUEST, kind="request_status", status="FROBNICATED")
-    result = case.end(case.start(request))
+    arn = case.start(request)
+    case.await_request()
+    case.advance(-10 * 86_400)  # the HSM's clock is far behind: it does not end the window
+    result = case.end(arn)
 
-    assert_failed(result, "TsbRefusedError", "PollRequest")
+    assert_failed(result, "TsbOutcomeUnknownError", "PollRequest")
     assert "FROBNICATED" in result.document["error"]["message"]
-    assert result.requests[0]["status"] == "CANCELLED"
-    assert result.record["unusedKey"]["result"] == settled
+    assert result.requests[0]["status"] == "PENDING"
+    assert [(key["deleted"], key["blocked"]) for key in result.keys] == [(False, False)]
+    assert result.record["unusedKey"]["result"] == "kept"
+    assert "nobody decided" in result.record["unusedKey"]["reason"]
 
 
 def test_the_key_of_an_issued_csr_is_never_touched(case: Case, stack: InProcessStack) -> None:
-    # All answers of StoreCsr get lost, so the state machine takes it for failed.
-    for _ in range(9):
+    # All answers of StoreCsr get lost for a day, so the state machine takes it for failed.
+    for _ in range(101):
         case.strike("StoreCsr", kind="error", name="Lambda.Unknown", when="after")
     arn = case.start(by_trial_profile(case, "delete"))
     case.approve(stack.people["Ada Lovelace"])
@@ -368,23 +370,3 @@ def test_an_unanswered_request_s_key_is_deleted_only_if_it_is_the_enrollment_s(
 
     assert_failed(result, "KeyConflictError", "DiscardKey")
     assert [key["deleted"] for key in result.keys] == [False]
-
-
-def test_the_release_before_calls_it_for_unanswered_requests_only(
-    case: Case, stack: InProcessStack
-) -> None:
-    # An execution that began under it says nothing of `unanswered`; its key is as safe.
-    result = rejected(case, by_trial_profile(case, "keep"))
-    case.write(publicKeySha256="0" * 64)
-    given = {
-        "executionArn": result.arn,
-        "enrollmentId": case.id,
-        "request": output(result.history, "AcceptEnrollment")["request"],
-        "failure": {"state": "RequestCsr", "error": "TsbOutcomeUnknownError", "cause": ""},
-    }
-
-    with pytest.raises(FunctionFailedError) as caught:
-        stack.call("DiscardKey", given)
-
-    assert caught.value.name == "KeyConflictError"
-    assert [key["deleted"] for key in case.state()["keys"]] == [False]

@@ -34,7 +34,7 @@ type Report = Callable[[m.OutcomeDocument, Record], None]  # what has just been 
 type Describe = Callable[[str], Mapping[str, Any] | None]  # DescribeExecution's answer, by ARN
 
 
-def closing(event: Mapping[str, Any], describe: Describe) -> m.CloseEnrollmentInput | None:
+def closing(event: Mapping[str, Any], describe: Describe) -> m.CloseEnrollmentInput:
     """What to close, from the state machine's payload or from the backstop's queue.
 
     A message of the queue only says which execution to look at. How it ended, and with which input,
@@ -44,8 +44,10 @@ def closing(event: Mapping[str, Any], describe: Describe) -> m.CloseEnrollmentIn
         event: the state's payload, or an SQS event with one Step Functions status-change event.
         describe: asks Step Functions about an execution; None if there is no such execution.
 
-    Returns:
-        None if the execution of a message has not ended, or does not exist: nothing to close.
+    Raises:
+        AwsCallError: Step Functions does not say that this execution has ended. What it says may be
+            some seconds old, so the message is delivered again. One that was made up ends in the
+            dead-letter queue, which raises an alarm.
     Source: Amazon EventBridge, Step Functions execution status change events.
     """
     if "Records" not in event:
@@ -53,7 +55,13 @@ def closing(event: Mapping[str, Any], describe: Describe) -> m.CloseEnrollmentIn
     message = _json_or_none(event["Records"][0]["body"])
     known = describe(message["detail"]["executionArn"])
     if known is None or known["status"] not in ENDED:
-        return None
+        said = "knows no such execution" if known is None else f"says {known['status']}"
+        raise AwsCallError(
+            f"a message says that an execution has ended, and Step Functions {said}:"
+            f" {message['detail']['executionArn']}",
+            action="Nothing; it is delivered again. If it ends in the dead-letter queue, find out"
+            " who may put such events on the account's default bus.",
+        )
     return m.CloseEnrollmentInput(
         execution=m.Execution(
             arn=known["executionArn"], name=known["name"], input=_json_or_none(known.get("input"))
@@ -68,7 +76,7 @@ def closing(event: Mapping[str, Any], describe: Describe) -> m.CloseEnrollmentIn
 
 
 def close_enrollment(
-    given: m.CloseEnrollmentInput,
+    event: m.CloseEnrollmentInput,
     *,
     records: Records,
     bus: Bus,
@@ -81,73 +89,90 @@ def close_enrollment(
     unless the record of the announcement was lost (events are at least once).
 
     Args:
-        given: how the workflow ended.
+        event: how the workflow ended.
         code_version: version of the running code, for the record.
 
     Raises:
         AwsCallError: table or bus refused; the state machine retries, and after it the backstop.
     """
-    closed_before = _closed_before(given)
+    closed_before = _closed_before(event)
     if closed_before is not None:
         return closed_before
-    enrollment_id = intake.enrollment_id(given.execution.input, given.execution.name)
-    ending = _ending(given)
+    enrollment_id = intake.enrollment_id(event.execution.input, event.execution.name)
+    ending = _ending(event)
     record = records.get(enrollment_id)
     if record is None:
-        refused_record = {
-            **_refused_record(enrollment_id, given, ending),
-            "codeVersion": code_version,
-        }
-        existing = records.put(refused_record)
-        record = existing or records.get(enrollment_id) or Record()
-    if given.execution.arn in record.get("earlier", ()):
-        # The end of an earlier attempt: it was announced before the id could be claimed again.
-        return _refused(enrollment_id, ending)
-    if not _is_own(record, given):
-        refused = _refused(enrollment_id, ending)
-        bus.put(events.ended(refused, {}, given.execution.arn, _origin(given)))
-        return refused
-    record = _decided(record, given, ending, records, code_version)
+        refused_record = _refused_record(enrollment_id, event, ending, code_version)
+        record = records.put(refused_record) or records.get(enrollment_id) or Record()
+    record = _decided(record, event, ending, records, code_version)
+    if _is_own(record, event):
+        return _announced(record, event, records=records, bus=bus, report=report)
+    return _refused(record, event, ending, bus)
+
+
+def _refused(
+    record: Record, event: m.CloseEnrollmentInput, ending: dict[str, Any], bus: Bus
+) -> m.OutcomeDocument:
+    """The document of an execution that does not carry out the enrollment, announced."""
+    refused = m.OutcomeDocument(
+        enrollment_id=record["id"], outcome=m.Outcome.FAILED, error=ending["error"]
+    )
+    # The end of an earlier attempt was announced before the id could be claimed again.
+    if event.execution.arn not in record.get("earlier", ()):
+        bus.put(events.ended(refused, {}, event.execution.arn, _origin(event)))
+    return refused
+
+
+def _announced(
+    record: Record,
+    event: m.CloseEnrollmentInput,
+    *,
+    records: Records,
+    bus: Bus,
+    report: Report | None,
+) -> m.OutcomeDocument:
+    """The document of an ended enrollment, announced unless that is on record."""
     closed = document(record)
-    if "announced" not in record:
-        origin = record.get("origin") or _origin(given)
-        if "quarantine" in record:
-            bus.put(events.quarantined(record, given.execution.arn))
-        bus.put(events.ended(closed, record, given.execution.arn, origin))
-        records.update(
-            enrollment_id,
-            {"announced": m.timestamp(m.now())},
-            when={**_owner(record), "outcome": record["outcome"]},
-            absent=("announced",),
-        )
-        if report is not None:
-            report(closed, record)
+    if "announced" in record:
+        return closed
+    origin = record.get("origin") or _origin(event)
+    if "quarantine" in record:
+        bus.put(events.quarantined(record, event.execution.arn))
+    bus.put(events.ended(closed, record, event.execution.arn, origin))
+    records.update(
+        record["id"],
+        {"announced": m.timestamp(m.now())},
+        when={**_owner(record), "outcome": record["outcome"]},
+        absent=("announced",),
+    )
+    if report is not None:
+        report(closed, record)
     return closed
 
 
 def _decided(
     record: Record,
-    given: m.CloseEnrollmentInput,
+    event: m.CloseEnrollmentInput,
     ending: dict[str, Any],
     records: Records,
     code_version: str,
 ) -> Record:
-    """The record with its outcome: the first one stays.
+    """The record with its outcome: the first one stays, and so does what another execution owns.
 
     Raises:
         AwsCallError: others changed the record each time; the state machine retries.
     """
     for _ in range(ROUNDS):
-        if "outcome" in record:
+        if "outcome" in record or not _is_own(record, event):
             return record
-        decided = _proven(record, given) or ending
+        decided = _proven(record, event) or ending
         values = {
             "outcome": decided["outcome"],
             "status": decided["outcome"],
             "times.ended": m.timestamp(m.now()),
             "codeVersion": code_version,
             # A trigger's claim may have none: so it is known whose end this was.
-            "executionArn": given.execution.arn,
+            "executionArn": event.execution.arn,
             **({"error": decided["error"].dump()} if decided["error"] else {}),
         }
         # What would decide otherwise may have been written since the record was read.
@@ -170,12 +195,6 @@ def _decided(
 def _owner(record: Record) -> dict[str, Any]:
     """The condition of a write to this enrollment: this attempt, carried out by this execution."""
     return {name: one for name, one in record.items() if name in ("attempt", "executionArn")}
-
-
-def _refused(enrollment_id: str, ending: dict[str, Any]) -> m.OutcomeDocument:
-    return m.OutcomeDocument(
-        enrollment_id=enrollment_id, outcome=m.Outcome.FAILED, error=ending["error"]
-    )
 
 
 def document(record: Record) -> m.OutcomeDocument:
@@ -231,19 +250,19 @@ def failure(caught: m.CaughtError) -> m.Failure:
     )
 
 
-def _closed_before(given: m.CloseEnrollmentInput) -> m.OutcomeDocument | None:
+def _closed_before(event: m.CloseEnrollmentInput) -> m.OutcomeDocument | None:
     """The document in the cause of an execution that ended in state EnrollmentFailed.
 
     The backstop receives these executions too. For a refused request no record says that it was
     announced.
     """
-    cause = _json_or_none(given.failure.cause) if given.failure else None
+    cause = _json_or_none(event.failure.cause) if event.failure else None
     if isinstance(cause, dict) and "enrollmentId" in cause:
         return m.OutcomeDocument.read(cause)
     return None
 
 
-def _proven(record: Record, given: m.CloseEnrollmentInput) -> dict[str, Any] | None:
+def _proven(record: Record, event: m.CloseEnrollmentInput) -> dict[str, Any] | None:
     """The end that is on record already, whatever went wrong on the way here.
 
     A CSR on record is verified and stored, and can no longer be cancelled (`verifiedSha256`). Who
@@ -254,7 +273,7 @@ def _proven(record: Record, given: m.CloseEnrollmentInput) -> dict[str, Any] | N
         return {"outcome": m.Outcome.ISSUED, "error": None}
     if "cancel" in record:
         return {"outcome": m.Outcome.CANCELLED, "error": None}
-    if given.failure is None or given.failure.state != BACKSTOP:
+    if event.failure is None or event.failure.state != BACKSTOP:
         return None
     status = csr_step(record).get("status")
     if status in DECIDED_BY_TSB:
@@ -262,15 +281,15 @@ def _proven(record: Record, given: m.CloseEnrollmentInput) -> dict[str, Any] | N
     return None
 
 
-def _ending(given: m.CloseEnrollmentInput) -> dict[str, Any]:
-    if given.failure is not None:
-        return {"outcome": m.Outcome.FAILED, "error": failure(given.failure)}
-    if given.outcome == m.Outcome.CANCELLED:
+def _ending(event: m.CloseEnrollmentInput) -> dict[str, Any]:
+    if event.failure is not None:
+        return {"outcome": m.Outcome.FAILED, "error": failure(event.failure)}
+    if event.outcome == m.Outcome.CANCELLED:
         return {"outcome": m.Outcome.CANCELLED, "error": None}
-    if given.tsb_status in DECIDED_BY_TSB:
-        return {"outcome": m.Outcome(given.tsb_status), "error": None}
+    if event.tsb_status in DECIDED_BY_TSB:
+        return {"outcome": m.Outcome(event.tsb_status), "error": None}
     refused = TsbRefusedError(
-        f"TSB ended the request as {given.tsb_status}",
+        f"TSB ended the request as {event.tsb_status}",
         action="See the HSM's log for the time of the request; TSB gives no reason.",
     )
     return {
@@ -285,7 +304,7 @@ def _ending(given: m.CloseEnrollmentInput) -> dict[str, Any]:
 
 
 def _refused_record(
-    enrollment_id: str, given: m.CloseEnrollmentInput, ending: dict[str, Any]
+    enrollment_id: str, event: m.CloseEnrollmentInput, ending: dict[str, Any], code_version: str
 ) -> Record:
     """A request that was never accepted: kept without the request, which may hold anything."""
     moment = m.timestamp(m.now())
@@ -293,9 +312,10 @@ def _refused_record(
         "id": enrollment_id,
         "kind": ownership.KIND,
         "schemaVersion": m.SCHEMA_VERSION,
+        "codeVersion": code_version,
         "attempt": 1,
-        "executionArn": given.execution.arn,
-        "origin": _origin(given),
+        "executionArn": event.execution.arn,
+        "origin": _origin(event),
         "status": ending["outcome"],
         "stage": "AcceptEnrollment",
         "acceptedAt": moment,
@@ -305,24 +325,24 @@ def _refused_record(
     }
 
 
-def _is_own(record: Record, given: m.CloseEnrollmentInput) -> bool:
+def _is_own(record: Record, event: m.CloseEnrollmentInput) -> bool:
     """Whether this execution carries out the record, or a trigger claimed it for this execution."""
     if "executionArn" in record:
-        own = record["executionArn"] == given.execution.arn
-        return bool(own or _is_refused_again(record, given))
+        own = record["executionArn"] == event.execution.arn
+        return bool(own or _is_refused_again(record, event))
     # The execution of an earlier attempt may be reported late; its name differs.
-    if given.execution.name != ownership.execution_name(record):
+    if event.execution.name != ownership.execution_name(record):
         return False
     try:
-        raw, _ = intake.requested(given.execution.input)
+        raw, _ = intake.requested(event.execution.input)
         return bool(canonical.sha256(raw) == record.get("requestSha256"))
     except (InvalidEnrollmentError, AttributeError):
         return False
 
 
-def _is_refused_again(record: Record, given: m.CloseEnrollmentInput) -> bool:
+def _is_refused_again(record: Record, event: m.CloseEnrollmentInput) -> bool:
     """Whether a request that was refused before was delivered once more: one refusal, one word."""
-    origin = _origin(given)
+    origin = _origin(event)
     return (
         "requestSha256" not in record
         and origin["trigger"] in DELIVERED_AT_LEAST_ONCE
@@ -331,10 +351,10 @@ def _is_refused_again(record: Record, given: m.CloseEnrollmentInput) -> bool:
     )
 
 
-def _origin(given: m.CloseEnrollmentInput) -> dict[str, Any]:
+def _origin(event: m.CloseEnrollmentInput) -> dict[str, Any]:
     """The origin of a request that was never accepted, without the principal: it is unverified."""
     try:
-        _, origin = intake.split_input(given.execution.input)
+        _, origin = intake.split_input(event.execution.input)
     except InvalidEnrollmentError:
         origin = m.Origin()
     known = origin.model_copy(update={"principal": None})

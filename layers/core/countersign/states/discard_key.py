@@ -34,8 +34,9 @@ def discard_key(
     The request for the CSR may have got no answer: the state machine says so, or the record has the
     intent and no request id. Then the fresh key is deleted, which cancels its requests at the TSB,
     and CreateKey may start over once. After that, or if the key cannot be deleted, the enrollment
-    fails and names the key. In every other case the enrollment ends as it would without this state,
-    and the key is kept, deleted or blocked as its profile says (keys/disposal.py).
+    fails and names the key. If the request id is on record, only the state machine does not know of
+    it: nothing is thrown away. In every other case the enrollment ends as it would without this
+    state, and the key is kept, deleted or blocked as its profile says (keys/disposal.py).
 
     Idempotent: a key that is gone counts as deleted.
 
@@ -50,7 +51,8 @@ def discard_key(
     record = records.get(event.enrollment_id) or Record()
     # The error that came last need not be about the answer that was lost first.
     step = csr_step(record)
-    if not event.unanswered and not ("intent" in step and "requestId" not in step):
+    is_lost = "requestId" not in step and (event.unanswered or "intent" in step)
+    if not is_lost:
         disposal.dispose(event, records=records, tsb=tsb, password=password)
         return m.DiscardedKey(
             again=False,
@@ -61,11 +63,8 @@ def discard_key(
     if record.get("executionArn") != event.execution_arn:
         raise not_own(event)
     if not key.attributes.destroyable:
-        disposal.cancel_open(record, tsb)
-        requested = (
-            "its request was cancelled" if "requestId" in step else "may have an open request"
-        )
-        return _unanswered(event, f"key {key.label!r} is permanent (not destroyable); {requested}")
+        why = f"key {key.label!r} is permanent (not destroyable); may have an open request"
+        return _unanswered(event, why)
     secret = password(key.password.secret_arn) if key.password else None
     disposal.delete(event.request, record, records=records, tsb=tsb, secret=secret)
     # Run again after its own update it finds none of these, and counts nothing.

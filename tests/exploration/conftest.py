@@ -1,3 +1,0 @@
-from tests.workflow.conftest import shared_stack
-
-__all__ = ["shared_stack"]
