@@ -38,6 +38,7 @@ VOLATILE = re.compile(
 )
 NUMBERS = re.compile(r"\d+")
 COARSE = re.compile(r'("(?:age|wait)Seconds": ?)(\d+)')  # in powers of two
+SIZE = re.compile(r'"Size": \d+')  # of an object: signatures differ in length
 
 type Piece = tuple[str, tuple[str, ...]]  # a text without what is volatile, and what was
 
@@ -135,7 +136,8 @@ class Fingerprints:
                     volatile.append(match[0])
                 return "_"
 
-            coarse = COARSE.sub(lambda found: f"{found[1]}{int(found[2]).bit_length()}", text)
+            sized = SIZE.sub("", text)
+            coarse = COARSE.sub(lambda found: f"{found[1]}{int(found[2]).bit_length()}", sized)
             self._pieces[text] = VOLATILE.sub(named, coarse), tuple(volatile)
         return self._pieces[text]
 
