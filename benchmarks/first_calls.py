@@ -18,6 +18,7 @@ from typing import Any
 
 import botocore.client
 import requests.adapters
+import urllib3
 from botocore.exceptions import ClientError
 from botocore.response import StreamingBody
 
@@ -241,11 +242,18 @@ def _listening() -> Iterator[list[FirstCall]]:
     def asked_tsb(adapter: Any, request: Any, *args: Any, **options: Any) -> Any:
         response = ask_tsb(adapter, request, *args, **options)
         one = mine.get(current())
-        if one is not None:
-            kind = response.headers.get("Content-Type")
-            answer = {"status": response.status_code, "type": kind, "body": response.content}
-            one.exchanges.append(Exchange(tsb_call(request), answer))
-        return response
+        if one is None:
+            return response
+        kind, content = response.headers.get("Content-Type"), response.content
+        answer = {"status": response.status_code, "type": kind, "body": content}
+        one.exchanges.append(Exchange(tsb_call(request), answer))
+        unread = urllib3.HTTPResponse(
+            body=BytesIO(content),
+            headers=response.raw.headers,
+            status=response.status_code,
+            preload_content=False,
+        )
+        return adapter.build_response(request, unread)
 
     replaced: list[tuple[Any, str, Any, Any]] = [
         (Invocation, "_handle", handle, handled),
@@ -268,7 +276,7 @@ def _chosen(made: list[FirstCall]) -> dict[str, FirstCall]:
     }
     # Most polls find nothing new; the last one finds the decision, and has the most to do.
     suits["poll_request"] = lambda one: one.result["seen"] == one.event["seen"]
-    suits["poll_request, executed"] = lambda one: one.result["status"] == "EXECUTED"
+    suits["poll_request, executed"] = lambda one: one.result["tsbStatus"] == "EXECUTED"
     chosen = {}
     for name, suit in suits.items():
         function = name.partition(",")[0]

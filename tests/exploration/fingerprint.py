@@ -38,7 +38,7 @@ VOLATILE = re.compile(
 )
 NUMBERS = re.compile(r"\d+")
 COARSE = re.compile(r'("(?:age|wait)Seconds": ?)(\d+)')  # in powers of two
-SIZE = re.compile(r'"Size": \d+')  # of an object: signatures differ in length
+SIZE = re.compile(r'"[sS]ize": ?\d+')  # of an object: signatures differ in length
 
 type Piece = tuple[str, tuple[str, ...]]  # a text without what is volatile, and what was
 
@@ -112,13 +112,13 @@ class Fingerprints:
         for name in found:
             one = found[name]
             if not isinstance(one, FakeKey):
-                yield name, ()
+                yield self._piece(name)
                 continue
-            piece = self._once(one, lambda one: one.value.decode("latin-1"))
+            piece = self._once(one, lambda one: _text(one.value))
             if "/tsb/" in name:
-                answers.add((NUMBERS.sub("", name) + piece[0], ()))
+                answers.add((NUMBERS.sub("", self._piece(name)[0]) + piece[0], ()))
             else:
-                yield name, ()
+                yield self._piece(name)
                 yield piece
         yield from sorted(answers)
 
@@ -142,6 +142,13 @@ class Fingerprints:
         return self._pieces[text]
 
 
+def _text(content: bytes) -> str:
+    try:
+        return content.decode()
+    except UnicodeDecodeError:  # a signature; its hash is as volatile
+        return hashlib.sha256(content).hexdigest()
+
+
 def _event(event: Any) -> str:
     return f"{event['detail-type']} {json.dumps(event['detail'], sort_keys=True)}"
 
@@ -152,7 +159,7 @@ def _coarse(value: object) -> str:
 
 def _answer(answer: Any) -> str:
     if isinstance(answer, bytes):
-        return answer.decode("latin-1")
+        return _text(answer)
     if isinstance(answer, dict):
         kept = {name: one for name, one in answer.items() if name != "ResponseMetadata"}
         return json.dumps(kept, default=_coarse)

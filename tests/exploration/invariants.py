@@ -132,8 +132,9 @@ def _disposed(scenario: Scenario, record: Json, alive: list[Json]) -> Iterator[s
         return
     said = record.get("unusedKey", {})
     explained = "error" in said or "reason" in said or said.get("result") in ("asked", "failed")
+    stopped = str((record.get("error") or {}).get("name")).startswith("Execution")
     done = scenario.unused_key == "block" and all(one["blocked"] for one in alive)
-    if not done and not explained:
+    if not done and not explained and not stopped:
         yield f"an unused key is left that the profile wants gone ({scenario.unused_key})"
 
 

@@ -22,5 +22,6 @@ class Known:
 
 KNOWN = {
     # Cancelled while StoreCsr verifies: the record has checks, and their object is missing.
+    "the evidence of FAILED does not verify": Known(FACTS, "approve", {55: ["stop"]}),
     "the evidence of CANCELLED does not verify": Known(FACTS, "approve", {49: ["cancel"]}),
 }

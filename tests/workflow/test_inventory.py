@@ -432,3 +432,20 @@ def test_a_key_that_cannot_be_looked_at_keeps_no_run_from_the_others(
     assert audit(stack)["lookedAt"] == 1
     assert asked_about(stack) == [older.label]
     assert told(stack, "Key Drifted") == []
+
+
+def test_the_key_of_an_end_that_nobody_decided_is_not_swept(
+    case: Case, stack: InProcessStack
+) -> None:
+    stack.configure(SweepKeys="delete", SweepKeyPrefix="trial.")
+    arn = case.start(case.by_profile(release_trial(stack, 2, "delete")))
+    case.await_request()
+    case.stop(arn)
+    result = case.end(arn)
+    stack.sleep(2 * 3600)
+
+    swept = stack.call("SweepKeys", {})
+
+    assert result.record["outcome"] == "FAILED"
+    assert found(swept) == {}
+    assert [key["deleted"] for key in case.state()["keys"]] == [False]

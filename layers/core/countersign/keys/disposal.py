@@ -67,9 +67,9 @@ def dispose(
             f"enrollment {event.enrollment_id} is carried out by another execution",
             action="Follow that execution; its ARN is on the record.",
         )
-    if not _is_decided(event, record):
-        name = event.failure.error if event.failure else ""
-        reason = f"nobody decided ({name}): key and request are kept, to be taken up again"
+    error = event.failure.error if event.failure else None
+    if not is_decided(record, error):
+        reason = f"nobody decided ({error}): key and request are kept, to be taken up again"
         _note(event, records, action, {"result": "kept", "reason": reason})
         return
     done: Done = before if before["result"] in ASKED else {"result": "failed"}
@@ -91,11 +91,21 @@ def dispose(
         raise KeyDisposalError(again.message, action=again.action) from again
 
 
-def _is_decided(event: m.DiscardKeyInput, record: Record) -> bool:
-    """Whether the end is a decision: TSB's, a cancellation, a failed check; or nobody was asked."""
-    if event.failure is None or not approvers_asked(record):
+def is_decided(record: Record, error: str | None) -> bool:
+    """Whether an end without a CSR is a decision: TSB's, a cancellation, a check that failed.
+
+    Where nobody was asked, there is nothing to decide. After any other end people may have agreed,
+    so that key and request are kept.
+
+    Args:
+        record: the enrollment's.
+        error: the name of the error that ended it, if one did.
+    """
+    if error is None or error == CsrInvalidError.__name__ or "cancel" in record:
         return True
-    return "cancel" in record or event.failure.error == CsrInvalidError.__name__
+    status = csr_step(record).get("status")
+    ended_at_tsb = status in ENDED_AT_TSB and status != TsbStatus.EXECUTED
+    return ended_at_tsb or not approvers_asked(record)
 
 
 def own_key(

@@ -118,8 +118,10 @@ def _unaccounted(
 
 
 def _is_unused(record: Record) -> bool:
-    """Whether the enrollment ended without a CSR, and long enough ago."""
+    """Whether the enrollment ended by a decision, without a CSR, and long enough ago."""
     if "outcome" not in record or record["outcome"] == m.Outcome.ISSUED or "csr" in record:
+        return False
+    if not disposal.is_decided(record, (record.get("error") or {}).get("name")):
         return False
     return datetime.fromisoformat(record["times"]["ended"]) <= m.now() - GRACE
 
