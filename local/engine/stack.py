@@ -184,6 +184,7 @@ class InProcessStack:
         while self._has_news:
             self._has_news = False
             self._deliver()
+            self._receive()  # a queue keeps its messages for four days only
         return self.schedule.next()
 
     def has_ended(self, arn: str) -> bool:
@@ -462,7 +463,7 @@ class InProcessStack:
     def _receive(self) -> None:
         queues, url = self.client("sqs"), self.resources.queues[LISTENER]
         while self.resources.has_message(LISTENER) and (
-            messages := queues.receive_message(QueueUrl=url, MaxNumberOfMessages=10)["Messages"]
+            messages := queues.receive_message(QueueUrl=url, MaxNumberOfMessages=10).get("Messages")
         ):
             for message in messages:
                 # moto omits the account.

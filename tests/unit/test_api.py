@@ -77,10 +77,11 @@ class Machine:
         self.refuses = False
         self.started: list[tuple[str, Json]] = []
 
-    def start(self, name: str, given: Json) -> None:
+    def start(self, name: str, given: Json) -> bool:
         if self.refuses:
             raise AwsCallError("starting: AWS answered ThrottlingException", action="Try again.")
         self.started.append((name, given))
+        return True
 
 
 @pytest.fixture

@@ -99,6 +99,7 @@ class Record(TypedDict, total=False):
     times: Times
     cancel: Cancellation
     overdue: str
+    unknownToTsbSince: str
     discards: int
     metaDataSha256: str
     metaDataSignature: str

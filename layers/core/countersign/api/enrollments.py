@@ -19,7 +19,11 @@ from countersign import polling
 from countersign.api.cancellation import Notify, cancel
 from countersign.api.problems import DER, JSON, PEM, ProblemError, invalid
 from countersign.api.views import Answer, answer, enrollment, next_poll, summary
-from countersign.errors import CountersignError, InvalidEnrollmentError
+from countersign.errors import (
+    CountersignError,
+    EnrollmentConflictError,
+    InvalidEnrollmentError,
+)
 from countersign.record import Record
 from countersign.request import intake, validation
 from countersign.states import accept_enrollment, ownership
@@ -29,7 +33,7 @@ MAX_BODY_BYTES = 128 * 1024  # twice that is the limit of an execution's input
 APPROVALS = "TSB_ENGINE"  # flag of the license; without it TSB asks nobody
 RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
 EVER = ("0001-01-01T00:00:00Z", "9999-12-31T23:59:59Z")
-type Start = Callable[[str, dict[str, Any]], None]  # the execution with this name and input
+type Start = Callable[[str, dict[str, Any]], bool]  # whether this name's execution has this input
 
 
 class Tsb(Protocol):
@@ -151,9 +155,13 @@ def _id(idempotency_key: str | None, caller: Caller) -> str:
 
 
 def _start(record: Record, start: Start) -> None:
-    start(
-        ownership.execution_name(record), {"request": record["request"], "origin": record["origin"]}
-    )
+    given = {"request": record["request"], "origin": record["origin"]}
+    if not any(start(name, given) for name in ownership.execution_names(record)):
+        raise EnrollmentConflictError(
+            f"the names of executions of enrollment {record['id']} are taken by others",
+            field="request.enrollmentId",
+            action="Choose another enrollmentId, and find out who starts executions by hand.",
+        )
 
 
 def show(

@@ -14,26 +14,34 @@ class Executions:
     def __init__(self, state_machine_arn: str) -> None:
         self._state_machine_arn = state_machine_arn
 
-    def start(self, name: str, payload: dict[str, Any]) -> None:
+    def start(self, name: str, payload: dict[str, Any]) -> bool:
         """Start the execution with this name, unless it was started before.
 
         Idempotent: while the execution runs, the same name and input get the same answer as the
-        first time. An execution that has ended counts as started.
+        first time. An execution with this input that has ended counts as started.
+
+        Returns:
+            False if an execution with this name has another input: it is somebody else's.
 
         Raises:
             AwsCallError: Step Functions refused or did not answer.
         """
+        # Sorted: a record from the table has its fields in a different order.
+        text = json.dumps(payload, sort_keys=True)
         with named_errors(f"starting execution {name}"):
             try:
                 client("stepfunctions").start_execution(
                     stateMachineArn=self._state_machine_arn,
                     name=name,
-                    # Sorted: a record from the table has its fields in a different order.
-                    input=json.dumps(payload, sort_keys=True),
+                    input=text,
                 )
             except ClientError as error:
                 if error.response.get("Error", {}).get("Code") != "ExecutionAlreadyExists":
                     raise
+                machine = self._state_machine_arn.replace(":stateMachine:", ":execution:")
+                known = describe(f"{machine}:{name}")
+                return known is not None and known.get("input") == text
+        return True
 
 
 def describe(execution_arn: str) -> dict[str, Any] | None:

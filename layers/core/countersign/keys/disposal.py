@@ -193,8 +193,9 @@ def _act(
     requested = event.request
     if action == "keep" and "publicKeySha256" in record:
         return {"result": "kept"}
-    if action == "delete" and not requested.key.attributes.destroyable:
-        return {"result": "kept", "reason": "the key is permanent (not destroyable)"}
+    reason = _why_kept(event, action, record)
+    if reason is not None:
+        return {"result": "kept", "reason": reason}
     secret = password(requested.key.password.secret_arn) if requested.key.password else None
     if action == "keep":
         existing = own_key(requested, record, records=records, tsb=tsb, secret=secret)
@@ -208,6 +209,21 @@ def _act(
     return _block(event, record, records=records, tsb=tsb, secret=secret)
 
 
+def _why_kept(event: m.DiscardKeyInput, action: m.UnusedKey, record: Record) -> str | None:
+    """Why the key is kept although the profile wants something else; None if it is not."""
+    if action == "delete" and not event.request.key.attributes.destroyable:
+        return "the key is permanent (not destroyable)"
+    if action != "block":
+        return None
+    rule = event.request.key.policy.rule_block
+    if rule is not None and not rule.tokens:
+        return "ruleBlock is frozen: nobody can block this key"
+    has_failed = event.failure is not None and "cancel" not in record
+    if has_failed and not approvers_asked(record):
+        return "nobody was asked to use it; the same id can be started again with this key"
+    return None
+
+
 def _block(
     event: m.DiscardKeyInput,
     record: Record,
@@ -216,9 +232,6 @@ def _block(
     tsb: TsbClient,
     secret: str | None,
 ) -> Done:
-    rule = event.request.key.policy.rule_block
-    if rule is not None and not rule.tokens:
-        return {"result": "kept", "reason": "ruleBlock is frozen: nobody can block this key"}
     key = own_key(event.request, record, records=records, tsb=tsb, secret=secret)
     if key is None:
         return {"result": "none", "reason": "there is no key (any more)"}

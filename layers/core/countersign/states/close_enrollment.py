@@ -331,7 +331,7 @@ def _is_own(record: Record, event: m.CloseEnrollmentInput) -> bool:
         own = record["executionArn"] == event.execution.arn
         return bool(own or _is_refused_again(record, event))
     # The execution of an earlier attempt may be reported late; its name differs.
-    if event.execution.name != ownership.execution_name(record):
+    if event.execution.name not in ownership.execution_names(record):
         return False
     try:
         raw, _ = intake.requested(event.execution.input)

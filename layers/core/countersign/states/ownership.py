@@ -103,9 +103,14 @@ def _may_start_again(record: Record) -> bool:
     return failed and "announced" in record and not approvers_asked(record)
 
 
-def execution_name(record: Record) -> str:
-    """How a trigger that can name its executions names the one of this record."""
-    return f"{record['id']}-{record['attempt']}"
+def execution_names(record: Record) -> list[str]:
+    """How a trigger that can name its executions may name the one of this record.
+
+    The first name that no other enrollment's execution has. Anybody who may start executions can
+    take one; all of them are only taken on purpose.
+    """
+    name = f"{record['id']}-{record['attempt']}"
+    return [name, *(f"{name}-{letter}" for letter in "bcd")]
 
 
 def claim(record: Record, records: Records) -> tuple[Record, bool]:

@@ -4,11 +4,12 @@ import hashlib
 import json
 from collections.abc import Callable
 from contextlib import suppress
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from countersign import events, polling
 from countersign import models as m
 from countersign.errors import (
+    REQUEST_NOT_EXISTENT,
     AwsCallError,
     CsrInvalidError,
     TsbCredentialsError,
@@ -25,6 +26,7 @@ from countersign.tsb.client import TsbClient
 from countersign.tsb.models import RequestStatus
 
 WAITING = (TsbStatus.PENDING, TsbStatus.APPROVED)
+UNKNOWN_FOR = timedelta(minutes=15)  # until "there is no such request" is believed
 MAX_STATUS = 50  # characters of a status that nobody knows
 NOTHING_SEEN = "nothing"  # the state machine's `seen` before the first poll
 
@@ -53,14 +55,15 @@ def poll_request(
         AwsCallError: a store or the bus refused; the state machine polls again later.
         TsbUnavailableError, TsbOutcomeUnknownError: TSB did not answer, or said what this product
             does not understand; the state machine polls again later.
-        TsbRefusedError: TSB does not know the request, or keeps it open long after its end.
+        TsbRefusedError: TSB has not known the request for long, or keeps it open long after its
+            end.
         CsrInvalidError: TSB answers with the id of another request.
     Source: TSB REST API, GET /v1/request/{id}.
     """
     record = records.get(event.enrollment_id) or Record()
     if "cancel" in record:
         return _cancelled(event, records, tsb)
-    answer = tsb.request_status(event.request_id)
+    answer = _read(event, record, records, tsb)
     if answer.id != event.request_id:
         raise _another_request(event, answer, records, objects)
     status = _status(answer)
@@ -105,6 +108,42 @@ def poll_request(
         seen=seen,
         pem=answer.result if status == TsbStatus.EXECUTED else None,
     )
+
+
+def _read(
+    event: m.PollRequestInput, record: Record, records: Records, tsb: TsbClient
+) -> RequestStatus:
+    """TSB's answer. One that says for a quarter of an hour that there is no such request is final.
+
+    Requests do vanish for a moment: TSB's clients treat 651 as normal for ids just listed.
+
+    Raises:
+        TsbRefusedError: TSB does not know the request, and has not for long.
+        TsbUnavailableError, TsbOutcomeUnknownError: the state machine polls again later.
+    """
+    since = record.get("unknownToTsbSince")
+    try:
+        answer = tsb.request_status(event.request_id)
+    except TsbUnavailableError as error:
+        if error.error_code != REQUEST_NOT_EXISTENT:
+            raise
+        now = m.now()
+        if since is None:
+            mark = {"unknownToTsbSince": m.timestamp(now)}
+            records.update(event.enrollment_id, mark, when=own(event))
+        elif now - datetime.fromisoformat(since) >= UNKNOWN_FOR:
+            raise TsbRefusedError(
+                f"TSB has said since {since} that there is no request {event.request_id}",
+                error_code=error.error_code,
+                reason=error.reason,
+                http_status=error.http_status,
+                action="See in TSB's log what became of it. Key and enrollment are kept.",
+            ) from error
+        raise
+    if since is not None:
+        mark = {"stage": "PollRequest"}
+        records.update(event.enrollment_id, mark, when=own(event), remove=("unknownToTsbSince",))
+    return answer
 
 
 def _status(answer: RequestStatus) -> TsbStatus:
