@@ -10,7 +10,7 @@ import pytest
 
 from local.engine.invocation import FunctionFailedError
 from local.engine.stack import ROOT, InProcessStack
-from tests.case import Case, Json, assert_issued, group, people, token
+from tests.case import Case, Json, assert_failed, assert_issued, group, people, token
 
 ANSWERS: dict[str, list[Json]] = json.loads((ROOT / "tests/answers.json").read_text())
 UNDECIDED = [
@@ -50,6 +50,69 @@ def test_what_decides_nothing_costs_nothing_that_people_agreed_to(
     ]
     assert_issued(result)
     assert [key["deleted"] for key in result.keys] == [False]
+
+
+# What the definition does with each error, in the states that create or remove --------------------
+
+AWAY, UNKNOWN = "TsbUnavailableError", "TsbOutcomeUnknownError"
+REFUSED, CREDENTIALS = "TsbRefusedError", "TsbCredentialsError"
+KEY, CSR, DELETE_KEY = "/v1/key", "/v1/certificate/request", "/v1/key/deleteKey"
+
+
+def one_that_is(kind: str, error: str) -> Json:
+    """The first answer of the table that is this error for such a call."""
+    return next(one for one in ANSWERS["notTsb"] + ANSWERS["tsb"] if one[kind] == error)
+
+
+@pytest.mark.parametrize("error", [AWAY, UNKNOWN, REFUSED, CREDENTIALS])
+def test_create_key_tries_again_what_decides_nothing(case: Case, error: str) -> None:
+    arm(case, "POST", KEY, one_that_is("create", error))
+    arn = case.start(case.request(token(group(*people(1)))))
+    if error in (REFUSED, CREDENTIALS):
+        return assert_failed(case.end(arn), error, "CreateKey")
+    case.decide("approve")
+    result = case.end(arn)
+
+    assert result.failures == [("CreateKey", error)]
+    return assert_issued(result)
+
+
+@pytest.mark.parametrize(
+    ("error", "keys"), [(AWAY, 1), (UNKNOWN, 2), (REFUSED, 1), (CREDENTIALS, 1)]
+)
+def test_request_csr_asks_again_only_where_nobody_was_asked(
+    case: Case, error: str, keys: int
+) -> None:
+    arm(case, "POST", CSR, one_that_is("create", error))
+    arn = case.start(case.request(token(group(*people(1)))))
+    if error in (REFUSED, CREDENTIALS):
+        return assert_failed(case.end(arn), error, "RequestCsr")
+    case.decide("approve")
+    result = case.end(arn)
+
+    assert result.document["outcome"] == "ISSUED"
+    assert len(result.keys) == keys  # an unknown outcome: a fresh key takes its requests with it
+    assert sum(not key["deleted"] for key in result.keys) == 1
+    return None
+
+
+@pytest.mark.parametrize(
+    ("error", "settled"),
+    [(AWAY, "deleted"), (UNKNOWN, "deleted"), (REFUSED, "failed"), (CREDENTIALS, "failed")],
+)
+def test_no_answer_about_an_unused_key_changes_the_outcome(
+    case: Case, error: str, settled: str
+) -> None:
+    request = case.by_profile()
+    arm(case, "POST", DELETE_KEY, one_that_is("remove", error))
+    arn = case.start(request)
+    case.await_request()
+    case.advance(7200)
+    result = case.end(arn)
+
+    assert result.document["outcome"] == "EXPIRED"
+    assert result.record["unusedKey"]["result"] == settled
+    assert result.failures == [("DiscardKey", "KeyDisposalError")][: settled == "deleted"]
 
 
 # "Cancelled there" --------------------------------------------------------------------------------
