@@ -437,6 +437,7 @@ class InProcessStack:
 
     def _deliver(self) -> None:
         """Invoke the functions of the queues with the messages there."""
+        self._receive()  # a queue keeps a message for days, and a wait may take a year
         queues = self.client("sqs")
         for queue, function in self.resources.sources.items():
             url = self.resources.queues[queue]
