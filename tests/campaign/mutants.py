@@ -150,8 +150,8 @@ MUTANTS = (
     mutant(
         "no state looks for a cancellation",
         f"{STATES}ownership.py",
-        'absent=("cancel", *absent)',
-        "absent=absent",
+        'absent=("cancel", "outcome", *absent)',
+        'absent=("outcome", *absent)',
         "approvers are asked for what was cancelled, and a cancelled CSR is issued",
         f"{FLOW}test_api.py::test_cancelled_during_a_state",
     ),
@@ -207,8 +207,8 @@ MUTANTS = (
     mutant(
         "the first outcome does not stay",
         f"{STATES}close_enrollment.py",
-        'records.update(enrollment_id, values, absent=("outcome",))',
-        "records.update(enrollment_id, values)",
+        'absent=("outcome", *(one for one in facts if one not in record)),',
+        "absent=tuple(one for one in facts if one not in record),",
         "two that close at once: an outcome that was announced becomes another",
         f"{FLOW}test_ownership.py::test_of_two_that_end_an_enrollment_at_once_the_first_counts",
     ),
@@ -216,8 +216,14 @@ MUTANTS = (
         "a later end overwrites the outcome",
         f"{STATES}close_enrollment.py",
         (
-            ('    if "outcome" not in record:\n', "    if True:\n"),
-            ('values, absent=("outcome",))', "values)"),
+            (
+                '        if "outcome" in record:\n            return record\n        decided',
+                "        decided",
+            ),
+            (
+                'absent=("outcome", *(one for one in facts if one not in record)),',
+                "absent=tuple(one for one in facts if one not in record),",
+            ),
         ),
         "an execution that is reported late turns an outcome into another",
         (f"{FLOW}test_announcing.py::test_an_execution_that_is_reported_late_changes_no_outcome",),
@@ -234,8 +240,8 @@ MUTANTS = (
     mutant(
         "a second announcement replaces the first on record",
         f"{STATES}close_enrollment.py",
-        '{"announced": m.timestamp(m.now())}, absent=("announced",))',
-        '{"announced": m.timestamp(m.now())})',
+        '            absent=("announced",),\n',
+        "",
         "the record says a later time than the event",
         f"{FLOW}test_ownership.py::test_of_two_that_announce_an_end_the_first_is_on_record",
     ),
@@ -262,6 +268,14 @@ MUTANTS = (
         "    if False:\n",
         "what was cancelled and then stopped is reported as failed",
         f"{FLOW}test_announcing.py::test_an_end_on_record_counts_whatever_became_of_the_execution",
+    ),
+    mutant(
+        "the backstop believes a message",
+        f"{STATES}close_enrollment.py",
+        '    if known is None or known["status"] not in ENDED:\n',
+        "    if known is None:\n",
+        "whoever may send to a queue ends what people are deciding",
+        f"{FLOW}test_rivals.py::test_a_message_about_an_execution_that_goes_on_ends_nothing",
     ),
     mutant(
         "the hash is left out of: is this my claim",
@@ -315,16 +329,16 @@ MUTANTS = (
     mutant(
         "a failed attempt is begun anew although it has been begun",
         f"{STATES}ownership.py",
-        'when={name: existing[name] for name in ("attempt", "outcome")}',
-        'when={name: existing[name] for name in ("outcome",)}',
+        'for name in ("attempt", "outcome", "announced")}',
+        'for name in ("outcome", "announced")}',
         "two attempts have one number, and the one hides what the other left",
         f"{FLOW}test_ownership.py::test_an_attempt_that_has_been_made_meanwhile_is_not_made_again",
     ),
     mutant(
         "what has ended otherwise meanwhile is begun anew",
         f"{STATES}ownership.py",
-        'when={name: existing[name] for name in ("attempt", "outcome")}',
-        'when={name: existing[name] for name in ("attempt",)}',
+        'for name in ("attempt", "outcome", "announced")}',
+        'for name in ("attempt", "announced")}',
         "an issued enrollment is begun anew",
         f"{FLOW}test_ownership.py::test_what_has_ended_otherwise_meanwhile_is_not_begun_anew",
     ),
@@ -339,10 +353,18 @@ MUTANTS = (
     mutant(
         "what failed after the approvers were asked begins anew",
         f"{STATES}ownership.py",
-        "and not approvers_asked(existing):",
-        ":",
+        " and not approvers_asked(record)\n",
+        "\n",
         "people who have decided are asked again",
         f"{UNIT}test_api.py::test_what_failed_after_the_approvers_were_asked_is_not_tried_again",
+    ),
+    mutant(
+        "an id is claimed again before its end is announced",
+        f"{STATES}ownership.py",
+        'return failed and "announced" in record and',
+        "return failed and",
+        "an end is never announced, because another attempt has taken its place",
+        f"{FLOW}test_rivals.py::test_an_id_is_not_claimed_again_before_its_end_is_announced",
     ),
     mutant(
         "another request under a used id is no conflict",
@@ -405,10 +427,44 @@ MUTANTS = (
     mutant(
         "a label that others claim is taken",
         f"{STATES}create_key.py",
-        "    if claim.enrollment_id != event.enrollment_id:\n",
-        "    if False:\n",
+        "    if claim.enrollment_id == event.enrollment_id:\n",
+        "    if True:\n",
         "two enrollments use one key",
         f"{FLOW}test_faults.py::test_a_label_belongs_to_the_enrollment_that_claimed_it",
+    ),
+    mutant(
+        "a label's claim minds the case",
+        f"{CORE}keys/labels.py",
+        'f"label#{label.casefold()}"',
+        'f"label#{label}"',
+        "at a TSB that ignores the case of letters, two enrollments use one key",
+        f"{FLOW}test_rivals.py::test_a_label_that_differs_in_its_case_alone_is_the_same_label",
+    ),
+    mutant(
+        "the fresh start does not wait",
+        f"{STATES}discard_key.py",
+        "next_slot(records, keys_per_minute, after=FRESH_START_AFTER)",
+        "next_slot(records, keys_per_minute)",
+        "a call that the TSB executes late finds the fresh key, and people are asked twice",
+        f"{FLOW}test_moments.py::test_a_fresh_key_is_made_when_a_late_call_has_found_none",
+    ),
+    mutant(
+        "an unexplained end deletes the key",
+        f"{CORE}keys/disposal.py",
+        "    if not _is_decided(event, record):\n",
+        "    if False:\n",
+        "what people agreed to is thrown away for an error that nobody understands",
+        f"{FLOW}test_retries.py"
+        "::test_a_csr_that_cannot_be_stored_leaves_its_key_whatever_the_profile_says[delete]",
+    ),
+    mutant(
+        "an unexplained end cancels the request",
+        f"{CORE}keys/disposal.py",
+        "    if not _is_decided(event, record):\n",
+        "    if False:\n",
+        "what people may still agree to is withdrawn for an error that nobody understands",
+        f"{FLOW}test_retries.py::test_an_end_that_nobody_decided_leaves_key_and_open_request"
+        "_whatever_the_profile_says[Runtime.ImportModuleError-keep]",
     ),
     mutant(
         "a claim of somebody else is released",
@@ -561,15 +617,49 @@ MUTANTS = (
     ),
     # Polling --------------------------------------------------------------------------------
     mutant(
-        "PollRequest does not come back after Lambda.Unknown",
+        "States.ALL in PollRequest's Catch becomes a list of names",
         DEFINITION,
-        "      - ErrorEquals: [*TsbAway, *MaybeDone, *NotStarted]\n        Assign",
-        "      - ErrorEquals: [*TsbAway, AwsCallError, Lambda.ServiceException,"
-        " Lambda.AWSLambdaException, Lambda.SdkClientException,"
-        " Lambda.ClientExecutionTimeoutException, Sandbox.Timedout, Runtime.ExitError,"
-        " States.Timeout, *NotStarted]\n        Assign",
-        "one lost answer of Lambda ends an enrollment that people are deciding",
-        f"{FLOW}test_faults.py::test_a_poll_comes_back_whatever_becomes_of_its_invocation",
+        "      - ErrorEquals: [States.ALL]\n        Assign:\n",
+        "      - ErrorEquals: [*TsbAway, AwsCallError, Lambda.Unknown, States.Timeout]\n"
+        "        Assign:\n",
+        "one import error ends an enrollment that people are deciding",
+        f"{FLOW}test_retries.py"
+        "::test_what_a_state_does_not_understand_passes_and_the_csr_is_issued[PollRequest]",
+    ),
+    mutant(
+        "PollRequest goes on after what decides",
+        DEFINITION,
+        "      - ErrorEquals: *Deciding\n"
+        "        Output: {failure: {state: PollRequest, error: *Error, cause: *Cause}}\n"
+        "        Next: ChooseNext\n",
+        "",
+        "a request that the TSB refuses to know is polled until the deadline",
+        f"{FLOW}test_retries.py::test_what_decides_ends_the_enrollment_at_once",
+    ),
+    mutant(
+        "a poll overwrites what a later poll wrote",
+        f"{STATES}poll_request.py",
+        'when = {**own(event), "steps.csr.times.nextPoll": version}',
+        "when = {**own(event)}",
+        "a record goes back to what a slow poll has read before",
+        f"{FLOW}test_rivals.py"
+        "::test_a_poll_that_comes_late_overwrites_nothing_that_a_later_poll_wrote",
+    ),
+    mutant(
+        "APPROVED is polled every minute for ever",
+        f"{CORE}polling.py",
+        'status == "APPROVED" and is_news:',
+        'status == "APPROVED":',
+        "what another timelock holds back for days fills the execution's history",
+        f"{FLOW}test_moments.py::test_what_stays_approved_is_polled_ever_more_rarely",
+    ),
+    mutant(
+        "a year is polled more often than an execution has history for",
+        f"{CORE}polling.py",
+        "POLLS_AT_THE_CAP = 1_250\n",
+        "POLLS_AT_THE_CAP = 3_000\n",
+        "AWS ends the execution before the window ends",
+        f"{FLOW}test_retries.py::test_the_worst_year_fits_into_an_execution_s_history",
     ),
     mutant(
         "an endless request is never cancelled at the TSB",
@@ -593,9 +683,9 @@ MUTANTS = (
         (
             ("    if news is not None:\n        bus.put(news)\n", ""),
             (
-                "    if answer.status in WAITING:\n        _end_the_endless(",
+                "    if status in WAITING:\n        _end_the_endless(",
                 "    if news is not None:\n        bus.put(news)\n"
-                "    if answer.status in WAITING:\n        _end_the_endless(",
+                "    if status in WAITING:\n        _end_the_endless(",
             ),
         ),
         "while the bus refuses, no deadline is kept",
@@ -628,45 +718,61 @@ MUTANTS = (
         f"{FLOW}test_retries.py::test_a_tsb_that_stays_away_is_given_up_after_a_day",
     ),
     mutant(
-        "what may run twice runs twice and no more",
+        "what AWS refused is tried once more and no more",
         DEFINITION,
-        "{ErrorEquals: *MaybeDone, IntervalSeconds: 2, MaxAttempts: 8,",
-        "{ErrorEquals: *MaybeDone, IntervalSeconds: 2, MaxAttempts: 1,",
+        "{ErrorEquals: [AwsCallError], IntervalSeconds: 2, MaxAttempts: 8,",
+        "{ErrorEquals: [AwsCallError], IntervalSeconds: 2, MaxAttempts: 1,",
         "a fault of AWS's that lasts a minute ends enrollments",
-        f"{FLOW}test_retries.py::test_what_may_run_twice_is_tried_for_minutes",
+        f"{FLOW}test_retries.py::test_what_aws_refused_is_tried_again_soon_and_for_minutes",
     ),
     mutant(
         "a function that was idle for weeks is not waited for",
         DEFINITION,
-        "IntervalSeconds: 5, MaxAttempts: 20,",
-        "IntervalSeconds: 5, MaxAttempts: 3,",
+        "IntervalSeconds: 45, MaxAttempts: 8,",
+        "IntervalSeconds: 45, MaxAttempts: 3,",
         "the first enrollment after a quiet month fails",
         f"{FLOW}test_retries.py"
-        "::test_a_function_that_was_idle_for_weeks_is_waited_for_in_every_state",
+        "::test_a_state_is_entered_again_when_the_invocation_before_has_surely_ended",
     ),
     mutant(
-        "RequestCsr is entered again while the first may be at work",
+        "a state is entered again while its lost invocation may run",
         DEFINITION,
-        "IntervalSeconds: 45, MaxAttempts: 3,",
-        "IntervalSeconds: 5, MaxAttempts: 3,",
+        "IntervalSeconds: 45, MaxAttempts: 8,",
+        "IntervalSeconds: 2, MaxAttempts: 8,",
         "a request that is just being made is taken for lost, and its key is deleted",
         f"{FLOW}test_retries.py"
-        "::test_a_request_whose_answer_got_lost_is_looked_for_when_nobody_can_be_at_work_on_it",
+        "::test_a_state_is_entered_again_when_the_invocation_before_has_surely_ended[RequestCsr]",
     ),
     mutant(
-        "RequestCsr's lost answer is not tried again",
+        "StoreCsr is entered again while its lost invocation may run",
         DEFINITION,
-        "ErrorEquals: *MaybeDone,\n         IntervalSeconds: 45",
-        "ErrorEquals: [Lambda.Unknown],\n         IntervalSeconds: 45",
-        "a request that the approvers got is thrown away with its key",
+        "IntervalSeconds: 45, MaxAttempts: 100,",
+        "IntervalSeconds: 2, MaxAttempts: 100,",
+        "two invocations verify and store one CSR at once",
         f"{FLOW}test_retries.py"
-        "::test_a_request_whose_answer_got_lost_is_looked_for_when_nobody_can_be_at_work_on_it",
+        "::test_a_state_is_entered_again_when_the_invocation_before_has_surely_ended[StoreCsr]",
     ),
     mutant(
-        "a throttled RequestCsr counts as a lost answer",
+        "StoreCsr gives up on an unknown name",
         DEFINITION,
-        "          - EnrollmentConflictError\n          - *NotStarted\n",
-        "          - EnrollmentConflictError\n",
+        "IntervalSeconds: 45, MaxAttempts: 100,",
+        "IntervalSeconds: 45, MaxAttempts: 8,",
+        "what people agreed to is lost to a release that does not fit",
+        f"{FLOW}test_retries.py::test_an_approval_outlasts_a_day_in_which_the_csr_cannot_be_stored",
+    ),
+    mutant(
+        "StoreCsr tries again what decides",
+        DEFINITION,
+        "      - {ErrorEquals: *Deciding, MaxAttempts: 0}\n      - *ForADay\n",
+        "      - *ForADay\n",
+        "a forged CSR is announced a day late",
+        f"{FLOW}test_retries.py::test_what_decides_ends_the_enrollment_at_once",
+    ),
+    mutant(
+        "a request that was surely not made counts as a lost answer",
+        DEFINITION,
+        "TsbCredentialsError, TsbUnavailableError, RequestNotSentError]\n        Output",
+        "TsbCredentialsError]\n        Output",
         "a key is deleted although nobody was asked to use it",
         f"{FLOW}test_retries.py::test_a_key_is_no_lost_one_where_the_request_was_surely_not_made",
     ),
@@ -677,7 +783,7 @@ MUTANTS = (
         "ErrorEquals: [CsrInvalidError]\n        Output: {failure: {state: StoreCsr,",
         "an error that nobody has seen before ends without its disposal",
         f"{FLOW}test_retries.py"
-        "::test_whatever_comes_of_a_state_the_enrollment_ends_and_is_announced_once",
+        "::test_a_csr_that_cannot_be_stored_leaves_its_key_whatever_the_profile_says",
     ),
     # Rules ------------------------------------------------------------------------------------
     mutant(
@@ -748,12 +854,10 @@ MUTANTS = (
     mutant(
         "an AWS call may take longer than the function",
         f"{CORE}aws/clients.py",
-        "READ_TIMEOUT_SECONDS = 10\n",
+        "READ_TIMEOUT_SECONDS = 3\n",
         "READ_TIMEOUT_SECONDS = 60\n",
         "an AWS service that hangs kills the function, and the log does not say which",
-        LOOPBACK,
-        "-k",
-        "timeout or time_out or hang",
+        f"{LOOPBACK}test_aws_timeouts.py",
     ),
     mutant(
         "hide_input_in_errors is off",
@@ -823,8 +927,8 @@ MUTANTS = (
     mutant(
         "PollRequest writes to what it does not own",
         f"{STATES}poll_request.py",
-        "                when=own(event),\n",
-        "",
+        'when = {**own(event), "steps.csr.times.nextPoll": version}',
+        'when = {"steps.csr.times.nextPoll": version}',
         "a record shows the approvals of another request",
         f"{OWNS}[PollRequest saw something]",
     ),
@@ -847,8 +951,8 @@ MUTANTS = (
     mutant(
         "csr is written without its owner's condition",
         f"{STATES}store_csr.py",
-        '{"csr": stored.dump()}, when=own(event)))',
-        '{"csr": stored.dump()}))',
+        '{"csr": stored.dump()}, when=own(event), absent=("outcome",)\n',
+        '{"csr": stored.dump()}, absent=("outcome",)\n',
         "a record hands out a CSR of another execution",
         f"{OWNS}[StoreCsr has stored]",
     ),
