@@ -217,8 +217,8 @@ MUTANTS = (
         f"{STATES}close_enrollment.py",
         (
             (
-                '        if "outcome" in record:\n            return record\n        decided',
-                "        decided",
+                '        if "outcome" in record or not _is_own(record, event):\n',
+                "        if not _is_own(record, event):\n",
             ),
             (
                 'absent=("outcome", *(one for one in facts if one not in record)),',
@@ -226,13 +226,15 @@ MUTANTS = (
             ),
         ),
         "an execution that is reported late turns an outcome into another",
-        (f"{FLOW}test_announcing.py::test_an_execution_that_is_reported_late_changes_no_outcome",),
+        (
+            f"{FLOW}test_rivals.py::test_an_execution_that_is_stopped_after_its_end_changes_no_outcome",
+        ),
     ),
     mutant(
         "an end is announced again whenever the state is entered",
         f"{STATES}close_enrollment.py",
-        '    if "announced" not in record:\n',
-        "    if True:\n",
+        '    if "announced" in record:\n        return closed\n',
+        "",
         "consumers and mails get an outcome twice",
         f"{FLOW}test_announcing.py::test_an_execution_that_is_reported_late_changes_no_outcome",
         f"{FLOW}test_announcing.py::test_an_outcome_that_cannot_be_told_is_on_record_and_told_later_once",
@@ -240,7 +242,7 @@ MUTANTS = (
     mutant(
         "a second announcement replaces the first on record",
         f"{STATES}close_enrollment.py",
-        '            absent=("announced",),\n',
+        '        absent=("announced",),\n',
         "",
         "the record says a later time than the event",
         f"{FLOW}test_ownership.py::test_of_two_that_announce_an_end_the_first_is_on_record",
@@ -288,7 +290,7 @@ MUTANTS = (
     mutant(
         "the name is left out of: is this my claim",
         f"{STATES}close_enrollment.py",
-        "    if given.execution.name != ownership.execution_name(record):\n        return False\n",
+        "    if event.execution.name != ownership.execution_name(record):\n        return False\n",
         "",
         "an earlier attempt that is reported late ends the next one",
         f"{UNIT}test_api.py::test_an_attempt_that_ends_late_does_not_close_the_next_one",
@@ -356,7 +358,7 @@ MUTANTS = (
         " and not approvers_asked(record)\n",
         "\n",
         "people who have decided are asked again",
-        f"{UNIT}test_api.py::test_what_failed_after_the_approvers_were_asked_is_not_tried_again",
+        f"{FLOW}test_rivals.py::test_what_failed_after_people_were_asked_is_not_begun_anew",
     ),
     mutant(
         "an id is claimed again before its end is announced",
@@ -446,12 +448,12 @@ MUTANTS = (
         "next_slot(records, keys_per_minute, after=FRESH_START_AFTER)",
         "next_slot(records, keys_per_minute)",
         "a call that the TSB executes late finds the fresh key, and people are asked twice",
-        f"{FLOW}test_moments.py::test_a_fresh_key_is_made_when_a_late_call_has_found_none",
+        f"{FLOW}test_rivals.py::test_a_fresh_key_is_made_when_a_late_call_has_found_none",
     ),
     mutant(
         "an unexplained end deletes the key",
         f"{CORE}keys/disposal.py",
-        "    if not _is_decided(event, record):\n",
+        "    if not is_decided(record, error):\n",
         "    if False:\n",
         "what people agreed to is thrown away for an error that nobody understands",
         f"{FLOW}test_retries.py"
@@ -460,7 +462,7 @@ MUTANTS = (
     mutant(
         "an unexplained end cancels the request",
         f"{CORE}keys/disposal.py",
-        "    if not _is_decided(event, record):\n",
+        "    if not is_decided(record, error):\n",
         "    if False:\n",
         "what people may still agree to is withdrawn for an error that nobody understands",
         f"{FLOW}test_retries.py::test_an_end_that_nobody_decided_leaves_key_and_open_request"
@@ -563,10 +565,10 @@ MUTANTS = (
     mutant(
         "cancel_open cancels nothing",
         f"{CORE}keys/disposal.py",
-        '        tsb.cancel_request(step["requestId"])\n',
-        "        pass\n",
+        '    tsb.cancel_request(step["requestId"])\n',
+        "",
         "approvers are asked to agree to what has ended",
-        f"{FLOW}test_unused_keys.py::test_a_request_that_is_still_open_is_cancelled",
+        f"{FLOW}test_retries.py::test_a_check_that_failed_withdraws_the_request_that_is_still_open",
     ),
     # Asking ---------------------------------------------------------------------------------
     mutant(
@@ -648,10 +650,10 @@ MUTANTS = (
     mutant(
         "APPROVED is polled every minute for ever",
         f"{CORE}polling.py",
-        'status == "APPROVED" and is_news:',
+        'status == "APPROVED" and (is_news or is_due):',
         'status == "APPROVED":',
         "what another timelock holds back for days fills the execution's history",
-        f"{FLOW}test_moments.py::test_what_stays_approved_is_polled_ever_more_rarely",
+        f"{FLOW}test_faults.py::test_what_stays_approved_is_polled_ever_more_rarely",
     ),
     mutant(
         "a year is polled more often than an execution has history for",
@@ -697,7 +699,7 @@ MUTANTS = (
         "EXECUTION_SECONDS = 60 ",
         "EXECUTION_SECONDS = 5 ",
         "a request that the TSB executes late fills the execution's history and costs money",
-        f"{FLOW}test_faults.py::test_what_is_approved_is_polled_as_often_as_the_tsb_executes",
+        f"{FLOW}test_faults.py::test_what_stays_approved_is_polled_ever_more_rarely",
     ),
     # Retries ----------------------------------------------------------------------------------
     mutant(

@@ -256,6 +256,14 @@ def test_a_csr_that_cannot_be_stored_leaves_its_key_whatever_the_profile_says(
     assert_left_alone(result, name, "EXECUTED")
 
 
+def test_a_check_that_failed_withdraws_the_request_that_is_still_open(case: Case) -> None:
+    strike(case, "PollRequest", "CsrInvalidError")
+    result = case.end(case.start(case.request(token(group(*people(1))))))
+
+    assert_failed(result, "CsrInvalidError", "PollRequest")
+    assert [one["status"] for one in result.requests] == ["CANCELLED"]
+
+
 def assert_left_alone(result: Result, name: str, status: str) -> None:
     """The key is as it was and the request as it stands at the TSB; the record says why."""
     assert [(key["deleted"], key["blocked"]) for key in result.keys] == [(False, False)]

@@ -2,10 +2,15 @@
 
 import json
 
+import pytest
+
+from local.engine.invocation import FunctionFailedError
 from local.engine.stack import InProcessStack
 from tests.case import Case, assert_failed, assert_issued, group, people, token
 
 KEY = "/v1/key"
+CSR = "/v1/certificate/request"
+HSM_ERROR = {"errorCode": 621, "reason": "res.error.in.hsm", "message": "Error in HSM"}
 
 
 def test_a_poll_that_comes_late_overwrites_nothing_that_a_later_poll_wrote(
@@ -35,7 +40,8 @@ def test_a_message_about_an_execution_that_goes_on_ends_nothing(
         "executionArn": arn, "stateMachineArn": stack.outputs["EnrollmentStateMachineArn"],
         "name": arn.rpartition(":")[2], "status": "ABORTED", "input": "{}",
     }  # fmt: skip
-    stack.call("CloseEnrollment", {"Records": [{"body": json.dumps({"detail": detail})}]})
+    with pytest.raises(FunctionFailedError, match="Step Functions says RUNNING"):
+        stack.call("CloseEnrollment", {"Records": [{"body": json.dumps({"detail": detail})}]})
     assert "outcome" not in case.record()
     case.approve(person)
 
@@ -71,3 +77,54 @@ def test_a_label_that_differs_in_its_case_alone_is_the_same_label(case: Case) ->
     assert case.id in result.document["error"]["message"]
     assert result.keys == []
     assert_issued(case.end(arn))
+
+
+def test_an_execution_that_is_stopped_after_its_end_changes_no_outcome(
+    case: Case, stack: InProcessStack
+) -> None:
+    case.fault("POST", CSR, "status", httpStatus=400, body=HSM_ERROR)
+    arn = case.start(case.request())
+    stack.at("CloseEnrollment", "its return")
+    before = case.record()
+    case.stop(arn)
+    stack.settle()  # the backstop hears of it
+    result = case.end(arn)
+
+    assert result.status == "ABORTED"
+    assert before["error"]["name"] == "TsbRefusedError"
+    assert result.record == before
+    assert result.endings == ["Enrollment Failed"]
+
+
+def test_what_failed_after_people_were_asked_is_not_begun_anew(case: Case) -> None:
+    case.strike("StoreCsr", kind="error", name="CsrInvalidError", when="before")
+    (person,) = people(1)
+    request = case.request(token(group(person)))
+    first = case.start(request)
+    case.approve(person)
+    ended = case.end(first)
+    again = case.end(case.start(request), event=False)
+
+    assert ended.record["outcome"] == "FAILED"
+    assert ended.record["announced"]
+    assert again.document["duplicate"] is True
+    assert again.record["attempt"] == 1
+    assert len(again.requests) == 1
+
+
+def test_a_fresh_key_is_made_when_a_late_call_has_found_none(
+    case: Case, stack: InProcessStack
+) -> None:
+    # A TSB under load may execute a call whose answer got lost minutes later.
+    case.fault("POST", CSR, "drop", executed=True)
+    (person,) = people(1)
+    arn = case.start(case.request(token(group(person))))
+    discarded = stack.at("DiscardKey", "its return")
+    moment = stack.clock.now
+    stack.until(lambda: discarded.ended, "end of DiscardKey")
+    stack.at("CreateKey", "POST /v1/key")
+
+    assert stack.clock.now - moment > 4 * 60
+    case.await_calls(CSR, 2, "POST")
+    case.approve(person)
+    assert case.end(arn).document["outcome"] == "ISSUED"
