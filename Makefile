@@ -130,8 +130,8 @@ record: .venv/.synced  ## write down anew what the workflow's tests do: read the
 	@$(RUN) pytest tests/workflow --record --ignore tests/workflow/test_recordings.py
 
 .PHONY: campaign load
-campaign: .venv/.synced  ## faults at every boundary, outages, long waits, mutants: minutes each, reports in docs/campaign
-	@$(RUN) python -m tests.campaign faults
+campaign: .venv/.synced  ## exploration (hours), outages, long waits, mutants: reports in docs/campaign
+	@$(RUN) python -m tests.exploration
 	@$(RUN) python -m tests.campaign outages
 	@$(RUN) python -m tests.campaign waits
 	@$(RUN) python -m tests.campaign mutants

@@ -44,6 +44,7 @@ from local.engine.surroundings import ACCOUNT, REGION, TSB_URL
 from local.stack import PARAMETERS
 from local.tsb_simulator import control, keys
 from local.tsb_simulator.simulator import Simulator
+from local.tsb_simulator.switches import Switches
 
 if TYPE_CHECKING:
     from local.approver import Approver
@@ -134,6 +135,7 @@ class InProcessStack:
         self._names = itertools.count(1)
         self.clock.restart()
         self.control("POST", "/reset")
+        self.control("PUT", "/switches", Switches().model_dump(by_alias=True))
         self._rsa_keys.clear()
         self.simulator.broker._decoy = None  # otherwise an enrollment's key would be the same
         self._make_ca_key()

@@ -1,1 +1,1 @@
-"""What takes minutes: faults at every boundary, outages, long waits, load; `make campaign`."""
+"""What takes minutes: outages, long waits, mutants, load; `make campaign`."""

@@ -1,6 +1,5 @@
 """`python -m tests.campaign PART`: minutes on a stack of its own, and a report.
 
-`faults --seed N` replays one random schedule; `faults --random N` says how many are drawn.
 `mutants --mutant NAME` tries one.
 """
 
@@ -10,7 +9,6 @@ import platform
 import sys
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from datetime import UTC, datetime
@@ -22,11 +20,10 @@ from countersign.states.key_slots import SLOT_MARGIN
 from local.engine.stack import InProcessStack, in_process_stack
 from local.stack import ROOT, Stack, stop_once
 from local.terminal import console, steps
-from tests.campaign import faults, load, mutants, outages, waits
+from tests.campaign import load, mutants, outages, waits
 from tests.campaign.outages import AS_DEPLOYED
 
 REPORTS = ROOT / "docs/campaign"
-RANDOM, PORTION = 300, 30
 PENDING, BURST = 1_000, 100
 LOAD_SECONDS = 400
 LOAD_END_SCALE = 0.2
@@ -41,9 +38,6 @@ def main() -> int:
     """Carry out a part; 1 where something did not hold."""
     parser = argparse.ArgumentParser(prog="python -m tests.campaign", description=__doc__)
     parser.add_argument("part", choices=PARTS)
-    parser.add_argument("--seed", type=int, help="one random schedule alone")
-    parser.add_argument("--random", type=int, default=RANDOM, help="how many are drawn")
-    parser.add_argument("--minutes", type=float, default=60, help="after which none is begun")
     parser.add_argument("--mutant", help="those alone whose name contains this; no report")
     parser.add_argument("--pending", type=int, default=PENDING, help="enrollments under load")
     arguments = parser.parse_args()
@@ -75,128 +69,6 @@ def _deployed(part: str, **parameters: str) -> Iterator[Stack]:
         yield stack
     finally:
         stack.stop()
-
-
-def _faults(arguments: argparse.Namespace) -> int:
-    if arguments.seed is not None:
-        with _in_process("faults") as stack:
-            row = _carry_out(stack, str(arguments.seed), faults.drawn(arguments.seed))
-        print(row)
-        return 1 if row["violations"] else 0
-    begun = time.monotonic()
-    drawn: list[Row] = []
-    with _in_process("faults") as stack, steps() as step:
-        with step("each fault at each boundary"):
-            systematic = [
-                _carry_out(stack, f"s{number}", schedule)
-                for number, schedule in enumerate(faults.systematic())
-            ]
-        for row in systematic:
-            row["violations"] += [f"spared: {name}" for name in row.get("spared", [])]
-            if row.get("outcome") != "ISSUED":
-                row["violations"].append("one fault alone kept it from being issued")
-        with step("delivered twice at once, at each trigger"):
-            systematic += [_deliver(stack, trigger) for trigger in faults.TRIGGERS]
-        # In portions, so that what was carried out is reported where time runs out.
-        for first in range(0, arguments.random, PORTION):
-            if time.monotonic() - begun > arguments.minutes * 60:
-                break
-            seeds = range(first, min(first + PORTION, arguments.random))
-            with step(f"random schedules {seeds[0]} to {seeds[-1]}"):
-                drawn += [_carry_out(stack, str(seed), faults.drawn(seed)) for seed in seeds]
-    took = time.monotonic() - begun
-    _write("faults.md", _faults_report(systematic, drawn, took))
-    broken = [row for row in (*systematic, *drawn) if row["violations"]]
-    for row in broken:
-        print(row)
-    print(f"{len(systematic)} systematic, {len(drawn)} random, {len(broken)} broken, {took:.0f} s")
-    return 1 if broken else 0
-
-
-def _carry_out(stack: InProcessStack, name: str, schedule: faults.Schedule) -> Row:
-    try:
-        return {"name": name, **faults.row(faults.carry_out(stack, name, schedule))}
-    except AssertionError as error:
-        return {"name": name, "faults": schedule.told, "violations": [str(error)[:300]]}
-    finally:
-        stack.reset()
-
-
-def _deliver(stack: InProcessStack, trigger: str) -> Row:
-    try:
-        return {"name": trigger, **faults.row(faults.delivered_twice(stack, trigger))}
-    except AssertionError as error:
-        return {
-            "name": trigger,
-            "faults": [f"trigger: {trigger}"],
-            "violations": [str(error)[:300]],
-        }
-    finally:
-        stack.reset()
-
-
-def _faults_report(systematic: list[Row], drawn: list[Row], took: float) -> str:
-    rows = [*systematic, *drawn]
-    broken = sum(bool(row["violations"]) for row in rows)
-    lines = [
-        "# Faults at every boundary",
-        "",
-        f"{len(systematic)} systematic schedules and {len(drawn)} random ones (seeds 0 to"
-        f" {len(drawn) - 1}) {IN_PROCESS}, {took:.0f} s; {_where()}.",
-        f"Schedules in which something did not hold: **{broken}**.",
-        "",
-        "What must hold: at most one live key, at most one open approval request (none once"
-        " issued), exactly one kind of outcome event, the same outcome on record, no"
-        " ISSUED without the verified CSR of the live key in S3, no key whose label nobody claims,"
-        " signed evidence that verifies and says the same. Each fault is seen to have struck."
-        " Replay a seed with `python -m tests.campaign faults --seed N`.",
-        "",
-        "## One fault at a time",
-        "",
-        "| Boundary: fault | Outcome | Error | Keys made (live) | Requests made (still open) |"
-        " Outcome events | Holds |",
-        "|---|---|---|---|---|---|---|",
-        *(_line(row) for row in systematic),
-        "",
-        "## Random schedules",
-        "",
-        "| Outcome | Schedules | Faults in them | Outcome events more than once |",
-        "|---|---|---|---|",
-    ]
-    by_outcome: dict[str, list[Row]] = {}
-    for row in drawn:
-        error = f" ({row['error']})" if row.get("error") else ""
-        by_outcome.setdefault(f"{row.get('outcome')}{error}", []).append(row)
-    for outcome, group in sorted(by_outcome.items()):
-        number = sum(len(row["faults"]) for row in group)
-        repeated = sum(row.get("events", 0) > 1 for row in group)
-        lines.append(f"| {outcome} | {len(group)} | {number} | {repeated} |")
-    seen = Counter(name.rpartition(": ")[0] for row in drawn for name in row["faults"])
-    struck = sum(row.get("struck", 0) for row in drawn)
-    lines += [
-        "",
-        f"{sum(seen.values())} faults at {len(seen)} boundaries were ordered; {struck} struck, the"
-        " others wait at states that the enrollment did not pass.",
-        "",
-    ]
-    for row in rows:
-        if row["violations"]:
-            lines.append(f"- **{row.get('name')}** {row['faults']}: {row['violations']}")
-    return "\n".join(lines).rstrip() + "\n"
-
-
-def _line(row: Row) -> str:
-    holds = "yes" if not row["violations"] else "**no**: " + "; ".join(row["violations"])
-    cells = [
-        "; ".join(row["faults"]),
-        row.get("outcome"),
-        row.get("error") or "",
-        f"{row.get('keysMade')} ({row.get('keysAlive')})",
-        f"{row.get('requestsMade')} ({row.get('requestsOpen')})",
-        row.get("events"),
-        holds,
-    ]
-    return "| " + " | ".join(str(cell).replace("|", "/") for cell in cells) + " |"
 
 
 def _where() -> str:
@@ -425,7 +297,6 @@ def _load_on(stack: Stack, arguments: argparse.Namespace) -> int:
 
 
 PARTS: dict[str, Callable[[argparse.Namespace], int]] = {
-    "faults": _faults,
     "outages": _outages,
     "waits": _waits,
     "mutants": _mutants,

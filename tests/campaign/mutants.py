@@ -290,7 +290,8 @@ MUTANTS = (
     mutant(
         "the name is left out of: is this my claim",
         f"{STATES}close_enrollment.py",
-        "    if event.execution.name not in ownership.execution_names(record):\n        return False\n",
+        "    if event.execution.name not in ownership.execution_names(record):\n"
+        "        return False\n",
         "",
         "an earlier attempt that is reported late ends the next one",
         f"{UNIT}test_api.py::test_an_attempt_that_ends_late_does_not_close_the_next_one",

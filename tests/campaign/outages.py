@@ -4,13 +4,21 @@ On the in-process stack: an hour is an hour of virtual time, for us and for the 
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
+from countersign.evidence import bundle, verifier
 from local.engine.stack import InProcessStack
-from tests.campaign.faults import TSB_CALLS, decided, settled, violations
 from tests.case import Case, Json, Result, group, people, token
 
+TSB_CALLS = {
+    "CreateKey": ("POST", "/v1/key"),
+    "RequestCsr": ("POST", "/v1/certificate/request"),
+    "PollRequest": ("GET", "/v1/request/{id}"),
+    "StoreCsr": ("POST", "/v1/key/attributes"),
+    "DiscardKey": ("POST", "/v1/key/deleteKey"),
+}
+OPEN = ("PENDING", "APPROVED")
 AS_DEPLOYED = {"SilenceLimitMinutes": "1440"}  # the template's own; the tests' stacks have less
 AWAY: Json = {"kind": "status", "httpStatus": 503}
 HOUR = 3600
@@ -39,6 +47,42 @@ def pass_time(stack: InProcessStack, seconds: float) -> None:
     """Let things move for so long."""
     end = stack.clock.now + seconds
     stack.until(lambda: stack.clock.now >= end, f"end of {seconds} s")
+
+
+def decided(
+    stack: InProcessStack,
+    case: Case,
+    arn: str,
+    decision: str = "approve",
+    *,
+    after_seconds: float = 0,
+) -> Result:
+    """The end of an execution whose approvers decide so whatever they are asked."""
+    since: dict[str, float] = {}
+
+    def has_ended() -> bool:
+        for one in case.state()["requests"]:
+            asked_at = since.setdefault(one["id"], stack.clock.now)
+            if one["status"] in OPEN and stack.clock.now - asked_at >= after_seconds:
+                # Decided, or gone with its key, meanwhile: nothing to do.
+                with suppress(OSError):
+                    decided_so = {"requestId": one["id"], "decision": decision}
+                    stack.control("POST", "/decide", decided_so)
+        return stack.has_ended(arn)
+
+    case.until(has_ended, "end")
+    return settled(stack, case, arn)
+
+
+def settled(stack: InProcessStack, case: Case, arn: str) -> Result:
+    """What came of an execution, once everything that follows it has happened, too."""
+    stack.settle()
+    result = case.end(arn, event=False)
+    claim = case.record(f"label#{case.label}")
+    result.more["claim"] = claim.get("enrollmentId", "nobody")
+    result.more["evidence"] = stack.evidence(case.id, result.record.get("executionArn", arn))
+    result.more["signingKey"] = stack.signing_key()
+    return result
 
 
 def _again(stack: InProcessStack, case: Case, state: str) -> Result:
@@ -134,8 +178,16 @@ def carry_out(stack: InProcessStack, outage: Outage) -> Result:
 
 
 def broken(outage: Outage, result: Result) -> list[str]:
-    """What does not hold: whatever must hold anyway, and the outcome."""
-    found, outcome = violations(result), result.record.get("outcome")
+    """What does not hold: the outcome, one key, one request, evidence that says so."""
+    found, outcome = [], result.record.get("outcome")
+    if sum(not key["deleted"] for key in result.keys) > 1:
+        found.append("more than one live key")
+    if any(one["status"] in OPEN for one in result.requests):
+        found.append("an open request")
+    try:
+        verifier.verify(result.more["evidence"], result.more["signingKey"])
+    except bundle.EvidenceInvalidError as error:
+        found.append(f"evidence: {error}")
     if outcome != OUTAGES[outage]:
         found.append(f"ended as {outcome}, not {OUTAGES[outage]}")
     if not calls_refused(result):

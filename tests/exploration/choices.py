@@ -27,6 +27,7 @@ FAULTS = {
     "before": "an AWS service or the TSB refuses; nothing is executed",
     "after": "executed, but the answer is an error or gets lost",
     "repeat": "executed twice",
+    "entry": "the bus takes the call and answers that it has not kept the event",
     "killed": "executed, then the function is killed",
     "stalled": "Step Functions gets no answer and goes on; the function sleeps, then goes on",
     "lost": "the function has done its work, but its answer gets lost",
@@ -97,25 +98,27 @@ def faults(process: Process | None, walk: Walk) -> Iterator[str]:
     call, is_state, is_first = process.at, process.function in STATES, not walk.made
     if process.is_lost or not (is_state or is_first):
         return
-    at_the_tsb = " /" in call
     if call == "the start":
-        if is_state and is_first:
-            yield "unlisted"
+        yield from ("unlisted",) if is_state and is_first else ()
     elif call == "its return":
-        if is_state:
-            yield "lost"
-    elif at_the_tsb or (call.isalnum() and call[0].isupper()):
+        yield from ("lost",) if is_state else ()
+    elif " /" in call:
+        yield from ("before", "page", "unreadable") if is_first else ("before",)
+        if not any(one in call for one in READS):
+            yield from ("after", "repeat", "late")
+            yield from _while_writing(is_first=is_first, is_state=is_state)
+    elif call.isalnum() and call[0].isupper():
         yield "before"
-        if at_the_tsb and is_first:
-            yield from ("page", "unreadable")
-        if call in WRITES or (at_the_tsb and not any(one in call for one in READS)):
-            yield from ("after", "repeat")
-            if at_the_tsb:
-                yield "late"
-            if is_first:
-                yield "killed"
-            if is_state:
-                yield "stalled"
+        if call in WRITES:
+            yield from ("after", "repeat", "entry") if call == "PutEvents" else ("after", "repeat")
+            yield from _while_writing(is_first=is_first, is_state=is_state)
+
+
+def _while_writing(*, is_first: bool, is_state: bool) -> Iterator[str]:
+    if is_first:
+        yield "killed"
+    if is_state:
+        yield "stalled"
 
 
 def events(process: Process | None, walk: Walk) -> Iterator[str]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from countersign.events import ENDINGS
 from countersign.evidence.verifier import verify
 from countersign.states import discard_key
 from local.engine.invocation import Invocation
@@ -374,3 +375,30 @@ def test_a_request_that_has_vanished_for_a_quarter_of_an_hour_ends_and_keeps_the
     assert 900 <= stack.clock.now - began < 1_500
     assert result.record["unusedKey"]["result"] == "kept"
     assert [key["deleted"] for key in result.keys] == [False]
+
+
+# Ends of what another execution owns, or that never asked -----------------------------------------
+
+
+def test_an_end_of_what_another_execution_owns_says_so(case: Case, stack: InProcessStack) -> None:
+    arn = case.start(case.request(token(group(*people(1)))))
+    case.await_request()
+    case.decide("decline")
+    stack.at("CloseEnrollment", "GetItem")
+    case.write(executionArn=f"{arn}-other")
+    result = case.end(arn, event=False)
+    (event,) = [one for one in stack.events(case.id) if one["detail-type"] in ENDINGS]
+
+    assert result.document["error"]["name"] == "EnrollmentConflictError"
+    assert event["detail-type"] == "Enrollment Refused"
+    assert "outcome" not in result.record
+
+
+def test_a_request_csr_that_never_works_does_not_say_that_it_asked(case: Case) -> None:
+    for _ in range(18):
+        case.strike("RequestCsr", kind="error", name="Runtime.ImportModuleError", when="before")
+    result = case.end(case.start(case.request(token(group(*people(1))))))
+
+    assert result.error == "Runtime.ImportModuleError"
+    assert result.requests == []
+    assert all(key["deleted"] for key in result.keys)

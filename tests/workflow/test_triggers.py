@@ -216,3 +216,25 @@ def test_a_refused_delivery_that_is_repeated_is_announced_once(case: Case, by: A
     assert second.status == "FAILED"
     assert second.error == "InvalidEnrollmentError"
     assert second.event_types == ["Enrollment Failed"]
+
+
+# Delivered twice at once, at every trigger --------------------------------------------------------
+
+
+@pytest.mark.parametrize("trigger", TRIGGERS)
+def test_a_request_delivered_twice_at_once_is_one_enrollment(
+    case: Case, stack: InProcessStack, trigger: str
+) -> None:
+    requested = nameless(case, token(group(*people(1))))
+    named = {**requested, "enrollmentId": case.id}
+    by = {"event": by_event, "schedule": by_schedule, "workflow": by_workflow}
+    given = by[trigger](case, requested) if trigger in by else {"request": named}
+    for _ in range(2):
+        if trigger == "api":
+            Caller(stack).begin("POST", "/enrollments", named)
+        else:
+            case.start_input(given)
+    arn = case.execution()
+    case.decide("approve")
+
+    assert_issued(case.end(arn))

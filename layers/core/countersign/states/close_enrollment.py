@@ -13,6 +13,7 @@ from countersign import models as m
 from countersign.errors import (
     AwsCallError,
     CountersignError,
+    EnrollmentConflictError,
     InvalidEnrollmentError,
     TsbRefusedError,
 )
@@ -114,8 +115,13 @@ def _refused(
     record: Record, event: m.CloseEnrollmentInput, ending: dict[str, Any], bus: Bus
 ) -> m.OutcomeDocument:
     """The document of an execution that does not carry out the enrollment, announced."""
+    conflict = m.Failure(
+        name=EnrollmentConflictError.__name__,
+        message=f"enrollment {record['id']} is carried out by another execution",
+        action="Follow that execution; its ARN is on the record.",
+    )
     refused = m.OutcomeDocument(
-        enrollment_id=record["id"], outcome=m.Outcome.FAILED, error=ending["error"]
+        enrollment_id=record["id"], outcome=m.Outcome.FAILED, error=ending["error"] or conflict
     )
     # The end of an earlier attempt was announced before the id could be claimed again.
     if event.execution.arn not in record.get("earlier", ()):

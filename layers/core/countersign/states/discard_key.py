@@ -81,6 +81,8 @@ def discard_key(
     )
     if discards > MAX_FRESH_STARTS:
         labels.release(key.label, event.enrollment_id, records)
+        if not approvers_asked(record):  # RequestCsr never came so far
+            return m.DiscardedKey(again=False, failure=event.failure)
         return _unanswered(event, f"it was asked twice; key {key.label!r} was deleted both times")
     # The next key is a new one: one older than this moment is not ours to adopt.
     labels.renew(key.label, event.enrollment_id, records)
