@@ -20,7 +20,8 @@ def unlucky(case: Case) -> Result:
     (one,) = people(1)
     for path in ("/v1/key", "/v1/certificate/request"):
         case.fault("POST", path, "status", httpStatus=503)
-    rejected = {"errorCode": 631, "reason": "res.error.invalid.api.key", "message": "no"}
+    # Not 631: a worker would send the key to nobody for five minutes.
+    rejected = {"errorCode": 617, "reason": "res.error.invalid.access.token", "message": "no"}
     case.fault("GET", "/v1/request/{id}", "status", httpStatus=401, body=rejected)
     case.fault("GET", "/v1/request/{id}", "drop", skip=1)
     arn = case.start(case.request(token(group(one))))
