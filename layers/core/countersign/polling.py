@@ -48,6 +48,12 @@ class Schedule:
         return self.window_seconds or self.deadline_seconds
 
     @property
+    def overdue(self) -> int:
+        """The age from which a request that TSB does not end is cancelled there."""
+        # Either TSB does not end the window (its clock is off), or the window has no end.
+        return self.end + (self.silence_seconds // 2 if self.window_seconds else 0)
+
+    @property
     def last_age(self) -> int:
         """The age from which even a TSB that does not answer is not polled again."""
         return self.end + self.silence_seconds

@@ -234,13 +234,7 @@ def _end_the_endless(
             f"TSB still reports {status} for request {event.request_id}, long after its end",
             action="Cancel the request at the TSB by hand and have its clock examined.",
         )
-    # Either TSB does not end the window (its clock is off), or the window has no end of its own.
-    overdue = (
-        schedule.window_seconds + schedule.silence_seconds // 2
-        if schedule.window_seconds
-        else schedule.deadline_seconds
-    )
-    if event.age_seconds >= overdue:
+    if event.age_seconds >= schedule.overdue:
         if tsb.cancel_request(event.request_id) != TsbStatus.CANCELLED:
             return  # it has just ended otherwise; the next poll shows how
         # Record that the workflow cancelled: TSB's CANCELLED names nobody.

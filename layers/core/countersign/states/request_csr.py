@@ -5,7 +5,6 @@ import hashlib
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, replace
 from datetime import timedelta
 from typing import Any
 
@@ -22,6 +21,7 @@ from countersign.errors import (
 from countersign.policy import approvers, rules
 from countersign.record import Record, TsbStatus, csr_step
 from countersign.request import canonical, tsb_bodies
+from countersign.states import schedules
 from countersign.states.ownership import Password, own, progress, put_once, require_own
 from countersign.stores import Item, Objects, Records
 from countersign.tsb.client import TsbClient
@@ -63,12 +63,7 @@ def request_csr(
         TsbRefusedError, TsbCredentialsError: the execution fails.
     Source: TSB REST API, POST /v1/certificate/request.
     """
-    tokens = event.request.key.policy.rule_use.tokens
-    schedule = replace(
-        polling_settings,
-        window_seconds=rules.window_seconds(tokens),
-        timelock_seconds=rules.timelock_seconds(tokens),
-    )
+    schedule = schedules.schedule(event.request, polling_settings)
     if event.key.public_key is None:
         return _requested(None, schedule)
     intent = f"{m.timestamp(m.now())} {uuid.uuid4().hex}"
@@ -189,9 +184,5 @@ def _requested(request_id: str | None, schedule: polling.Schedule) -> m.Requeste
         tsb_status=TsbStatus.PENDING if request_id else None,
         outcome=None if request_id else "CANCELLED",
         wait_seconds=polling.first_wait(schedule),
-        schedule=m.Schedule(
-            **asdict(schedule),
-            slowest_seconds=schedule.cap,
-            last_age_seconds=schedule.last_age,
-        ),
+        schedule=schedules.handed_over(schedule),
     )
