@@ -137,6 +137,10 @@ class Api:
         """Cancel an enrollment that has no outcome yet. Cancelling again is not an error."""
         return self._json("DELETE", self._path(enrollment_id))
 
+    def resume(self, enrollment_id: str) -> Json:
+        """Resume an enrollment that failed without a decision. Nobody is asked again."""
+        return self._json("POST", f"{self._path(enrollment_id)}/resume")
+
     def enrollments(self, filters: dict[str, str]) -> Iterator[Json]:
         """All matching enrollments, newest first. Further pages are fetched when needed."""
         wanted = dict(filters)

@@ -1,4 +1,4 @@
-"""The commands that call the API: submit, status, csr, cancel, list."""
+"""The commands that call the API: submit, status, csr, cancel, resume, list."""
 
 import json
 import re
@@ -223,6 +223,29 @@ def cancel(
         typer.echo(json.dumps(document, indent=2))
     else:
         view.console().print(view.clean(f"{document['status']}  {view.ending(document)}"))
+
+
+def resume(
+    enrollment_id: EnrollmentId,
+    *,
+    stack: Stack = "countersign",
+    url: Url = None,
+    profile: Profile = None,
+    region: Region = None,
+    as_json: AsJson = False,
+) -> None:
+    """Resume an enrollment that failed without a decision, after its approvers were asked.
+
+    Reads what the TSB has made of the request, verifies and stores it. Nobody is asked again. What
+    cannot be resumed stays as it is: exit code 8, and the reason.
+    """
+    document = _api(stack, url, profile, region).resume(enrollment_id)
+    if as_json:
+        typer.echo(json.dumps(document, indent=2))
+    else:
+        typer.echo(enrollment_id)
+        told = "taken up again in some seconds; watch it with: countersign status"
+        view.console(error=True).print(view.clean(f"{told} {enrollment_id} --watch"))
 
 
 def list_(

@@ -116,6 +116,13 @@ app.command(
     ),
 )(enrollments.cancel)
 app.command(
+    rich_help_panel=ENROLLMENTS,
+    epilog=examples(
+        "countersign resume web-2026-11",
+        "countersign list --status failed --json | jq -r .enrollments[].enrollmentId",
+    ),
+)(enrollments.resume)
+app.command(
     "list",
     rich_help_panel=ENROLLMENTS,
     epilog=examples(

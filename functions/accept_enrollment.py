@@ -23,6 +23,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
         objects=stack.objects(),
         bus=stack.bus(),
         rules=profiles.rules(),
+        polling_settings=stack.polling_settings(),
         keys_per_minute=settings().keys_per_minute,
     )
     logger.info("accepted", enrollment_id=result.enrollment_id)

@@ -205,6 +205,28 @@ def cancel(id: EnrollmentId) -> Response[Any]:
     return _shown(answer)
 
 
+@app.post(
+    "/enrollments/<id>/resume",
+    summary="Resume an enrollment that failed without a decision",
+    description=(
+        "Approvers were asked, and it FAILED because of a fault. Reads what the TSB has made of the"
+        " request, verifies and stores it; asks nobody again. 409 says why it cannot be resumed."
+    ),
+    operation_id="resumeEnrollment",
+    tags=["Enrollments"],
+    responses=_responses(
+        {202: _with(m.Enrollment, "Its next execution takes it over within seconds.")},
+        404, 409, 422, 503,
+    ),
+)  # fmt: skip
+def resume(id: EnrollmentId) -> Response[Any]:
+    logger.append_keys(enrollment_id=id)
+    answer = api_enrollments.resumed(
+        id, _caller(), base=_base(), records=stack.records(), start=stack.executions().start
+    )
+    return _shown(answer)
+
+
 @app.get(
     "/health",
     summary="Whether the TSB can be reached and used",
@@ -213,7 +235,7 @@ def cancel(id: EnrollmentId) -> Response[Any]:
     responses=_responses({200: _with(m.Health, "It can.")}, 503),
 )
 def health() -> Response[Any]:
-    # Imported here: only one route of six calls the TSB, and people wait for the others
+    # Imported here: only one route of seven calls the TSB, and people wait for the others
     # (docs/decisions.md, 78).
     from countersign.aws.tsb import tsb  # noqa: PLC0415
 

@@ -116,6 +116,7 @@ def test_unsigned_and_wrongly_signed_calls_are_refused(stack: Stack) -> None:
             ("GET", "/health"),
             ("POST", "/enrollments"),
             ("DELETE", "/enrollments/x"),
+            ("POST", "/enrollments/x/resume"),
         ):
             answer = user.call(method, path, {} if method == "POST" else None, auth=wrong)
             assert answer.status_code == 403, (wrong, method, path)

@@ -21,7 +21,13 @@ from local.engine.surroundings import ACCOUNT
 
 HOST, STAGE = "https://api.example", "/v1"
 API_URL = HOST + STAGE
-RESOURCES = ("/enrollments", "/enrollments/{id}", "/enrollments/{id}/csr", "/health")
+RESOURCES = (
+    "/enrollments",
+    "/enrollments/{id}",
+    "/enrollments/{id}/csr",
+    "/enrollments/{id}/resume",
+    "/health",
+)
 
 type Json = dict[str, Any]
 

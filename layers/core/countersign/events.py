@@ -70,6 +70,16 @@ class Accepted(Event):
     accepted_at: str
 
 
+class Resumed(Event):
+    """It failed without a decision, and is taken up again. Nobody is asked anew."""
+
+    DETAIL_TYPE = "Enrollment Resumed"
+
+    step: Literal["csr"] = STEP
+    request_id: str = Field(description="TSB's request, as the approvers were asked it.")
+    resumed: int = Field(description="How often: grows with each time that it is resumed.")
+
+
 class Waiting(Event):
     """The state of the approval."""
 
@@ -186,7 +196,7 @@ class Quarantined(Event):
 
 
 class Refused(Failed):
-    """The id belongs to another request. Its enrollment goes on untouched."""
+    """The id belongs to another request, or cannot be resumed. Its enrollment stays untouched."""
 
     DETAIL_TYPE = "Enrollment Refused"
 
@@ -213,7 +223,7 @@ class KeysUnaccounted(Said):
 
 
 CATALOGUE: tuple[type[Event], ...] = (
-    Accepted, AwaitingApproval, ApprovalProgressed,
+    Accepted, Resumed, AwaitingApproval, ApprovalProgressed,
     Issued, Rejected, Expired, Cancelled, Quarantined, Failed, Refused,
 )  # fmt: skip
 # Events about keys, sent on a schedule. They are not part of an enrollment's course.
@@ -240,6 +250,16 @@ def accepted(record: Record) -> Accepted:
         attempt=record["attempt"],
         request_sha256=record["requestSha256"],
         accepted_at=record["acceptedAt"],
+    )
+
+
+def resumed(record: Record) -> Resumed:
+    """Of a record that was just taken over from an execution that failed."""
+    return Resumed(
+        **_common(record, record["executionArn"], record["origin"]),
+        step="csr",
+        request_id=csr_step(record)["requestId"],
+        resumed=record["resumed"],
     )
 
 

@@ -15,6 +15,7 @@ SUBJECT_CHARACTERS = 99  # SNS: printable ASCII, fewer than 100
 INDENT = "  "
 HEADLINES: dict[type[events.Event], str] = {
     events.Accepted: "A certificate signing request was asked for, and is being prepared.",
+    events.Resumed: "A certificate signing request that had failed is taken up again.",
     events.AwaitingApproval: "Approvers are asked to agree to a certificate signing request.",
     events.ApprovalProgressed: "Somebody has decided; the quorum is not reached yet.",
     events.Issued: "The certificate signing request was approved, verified and stored.",
@@ -25,7 +26,7 @@ HEADLINES: dict[type[events.Event], str] = {
         "SECURITY: what came back is not what was approved. It was put aside, not issued."
     ),
     events.Failed: "The certificate signing request failed. Somebody must look.",
-    events.Refused: "A request was refused: its id belongs to another request, which goes on.",
+    events.Refused: "A request was refused: its id is another enrollment's, which stays as it is.",
 }
 
 

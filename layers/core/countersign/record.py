@@ -114,7 +114,8 @@ class Record(TypedDict, total=False):
     outcome: str
     error: dict[str, Any] | None
     announced: str
-    earlier: list[str]  # executions of earlier attempts, whose ends were announced
+    resumed: int  # how often this attempt was resumed, or an execution could not resume it
+    earlier: list[str]  # executions that carried it out before, whose ends were announced
 
 
 def csr_step(record: Mapping[str, Any] | Record) -> Step:

@@ -1,4 +1,4 @@
-"""What the HTTP API does: submit, show, list, cancel, return the CSR, and report TSB's health.
+"""What the HTTP API does: submit, show, list, cancel, resume, return the CSR, report TSB's health.
 
 Routes and parameters are in functions/api.py.
 """
@@ -15,7 +15,7 @@ from http import HTTPStatus
 from typing import Any, Protocol
 
 from countersign import models as m
-from countersign import polling
+from countersign import polling, resumption
 from countersign.api.cancellation import Notify, cancel
 from countersign.api.problems import DER, JSON, PEM, ProblemError, invalid
 from countersign.api.views import Answer, answer, enrollment, next_poll, summary
@@ -298,7 +298,7 @@ def _unknown(enrollment_id: str) -> ProblemError:
     )
 
 
-# Cancelling, health ----------------------------------------------------------------------------
+# Cancelling, resuming, health ------------------------------------------------------------------
 
 
 def cancelled(
@@ -328,6 +328,40 @@ def cancelled(
         # the enrollment.
         _start(record, start)
     return answer(record, base)
+
+
+def resumed(
+    enrollment_id: str, caller: Caller, *, base: str, records: Records, start: Start
+) -> Answer:
+    """Start the execution that resumes an enrollment which failed without a decision.
+
+    Idempotent: until that execution has taken the enrollment over, a repeated call starts nothing
+    more.
+
+    Returns:
+        202, with the enrollment as it still is: the execution takes it over within seconds.
+
+    Raises:
+        EnrollmentConflictError: it cannot be resumed; see `resumption.why_not`.
+        ProblemError: 404.
+        AwsCallError: maybe started; repeating the call is harmless.
+    """
+    record = _get(enrollment_id, records)
+    refused = resumption.why_not(record)
+    if refused is not None:
+        raise refused
+    origin = m.Origin(
+        trigger="api",
+        id=enrollment_id,
+        principal=caller.principal,
+        account=caller.account,
+        time=m.timestamp(m.now()),
+    )
+    start(
+        resumption.execution_name(record),
+        {"resume": enrollment_id, "origin": origin.model_dump(mode="json", exclude_none=True)},
+    )
+    return Answer(HTTPStatus.ACCEPTED, enrollment(record, base))
 
 
 def health(tsb: Tsb) -> m.Health:

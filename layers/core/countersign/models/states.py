@@ -73,6 +73,23 @@ class Schedule(Model):
     last_age_seconds: int
 
 
+class Resumed(Model):
+    """An enrollment taken over from an execution that failed: where the approvers were asked.
+
+    `age_seconds`: of the request, as if the waits had gone on.
+    """
+
+    enrollment_id: str
+    attempt: int
+    request: dict[str, Any]
+    resumed: Literal[True] = True
+    key: CreatedKey
+    request_id: str
+    schedule: Schedule
+    wait_seconds: int
+    age_seconds: int
+
+
 class RequestedCsr(Model):
     """TSB's request, and when to poll it; or, if cancelled before, the outcome alone."""
 

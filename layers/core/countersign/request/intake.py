@@ -65,6 +65,8 @@ def split_input(raw: object) -> tuple[Any, Origin]:
     fields = {name: value for name, value in raw.items() if name != NESTED_STARTER}
     starter = raw.get(NESTED_STARTER)
     nested = {"trigger": "workflow", "id": starter} if starter is not None else {}
+    if resumed(raw) is not None:
+        return None, Origin.read(fields.get("origin") or nested)
     if "request" not in fields:
         return fields, Origin.read(nested)
     unknown = sorted(fields.keys() - {"request", "origin"})
@@ -77,6 +79,17 @@ def split_input(raw: object) -> tuple[Any, Origin]:
     return fields["request"], Origin.read(fields.get("origin") or nested)
 
 
+def resumed(raw: object) -> str | None:
+    """The enrollment that an input resumes; None if it is a request.
+
+    The input is `{"resume": "<enrollment id>"}`, with or without an origin.
+    """
+    if not isinstance(raw, Mapping) or raw.keys() - {"resume", "origin", NESTED_STARTER}:
+        return None
+    wanted = raw.get("resume")
+    return wanted if isinstance(wanted, str) and ENROLLMENT_ID.fullmatch(wanted) else None
+
+
 def enrollment_id(raw: object, execution_name: str) -> str:
     """The enrollment id of an input, even if the rest of it is not acceptable.
 
@@ -84,6 +97,9 @@ def enrollment_id(raw: object, execution_name: str) -> str:
     event or the one that the API made from an idempotency key, else the execution's name. A text
     that is not a valid id is hashed: the same delivery must always mean the same enrollment.
     """
+    existing = resumed(raw)
+    if existing is not None:
+        return existing
     try:
         request, origin = split_input(raw)
     except InvalidEnrollmentError:

@@ -7,7 +7,7 @@ import hashlib
 import json
 from typing import Any
 
-from countersign import events
+from countersign import events, polling
 from countersign import models as m
 from countersign.errors import (
     EnrollmentConflictError,
@@ -16,7 +16,7 @@ from countersign.policy import approvers, linter
 from countersign.policy.rules import Names
 from countersign.record import Record, request_object
 from countersign.request import canonical, intake, validation
-from countersign.states import close_enrollment, ownership
+from countersign.states import close_enrollment, ownership, resuming
 from countersign.states.key_slots import next_slot
 from countersign.states.ownership import KIND
 from countersign.stores import Bus, Objects, Records
@@ -29,9 +29,12 @@ def accept_enrollment(
     objects: Objects,
     bus: Bus,
     rules: validation.Rules,
+    polling_settings: polling.Schedule,
     keys_per_minute: int = 0,
-) -> m.Accepted | m.OutcomeDocument:
+) -> m.Accepted | m.Resumed | m.OutcomeDocument:
     """Validate the request, claim its enrollment id and announce it, before creating anything else.
+
+    An input that names an enrollment to resume takes that over instead; see `resuming.resume`.
 
     Idempotent: a repeated execution finds its own claim and the request as it was accepted first (a
     profile without version may mean a newer one by now). It announces the acceptance again and
@@ -43,17 +46,29 @@ def accept_enrollment(
         objects: the bucket.
         bus: receives the event that the enrollment was accepted.
         rules: what this stack accepts.
+        polling_settings: how to wait, as the stack is configured; for an enrollment that is
+            resumed.
         keys_per_minute: how many keys may be created; 0 is without limit.
 
     Returns:
-        The claimed enrollment. If another execution already carries out the request: the document
-        of that enrollment, with `duplicate`.
+        The claimed enrollment, or the resumed one. If another execution already carries out the
+        request: the document of that enrollment, with `duplicate`.
 
     Raises:
         InvalidEnrollmentError: the request cannot be accepted.
-        EnrollmentConflictError: the id belongs to another request.
+        EnrollmentConflictError: the id belongs to another request, or cannot be resumed.
         AwsCallError: a store or the bus refused; the state machine retries.
     """
+    resumed = intake.resumed(event.execution.input)
+    if resumed is not None:
+        return resuming.resume(
+            resumed,
+            event.execution.arn,
+            records=records,
+            objects=objects,
+            bus=bus,
+            polling_settings=polling_settings,
+        )
     raw, origin = intake.requested(event.execution.input)
     record, own, reading = accept(
         intake.enrollment_id(event.execution.input, event.execution.name),

@@ -19,7 +19,7 @@ from countersign.errors import (
 )
 from countersign.record import Record, TsbStatus, csr_step
 from countersign.request import canonical, intake
-from countersign.states import ownership
+from countersign.states import ownership, resuming
 from countersign.stores import Bus, Records
 
 BACKSTOP = ""  # as the state of a failure: none of the workflow's
@@ -102,13 +102,19 @@ def close_enrollment(
     enrollment_id = intake.enrollment_id(event.execution.input, event.execution.name)
     ending = _ending(event)
     record = records.get(enrollment_id)
+    is_resumed = intake.resumed(event.execution.input) is not None
+    if record is None and is_resumed:
+        return _refused(Record(id=enrollment_id), event, ending, bus)
     if record is None:
         refused_record = _refused_record(enrollment_id, event, ending, code_version)
         record = records.put(refused_record) or records.get(enrollment_id) or Record()
     record = _decided(record, event, ending, records, code_version)
     if _is_own(record, event):
         return _announced(record, event, records=records, bus=bus, report=report)
-    return _refused(record, event, ending, bus)
+    refused = _refused(record, event, ending, bus)
+    if is_resumed and event.execution.arn not in record.get("earlier", ()):
+        resuming.give_up(record, event.execution.arn, records)
+    return refused
 
 
 def _refused(
@@ -123,7 +129,7 @@ def _refused(
     refused = m.OutcomeDocument(
         enrollment_id=record["id"], outcome=m.Outcome.FAILED, error=ending["error"] or conflict
     )
-    # The end of an earlier attempt was announced before the id could be claimed again.
+    # An earlier execution's end was announced before the id could be claimed or resumed again.
     if event.execution.arn not in record.get("earlier", ()):
         bus.put(events.ended(refused, {}, event.execution.arn, _origin(event)))
     return refused
