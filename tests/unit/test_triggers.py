@@ -113,6 +113,43 @@ def unwrapped(error_output: Any) -> Any:
     return evaluated(UNWRAP, {"errorOutput": error_output})
 
 
+@pytest.mark.parametrize(
+    ("given", "trigger"),
+    [
+        ({"resume": "web-2026-11"}, "start"),
+        ({"resume": "web-2026-11", intake.NESTED_STARTER: "arn"}, "workflow"),
+        ({"resume": "web-2026-11", "origin": {"trigger": "api", "id": "another"}}, "api"),
+        ({"resume": "web-2026-11", "origin": {"trigger": "event", "id": "another"}}, "event"),
+    ],
+)
+def test_an_input_that_resumes_names_its_enrollment_and_nothing_else(
+    given: dict[str, Any], trigger: str
+) -> None:
+    assert intake.resumed(given) == "web-2026-11"
+    assert intake.enrollment_id(given, "run-1") == "web-2026-11"
+    assert intake.split_input(given)[0] is None
+    assert intake.split_input(given)[1].trigger == trigger
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"resume": "web/2026"},
+        {"resume": 11},
+        {"resume": "web-2026-11", "key": {}},
+        {"resume": "web-2026-11", "request": {}},
+        {"origin": {"trigger": "api"}},
+        {"request": {"resume": "web-2026-11"}},
+        "web-2026-11",
+        None,
+    ],
+    ids=str,
+)
+def test_any_other_input_is_a_request_and_resumes_nothing(given: Any) -> None:
+    assert intake.resumed(given) is None
+    assert intake.enrollment_id(given, "run-1") == "run-1"
+
+
 def test_the_outcome_document_is_found_in_aws_s_description_of_the_failed_child() -> None:
     failed = sample("nested/failed.json")
     described = json.loads(failed["Cause"])

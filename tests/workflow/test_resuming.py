@@ -20,6 +20,7 @@ from tests.workflow.test_command_line import (
 KEY, CSR, DELETE_KEY = "/v1/key", "/v1/certificate/request", "/v1/key/deleteKey"
 REQUEST = "/v1/request/{id}"
 DAY_SECONDS = 86_400
+NOTED: Json = dict.fromkeys(("earlier", "resumed"))
 SILENT: Json = {"kind": "status", "httpStatus": 503}
 
 
@@ -88,8 +89,9 @@ def assert_resumed(case: Case, failed: Result, arn: str, stack: InProcessStack) 
     assert result.record["earlier"] == [failed.arn]
     assert (result.record["attempt"], result.record["resumed"]) == (1, 1)
     assert "error" not in result.record
-    facts = verify(case.evidence(result), stack.signing_key()).facts
-    assert facts["outcome"] == "ISSUED"
+    for ended, outcome in ((result.arn, "ISSUED"), (failed.arn, "FAILED")):
+        folder = stack.evidence(case.id, ended)
+        assert verify(folder, stack.signing_key()).facts["outcome"] == outcome
     return result
 
 
@@ -320,6 +322,32 @@ def _accepting(stack: InProcessStack) -> list[Invocation]:
     return [one for one in found[1:] if one.ended]
 
 
+@pytest.mark.parametrize(
+    "meanwhile",
+    [
+        {"executionArn": "arn:aws:states:eu-central-1:123456789012:execution:machine:another"},
+        {"attempt": 2},
+        {"outcome": "ISSUED", "status": "ISSUED"},
+        {"unusedKey": {"action": "delete", "result": "deleted", "at": "2026-11-26T12:00:00Z"}},
+        {"resumed": 1},
+    ],
+    ids=lambda meanwhile: next(iter(meanwhile)),
+)
+def test_what_has_changed_since_it_was_read_is_not_taken_over(
+    case: Case, stack: InProcessStack, meanwhile: Json
+) -> None:
+    silent(case)
+    arn = started(case)
+    stack.at("AcceptEnrollment", "UpdateItem")
+    case.write(**meanwhile)
+    before = case.record()
+    result = case.end(arn)
+
+    assert result.error == "EnrollmentConflictError"
+    # It may be noted that this execution could not do it; nothing else is.
+    assert {**result.record, **NOTED} == {**before, **NOTED}
+
+
 @pytest.mark.parametrize("call", ["UpdateItem", "PutEvents", "its return"])
 def test_a_function_that_is_killed_on_the_way_is_repeated(
     case: Case, stack: InProcessStack, call: str
@@ -390,7 +418,7 @@ def test_a_request_that_is_not_the_accepted_one_is_not_resumed(case: Case) -> No
     result = case.end(started(case))
 
     assert result.error == "EnrollmentConflictError"
-    assert {**result.record, "earlier": 0, "resumed": 0} == {**before, "earlier": 0, "resumed": 0}
+    assert {**result.record, **NOTED} == {**before, **NOTED}
 
 
 def test_a_key_without_an_answer_of_the_tsb_is_not_resumed(case: Case) -> None:
