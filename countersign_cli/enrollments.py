@@ -239,13 +239,14 @@ def resume(
     Reads what the TSB has made of the request, verifies and stores it. Nobody is asked again. What
     cannot be resumed stays as it is: exit code 8, and the reason.
     """
-    document = _api(stack, url, profile, region).resume(enrollment_id)
+    api = _api(stack, url, profile, region)
+    document = watch.until_taken_over(api.resume(enrollment_id), lambda: api.status(enrollment_id))
     if as_json:
         typer.echo(json.dumps(document, indent=2))
     else:
         typer.echo(enrollment_id)
-        told = "taken up again in some seconds; watch it with: countersign status"
-        view.console(error=True).print(view.clean(f"{told} {enrollment_id} --watch"))
+        told = f"{document['status']}; watch it with: countersign status {enrollment_id} --watch"
+        view.console(error=True).print(view.clean(told))
 
 
 def list_(

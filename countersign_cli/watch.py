@@ -17,6 +17,7 @@ type Json = dict[str, Any]
 
 FIRST_PAUSE_SECONDS = 2  # keys are created in seconds
 LAST_PAUSE_SECONDS = 30  # people decide in minutes
+TAKEN_OVER_POLLS = 15  # an execution takes over what it resumes within seconds
 GROWTH = 0.05  # the next pause as a share of the time watched so far
 FRAMES_PER_SECOND = 4
 
@@ -94,6 +95,24 @@ class LineDisplay:
         when = "" if self._json else f"{now():%Y-%m-%dT%H:%M:%SZ}  "
         self._console.file.write(f"{when}{text}\n")
         self._console.file.flush()
+
+
+def until_taken_over(document: Json, poll: Callable[[], Json]) -> Json:
+    """Poll until another execution has the enrollment, for half a minute; the newest document.
+
+    Whoever watches it before would see how it ended the last time, and stop.
+
+    Args:
+        document: the enrollment as it ended.
+        poll: reads it again.
+    """
+    ended = document["executionArn"]
+    for _ in range(TAKEN_OVER_POLLS):
+        if document["executionArn"] != ended:
+            break
+        time.sleep(FIRST_PAUSE_SECONDS)
+        document = poll()
+    return document
 
 
 def until_ended(
