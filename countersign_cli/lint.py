@@ -15,6 +15,7 @@ from countersign import models as m
 from countersign.errors import CountersignError
 from countersign.models import LintFinding, Policy
 from countersign.policy import linter, profiles
+from countersign.polling import DAY_SECONDS, DEADLINE_SECONDS, LONGEST_WINDOW_SECONDS
 from countersign.request import validation
 from countersign_cli import request as requests
 from countersign_cli import view
@@ -46,6 +47,16 @@ CaKey = Annotated[
         rich_help_panel=FILES,
     ),
 ]
+DeadlineDays = Annotated[
+    int,
+    typer.Option(
+        min=1,
+        max=LONGEST_WINDOW_SECONDS // DAY_SECONDS,
+        help="The stack's parameter WorkflowDeadlineDays: a timelock must be over before.",
+        envvar="COUNTERSIGN_DEADLINE_DAYS",
+    ),
+]
+DEFAULT_DAYS = DEADLINE_SECONDS // DAY_SECONDS
 Requester = Annotated[
     str | None,
     typer.Option(
@@ -69,15 +80,17 @@ def lint(
     profile_store: ProfileStore = Path("profiles"),
     ca_key: CaKey = None,
     requester: Requester = None,
+    deadline_days: DeadlineDays = DEFAULT_DAYS,
     as_json: AsJson = False,
 ) -> None:
     """Show what the linter finds, as the workflow would. Nothing is called, nothing is changed."""
     stored, moment = profiles.Profiles(folder(profile_store)), m.now()
+    deadline = deadline_days * DAY_SECONDS
     if files:
-        reading = examine(requests.read(files), stored, requester, moment)
+        reading = examine(requests.read(files), stored, requester, moment, deadline)
         said = [(" ".join(files), findings(reading, stored, ca_policy(ca_key)))]
     else:
-        said = of_profiles(stored, ca_policy(ca_key), moment)
+        said = of_profiles(stored, ca_policy(ca_key), moment, deadline)
     if as_json:
         print(json.dumps([document(*one) for one in said], indent=2))
     else:
@@ -87,11 +100,18 @@ def lint(
 
 
 def examine(
-    raw: Json, profile_store: profiles.Profiles, requester: str | None, moment: datetime
+    raw: Json,
+    profile_store: profiles.Profiles,
+    requester: str | None,
+    moment: datetime,
+    deadline_seconds: int = DEADLINE_SECONDS,
 ) -> validation.Reading:
     """The validated request. Raw ones are allowed: only a stack knows whether it accepts them."""
     rules = validation.Rules(
-        profiles=profile_store, key_password_prefix=ANY_ARN, allow_raw_policy=True
+        profiles=profile_store,
+        key_password_prefix=ANY_ARN,
+        allow_raw_policy=True,
+        deadline_seconds=deadline_seconds,
     )
     return validation.examine(raw, rules=rules, requester=requester, moment=moment)
 
@@ -106,7 +126,10 @@ def findings(
 
 
 def of_profiles(
-    profile_store: profiles.Profiles, theirs: Json | None, moment: datetime
+    profile_store: profiles.Profiles,
+    theirs: Json | None,
+    moment: datetime,
+    deadline_seconds: int = DEADLINE_SECONDS,
 ) -> list[tuple[str, tuple[LintFinding, ...]]]:
     """The findings about every profile. A profile that cannot be read is a finding itself."""
     said: list[tuple[str, tuple[LintFinding, ...]]] = []
@@ -115,7 +138,11 @@ def of_profiles(
             profile = profile_store.get(name)
             policy = Policy.read(profiles.whole_policy(profile, profile_store.directory, moment))
             found = linter.lint(
-                policy, directory=profile_store.directory, profile=profile, now=moment
+                policy,
+                directory=profile_store.directory,
+                profile=profile,
+                deadline_seconds=deadline_seconds,
+                now=moment,
             )
             said.append((name, (*found, *_ca_findings(policy, profile_store, name, theirs))))
         except CountersignError as error:

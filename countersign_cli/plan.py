@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any
@@ -46,13 +45,14 @@ def plan(
     profile_store: linting.ProfileStore = Path("profiles"),
     ca_key: linting.CaKey = None,
     requester: linting.Requester = None,
+    deadline_days: linting.DeadlineDays = linting.DEFAULT_DAYS,
     as_json: AsJson = False,
 ) -> None:
     """Show what a request would lead to. Nothing is called, nothing is changed, nobody is asked.
 
     The policy that the key would have, the text that its approvers would see, the linter's
     findings, when TSB would be looked at, when it would end at the latest, and what it would cost.
-    Times and prices are those of a stack with the default parameters.
+    Times and prices are those of a stack whose other parameters have their defaults.
     """
     stored = profiles.Profiles(linting.folder(profile_store))
     made = document(
@@ -62,6 +62,7 @@ def plan(
         requester=requester,
         moment=m.now(),
         listed=prices(),
+        deadline_seconds=deadline_days * polling.DAY_SECONDS,
     )
     if as_json:
         print(json.dumps(made, indent=2))
@@ -79,6 +80,7 @@ def document(
     requester: str | None,
     moment: datetime,
     listed: Prices,
+    deadline_seconds: int = polling.DEADLINE_SECONDS,
 ) -> Json:
     """The plan, for scripts. A refused request has no schedule.
 
@@ -89,11 +91,12 @@ def document(
         requester: the AWS principal who would ask.
         moment: when the request would be sent.
         listed: AWS's list prices.
+        deadline_seconds: when the stack ends a window without end.
 
     Raises:
         InvalidEnrollmentError: the value is not a request at all.
     """
-    reading = linting.examine(raw, profile_store, requester, moment)
+    reading = linting.examine(raw, profile_store, requester, moment, deadline_seconds)
     requested, names = reading.request, profile_store.directory.names
     found = linting.findings(reading, profile_store, ca_policy)
     made: Json = {
@@ -105,10 +108,10 @@ def document(
     }
     if made["refused"]:
         return made
-    schedule = replace(
-        polling.Schedule(window_seconds=0, timelock_seconds=0),
+    schedule = polling.Schedule(
         window_seconds=policy_rules.window_seconds(requested.key.policy.rule_use.tokens),
         timelock_seconds=policy_rules.timelock_seconds(requested.key.policy.rule_use.tokens),
+        deadline_seconds=deadline_seconds,
     )
     ages = polls(schedule)
     return {

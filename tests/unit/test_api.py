@@ -1,6 +1,8 @@
 """The API in process: its function, its decisions, on tables that moto holds."""
 
 import base64
+import copy
+import hashlib
 import json
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -8,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import boto3
+import hypothesis
 import pytest
+from hypothesis import strategies as st
 from moto import mock_aws
 
 from countersign import models as m
@@ -25,6 +29,8 @@ from countersign.policy.profiles import Profiles
 from countersign.request import canonical, validation
 from countersign.states import accept_enrollment, close_enrollment, ownership, poll_request
 from countersign.states.cancel_request import cancel_request
+from countersign_cli import plan
+from countersign_cli.prices import Prices
 from local import api_page
 from tests.unit.test_template import RESOURCES
 
@@ -38,6 +44,10 @@ ARN = "arn:aws:states:eu-central-1:123456789012:execution:machine:"
 
 RULES = validation.Rules(
     profiles=Profiles(ROOT / "profiles"), key_password_prefix="", allow_raw_policy=True
+)
+
+LISTED = Prices(
+    as_of="2026-11-24", region="us-east-1", by_name={"stateTransition": 0.0, "lambdaRequest": 0.0}
 )
 
 type Json = dict[str, Any]
@@ -112,6 +122,51 @@ def submit(records: Records, machine: Machine) -> Submit:
 
 def nameless() -> Json:
     return {name: value for name, value in body().items() if name != "enrollmentId"}
+
+
+# What the workflow can keep ------------------------------------------------------------------
+
+numbers = st.one_of(
+    st.integers(),
+    st.sampled_from([0, 60, 366 * 86_400, 2_147_483_640, 6 * 10**13, 2**53, 2**63, 10**30]),
+    st.integers(0, 10**6).map(lambda minutes: minutes * 60),
+)
+
+
+@hypothesis.settings(
+    max_examples=60, suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture]
+)
+@hypothesis.given(
+    rule=st.sampled_from(["ruleUse", "ruleBlock", "ruleUnblock", "ruleModify"]),
+    timeout=numbers,
+    timelock=numbers,
+)
+def test_no_time_in_a_policy_makes_the_api_or_a_plan_fail(
+    submit: Submit, rule: str, timeout: int, timelock: int
+) -> None:
+    request = body()
+    policy = request["key"]["policy"]
+    policy[rule] = copy.deepcopy(policy["ruleUse"])
+    policy[rule]["tokens"][0] |= {"timeout": timeout, "timelock": timelock}
+    digest = hashlib.sha256(f"{rule} {timeout} {timelock}".encode()).hexdigest()
+    request |= {"enrollmentId": digest}
+
+    refused = []
+    for ask in (
+        lambda: submit(request),
+        lambda: plan.document(
+            request, RULES.profiles, ca_policy=None, requester=None, moment=m.now(), listed=LISTED
+        ),
+    ):
+        try:
+            made: Any = ask()
+            refused.append(isinstance(made, dict) and made["refused"])
+        except InvalidEnrollmentError:
+            refused.append(True)
+
+    assert refused[0] == refused[1]  # a plan says what the API does
+    if rule == "ruleUse" and max(timeout, timelock) > polling.LONGEST_WINDOW_SECONDS:
+        assert refused == [True, True]
 
 
 # Claiming and starting ----------------------------------------------------------------------

@@ -16,6 +16,7 @@ from countersign.policy import linter
 from countersign.policy.directory import Directory
 from countersign.policy.findings import CODES
 from countersign.policy.profiles import Profile
+from countersign.polling import LONGEST_WINDOW_SECONDS
 from local.approver import Approver
 from local.generate import profiles as generated
 
@@ -96,6 +97,7 @@ def codes(findings: list[LintFinding] | tuple[LintFinding, ...]) -> list[tuple[s
 
 
 USE = "key.policy.ruleUse.tokens"
+YEAR_AND_A_DAY = 366 * 86_400
 
 
 # The table -------------------------------------------------------------------------------------
@@ -134,6 +136,16 @@ CASES: list[tuple[str, Policy, str]] = [
         "timelock-after-timeout",
         policy(TWO_OF_THREE, ruleBlock=rule(token(group(1, "ada-1"), timelock=120, timeout=60))),
         "key.policy.ruleBlock.tokens.0.timelock",
+    ),
+    (
+        "time-beyond-workflow",
+        policy(rule(token(group(1, "ada-1"), timeout=YEAR_AND_A_DAY))),
+        f"{USE}.0.timeout",
+    ),
+    (
+        "time-beyond-workflow",
+        policy(rule(token(group(1, "ada-1"), timelock=31 * 86_400, timeout=0))),
+        f"{USE}.0.timelock",
     ),
     (
         "quorum-unreachable",
@@ -543,3 +555,41 @@ def test_every_code_of_the_table_is_found_by_some_test() -> None:
     }  # fmt: skip
     unnamed = profile(caKeyLabel=None)
     assert [one.code for one in found(policy(TWO_OF_THREE), profile=unnamed)] == ["ca-key-unnamed"]
+
+
+# What the workflow can keep ----------------------------------------------------------------------
+
+
+def beyond(requested: Policy, **more: Any) -> list[tuple[str, str]]:
+    return [
+        (one.path, one.sentence)
+        for one in found(requested, **more)
+        if one.code == "time-beyond-workflow" and one.level == "error"
+    ]
+
+
+@pytest.mark.parametrize("timeout", [YEAR_AND_A_DAY, 2 * 365 * 86_400, 6 * 10**13, 2_147_483_640])
+def test_a_window_that_no_execution_outlives_names_the_longest_that_is_taken(timeout: int) -> None:
+    ((path, sentence),) = beyond(policy(rule(token(group(1, "ada-1"), timeout=timeout))))
+
+    assert path == f"{USE}.0.timeout"
+    assert f"{timeout} s" in sentence
+    assert f"{LONGEST_WINDOW_SECONDS} s is the most" in sentence
+    longest = policy(rule(token(group(1, "ada-1"), timeout=LONGEST_WINDOW_SECONDS)))
+    assert beyond(longest) == []
+
+
+@pytest.mark.parametrize(
+    ("days", "deadline_days", "refused"), [(29, 30, False), (30, 30, True), (30, 31, False)]
+)
+def test_a_timelock_must_be_over_before_the_deadline_of_an_endless_window(
+    days: int, deadline_days: int, refused: bool
+) -> None:
+    # Any token without end makes the deadline the end of all of them.
+    locked = token(group(1, "ada-1"), timelock=days * 86_400, timeout=100 * 86_400)
+    endless = token(group(1, "bob-1"), timeout=0)
+
+    said = beyond(policy(rule(locked, endless)), deadline_seconds=deadline_days * 86_400)
+
+    assert [path for path, _ in said] == ([f"{USE}.0.timelock"] if refused else [])
+    assert beyond(policy(rule(locked)), deadline_seconds=86_400) == []

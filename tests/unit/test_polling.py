@@ -15,7 +15,7 @@ EVENTS_PER_LOOK = (
     9  # ChooseNext 2, WaitForApproval 2, PollRequest 5; counted by benchmarks/truth.py
 )
 EVENTS_AROUND = 60  # the other states, with retries
-YEAR_SECONDS = 364 * DAY_SECONDS
+YEAR_SECONDS = polling.LONGEST_WINDOW_SECONDS
 DEADLINE_SECONDS = 30 * DAY_SECONDS
 
 minutes = st.integers(1, YEAR_SECONDS // 60).map(lambda number: number * 60)

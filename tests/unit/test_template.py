@@ -11,8 +11,9 @@ from typing import Any, cast
 import pytest
 from moto.events.models import EventPattern
 
-from countersign import events
+from countersign import events, polling
 from countersign.models import Outcome
+from countersign.states.discard_key import MAX_FRESH_STARTS
 from local.template import read
 
 ROOT = Path(__file__).parents[2]
@@ -52,6 +53,37 @@ def test_the_state_machine_is_standard_logged_without_data_and_traced() -> None:
     assert machine["Logging"]["Level"] == "ALL"
     assert machine["Logging"]["IncludeExecutionData"] is False
     assert machine["Tracing"] == {"Enabled": True}
+
+
+def longest(state: dict[str, Any]) -> float:
+    """Seconds in a Task at the most: each of its retriers used up, each try until its timeout."""
+    seconds = float(state["TimeoutSeconds"])
+    for retrier in state.get("Retry", ()):
+        wait = retrier.get("IntervalSeconds", 1)
+        for _ in range(retrier.get("MaxAttempts", 3)):
+            seconds += min(wait, retrier.get("MaxDelaySeconds", wait)) + state["TimeoutSeconds"]
+            wait *= retrier.get("BackoffRate", 2)
+    return seconds
+
+
+def test_whatever_the_parameters_an_execution_ends_within_the_year_that_aws_gives_it() -> None:
+    parameters = TEMPLATE["Parameters"]
+    silence = parameters["SilenceLimitMinutes"]["MaxValue"] * 60
+    deadline = parameters["WorkflowDeadlineDays"]["MaxValue"] * polling.DAY_SECONDS
+    asl = json.loads((ROOT / "statemachine/enrollment.asl.json").read_text())
+    tasks = {name: one for name, one in asl["States"].items() if one["Type"] == "Task"}
+    once = sum(longest(one) for name, one in tasks.items() if name != "PollRequest")
+    # A fresh start repeats three of them.
+    again = sum(longest(tasks[name]) for name in ("CreateKey", "RequestCsr", "DiscardKey"))
+    last = polling.Schedule(polling.LONGEST_WINDOW_SECONDS, 0, silence_seconds=silence).cap
+
+    assert silence <= polling.LONGEST_SILENCE_SECONDS
+    assert deadline <= polling.LONGEST_WINDOW_SECONDS
+    assert once + again * (1 + MAX_FRESH_STARTS) + last < polling.AROUND_SECONDS
+    assert (
+        polling.LONGEST_WINDOW_SECONDS + polling.LONGEST_SILENCE_SECONDS + polling.AROUND_SECONDS
+        <= 365 * 86_400
+    )
 
 
 def test_functions_state_memory_timeout_tracing_and_architecture() -> None:

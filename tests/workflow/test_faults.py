@@ -88,6 +88,32 @@ def test_a_request_without_a_window_is_cancelled_after_the_deadline(
     assert result.ending["detail"]["cancel"]["by"] == "countersign"
 
 
+def test_a_timelock_that_a_shortened_deadline_would_cut_off_asks_nobody(
+    case: Case, stack: InProcessStack
+) -> None:
+    (person,) = people(1)
+    locked = token(group(person), timelock=2 * 86_400, timeout=0)
+    case.strike("CreateKey", kind="die", when="before")
+    arn = case.start(case.request(locked))
+    case.until(lambda: case.record().get("executionArn"), "claim")
+    stack.configure(WorkflowDeadlineDays="1")
+    result = case.end(arn)
+
+    assert_failed(result, "InvalidEnrollmentError", "RequestCsr")
+    assert result.document["error"]["field"] == "request.key.policy.ruleUse.tokens.0.timelock"
+    assert result.requests == []
+
+
+def test_a_request_for_longer_than_an_execution_lasts_ends_before_anything_exists(
+    case: Case,
+) -> None:
+    (person,) = people(1)
+    result = case.end(case.start(case.request(token(group(person), timeout=366 * 86_400))))
+
+    assert_failed(result, "InvalidEnrollmentError", "AcceptEnrollment")
+    assert result.calls == []
+
+
 def test_what_stays_approved_is_polled_ever_more_rarely(case: Case, stack: InProcessStack) -> None:
     # TSB's timer runs each minute; what another timelock holds back is APPROVED for days.
     case.fault("GET", REQUEST, "request_status", status="APPROVED", **FOR_EVER)

@@ -19,6 +19,17 @@ EXECUTED_WITHIN_SECONDS = 300  # after a timelock; what lasts longer, another ti
 MARGIN_SECONDS = 2  # added to a time, so that TSB's clock has passed it too
 DAY_SECONDS = 86_400
 
+# Step Functions ends an execution after a year (365 days; AWS Step Functions, service quotas). What
+# is waited for must leave room for everything else: the wait for a key slot, the day in which
+# DiscardKey outlasts a silent TSB, twice with a fresh start, the two days of StoreCsr's retries,
+# and the last wait of all. Silence is the largest that template.yaml takes. So whatever a stack is
+# configured with, what the linter accepts ends within the year.
+YEAR_SECONDS = 365 * DAY_SECONDS
+AROUND_SECONDS = 8 * DAY_SECONDS
+LONGEST_SILENCE_SECONDS = 7 * DAY_SECONDS
+LONGEST_WINDOW_SECONDS = YEAR_SECONDS - AROUND_SECONDS - LONGEST_SILENCE_SECONDS  # 350 days
+DEADLINE_SECONDS = 30 * DAY_SECONDS  # of a stack with the default parameters
+
 
 @dataclass(frozen=True)
 class Schedule:
@@ -36,7 +47,7 @@ class Schedule:
 
     window_seconds: int
     timelock_seconds: int
-    deadline_seconds: int = 30 * DAY_SECONDS
+    deadline_seconds: int = DEADLINE_SECONDS
     silence_seconds: int = DAY_SECONDS
     growth: float = GROWTH
     floor_seconds: int = FLOOR_SECONDS

@@ -4,6 +4,7 @@ from functools import cache
 from importlib import resources
 
 from countersign.policy.profiles import Profiles
+from countersign.polling import DAY_SECONDS
 from countersign.request.validation import Rules
 from countersign.settings import settings
 
@@ -20,4 +21,5 @@ def rules() -> Rules:
         profiles=profiles(),
         key_password_prefix=settings().key_password_prefix,
         allow_raw_policy=settings().allow_raw_policy,
+        deadline_seconds=settings().workflow_deadline_days * DAY_SECONDS,
     )

@@ -62,6 +62,13 @@ CODES = {
         "A timelock is not shorter than its timeout, so nothing could ever be executed.",
         "Make timelock smaller than timeout.",
     ),
+    "time-beyond-workflow": Code(
+        "error", "error",
+        "A timeout or timelock of ruleUse is longer than the workflow can wait: Step Functions ends"
+        " an execution after a year. Where a timeout is 0, the workflow's deadline (parameter"
+        " WorkflowDeadlineDays) must leave time after the timelock.",
+        "Shorten it to at most the number of seconds that the finding names.",
+    ),
     "quorum-unreachable": Code(
         "error", "error",
         "A group's quorum is larger than the number of distinct people in it.",

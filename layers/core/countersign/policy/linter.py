@@ -24,7 +24,8 @@ from countersign.policy import approvers, certificates
 from countersign.policy.directory import Directory
 from countersign.policy.findings import CODES
 from countersign.policy.profiles import Profile
-from countersign.policy.rules import RULES, approvals_of, window_seconds
+from countersign.policy.rules import RULES, approvals_of, too_long, window_seconds
+from countersign.polling import DEADLINE_SECONDS, LONGEST_WINDOW_SECONDS
 
 TIME_STEP_SECONDS = 60  # TSB counts minutes: timelock and timeout must be multiples (else code 600)
 FETCH_SECONDS = 900  # the vendor's approver app fetches its tasks every 15 minutes
@@ -80,6 +81,7 @@ def lint(
     directory: Directory,
     profile: Profile | None = None,
     requester: str | None = None,
+    deadline_seconds: int = DEADLINE_SECONDS,
     now: datetime,
 ) -> tuple[LintFinding, ...]:
     """All findings about a policy that need no answer from the HSM.
@@ -89,6 +91,7 @@ def lint(
         directory: who is who.
         profile: whose policy it is; decides levels and waivers.
         requester: the AWS principal who asks, as far as the trigger knows them.
+        deadline_seconds: when the workflow ends a window without end, as the stack is configured.
         now: the time at which dates are checked.
 
     Returns:
@@ -100,6 +103,9 @@ def lint(
     if linter.found:
         return tuple(linter.found)  # without the owners of the keys nothing else can be checked
     _lint_use(linter, requested)
+    for one in too_long(requested.rule_use.tokens, deadline_seconds):
+        path = f"key.policy.ruleUse.tokens.{one.token}.{one.field}"
+        linter.add("time-beyond-workflow", path, str(one))
     for name, attribute in RULES.items():
         rule: Rule | None = getattr(requested, attribute)
         if rule is not None:
@@ -386,7 +392,8 @@ def _lint_change(linter: _Linter, requested: Policy) -> None:
 
 def _lint_dates(linter: _Linter, requested: Policy, now: datetime) -> None:
     tokens = requested.rule_use.tokens
-    end = now + timedelta(seconds=window_seconds(tokens) if tokens else 0)
+    window = window_seconds(tokens) if tokens else 0
+    end = now + timedelta(seconds=min(window, LONGEST_WINDOW_SECONDS))
     judged: set[str] = set()
     for path, approval in _approvals(requested):
         identity = approvers.identity(approval)

@@ -6,6 +6,7 @@ approvers. Source: TSB documentation, Smart Key Attributes.
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from countersign.models import (
@@ -17,6 +18,7 @@ from countersign.models import (
     Token,
     TokenSummary,
 )
+from countersign.polling import EXECUTED_WITHIN_SECONDS, LONGEST_WINDOW_SECONDS
 from countersign.spki import fingerprint
 
 RULES = {
@@ -36,6 +38,42 @@ def window_seconds(tokens: Sequence[Token | TokenSummary]) -> int:
 def timelock_seconds(tokens: Sequence[Token | TokenSummary]) -> int:
     """Before this no use can be executed, no matter who agreed."""
     return min(token.timelock for token in tokens)
+
+
+@dataclass(frozen=True)
+class TooLong:
+    """A time of a token that the workflow cannot wait for: which token, which field, how long."""
+
+    token: int
+    field: str
+    seconds: int
+    most: int
+
+    def __str__(self) -> str:
+        return f"{self.seconds} s is longer than the workflow can wait; {self.most} s is the most"
+
+
+def too_long(tokens: Sequence[Token], deadline_seconds: int) -> list[TooLong]:
+    """Where a use's times outlast the workflow: what it cannot keep would stay open at the TSB.
+
+    Where one token has no timeout, the workflow's deadline ends the wait for all of them, so every
+    timelock must be over before, and TSB have executed what was approved.
+
+    Args:
+        tokens: the tokens of `ruleUse`.
+        deadline_seconds: the deadline of a window without end, as the stack is configured.
+    """
+    endless = any(token.timeout == 0 for token in tokens)
+    most = deadline_seconds - EXECUTED_WITHIN_SECONDS if endless else LONGEST_WINDOW_SECONDS
+    times = (
+        TooLong(index, *time)
+        for index, token in enumerate(tokens)
+        for time in (
+            ("timelock", token.timelock, most),
+            ("timeout", token.timeout, LONGEST_WINDOW_SECONDS),
+        )
+    )
+    return [time for time in times if time.seconds > time.most]
 
 
 type Names = Mapping[str, str]  # people's names, by the fingerprint of each of their keys

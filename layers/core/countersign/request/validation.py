@@ -18,7 +18,8 @@ from countersign.models import (
 )
 from countersign.policy.linter import lint, refuse
 from countersign.policy.profiles import Profile, Profiles, expand
-from countersign.request.canonical import without_id
+from countersign.polling import DEADLINE_SECONDS
+from countersign.request.canonical import canonical, without_id
 from countersign.request.intake import DATE_PARTS
 
 RSA_SIZES = (2048, 3072, 4096, 8192)
@@ -40,11 +41,13 @@ class Rules:
         key_password_prefix: ARN prefix of this stack's key passwords.
         allow_raw_policy: whether callers may bring a policy of their own instead of a profile.
             Callers who choose the approvers can approve their own key.
+        deadline_seconds: when the workflow ends a window without end.
     """
 
     profiles: Profiles
     key_password_prefix: str
     allow_raw_policy: bool
+    deadline_seconds: int = DEADLINE_SECONDS
 
 
 @dataclass(frozen=True)
@@ -89,6 +92,7 @@ def examine(raw: object, *, rules: Rules, requester: str | None, moment: datetim
     """
     whole, profile = _expanded(raw, rules, moment)
     request = EnrollmentRequest.read(whole)
+    canonical(whole)  # what has no canonical form cannot be shown to approvers, nor recorded
     _check_key(request.key)
     _check_csr(request)
     for field, secret in (
@@ -105,6 +109,7 @@ def examine(raw: object, *, rules: Rules, requester: str | None, moment: datetim
         directory=rules.profiles.directory,
         profile=profile,
         requester=requester,
+        deadline_seconds=rules.deadline_seconds,
         now=moment,
     )
     digest = rules.profiles.sha256(profile) if profile else None

@@ -17,6 +17,7 @@ from countersign.errors import (
     TsbOutcomeUnknownError,
     TsbRefusedError,
     TsbUnavailableError,
+    invalid_field,
 )
 from countersign.policy import approvers, rules
 from countersign.record import Record, TsbStatus, csr_step
@@ -56,6 +57,8 @@ def request_csr(
         sign: signs the metadata with the stack's signing key.
 
     Raises:
+        InvalidEnrollmentError: the workflow cannot wait as long as the policy asks; nobody was
+            asked, and the execution fails.
         RequestNotSentError: an AWS service refused before TSB was called; the state machine
             retries.
         TsbOutcomeUnknownError: it is unknown whether TSB has the request; the key is discarded.
@@ -63,6 +66,14 @@ def request_csr(
         TsbRefusedError, TsbCredentialsError: the execution fails.
     Source: TSB REST API, POST /v1/certificate/request.
     """
+    tokens = event.request.key.policy.rule_use.tokens
+    for one in rules.too_long(tokens, polling_settings.deadline_seconds):
+        # Accepted before the stack's deadline was shortened, or by an older release.
+        raise invalid_field(
+            f"key.policy.ruleUse.tokens.{one.token}.{one.field}",
+            str(one),
+            "Send the request again with a shorter time; nobody was asked.",
+        )
     schedule = schedules.schedule(event.request, polling_settings)
     if event.key.public_key is None:
         return _requested(None, schedule)
