@@ -492,6 +492,8 @@ def test_an_execution_that_is_stopped_by_hand_is_closed_and_announced(case: Case
     assert result.status == "ABORTED"
     assert result.record["outcome"] == "FAILED"
     assert result.record["error"]["name"] == "ExecutionAborted"
+    assert result.step["requestId"] in result.record["error"]["action"]
+    assert f"countersign resume {case.id}" in result.record["error"]["action"]
     assert result.endings == ["Enrollment Failed"]
     assert result.ending["detail"]["error"] == result.record["error"]
     assert "CloseEnrollment" not in result.entered

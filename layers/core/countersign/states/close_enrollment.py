@@ -17,7 +17,7 @@ from countersign.errors import (
     InvalidEnrollmentError,
     TsbRefusedError,
 )
-from countersign.record import Record, TsbStatus, csr_step
+from countersign.record import ENDED_AT_TSB, Record, TsbStatus, approvers_asked, csr_step
 from countersign.request import canonical, intake
 from countersign.states import ownership, resuming
 from countersign.stores import Bus, Records
@@ -177,7 +177,7 @@ def _decided(
     for _ in range(ROUNDS):
         if "outcome" in record or not _is_own(record, event):
             return record
-        decided = _proven(record, event) or ending
+        decided = _proven(record, event) or _left_open(record, event, ending)
         values = {
             "outcome": decided["outcome"],
             "status": decided["outcome"],
@@ -291,6 +291,27 @@ def _proven(record: Record, event: m.CloseEnrollmentInput) -> dict[str, Any] | N
     if status in DECIDED_BY_TSB:
         return {"outcome": m.Outcome(status), "error": None}
     return None
+
+
+def _left_open(
+    record: Record, event: m.CloseEnrollmentInput, ending: dict[str, Any]
+) -> dict[str, Any]:
+    """The end that the backstop found, naming the request that nobody can have ended at the TSB.
+
+    An execution that AWS ended, or that somebody stopped, did not get to cancel it.
+    """
+    step = csr_step(record)
+    if event.failure is None or event.failure.state != BACKSTOP or not approvers_asked(record):
+        return ending
+    if step.get("status") in ENDED_AT_TSB:
+        return ending
+    said = (
+        f"Request {step['requestId']} may still be open at the TSB:"
+        f" `countersign resume {record['id']}` takes it up."
+        if "requestId" in step
+        else f"See at the TSB which requests of key {record['keyLabel']!r} are open, if any."
+    )
+    return {**ending, "error": ending["error"].model_copy(update={"action": said})}
 
 
 def _ending(event: m.CloseEnrollmentInput) -> dict[str, Any]:
