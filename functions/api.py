@@ -16,6 +16,7 @@ from countersign.api import problems as api_problems
 from countersign.api import views
 from countersign.aws import profiles, stack
 from countersign.errors import AwsCallError
+from countersign.settings import settings
 
 JSON, PROBLEM = "application/json", "application/problem+json"
 TSB_TIMEOUT_SECONDS = 8  # two calls stay below API Gateway's 29 s
@@ -239,9 +240,8 @@ def health() -> Response[Any]:
     # (docs/decisions.md, 78).
     from countersign.aws.tsb import tsb  # noqa: PLC0415
 
-    return Response(
-        HTTPStatus.OK, JSON, api_enrollments.health(tsb(TSB_TIMEOUT_SECONDS)).model_dump_json()
-    )
+    found = api_enrollments.health(tsb(TSB_TIMEOUT_SECONDS), settings().max_clock_skew)
+    return Response(HTTPStatus.OK, JSON, found.model_dump_json())
 
 
 def _bad_parameters(error: RequestValidationError) -> Response[Any]:

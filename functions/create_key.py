@@ -5,7 +5,7 @@ from typing import Any
 from aws_lambda_powertools import Logger
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from countersign.aws import profiles, secrets, stack, trust, tsb
+from countersign.aws import metrics, profiles, secrets, stack, trust, tsb
 from countersign.models import CreateKeyInput
 from countersign.states import create_key
 
@@ -25,5 +25,6 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
         password=secrets.password,
         profiles=profiles.profiles(),
         trust=trust.trust(),
+        report_skew=metrics.clock_skew,
     )
     return result.dump()

@@ -24,5 +24,6 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
         tsb=tsb.tsb(),
         password=secrets.password,
         keys_per_minute=settings().keys_per_minute,
+        clock_skew=settings().max_clock_skew,
     )
     return result.dump()

@@ -22,6 +22,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:  #
         objects=stack.objects(),
         tsb=tsb.tsb(),
         password=secrets.password,
+        clock_skew=settings().max_clock_skew,
         bus=stack.bus(),
         more=lambda: context.get_remaining_time_in_millis() > ENOUGH_MILLISECONDS,
     )

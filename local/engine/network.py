@@ -6,6 +6,7 @@ It also corrects moto's answers that differ from AWS, where the product depends 
 import hashlib
 import time
 from collections.abc import Callable
+from email.utils import formatdate
 from functools import cache
 from http.client import RemoteDisconnected
 from io import BytesIO
@@ -166,15 +167,15 @@ def _exchange(simulator: Simulator, adapter: Any, request: Any, timeout: Any) ->
         raise requests.ConnectionError(ProtocolError("Connection aborted.", gone), request=request)
     if isinstance(process, Invocation):
         process.answers.append(reply.body)
-    return _received(adapter, request, reply)
+    return _received(adapter, request, reply, formatdate(simulator.broker.clock.now(), usegmt=True))
 
 
-def _received(adapter: Any, request: Any, reply: Reply) -> requests.Response:
+def _received(adapter: Any, request: Any, reply: Reply, date: str) -> requests.Response:
     length = len(reply.body)
     body = reply.body[: length // 2] if reply.truncate else reply.body
     raw = urllib3.HTTPResponse(
         body=BytesIO(body),
-        headers={"Content-Type": reply.content_type, "Content-Length": str(length)},
+        headers={"Content-Type": reply.content_type, "Content-Length": str(length), "Date": date},
         status=reply.status,
         preload_content=False,
         request_method=request.method,

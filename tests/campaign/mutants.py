@@ -127,7 +127,12 @@ class Tree:
             subprocess.run([sys.executable, "-c", code], cwd=self._folder, check=True)
 
 
-DELETES = "    disposal.delete(event.request, record, records=records, tsb=tsb, secret=secret)\n"
+DELETES = (
+    "    disposal.delete(\n"
+    "        event.request, record, records=records, tsb=tsb,"
+    " secret=secret, clock_skew=clock_skew\n"
+    "    )\n"
+)
 FLOW, UNIT, LOOPBACK = "tests/workflow/", "tests/unit/", "tests/integration/"
 OWNS = f"{FLOW}test_ownership.py::test_whoever_has_lost_an_enrollment_writes_nothing_more"
 
@@ -387,17 +392,25 @@ MUTANTS = (
         f"{FLOW}test_lost_answers.py::test_the_first_key_is_not_adopted_in_the_place_of_the_second",
     ),
     mutant(
+        "CreateKey adopts the key that was discarded",
+        f"{STATES}create_key.py",
+        "        if is_older or spki_sha256(answer.key.public_key) == discarded:\n",
+        "        if is_older:\n",
+        "the first key, whose request may still ask people, is used in place of the second",
+        f"{FLOW}test_lost_answers.py::test_the_first_key_is_not_adopted_in_the_place_of_the_second",
+    ),
+    mutant(
         "CreateKey adopts a key older than the claim",
         f"{STATES}create_key.py",
-        "        if answer.key.create_time < claim.at - CLOCK_SKEW:\n",
-        "        if False:\n",
+        "        is_older = answer.key.create_time < claim.at - trust.clock_skew\n",
+        "        is_older = False\n",
         "approvers agree to the use of a key that somebody else made",
         f"{FLOW}test_faults.py::test_an_older_key_under_the_label_is_not_adopted_even_if_it_is_alike",
     ),
     mutant(
         "disposal takes a key older than the claim for its own",
         f"{CORE}keys/disposal.py",
-        "own = key.create_time >= claim.at - CLOCK_SKEW and not any(different.values())",
+        "own = key.create_time >= claim.at - clock_skew and not any(different.values())",
         "own = not any(different.values())",
         "a key of somebody else is deleted",
         f"{FLOW}test_unused_keys.py::test_an_older_key_under_the_label_of_a_cancelled_enrollment_is_left_alone",
@@ -405,8 +418,8 @@ MUTANTS = (
     mutant(
         "disposal takes a key of another kind for its own",
         f"{CORE}keys/disposal.py",
-        "own = key.create_time >= claim.at - CLOCK_SKEW and not any(different.values())",
-        "own = key.create_time >= claim.at - CLOCK_SKEW",
+        "own = key.create_time >= claim.at - clock_skew and not any(different.values())",
+        "own = key.create_time >= claim.at - clock_skew",
         "a key of somebody else is deleted",
         f"{FLOW}test_inventory.py::test_a_key_that_was_made_and_never_recorded_is_deleted_only_if_it_is_what_was_asked",
     ),

@@ -234,3 +234,14 @@ def test_names_in_the_spelling_of_the_rest_of_the_xml_are_the_same_names() -> No
 
 def test_an_attestation_from_before_the_approval_was_asked_for_is_not_believed() -> None:
     assert failed(answer(), asked_at=NOW + timedelta(minutes=5)) == ["ATTESTATION_TIME"]
+
+
+@pytest.mark.parametrize(("late", "old"), [(299, False), (301, True)])
+def test_an_attestation_may_be_older_by_as_much_as_a_clock_may_be_off(late: int, old: bool) -> None:
+    asked_at = NOW + timedelta(seconds=late)
+
+    assert failed(answer(), asked_at=asked_at) == (["ATTESTATION_TIME"] if old else [])
+    assert (
+        failed(answer(), replace(GENUINE, clock_skew=timedelta(seconds=900)), asked_at=asked_at)
+        == []
+    )

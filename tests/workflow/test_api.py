@@ -425,6 +425,21 @@ def test_health_says_what_the_tsb_is_or_what_is_wrong(stack: InProcessStack, use
     assert ill.headers["Content-Type"] == "application/problem+json"
 
 
+def test_health_says_how_far_the_clock_of_the_tsb_is_off(
+    stack: InProcessStack, user: Caller
+) -> None:
+    fine = user.call("GET", "/health")
+    stack.control("POST", "/clock", {"advanceSeconds": -90})
+    tolerated = user.call("GET", "/health")
+    stack.control("POST", "/clock", {"advanceSeconds": -600})
+    ill = user.call("GET", "/health")
+
+    assert fine.json()["tsb"]["clockSkewSeconds"] == 0
+    assert -91 <= tolerated.json()["tsb"]["clockSkewSeconds"] <= -88
+    assert ill.status_code == 503
+    assert "s behind ours" in ill.json()["detail"]
+
+
 # The whole of docs/openapi.json -------------------------------------------------------------------
 
 DESCRIPTION = json.loads(OPENAPI.read_text())

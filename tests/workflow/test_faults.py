@@ -1,5 +1,6 @@
 """What goes wrong on the way: at the TSB, between us and it, in a function, by somebody's hand."""
 
+import json
 from typing import Any
 
 import pytest
@@ -477,6 +478,64 @@ def test_another_request_under_the_same_id_is_refused_and_changes_nothing(case: 
     assert result.document["outcome"] == "ISSUED"
     assert result.endings == ["Enrollment Refused", "Enrollment Issued"]
     assert len(result.keys) == len(result.requests) == 1
+
+
+# Clocks -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seconds", [-290, -90, 90, 290])
+def test_a_clock_that_is_off_by_less_than_is_tolerated_costs_nothing(
+    case: Case, seconds: int
+) -> None:
+    (person,) = people(1)
+    case.advance(seconds)
+    arn = case.start(case.request(token(group(person))))
+    case.approve(person)
+    result = case.end(arn)
+
+    assert_issued(result)
+    assert abs(result.record["clockSkewSeconds"] - seconds) <= 2
+
+
+@pytest.mark.parametrize("seconds", [-600, 600])
+def test_a_clock_that_is_far_off_is_told_before_anybody_is_asked(
+    case: Case, seconds: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    case.advance(seconds)
+    result = case.end(case.start(case.request(token(group(*people(1))))))
+    measured = [
+        one for one in map(json.loads, capsys.readouterr().out.splitlines()) if "ClockSkew" in one
+    ]
+
+    assert_failed(result, "KeyConflictError", "CreateKey")
+    assert result.document["error"]["reason"] == "CLOCK_SKEW"
+    assert "behind" in result.document["error"]["message"] or seconds > 0
+    assert result.requests == []
+    assert "quarantine" not in result.record
+    assert result.record["publicKeySha256"]
+    ((metric,),) = [one["ClockSkew"] for one in measured]
+    assert abs(metric - 600) <= 2
+    assert {one["clock"] for one in measured} == {"ahead" if seconds > 0 else "behind"}
+
+
+@pytest.mark.parametrize(("seconds", "adopted"), [(-90, True), (-600, False)])
+def test_a_key_whose_answer_was_lost_is_adopted_within_what_is_tolerated(
+    case: Case, seconds: int, adopted: bool
+) -> None:
+    case.advance(seconds)
+    case.fault("POST", KEY, "drop", executed=True)
+    (person,) = people(1)
+    arn = case.start(case.request(token(group(person))))
+    if adopted:
+        case.approve(person)
+    result = case.end(arn)
+
+    if adopted:
+        assert_issued(result)
+        assert abs(result.record["clockSkewSeconds"] - seconds) <= 2
+    else:
+        assert_failed(result, "KeyConflictError", "CreateKey")
+    assert len(result.keys) == 1
 
 
 # An end by somebody's hand ------------------------------------------------------------------------

@@ -93,6 +93,9 @@ class Record(TypedDict, total=False):
     keyLabel: str
     policy: dict[str, Any]
     publicKeySha256: str
+    clockSkewSeconds: (
+        int  # the HSM's clock was ahead of ours when it made the key; absent: none showed
+    )
     status: str
     stage: str
     steps: Steps
@@ -101,6 +104,7 @@ class Record(TypedDict, total=False):
     overdue: str
     unknownToTsbSince: str
     discards: int
+    discardedSha256: str  # public key of the one that was discarded last: never adopted
     metaDataSha256: str
     metaDataSignature: str
     checks: list[dict[str, Any]]

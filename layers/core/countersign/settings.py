@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache
 
-CLOCK_SKEW = timedelta(seconds=60)  # between our clock and the HSM's
-
 
 @dataclass(frozen=True)
 class Settings:
@@ -38,6 +36,7 @@ class Settings:
     poll_cap_seconds: int
     workflow_deadline_days: int
     silence_limit_minutes: int
+    max_clock_skew: timedelta
 
 
 @cache
@@ -76,4 +75,5 @@ def settings() -> Settings:
         poll_cap_seconds=int(env.get("POLL_CAP_SECONDS", "900")),
         workflow_deadline_days=int(env.get("WORKFLOW_DEADLINE_DAYS", "30")),
         silence_limit_minutes=int(env.get("SILENCE_LIMIT_MINUTES", "1440")),
+        max_clock_skew=timedelta(seconds=int(env.get("MAX_CLOCK_SKEW_SECONDS", "300"))),
     )

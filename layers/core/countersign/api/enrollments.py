@@ -10,7 +10,7 @@ import re
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from typing import Any, Protocol
 
@@ -38,6 +38,8 @@ type Start = Callable[[str, dict[str, Any]], bool]  # whether this name's execut
 
 class Tsb(Protocol):
     """The calls of the TSB's client that a health check needs."""
+
+    clock_skew_seconds: int | None
 
     def version(self) -> str:
         """The version of the TSB."""
@@ -364,22 +366,37 @@ def resumed(
     return Answer(HTTPStatus.ACCEPTED, enrollment(record, base))
 
 
-def health(tsb: Tsb) -> m.Health:
-    """Whether the TSB can be reached and is licensed to ask approvers. Reads only.
+def health(tsb: Tsb, clock_skew: timedelta) -> m.Health:
+    """Whether the TSB can be reached, is licensed to ask approvers and has the right time. Reads
+    only.
+
+    Args:
+        tsb: the TSB.
+        clock_skew: how far its clock may be from ours.
 
     Raises:
         ProblemError: 503, with what is wrong.
     """
     try:
-        found = m.TsbHealth(version=tsb.version(), license=tuple(tsb.license_flags()))
+        version, license_flags = tsb.version(), tuple(tsb.license_flags())
     except CountersignError as error:
         raise ProblemError(
             HTTPStatus.SERVICE_UNAVAILABLE, f"{type(error).__name__}: {error.message}", error.action
         ) from error
-    if APPROVALS not in found.license:
+    skew = tsb.clock_skew_seconds
+    if skew is not None and abs(skew) > clock_skew.total_seconds():
+        raise ProblemError(
+            HTTPStatus.SERVICE_UNAVAILABLE,
+            f"the TSB's clock is {abs(skew)} s {'behind' if skew < 0 else 'ahead of'} ours;"
+            f" {clock_skew.total_seconds():.0f} s are tolerated",
+            "Have the clocks of the TSB, its HSM and what stands in front of it set.",
+        )
+    if APPROVALS not in license_flags:
         raise ProblemError(
             HTTPStatus.SERVICE_UNAVAILABLE,
             f"TSB's license lacks {APPROVALS}: it asks no approvers",
             "Have the TSB licensed for approvals.",
         )
-    return m.Health(tsb=found)
+    return m.Health(
+        tsb=m.TsbHealth(version=version, license=license_flags, clock_skew_seconds=skew)
+    )

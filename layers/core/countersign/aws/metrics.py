@@ -4,8 +4,7 @@ Names and dimensions are those that the alarms and the dashboard of `template.ya
 is the stack. Importing costs nothing: `aws_lambda_powertools` loads its metrics with its Logger.
 """
 
-from datetime import datetime
-from typing import Any
+from datetime import datetime, timedelta
 
 from aws_lambda_powertools.metrics import EphemeralMetrics, MetricUnit
 
@@ -33,18 +32,34 @@ def credentials_refused() -> None:
     _emit("TsbCredentialsRefused", MetricUnit.Count, 1)
 
 
+def clock_skew(seconds: int) -> None:
+    """How far the HSM's clock is off, ahead or behind: the log line says which."""
+    way = "ahead" if seconds > 0 else "behind"
+    _emit("ClockSkew", MetricUnit.Seconds, abs(seconds), about={"clock": way})
+
+
 def closed(document: OutcomeDocument, record: Record) -> None:
     """An enrollment that has just been announced: its outcome, and how long people and we took."""
     _emit("Enrollments", MetricUnit.Count, 1, Outcome=str(document.outcome))
     if document.error is not None:
         _emit("EnrollmentFailures", MetricUnit.Count, 1, Error=document.error.name)
-    times: dict[str, Any] = {**record.get("times", {}), **csr_step(record).get("times", {})}
+    times: dict[str, str | None] = {
+        name: text
+        for name, text in (
+            *record.get("times", {}).items(),
+            *csr_step(record).get("times", {}).items(),
+        )
+        if isinstance(text, str)
+    }
+    moments = {name: datetime.fromisoformat(text) for name, text in times.items() if text}
+    if "executed" in moments:  # by TSB's clock; all other times are ours
+        moments["executed"] -= timedelta(seconds=int(record.get("clockSkewSeconds", 0)))
     for name, begins, ends in (
         ("TimeToQuorum", "requested", "executed"),
         ("ExecutedToIssued", "executed", "ended"),
     ):
-        if times.get(begins) and times.get(ends):
-            took = datetime.fromisoformat(times[ends]) - datetime.fromisoformat(times[begins])
+        if begins in moments and ends in moments:
+            took = moments[ends] - moments[begins]
             _emit(name, MetricUnit.Seconds, max(took.total_seconds(), 0))
 
 

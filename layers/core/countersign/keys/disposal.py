@@ -7,6 +7,7 @@ another key under the label between the check and the call, that key is lost.
 
 from collections.abc import Callable
 from contextlib import suppress
+from datetime import timedelta
 from typing import Any
 
 from countersign import models as m
@@ -24,7 +25,6 @@ from countersign.errors import (
 )
 from countersign.keys import labels
 from countersign.record import ENDED_AT_TSB, Record, TsbStatus, approvers_asked, csr_step
-from countersign.settings import CLOCK_SKEW
 from countersign.spki import spki_sha256
 from countersign.stores import Records
 from countersign.tsb.client import TsbClient
@@ -37,7 +37,12 @@ type Done = dict[str, Any]  # fields of a `DisposedKey`: the result
 
 
 def dispose(
-    event: m.DiscardKeyInput, *, records: Records, tsb: TsbClient, password: Password
+    event: m.DiscardKeyInput,
+    *,
+    records: Records,
+    tsb: TsbClient,
+    password: Password,
+    clock_skew: timedelta,
 ) -> None:
     """Keep, delete or block the key of an enrollment that ends without a CSR, and record it.
 
@@ -75,7 +80,15 @@ def dispose(
     done: Done = before if before["result"] in ASKED else {"result": "failed"}
     errors: list[CountersignError] = []
     try:
-        done = _act(event, action, record, records=records, tsb=tsb, password=password)
+        done = _act(
+            event,
+            action,
+            record,
+            records=records,
+            tsb=tsb,
+            password=password,
+            clock_skew=clock_skew,
+        )
     except CountersignError as error:
         errors.append(error)
     if done["result"] != "deleted":
@@ -115,12 +128,15 @@ def own_key(
     records: Records,
     tsb: TsbClient,
     secret: str | None,
+    clock_skew: timedelta,
 ) -> Key | None:
     """The enrollment's own key as the HSM reports it; None if there is none (any more).
 
     The key is its own if the enrollment holds the claim of the label and the public key is the one
     on record. If CreateKey ended before it could record a public key, the rule of adoption applies:
-    the key is not older than the claim, and it is what was requested.
+    the key is not older than the claim, and it is what was requested. By the HSM's clock it may be
+    older by `clock_skew`, as far as that may be behind: a key that somebody made in these minutes
+    under the label that the enrollment has claimed, and just as requested, is taken for its own.
 
     Raises:
         KeyConflictError: another key exists under the label; it is left alone.
@@ -146,7 +162,7 @@ def own_key(
         from countersign.verification import checks  # noqa: PLC0415
 
         different = checks.differences(key, requested.key)
-        own = key.create_time >= claim.at - CLOCK_SKEW and not any(different.values())
+        own = key.create_time >= claim.at - clock_skew and not any(different.values())
     if not own:
         raise KeyConflictError(
             f"another key than the enrollment's own lies under label {label!r}",
@@ -163,6 +179,7 @@ def delete(
     records: Records,
     tsb: TsbClient,
     secret: str | None,
+    clock_skew: timedelta,
 ) -> bool:
     """Delete the enrollment's own key; TSB cancels its requests. Idempotent.
 
@@ -171,7 +188,10 @@ def delete(
 
     Raises: as `own_key`.
     """
-    if own_key(requested, record, records=records, tsb=tsb, secret=secret) is None:
+    if (
+        own_key(requested, record, records=records, tsb=tsb, secret=secret, clock_skew=clock_skew)
+        is None
+    ):
         return False
     try:
         tsb.delete_key(requested.key.label, secret)
@@ -189,6 +209,7 @@ def _act(
     records: Records,
     tsb: TsbClient,
     password: Password,
+    clock_skew: timedelta,
 ) -> Done:
     requested = event.request
     if action == "keep" and "publicKeySha256" in record:
@@ -198,15 +219,19 @@ def _act(
         return {"result": "kept", "reason": reason}
     secret = password(requested.key.password.secret_arn) if requested.key.password else None
     if action == "keep":
-        existing = own_key(requested, record, records=records, tsb=tsb, secret=secret)
+        existing = own_key(
+            requested, record, records=records, tsb=tsb, secret=secret, clock_skew=clock_skew
+        )
         return {"result": "kept"} if existing else {"result": "none", "reason": "no key was made"}
     if action == "delete":
         # Also if no key is on record: CreateKey's answer may have been lost before a cancellation.
-        deleted = delete(requested, record, records=records, tsb=tsb, secret=secret)
+        deleted = delete(
+            requested, record, records=records, tsb=tsb, secret=secret, clock_skew=clock_skew
+        )
         if deleted or "publicKeySha256" in record:
             return {"result": "deleted"}
         return {"result": "none", "reason": "no key was made"}
-    return _block(event, record, records=records, tsb=tsb, secret=secret)
+    return _block(event, record, records=records, tsb=tsb, secret=secret, clock_skew=clock_skew)
 
 
 def _why_kept(event: m.DiscardKeyInput, action: m.UnusedKey, record: Record) -> str | None:
@@ -231,8 +256,11 @@ def _block(
     records: Records,
     tsb: TsbClient,
     secret: str | None,
+    clock_skew: timedelta,
 ) -> Done:
-    key = own_key(event.request, record, records=records, tsb=tsb, secret=secret)
+    key = own_key(
+        event.request, record, records=records, tsb=tsb, secret=secret, clock_skew=clock_skew
+    )
     if key is None:
         return {"result": "none", "reason": "there is no key (any more)"}
     if ((key.policy or {}).get("keyStatus") or {}).get("blocked"):

@@ -35,6 +35,7 @@ def sweep_keys(
     objects: Objects,
     tsb: TsbClient,
     password: disposal.Password,
+    clock_skew: timedelta,
     bus: Bus,
     more: More,
 ) -> m.SweptKeys:
@@ -53,6 +54,7 @@ def sweep_keys(
         objects: the bucket with the requests.
         tsb: with the role for key management.
         password: reads a key password.
+        clock_skew: how far the HSM's clock may be from ours.
         bus: receives an event if something was found.
         more: whether there is time for another key.
 
@@ -76,7 +78,9 @@ def sweep_keys(
             break
         one, own = _unaccounted(label, records, objects)
         if one is not None and own is not None and mode == "delete":
-            one = _swept(one, *own, records=records, tsb=tsb, password=password)
+            one = _swept(
+                one, *own, records=records, tsb=tsb, password=password, clock_skew=clock_skew
+            )
         found += [one] if one else []
         looked_at, last = looked_at + 1, label
     swept = m.SweptKeys(
@@ -134,6 +138,7 @@ def _swept(
     records: Records,
     tsb: TsbClient,
     password: disposal.Password,
+    clock_skew: timedelta,
 ) -> m.UnaccountedKey:
     """Delete the key of an ended enrollment, unless the id has been claimed again meanwhile."""
     note = {"action": "delete", "result": "started", "at": m.timestamp(m.now())}
@@ -142,7 +147,9 @@ def _swept(
         return one.model_copy(update={"problem": "the enrollment has just begun anew"})
     try:
         secret = password(requested.key.password.secret_arn) if requested.key.password else None
-        disposal.delete(requested, record, records=records, tsb=tsb, secret=secret)
+        disposal.delete(
+            requested, record, records=records, tsb=tsb, secret=secret, clock_skew=clock_skew
+        )
     except CountersignError as error:
         failed = {**note, "result": "failed", "reason": error.message}
         records.update(record["id"], {"unusedKey": failed}, when=own)

@@ -159,10 +159,15 @@ class Problem(Model):
 
 
 class TsbHealth(Model):
-    """What the TSB reports about its version and its license."""
+    """What the TSB reports about its version and its license.
+
+    `clock_skew_seconds`: by how much the clock of whoever answered for it is ahead of ours; None if
+    its answers say no time. The HSM's own clock is measured with each key.
+    """
 
     version: str
     license: tuple[str, ...]
+    clock_skew_seconds: int | None = None
 
 
 class Health(Model):

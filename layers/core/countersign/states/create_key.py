@@ -1,5 +1,8 @@
 """State CreateKey: create the key under its policy, or adopt the one whose answer was lost."""
 
+from collections.abc import Callable
+
+from countersign import clocks
 from countersign import models as m
 from countersign.errors import (
     KEY_ALREADY_EXISTING,
@@ -15,7 +18,6 @@ from countersign.policy.linter import dump, lint_ca_key, refuse
 from countersign.policy.profiles import Profiles
 from countersign.record import Record
 from countersign.request import tsb_bodies
-from countersign.settings import CLOCK_SKEW
 from countersign.spki import spki_sha256
 from countersign.states.key_slots import await_slot
 from countersign.states.ownership import Password, own, progress, require_own
@@ -24,6 +26,8 @@ from countersign.tsb.client import TsbClient
 from countersign.tsb.models import Key, KeyAttributes
 from countersign.verification import attestation, checks
 from countersign.verification.attestation import Trust
+
+type ReportSkew = Callable[[int], None]  # seconds by which the HSM's clock is ahead of ours
 
 
 def create_key(
@@ -35,6 +39,7 @@ def create_key(
     password: Password,
     profiles: Profiles,
     trust: Trust,
+    report_skew: ReportSkew | None = None,
 ) -> m.CreatedKey:
     """Create the key under its policy, or adopt the one whose answer was lost.
 
@@ -42,18 +47,28 @@ def create_key(
     pass StoreCsr, or while the chain is configured wrongly.
 
     Idempotent: the label is claimed first. A key that exists under it (608) is adopted only if the
-    claim is ours, the key is not older than the claim, and it is what was requested. Before
-    anything is created, the approvers are compared with those of the CA key, if the profile names
-    one. This function has the TSB role that may read that key's policy; AcceptEnrollment has no
-    role.
+    claim is ours, the key is not older than the claim, and it is what was requested. By the HSM's
+    clock it may be older by as much as that may be behind (`trust.clock_skew`). So a key just like
+    it that somebody made in these minutes under the same label is taken for ours; from other
+    enrollments the claim protects. A key that was discarded is never adopted.
+
+    Before anything is created, the approvers are compared with those of the CA key, if the profile
+    names one. This function has the TSB role that may read that key's policy; AcceptEnrollment has
+    no role.
+
+    The key's creation lies between two moments of ours, so it shows how far the HSM's clock is off.
+    That is on record and reported. Beyond what is tolerated nobody is asked: the approvals' times
+    and the attestation's would mean nothing.
 
     Args:
-        trust: which attestations are trusted.
+        trust: which attestations are trusted, and how far the HSM's clock may be off.
+        report_skew: told how far it is off.
 
     Raises:
         InvalidEnrollmentError: the CA key's approvers would approve here too. The execution fails.
         KeyConflictError: the label belongs to another enrollment, or a key under it is not ours, or
-            the HSM's attestation does not pass.
+            the HSM's attestation does not pass, or its clock is off (reason CLOCK_SKEW); the key
+            is left as it is.
         TsbUnavailableError, TsbOutcomeUnknownError: the state machine retries.
         TsbRefusedError, TsbCredentialsError: the execution fails.
     Source: TSB REST API, POST /v1/key, POST /v1/key/attributes.
@@ -67,6 +82,7 @@ def create_key(
     claim = _claim(event, records, tsb, secret)
     try:
         await_slot(event.not_before)
+        begun = m.now()
         answer = tsb.create_key(tsb_bodies.tsb_key(event.request, secret))
     except TsbRefusedError as error:
         if error.error_code != KEY_ALREADY_EXISTING:
@@ -77,9 +93,15 @@ def create_key(
         answer = tsb.key_attributes(key.label, secret)
         if answer.key.label != key.label:
             raise _key_conflict(key.label, f"is taken by key {answer.key.label!r}") from error
-        if answer.key.create_time < claim.at - CLOCK_SKEW:
+        begun = claim.at  # an earlier try has made it
+        discarded = (records.get(event.enrollment_id) or Record()).get("discardedSha256")
+        is_older = answer.key.create_time < claim.at - trust.clock_skew
+        if is_older or spki_sha256(answer.key.public_key) == discarded:
             labels.release(key.label, event.enrollment_id, records)
             raise _key_conflict(key.label, "was there before this enrollment began") from error
+    skew = clocks.skew_seconds(answer.key.create_time, after=begun, before=m.now())
+    if report_skew is not None:
+        report_skew(skew)
     objects.keep_answer(event.enrollment_id, "create-key", answer.raw)
     _require_as_asked(answer.key, key)
     _require_attested(answer, trust)
@@ -91,10 +113,12 @@ def create_key(
             {
                 "publicKeySha256": fingerprint,
                 "times.keyCreated": m.timestamp(answer.key.create_time),
+                **({"clockSkewSeconds": skew} if skew else {}),
             },
             when={"executionArn": event.execution_arn},
         ),
     )
+    _require_clock(skew, key.label, trust)
     return m.CreatedKey(
         label=key.label, public_key=answer.key.public_key, public_key_sha256=fingerprint
     )
@@ -175,6 +199,18 @@ def _require_attested(answer: KeyAttributes, trust: Trust) -> None:
                 reason=check.code,
                 action="Compare AttestationRoot and the chain in the TLS secret with the HSM's.",
             )
+
+
+def _require_clock(skew: int, label: str, trust: Trust) -> None:
+    most = int(trust.clock_skew.total_seconds())
+    if abs(skew) > most:
+        raise KeyConflictError(
+            f"the HSM's clock is {abs(skew)} s {'behind' if skew < 0 else 'ahead of'} ours;"
+            f" {most} s are tolerated (MaxClockSkewSeconds)",
+            reason="CLOCK_SKEW",
+            action=f"Have the HSM's clock set. Nobody was asked; key {label!r} was made and left"
+            " as it is: delete it, or choose another label.",
+        )
 
 
 def _key_conflict(label: str, why: str) -> KeyConflictError:

@@ -3,6 +3,7 @@
 import json
 from datetime import timedelta
 
+from countersign import clocks
 from countersign import models as m
 from countersign.errors import (
     TsbOutcomeUnknownError,
@@ -18,7 +19,12 @@ MAX_FRESH_STARTS = 1  # after a lost answer; a second loss is no accident
 # A TSB under load may execute the lost call late. It finds no key then, and asks nobody. Looking
 # for its request is not possible: TSB's list of requests (POST /v1/filteredRequests) names no key.
 FRESH_START_AFTER = timedelta(minutes=5)
-DISCARDED = ("steps.csr.intent", "steps.csr.requestId", "publicKeySha256")  # of a key that is gone
+DISCARDED = (  # of a key that is gone
+    "steps.csr.intent",
+    "steps.csr.requestId",
+    "publicKeySha256",
+    "clockSkewSeconds",
+)
 
 
 def discard_key(
@@ -28,6 +34,7 @@ def discard_key(
     tsb: TsbClient,
     password: Password,
     keys_per_minute: int = 0,
+    clock_skew: timedelta = clocks.TOLERATED,
 ) -> m.DiscardedKey:
     """Dispose of a key that has no CSR, or replace it if TSB's answer was lost.
 
@@ -53,7 +60,7 @@ def discard_key(
     step = csr_step(record)
     is_lost = "requestId" not in step and (event.unanswered or "intent" in step)
     if not is_lost:
-        disposal.dispose(event, records=records, tsb=tsb, password=password)
+        disposal.dispose(event, records=records, tsb=tsb, password=password, clock_skew=clock_skew)
         return m.DiscardedKey(
             again=False,
             tsb_status=event.tsb_status,
@@ -66,15 +73,18 @@ def discard_key(
         why = f"key {key.label!r} is permanent (not destroyable); may have an open request"
         return _unanswered(event, why)
     secret = password(key.password.secret_arn) if key.password else None
-    disposal.delete(event.request, record, records=records, tsb=tsb, secret=secret)
+    disposal.delete(
+        event.request, record, records=records, tsb=tsb, secret=secret, clock_skew=clock_skew
+    )
     # Run again after its own update it finds none of these, and counts nothing.
     again = approvers_asked(record) or "publicKeySha256" in record
     discards = record.get("discards", 0) + again
+    gone = {"discardedSha256": record["publicKeySha256"]} if "publicKeySha256" in record else {}
     require_own(
         event,
         records.update(
             event.enrollment_id,
-            {"stage": "DiscardKey", "discards": discards},
+            {"stage": "DiscardKey", "discards": discards, **gone},
             when=own(event),
             remove=DISCARDED,
         ),

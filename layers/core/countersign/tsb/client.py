@@ -8,10 +8,12 @@ Source: Securosys documentation and client code, TSB 1.17 to 2.5.
 import re
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from typing import Any, Self
 
 from requests.adapters import BaseAdapter
 
+from countersign import clocks
 from countersign.errors import (
     REQUEST_NOT_EXISTENT,
     CountersignError,
@@ -105,6 +107,8 @@ class TsbClient:
         timeout_seconds: float = TIMEOUT_SECONDS,
         transport: BaseAdapter | None = None,
     ) -> None:
+        # By which the clock of whoever answered last is ahead of ours; None: it said no time.
+        self.clock_skew_seconds: int | None = None
         self._url = base_url(url)
         self._credentials = credentials
         self._renewed = renewed
@@ -306,7 +310,7 @@ class TsbClient:
         expected: str,
         ends: float,
     ) -> T:
-        begun = time.monotonic()
+        begun, begun_at = time.monotonic(), datetime.now(UTC)
         reply: Reply | None = None
         error: CountersignError | None = None
         try:
@@ -319,6 +323,11 @@ class TsbClient:
                 proxies=self._proxies,
                 connect_seconds=self._connect_seconds,
                 seconds=ends - begun,
+            )
+            self.clock_skew_seconds = (
+                clocks.skew_seconds(reply.date, after=begun_at, before=datetime.now(UTC))
+                if reply.date
+                else None
             )
             if reply.succeeded:
                 return read(reply)

@@ -78,10 +78,12 @@ class Reply:
     Args:
         status: of HTTP.
         body: decoded from its transfer; None if it is larger than any answer of TSB.
+        date: when it was given, by the clock of who gave it (header `Date`); None if it says none.
     """
 
     status: int
     body: bytes | None
+    date: datetime | None = None
 
     @property
     def succeeded(self) -> bool:

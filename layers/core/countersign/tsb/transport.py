@@ -9,6 +9,8 @@ import ssl
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import certifi
@@ -102,7 +104,16 @@ def send(
     request = requests.Request(method, url, json=body, headers=headers).prepare()
     timeout = Timeout(total=max(seconds, LEAST_SECONDS), connect=connect_seconds)
     response = adapter.send(request, stream=True, timeout=timeout, proxies=proxies)  # type: ignore[arg-type]
-    return Reply(response.status_code, _read(response))
+    return Reply(response.status_code, _read(response), _date(response.headers.get("Date")))
+
+
+def _date(text: str | None) -> datetime | None:
+    """The time of a `Date` header; None for what is none, or has no zone."""
+    try:
+        moment = parsedate_to_datetime(text or "")
+    except ValueError:
+        return None
+    return moment if moment.tzinfo else None
 
 
 def _read(response: requests.Response) -> bytes | None:

@@ -9,7 +9,7 @@ documents.
 import base64
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from xml.etree import ElementTree  # nosec B405
 
@@ -18,9 +18,9 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 
+from countersign.clocks import TOLERATED
 from countersign.models import Check, Policy
 from countersign.policy import approvers
-from countersign.settings import CLOCK_SKEW
 from countersign.tsb.models import KeyAttributes
 
 CODES = (
@@ -43,10 +43,12 @@ class Trust:
         root_sha256: fingerprint (hex SHA-256 of the DER) of the HSM vendor's root certificate.
             Empty: attestations are kept but not verified.
         chain: in PEM, from the attestation key's certificate to the root.
+        clock_skew: how far the HSM's clock may be from ours.
     """
 
     root_sha256: str = ""
     chain: str = ""
+    clock_skew: timedelta = TOLERATED
 
 
 def check(
@@ -57,8 +59,8 @@ def check(
     Args:
         answer: TSB's answer with `xml`, `xml_signature` and the JSON that belongs to them.
         trust: which attestations are trusted.
-        asked_at: when the approvers were asked. An older attestation proves nothing about the time
-            since then.
+        asked_at: when the approvers were asked, by the HSM's clock as far as that is known. An
+            older attestation proves nothing about the time since then.
         now: the time at which the chain must be valid.
     """
     if not trust.root_sha256:
@@ -79,7 +81,7 @@ def check(
             "ATTESTATION_KEY": _key(answer, said),
             "ATTESTATION_ATTRIBUTES": _attributes(answer, said),
             "ATTESTATION_POLICY": _policy(answer, said),
-            "ATTESTATION_TIME": _time(said, asked_at),
+            "ATTESTATION_TIME": _time(said, asked_at, trust.clock_skew),
         }
     return [
         Check(code=code, result="skipped")
@@ -200,10 +202,10 @@ def _policy(answer: KeyAttributes, said: ElementTree.Element) -> list[str]:
     return [] if same else ["the attested policy is another than in TSB's answer"]
 
 
-def _time(said: ElementTree.Element, asked_at: datetime | None) -> list[str]:
+def _time(said: ElementTree.Element, asked_at: datetime | None, clock_skew: timedelta) -> list[str]:
     try:
         attested_at = datetime.fromisoformat((said.findtext("attest_time") or "").strip())
-        old = asked_at is not None and attested_at < asked_at - CLOCK_SKEW
+        old = asked_at is not None and attested_at < asked_at - clock_skew
     except (ValueError, TypeError):  # not a time, or a time without a zone
         return ["the attestation says no time"]
     return ["the attestation is older than the request for approval"] if old else []

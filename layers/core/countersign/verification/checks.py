@@ -5,7 +5,7 @@ StoreCsr runs it before anything is stored as issued. It runs again offline, on 
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Literal
 
 from countersign import models as m
@@ -77,12 +77,17 @@ def verify(returned: Returned, trust: Trust, *, now: datetime) -> Verified:
     )
     step = csr_step(record)
     asked_at = step.get("times", {}).get("requested")
+    # Of the clock that the attestation's time is of, as the key's creation has shown it.
+    skew = timedelta(seconds=int(record.get("clockSkewSeconds", 0)))
     approvers = [m.Approver.read(one) for one in step.get("approvers", ())]
     checks = [
         *_request_checks(returned),
         *_key_checks(returned),
         *verification_attestation.check(
-            answer, trust, asked_at=datetime.fromisoformat(asked_at) if asked_at else None, now=now
+            answer,
+            trust,
+            asked_at=datetime.fromisoformat(asked_at) + skew if asked_at else None,
+            now=now,
         ),
         *csr_checks,
         *approval_checks(
