@@ -125,6 +125,20 @@ def test_told_so_a_run_deletes_what_should_be_gone_and_nothing_else(
     assert found(sweep(stack, "delete")) == {"trial.other": "unclaimed"}
 
 
+@pytest.mark.parametrize("mode", ["report", "delete"])
+def test_the_key_of_an_end_that_nobody_decided_is_accounted_for(
+    case: Case, stack: InProcessStack, mode: str
+) -> None:
+    arn = case.start(case.by_profile())  # which wants unused keys deleted
+    case.await_event("Enrollment Awaiting Approval")
+    case.stop(arn)
+    assert case.end(arn).record["outcome"] == "FAILED"
+    two_hours_pass(stack)
+
+    assert sweep(stack, mode)["keys"] == []
+    assert labels(stack) == {CA_KEY, case.label}
+
+
 def test_what_enrollments_account_for_is_not_named(stack: InProcessStack) -> None:
     names = ("made", "kept", "blocked", "open", "just-ended")
     made, kept, blocked, open_one, just_ended = (Case(stack, name) for name in names)

@@ -11,11 +11,11 @@ from datetime import timedelta
 from typing import Any
 
 from countersign import models as m
+from countersign import resumption
 from countersign.errors import (
     KEY_NOT_EXISTENT,
     AwsCallError,
     CountersignError,
-    CsrInvalidError,
     EnrollmentConflictError,
     KeyConflictError,
     KeyDisposalError,
@@ -73,7 +73,7 @@ def dispose(
             action="Follow that execution; its ARN is on the record.",
         )
     error = event.failure.error if event.failure else None
-    if not is_decided(record, error):
+    if not resumption.is_decided(record, error):
         reason = f"nobody decided ({error}): key and request are kept, to be taken up again"
         _note(event, records, action, {"result": "kept", "reason": reason})
         return
@@ -102,23 +102,6 @@ def dispose(
     again = next((one for one in errors if isinstance(one, RETRIED)), None)
     if again is not None:
         raise KeyDisposalError(again.message, action=again.action) from again
-
-
-def is_decided(record: Record, error: str | None) -> bool:
-    """Whether an end without a CSR is a decision: TSB's, a cancellation, a check that failed.
-
-    Where nobody was asked, there is nothing to decide. After any other end people may have agreed,
-    so that key and request are kept.
-
-    Args:
-        record: the enrollment's.
-        error: the name of the error that ended it, if one did.
-    """
-    if error is None or error == CsrInvalidError.__name__ or "cancel" in record:
-        return True
-    status = csr_step(record).get("status")
-    ended_at_tsb = status in ENDED_AT_TSB and status != TsbStatus.EXECUTED
-    return ended_at_tsb or not approvers_asked(record)
 
 
 def own_key(

@@ -2,7 +2,7 @@
 
 from datetime import datetime, timedelta
 
-from countersign import events
+from countersign import events, resumption
 from countersign import models as m
 from countersign.errors import (
     CountersignError,
@@ -122,11 +122,11 @@ def _unaccounted(
 
 
 def _is_unused(record: Record) -> bool:
-    """Whether the enrollment ended by a decision, without a CSR, and long enough ago."""
+    """Whether the enrollment ended without a CSR, for good, and long enough ago."""
     if "outcome" not in record or record["outcome"] == m.Outcome.ISSUED or "csr" in record:
         return False
-    if not disposal.is_decided(record, (record.get("error") or {}).get("name")):
-        return False
+    if resumption.is_over(record) is None:
+        return False  # what people may have agreed to can be taken up again
     return datetime.fromisoformat(record["times"]["ended"]) <= m.now() - GRACE
 
 
