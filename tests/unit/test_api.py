@@ -5,6 +5,7 @@ import copy
 import hashlib
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from moto import mock_aws
 from countersign import models as m
 from countersign import polling
 from countersign.api import cancellation, enrollments, problems, views
+from countersign.aws.executions import MAX_INPUT_BYTES, written
 from countersign.aws.records import Records
 from countersign.errors import (
     AwsCallError,
@@ -167,6 +169,29 @@ def test_no_time_in_a_policy_makes_the_api_or_a_plan_fail(
     assert refused[0] == refused[1]  # a plan says what the API does
     if rule == "ruleUse" and max(timeout, timelock) > polling.LONGEST_WINDOW_SECONDS:
         assert refused == [True, True]
+
+
+@pytest.mark.parametrize("letter", ["a", "\\", "\x01", "é", "漢", "🔑"])
+@pytest.mark.parametrize("is_escaped", [False, True])
+def test_the_longest_body_is_no_longer_than_what_an_execution_takes(
+    submit: Submit, machine: Machine, letter: str, is_escaped: bool
+) -> None:
+    def text(number: int) -> str:
+        request = body()
+        request["key"]["policy"]["ruleUse"]["tokens"][0]["name"] = letter * number
+        return json.dumps(request, ensure_ascii=is_escaped)
+
+    least, one = (len(text(number).encode()) for number in (0, 1))
+    longest = text((enrollments.MAX_BODY_BYTES - least) // (one - least))
+    submit(
+        enrollments.body("application/json", longest),
+        caller=replace(JOHN, principal="🔑" * 1_024),
+    )
+
+    ((_, given),) = machine.started
+    assert len(longest.encode()) > enrollments.MAX_BODY_BYTES - 12
+    assert len(written(given).encode()) <= MAX_INPUT_BYTES
+    assert json.loads(written(given)) == given
 
 
 # Claiming and starting ----------------------------------------------------------------------

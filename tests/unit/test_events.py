@@ -6,6 +6,8 @@ from typing import Any, cast
 
 import jsonschema
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from countersign import events
 from countersign import models as m
@@ -179,6 +181,50 @@ def test_a_refusal_that_quotes_an_endless_field_name_is_cut() -> None:
 
     assert len(failure.message) == close_enrollment.MAX_TEXT
     assert len(failure.field or "") == close_enrollment.MAX_SHORT_TEXT
+
+
+# What is too long for an execution's end ---------------------------------------------------------
+
+LETTERS = st.sampled_from(["a", '"', "\\", "\x01", "\n", "é", "漢", WIDE])
+LONG = st.builds(lambda letter, number: letter * number, LETTERS, st.integers(0, 9_000))
+NUMBERS = st.none() | st.integers(-(2**63), 2**63)
+
+
+@settings(max_examples=50)
+@given(
+    approvers=st.lists(
+        st.fixed_dictionaries(
+            {
+                "name": LONG,
+                "spkiSha256": st.none() | LONG,
+                "decision": st.sampled_from(["approved", "declined", "outstanding", "none"]),
+            }
+        ),
+        max_size=4,
+    ),
+    error=st.fixed_dictionaries(
+        {
+            **dict.fromkeys(("name", "message"), LONG),
+            **dict.fromkeys(("state", "field", "reason", "action"), st.none() | LONG),
+            **dict.fromkeys(("errorCode", "httpStatus"), NUMBERS),
+        }
+    ),
+)
+def test_a_failure_fits_the_cause_of_an_execution_whatever_is_on_record(
+    approvers: list[Json], error: Json
+) -> None:
+    asked: Any = steps(approvers * 100)
+    record = cast(Record, {**largest_record(), "outcome": "FAILED", "error": error, "steps": asked})
+
+    made = close_enrollment.document(record)
+    cause = json.dumps(made.dump(), ensure_ascii=False, separators=(",", ":"))
+
+    assert len(cause.encode()) <= 32_768
+    assert made.error is not None
+    assert len(made.error.name) <= 256
+    assert len(made.approvers) == min(100, 100 * len(approvers))
+    if len(error["message"]) <= 600:  # no letter takes more than six bytes
+        assert made.error.message == error["message"]
 
 
 # What a quorum lacks ------------------------------------------------------------------------------

@@ -12,10 +12,12 @@ import pytest
 import rfc8785
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from countersign.errors import InvalidEnrollmentError
 from countersign.models import EnrollmentRequest, now
-from countersign.policy import approvers
+from countersign.policy import approvers, summary
 from countersign.policy.profiles import Profiles
 from countersign.policy.rules import decided, timelock_seconds, window_seconds
 from countersign.request import canonical, intake, tsb_bodies, validation
@@ -476,6 +478,47 @@ def test_a_request_too_long_to_be_shown_is_shown_by_its_hash() -> None:
     assert len(shown(raw)) < validation.MAX_META_DATA_BYTES
     assert content["request"] is None
     assert content["requestSha256"] == canonical.sha256(raw)
+
+
+LETTERS = st.sampled_from(["a", '"', "\\", "\x01", "\n", "\u202e", "é", "漢", "🔑"])
+
+
+@settings(max_examples=50)
+@given(
+    names=st.lists(LETTERS, min_size=1, max_size=3),
+    long=st.integers(1, 1_500),
+    reason=LETTERS,
+    subject=LETTERS,
+    requester=LETTERS,
+)
+def test_what_approvers_are_shown_fits_whoever_they_are(
+    names: list[str], long: int, reason: str, subject: str, requester: str
+) -> None:
+    raw = seed()
+    group = token(raw)["groups"][0]
+    group["approvals"] = [
+        {**group["approvals"][0], "name": f"{number}{letter * long}"}
+        for number, letter in enumerate(names * 20)
+    ]
+    raw["reason"] = reason * min(long, 1_000)
+    wide = dict.fromkeys(("organizationName", "locality", "title", "surname"), subject * long)
+    raw["csr"]["standardCertificateAttributes"] |= wide
+    requested = EnrollmentRequest.read(raw)
+
+    content = tsb_bodies.meta_data(
+        requested, enrollment_id="e" * 64, requester=requester * min(long, 1_024)
+    )
+
+    assert len(content) <= 32 * 1024
+    said = json.loads(content)
+    assert said["requestSha256"] == canonical.sha256(canonical.accepted(requested))
+    whole = summary.summary(
+        requested, enrollment_id="e" * 64, requester=requester * min(long, 1_024)
+    )
+    assert (said["summary"] == whole) is ("[cut; " not in said["summary"])
+    assert [line.split(":")[0] for line in said["summary"].split("\n")] == [
+        line.split(":")[0] for line in whole.split("\n")
+    ]
 
 
 @pytest.mark.parametrize(("length", "whole"), [(25_000, True), (33_000, False), (500_000, False)])

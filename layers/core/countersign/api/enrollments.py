@@ -29,7 +29,7 @@ from countersign.request import intake, validation
 from countersign.states import accept_enrollment, ownership
 from countersign.stores import Item, Records
 
-MAX_BODY_BYTES = 128 * 1024  # twice that is the limit of an execution's input
+MAX_BODY_BYTES = 128 * 1024  # half of what an execution takes, see aws/executions.py
 APPROVALS = "TSB_ENGINE"  # flag of the license; without it TSB asks nobody
 RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
 EVER = ("0001-01-01T00:00:00Z", "9999-12-31T23:59:59Z")

@@ -7,6 +7,15 @@ from botocore.exceptions import ClientError
 
 from countersign.aws.clients import client, named_errors
 
+MAX_INPUT_BYTES = 256 * 1024  # of an execution's input, in UTF-8 (AWS Step Functions, quotas)
+
+
+def written(payload: dict[str, Any]) -> str:
+    """An execution's input: sorted, because a record from the table has its fields in a different
+    order; and no longer than the request's own text, because escapes could triple it.
+    """
+    return json.dumps(payload, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+
 
 class Executions:
     """Executions of the enrollment state machine."""
@@ -26,8 +35,7 @@ class Executions:
         Raises:
             AwsCallError: Step Functions refused or did not answer.
         """
-        # Sorted: a record from the table has its fields in a different order.
-        text = json.dumps(payload, sort_keys=True)
+        text = written(payload)
         with named_errors(f"starting execution {name}"):
             try:
                 client("stepfunctions").start_execution(

@@ -1,5 +1,6 @@
 """What every model has: names of the wire, and one error for all that is wrong."""
 
+import json
 from datetime import UTC, datetime
 from typing import Annotated, Any, ClassVar, Literal, Self
 
@@ -72,6 +73,16 @@ def now() -> datetime:
 def timestamp(moment: datetime) -> str:
     """ISO 8601 in UTC with `Z`, to the second, as TSB and EventBridge write it."""
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def cut(text: str, most_bytes: int) -> str:
+    """The longest beginning of a text that takes at most so many bytes in JSON, in UTF-8."""
+    left = most_bytes
+    for index, letter in enumerate(text[:most_bytes]):
+        left -= len(json.dumps(letter, ensure_ascii=False).encode("utf-8", "surrogatepass")) - 2
+        if left < 0:
+            return text[:index]
+    return text[:most_bytes]
 
 
 EnrollmentId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")]

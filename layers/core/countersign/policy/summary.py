@@ -5,7 +5,7 @@ Their app shows it unchanged, so nothing that a caller wrote may look like a lin
 
 import unicodedata
 
-from countersign.models import EnrollmentRequest, Token
+from countersign.models import EnrollmentRequest, Token, cut
 from countersign.policy import approvers, rules
 
 HIDDEN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}  # control, bidi, line and paragraph separators
@@ -18,13 +18,20 @@ CURVES = {  # usual names of the curves that CAs accept; others are shown by OID
 SECONDS_PER = {"day": 86_400, "hour": 3_600, "minute": 60}
 
 
-def summary(request: EnrollmentRequest, *, enrollment_id: str, requester: str | None = None) -> str:
+def summary(
+    request: EnrollmentRequest,
+    *,
+    enrollment_id: str,
+    requester: str | None = None,
+    most_bytes: int | None = None,
+) -> str:
     """What an approver is asked to agree to: one `label: value` per line, no final line end.
 
     Args:
         request: the accepted request, after a profile was expanded.
         enrollment_id: the id of this enrollment.
         requester: who asked, as far as the trigger knows them.
+        most_bytes: of a line's value, as JSON in UTF-8. A longer one is cut and says so.
     """
     subject = request.csr.standard_certificate_attributes.model_dump(
         by_alias=True, exclude_none=True
@@ -44,7 +51,15 @@ def summary(request: EnrollmentRequest, *, enrollment_id: str, requester: str | 
         "Reason": request.reason or "none given",
         "Enrollment": enrollment_id,
     }
-    return "\n".join(f"{name}: {printable(value)}" for name, value in lines.items())
+    shown = {name: printable(value) for name, value in lines.items()}
+    if most_bytes is not None:
+        shown = {name: _at_most(most_bytes, value) for name, value in shown.items()}
+    return "\n".join(f"{name}: {value}" for name, value in shown.items())
+
+
+def _at_most(most_bytes: int, text: str) -> str:
+    kept = cut(text, most_bytes)
+    return text if kept == text else f"{kept}… [cut; {len(text)} characters in full]"
 
 
 def key(request: EnrollmentRequest) -> str:

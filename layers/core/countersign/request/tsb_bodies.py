@@ -13,6 +13,9 @@ from countersign.policy.summary import summary
 from countersign.request.canonical import accepted, sha256
 from countersign.request.validation import MAX_META_DATA_BYTES
 
+# 26 lines at the most, with their names and notes, and a reason of 1,000 letters beside them.
+MAX_LINE_BYTES = 800
+
 
 def tsb_key(request: EnrollmentRequest, password: str | None) -> dict[str, Any]:
     """The body of `POST /v1/key`: what was requested, with the password and nothing else added."""
@@ -28,7 +31,8 @@ def meta_data(
     """The metadata that approvers see: a summary, the accepted request, and its SHA-256.
 
     It is in RFC 8785 form, so it always has the same bytes. It has at most `MAX_META_DATA_BYTES`: a
-    longer request is left out, but its hash never is.
+    longer request is left out, but its hash never is. Where the summary alone is too long, each of
+    its lines is shortened and says so.
     """
     requested = accepted(request)
     content = {
@@ -44,8 +48,15 @@ def meta_data(
     whole: bytes = rfc8785.dumps(content)
     if len(whole) <= MAX_META_DATA_BYTES:
         return whole
-    short: bytes = rfc8785.dumps({**content, "request": None})
-    return short
+    content["request"] = None
+    short: bytes = rfc8785.dumps(content)
+    if len(short) <= MAX_META_DATA_BYTES:
+        return short
+    content["summary"] = summary(
+        request, enrollment_id=enrollment_id, requester=requester, most_bytes=MAX_LINE_BYTES
+    )
+    shortest: bytes = rfc8785.dumps(content)
+    return shortest
 
 
 def tsb_csr(

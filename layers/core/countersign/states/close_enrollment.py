@@ -26,8 +26,14 @@ BACKSTOP = ""  # as the state of a failure: none of the workflow's
 ENDED = ("SUCCEEDED", "FAILED", "TIMED_OUT", "ABORTED")  # of an execution
 DECIDED_BY_TSB = (TsbStatus.REJECTED, TsbStatus.EXPIRED, TsbStatus.CANCELLED)
 DELIVERED_AT_LEAST_ONCE = ("event", "schedule")  # each with an id of its own in the origin
-MAX_TEXT = 4_000  # characters of a message; the whole document must fit a Cause of 32 KB
+# The document of a failure is the Cause of its execution: 32,768 characters at the most, its Error
+# 256 (AWS Step Functions, ExecutionFailedEventDetails). All in bytes of its JSON in UTF-8, of which
+# there are never fewer than characters: 100 approvers of 117 and a name, and what the error says.
+MAX_TEXT = 4_000
 MAX_SHORT_TEXT = 500
+MAX_ERROR_NAME = 256
+MAX_APPROVER_NAME = 100
+MAX_FINGERPRINT = 64
 MAX_APPROVERS_IN_FAILURE = 100
 ROUNDS = 3  # a cancellation and a CSR may come in between, each once
 OUR_ERRORS = {error.__name__ for error in CountersignError.__subclasses__()}
@@ -210,18 +216,50 @@ def _owner(record: Record) -> dict[str, Any]:
 
 
 def document(record: Record) -> m.OutcomeDocument:
-    """The outcome document of a record; `outcome` is None while it is open."""
-    failed = record.get("outcome") == m.Outcome.FAILED
-    approvers = csr_step(record).get("approvers", [])
+    """The outcome document of a record; `outcome` is None while it is open.
+
+    That of a failure fits the Cause of an execution, whatever is on record: approvers beyond the
+    first hundred are left out, and long texts are cut.
+    """
+    approvers = [m.Approver.read(one) for one in csr_step(record).get("approvers", [])]
+    error = record.get("error")
+    if record.get("outcome") == m.Outcome.FAILED:
+        return m.OutcomeDocument(
+            enrollment_id=record["id"],
+            outcome=m.Outcome.FAILED,
+            approvers=tuple(_shortened(one) for one in approvers[:MAX_APPROVERS_IN_FAILURE]),
+            error=_bounded(m.Failure.read(error)) if error else None,
+        )
     return m.OutcomeDocument(
         enrollment_id=record["id"],
         outcome=record.get("outcome"),
         csr=record.get("csr") if record.get("outcome") == m.Outcome.ISSUED else None,
-        approvers=tuple(
-            m.Approver.read(one)
-            for one in (approvers[:MAX_APPROVERS_IN_FAILURE] if failed else approvers)
-        ),
-        error=record.get("error"),
+        approvers=tuple(approvers),
+        error=error,
+    )
+
+
+def _shortened(approver: m.Approver) -> m.Approver:
+    return approver.model_copy(
+        update={
+            "name": m.cut(approver.name, MAX_APPROVER_NAME),
+            "spki_sha256": approver.spki_sha256 and m.cut(approver.spki_sha256, MAX_FINGERPRINT),
+        }
+    )
+
+
+def _bounded(failure: m.Failure) -> m.Failure:
+    """The failure with its texts cut: a field's path repeats names that a caller made up."""
+    return failure.model_copy(
+        update={
+            "name": m.cut(failure.name, MAX_ERROR_NAME),
+            "message": m.cut(failure.message, MAX_TEXT),
+            **{
+                name: text and m.cut(text, MAX_SHORT_TEXT)
+                for name in ("state", "field", "reason", "action")
+                for text in [getattr(failure, name)]
+            },
+        }
     )
 
 
@@ -230,6 +268,10 @@ def failure(caught: m.CaughtError) -> m.Failure:
 
     Only the messages of our own errors are repeated: other exceptions may quote anything.
     """
+    return _bounded(_said(caught))
+
+
+def _said(caught: m.CaughtError) -> m.Failure:
     cause = _json_or_none(caught.cause)
     said = cause if isinstance(cause, dict) else {}
     name = said.get("errorType") or caught.error
@@ -238,22 +280,18 @@ def failure(caught: m.CaughtError) -> m.Failure:
         return m.Failure(
             name=name,
             state=caught.state or None,
-            message=str(content["message"])[:MAX_TEXT],
-            field=_short(content.get("field")),
+            message=str(content["message"]),
+            field=content.get("field"),
             error_code=content.get("errorCode"),
-            reason=_short(content.get("reason")),
+            reason=content.get("reason"),
             http_status=content.get("httpStatus"),
-            action=_short(content.get("action")),
+            action=content.get("action"),
         )
     request_id = said.get("requestId")
     return m.Failure(
         name=name,
         state=caught.state or None,
-        message=(
-            f"{name} in state {caught.state}"
-            if caught.state
-            else str(caught.cause or name)[:MAX_TEXT]
-        ),
+        message=(f"{name} in state {caught.state}" if caught.state else str(caught.cause or name)),
         action=(
             f"Search the function's log for request {request_id}."
             if request_id
@@ -311,7 +349,7 @@ def _left_open(
         if "requestId" in step
         else f"See at the TSB which requests of key {record['keyLabel']!r} are open, if any."
     )
-    return {**ending, "error": ending["error"].model_copy(update={"action": said})}
+    return {**ending, "error": _bounded(ending["error"].model_copy(update={"action": said}))}
 
 
 def _ending(event: m.CloseEnrollmentInput) -> dict[str, Any]:
@@ -392,11 +430,6 @@ def _origin(event: m.CloseEnrollmentInput) -> dict[str, Any]:
         origin = m.Origin()
     known = origin.model_copy(update={"principal": None})
     return known.model_dump(mode="json", exclude_none=True)
-
-
-def _short(text: str | None) -> str | None:
-    """The text, cut: a field's path repeats names that a caller made up, however long they are."""
-    return text and text[:MAX_SHORT_TEXT]
 
 
 def _json_or_none(text: object) -> Any:
