@@ -467,7 +467,7 @@ MUTANTS = (
     mutant(
         "an unexplained end deletes the key",
         f"{CORE}keys/disposal.py",
-        "    if not is_decided(record, error):\n",
+        "    if not resumption.is_decided(record, error):\n",
         "    if False:\n",
         "what people agreed to is thrown away for an error that nobody understands",
         f"{FLOW}test_retries.py"
@@ -476,7 +476,7 @@ MUTANTS = (
     mutant(
         "an unexplained end cancels the request",
         f"{CORE}keys/disposal.py",
-        "    if not is_decided(record, error):\n",
+        "    if not resumption.is_decided(record, error):\n",
         "    if False:\n",
         "what people may still agree to is withdrawn for an error that nobody understands",
         f"{FLOW}test_retries.py::test_an_end_that_nobody_decided_leaves_key_and_open_request"

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from countersign.polling import DAY_SECONDS, Schedule, first_wait
+from countersign.polling import LONGEST_WINDOW_SECONDS, Schedule, first_wait
 from local.engine.stack import InProcessStack
 from tests.case import Case, Json, Result, assert_failed, assert_issued, group, people, token
 from tests.definitions import slower
@@ -276,9 +276,9 @@ def assert_left_alone(result: Result, name: str, status: str) -> None:
 
 
 def test_the_worst_year_fits_into_an_execution_s_history(unrecorded_stack: InProcessStack) -> None:
-    """Every poll but the last fails, StoreCsr fails for a day, and the window is a year."""
+    """Every poll but the last fails, StoreCsr fails for a day, and the window is the longest."""
     unrecorded_stack.configure(**AS_DEPLOYED, PollGrowth="0.1", PollFloorSeconds="1")
-    year = 365 * DAY_SECONDS
+    year = LONGEST_WINDOW_SECONDS
     polls = polls_in_silence(year, growth=0.1, floor_seconds=1)
     case = Case(unrecorded_stack)
     (person,) = people(1)

@@ -91,7 +91,8 @@ def discard_key(
     )
     if discards > MAX_FRESH_STARTS:
         labels.release(key.label, event.enrollment_id, records)
-        if not approvers_asked(record):  # RequestCsr never came so far
+        lost = event.failure is None or event.failure.error == TsbOutcomeUnknownError.__name__
+        if not lost and not approvers_asked(record):  # RequestCsr never came so far
             return m.DiscardedKey(again=False, failure=event.failure)
         return _unanswered(event, f"it was asked twice; key {key.label!r} was deleted both times")
     # The next key is a new one: one older than this moment is not ours to adopt.
