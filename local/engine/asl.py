@@ -16,6 +16,7 @@ following, because AWS behaves differently:
 """
 
 import json
+import re
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -227,13 +228,25 @@ def _compiled(expression: str) -> jsonata.Jsonata:
     return jsonata.Jsonata(expression)
 
 
+@lru_cache(maxsize=1_000)
+def _parts(expression: str) -> frozenset[str]:
+    """The parts of `$states` that an expression names; all of them where it names none of them."""
+    named = re.findall(r"\$states(?:\.(\w+))?", expression)
+    every = frozenset(("input", "context", "result", "errorOutput"))
+    return every if "" in named else frozenset(named)
+
+
 def _evaluate(string: StringJSONata, env: Environment) -> None:
     """Source: https://docs.aws.amazon.com/step-functions/latest/dg/transforming-data.html."""
     variables = {**env.variable_store._outer_scope, **env.variable_store._inner_scope}
-    # As JSON, because the context contains moto's own objects.
-    states = json.loads(to_json_str(env.states._states_data))
-    for part, name in (("Execution", "StartTime"), ("State", "EnteredTime")):
-        states["context"][part][name] = _as_aws_says(states["context"][part][name])
+    # As JSON, because the context contains moto's own objects. Only what the expression names,
+    # because writing and reading all of it takes a tenth of a run.
+    data: Any = env.states._states_data
+    parts = _parts(string.expression)
+    states = {one: json.loads(to_json_str(data.get(one))) for one in parts}
+    if "context" in states:
+        for part, name in (("Execution", "StartTime"), ("State", "EnteredTime")):
+            states["context"][part][name] = _as_aws_says(states["context"][part][name])
     bindings = {"states": states, **variables}
     bound = {name: Utils.NULL_VALUE if v is None else v for name, v in bindings.items()}
     try:

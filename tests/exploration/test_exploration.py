@@ -11,7 +11,7 @@ from tests.exploration.explorer import Explorer, Found, in_a_fork
 from tests.exploration.known import KNOWN
 from tests.exploration.scenarios import SCENARIOS
 
-WALKS = range(3)
+WALKS = range(2)
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ def test_a_defect_is_found_and_its_schedule_can_be_replayed(
     stack: InProcessStack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(discard_key, "MAX_FRESH_STARTS", 0)
-    explorer = Explorer(stack, SCENARIOS["approve"], frozenset(["after"]))
+    explorer = Explorer(stack, SCENARIOS["approve"], frozenset(["late"]))
 
     found = in_a_fork(lambda: explorer.explore(1))
 
