@@ -110,13 +110,13 @@ sbom: | $(UV)  ## what the layers consist of: dist/sbom.cdx.json, dist/layers.sh
 	@echo "dist/sbom.cdx.json: $$(grep -c '"bom-ref"' dist/sbom.cdx.json) components; dist/layers.sha256: $$(wc -l < dist/layers.sha256) files"
 
 .PHONY: test unit record
-NO_STACK := tests/unit tests/integration tests/workflow
+NO_STACK := tests/unit tests/integration tests/workflow tests/exploration
 # Side by side on two cores: the stack waits now and then, and the unit tests take what is left.
 test: .venv/.synced  ## every test, against the deployed stack too; one with T=tests/…
 ifdef T
 	@$(RUN) pytest $(T)
 else
-	@mkdir -p .stack; $(RUN) pytest tests/workflow > .stack/workflow.log 2>&1 & workflow=$$!; \
+	@mkdir -p .stack; $(RUN) pytest tests/workflow tests/exploration > .stack/workflow.log 2>&1 & workflow=$$!; \
 	nice $(RUN) pytest tests/unit tests/integration > .stack/unit.log 2>&1 & unit=$$!; \
 	trap 'kill $$unit $$workflow 2>/dev/null; cat .stack/unit.log .stack/workflow.log' EXIT; \
 	$(RUN) pytest tests/e2e && wait $$unit && wait $$workflow

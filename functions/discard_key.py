@@ -24,6 +24,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
         tsb=tsb.tsb(),
         password=secrets.password,
         keys_per_minute=settings().keys_per_minute,
+        fresh_start_after=settings().fresh_start_after,
         clock_skew=settings().max_clock_skew,
     )
     return result.dump()

@@ -65,6 +65,7 @@ ARCHITECTURE = f"Architecture={'arm64' if platform.machine() in ARM else 'x86_64
 # shortest silence limit.
 PARAMETERS = {
     "KeysPerMinute": "1200",
+    "FreshStartSeconds": "2",  # the emulator does not scale a Wait with a Timestamp
     "ApiRateLimit": "1000",
     "ApiBurstLimit": "1000",
     "AllowRawPolicy": "true",

@@ -67,7 +67,7 @@ class InProcessStack:
 
     def __init__(self, folder: Path, **parameters: str) -> None:
         self.folder = folder
-        self.parameters = {**PARAMETERS, **parameters}
+        self.parameters = {**PARAMETERS, "FreshStartSeconds": "300", **parameters}
         self.clock = Clock()
         self.schedule = Schedule(self.clock)
         self.tsb_url = TSB_URL

@@ -459,7 +459,7 @@ MUTANTS = (
     mutant(
         "the fresh start does not wait",
         f"{STATES}discard_key.py",
-        "next_slot(records, keys_per_minute, after=FRESH_START_AFTER)",
+        "next_slot(records, keys_per_minute, after=fresh_start_after)",
         "next_slot(records, keys_per_minute)",
         "a call that the TSB executes late finds the fresh key, and people are asked twice",
         f"{FLOW}test_rivals.py::test_a_fresh_key_is_made_when_a_late_call_has_found_none",

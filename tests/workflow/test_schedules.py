@@ -4,14 +4,12 @@ Late polls, forged messages, labels by case and fresh starts have tests beside t
 """
 
 import json
-from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from countersign.events import ENDINGS
 from countersign.evidence.verifier import verify
-from countersign.states import discard_key
 from local.engine.invocation import Invocation
 from local.engine.stack import InProcessStack
 from tests.case import Case, Json, Result, assert_failed, assert_issued, group, people, token
@@ -171,7 +169,6 @@ def test_a_request_that_the_tsb_executes_late_finds_no_key(
     assert [one["status"] for one in result.requests] == ["EXECUTED"]
     late = [one for one in result.calls if one["path"] == CSR and not one["executed"]]
     assert len(late) == 1
-    assert timedelta(seconds=60) < discard_key.FRESH_START_AFTER
 
 
 # 5 Cancelling -------------------------------------------------------------------------------------

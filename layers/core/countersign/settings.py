@@ -26,6 +26,7 @@ class Settings:
     state_machine_arn: str
     cancel_request_function: str
     keys_per_minute: int
+    fresh_start_after: timedelta
     signing_key_arn: str
     attestation_root: str
     code_version: str
@@ -65,6 +66,7 @@ def settings() -> Settings:
         state_machine_arn=env.get("STATE_MACHINE_ARN", ""),
         cancel_request_function=env.get("CANCEL_REQUEST_FUNCTION", ""),
         keys_per_minute=int(env.get("KEYS_PER_MINUTE", "0")),
+        fresh_start_after=timedelta(seconds=int(env.get("FRESH_START_SECONDS", "300"))),
         signing_key_arn=env.get("SIGNING_KEY_ARN", ""),
         attestation_root=env.get("ATTESTATION_ROOT", ""),
         code_version=env.get("CODE_VERSION", ""),

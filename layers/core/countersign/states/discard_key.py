@@ -16,9 +16,6 @@ from countersign.stores import Records
 from countersign.tsb.client import TsbClient
 
 MAX_FRESH_STARTS = 1  # after a lost answer; a second loss is no accident
-# A TSB under load may execute the lost call late. It finds no key then, and asks nobody. Looking
-# for its request is not possible: TSB's list of requests (POST /v1/filteredRequests) names no key.
-FRESH_START_AFTER = timedelta(minutes=5)
 DISCARDED = (  # of a key that is gone
     "steps.csr.intent",
     "steps.csr.requestId",
@@ -34,6 +31,7 @@ def discard_key(
     tsb: TsbClient,
     password: Password,
     keys_per_minute: int = 0,
+    fresh_start_after: timedelta = timedelta(minutes=5),
     clock_skew: timedelta = clocks.TOLERATED,
 ) -> m.DiscardedKey:
     """Dispose of a key that has no CSR, or replace it if TSB's answer was lost.
@@ -46,6 +44,16 @@ def discard_key(
     state, and the key is kept, deleted or blocked as its profile says (keys/disposal.py).
 
     Idempotent: a key that is gone counts as deleted.
+
+    Args:
+        event: the key, and why it has no CSR.
+        records: the table.
+        tsb: with the roles for key management and requests.
+        password: reads a key password.
+        keys_per_minute: how many keys may be created; 0 is without limit.
+        fresh_start_after: when the next key is created at the earliest. A TSB under load may
+            execute the lost call late; it finds no key then, and asks nobody. Looking for its
+            request is not possible: TSB's list (POST /v1/filteredRequests) names no key.
 
     Raises:
         KeyDisposalError: retried a few times. The outcome stays, whatever the result.
@@ -100,7 +108,7 @@ def discard_key(
     return m.DiscardedKey(
         again=True,
         failure=event.failure,
-        not_before=next_slot(records, keys_per_minute, after=FRESH_START_AFTER),
+        not_before=next_slot(records, keys_per_minute, after=fresh_start_after),
     )
 
 
