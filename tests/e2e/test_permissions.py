@@ -51,6 +51,7 @@ MAY: dict[str, set[str]] = {
         "read tsb/create-key-1.json",
     },
     "CreateKey": {
+        "get record",
         "put record",
         "update record",
         "delete record",
