@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any
 
+from countersign.errors import TsbOutcomeUnknownError
 from countersign.events import ENDINGS
 from countersign.evidence import bundle, verifier
 from countersign.verification import csr
@@ -56,14 +57,21 @@ def _of_the_end(walk: Walk, scenario: Scenario) -> Iterator[str]:
     elif "request.pem" in walk.case.objects(f"enrollments/{walk.case.id}/") and "csr" in record:
         yield f"a CSR on record for {outcome}"
     yield from _claim(walk, record, alive)
-    yield from _disposed(scenario, record, alive)
+    if "stop" not in happened:  # a key of what was stopped is left to the sweep
+        yield from _disposed(scenario, record, alive)
     executed = [one for one in state["requests"] if one["status"] == "EXECUTED"]
     if executed and outcome == "FAILED" and not alive and record.get("discards", 0) == 0:
         yield "what people agreed to is thrown away: the key is deleted"
     faults = happened - set(EVENTS)
-    if len(walk.made) == len(faults) == 1 and outcome != scenario.outcome:
+    # Nobody knows whether its approvers were asked, and its key cannot be deleted: it says so.
+    unknown = not scenario.destroyable and _error(record) == TsbOutcomeUnknownError.__name__
+    if len(walk.made) == len(faults) == 1 and outcome != scenario.outcome and not unknown:
         yield f"one fault alone turns {scenario.outcome} into {outcome}"
     yield from _proven(walk, record)
+
+
+def _error(record: Json) -> str | None:
+    return (record.get("error") or {}).get("name")
 
 
 def _is_acknowledged(call: Any) -> bool:
@@ -132,9 +140,8 @@ def _disposed(scenario: Scenario, record: Json, alive: list[Json]) -> Iterator[s
         return
     said = record.get("unusedKey", {})
     explained = "error" in said or "reason" in said or said.get("result") in ("asked", "failed")
-    stopped = str((record.get("error") or {}).get("name")).startswith("Execution")
     done = scenario.unused_key == "block" and all(one["blocked"] for one in alive)
-    if not done and not explained and not stopped:
+    if not done and not explained:
         yield f"an unused key is left that the profile wants gone ({scenario.unused_key})"
 
 
