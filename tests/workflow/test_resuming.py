@@ -22,6 +22,7 @@ REQUEST = "/v1/request/{id}"
 DAY_SECONDS = 86_400
 NOTED: Json = dict.fromkeys(("earlier", "resumed"))
 SILENT: Json = {"kind": "status", "httpStatus": 503}
+VANISHED: Json = {"errorCode": 651, "reason": "res.error.request.not.existent", "message": "x"}
 
 
 def unable_to_store(case: Case) -> Result:
@@ -184,6 +185,21 @@ def test_a_tsb_that_is_silent_fails_it_again_and_it_can_be_resumed_again(
     assert result.record["earlier"] == [failed.arn, again.arn]
     assert result.arn.endswith("-resume-2")
     assert result.count("POST", CSR) == 1
+
+
+def test_that_a_request_had_vanished_before_proves_nothing_after_a_resumption(case: Case) -> None:
+    case.fault("GET", REQUEST, "status", httpStatus=404, body=VANISHED, times=None)
+    (person,) = people(1)
+    arn = case.start(case.request(token(group(person))))
+    case.approve(person)
+    failed = case.end(arn)
+    case.no_more_faults()
+    case.fault("GET", REQUEST, "status", httpStatus=404, body=VANISHED, times=1)
+
+    result = case.end(started(case))
+
+    assert failed.record["error"]["name"] == "TsbRefusedError"
+    assert result.document["outcome"] == "ISSUED"
 
 
 # What cannot be resumed ---------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from countersign.states.ownership import MAX_EARLIER, has_ended
 from countersign.stores import Bus, Objects, Records
 
 MAX_ANSWERS = 20  # of CreateKey that are kept; see aws/objects.py
-OF_THE_END = ("outcome", "error", "announced", "times.ended", "unusedKey")
+OF_THE_END = ("outcome", "error", "announced", "times.ended", "unusedKey", "unknownToTsbSince")
 
 
 def resume(
