@@ -253,6 +253,24 @@ def test_cancelled_during_a_state(case: Case, user: Caller, state: str) -> None:
         assert result.requests[0]["status"] == "EXECUTED"
 
 
+def test_cancelled_after_the_last_state_that_could_tell_the_tsb(
+    case: Case, user: Caller, stack: InProcessStack
+) -> None:
+    case.fault("GET", REQUEST, "status", httpStatus=503, times=None)
+    arn = case.start(case.request(token(group(*people(1)))))
+    case.await_request()
+    case.advance(-100 * DAY_SECONDS)  # the TSB does not end it by itself
+    stack.at("DiscardKey", "its return")
+    case.no_more_faults()
+    answer = user.call("DELETE", f"/enrollments/{case.id}")
+    case.end(arn)
+    case.until(lambda: case.record()["cancel"].get("confirmedAt"), "confirmation")
+
+    assert answer.status_code == 202
+    assert case.record()["outcome"] == "CANCELLED"
+    assert [one["status"] for one in case.state()["requests"]] == ["CANCELLED"]
+
+
 def test_cancelled_while_the_key_is_discarded(case: Case, user: Caller) -> None:
     case.fault("POST", CSR, "drop", executed=True)
     result = cancelled_during(case, user, "POST", DELETE_KEY)

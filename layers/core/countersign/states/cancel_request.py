@@ -13,6 +13,9 @@ def cancel_request(
 ) -> m.CancelledRequest:
     """Cancel the TSB request of an enrollment that was cancelled on record.
 
+    An enrollment that has ended as CANCELLED meanwhile may still have its request open: its last
+    state may have begun before the cancellation, and not known of it.
+
     Idempotent: TSB's confirmation is on record. A request counts as confirmed if TSB itself reports
     that it has ended or does not exist; see TsbClient.cancel_request. Without a request id on
     record there is nothing to cancel yet. RequestCsr finds the cancellation before it asks the
@@ -25,7 +28,8 @@ def cancel_request(
     """
     record = records.get(event.enrollment_id) or Record()
     request_id = csr_step(record).get("requestId")
-    if request_id is None or "cancel" not in record or "outcome" in record:
+    ended_otherwise = record.get("outcome", m.Outcome.CANCELLED) != m.Outcome.CANCELLED
+    if request_id is None or "cancel" not in record or ended_otherwise:
         return m.CancelledRequest(confirmed=False)
     if "confirmedAt" not in record["cancel"]:
         # It may have ended as EXECUTED before: `cancel` on record prevents issuing.
