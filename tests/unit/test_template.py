@@ -631,6 +631,16 @@ def test_no_function_but_the_verifier_writes_issued_csrs_or_the_quarantine() -> 
         } == {"StoreCsrFunction"}
 
 
+@pytest.mark.parametrize(
+    "name", ["AcceptEnrollmentFunction", "SweepKeysFunction", "AuditKeysFunction"]
+)
+def test_who_reads_what_may_be_missing_is_told_that_it_is(name: str) -> None:
+    # Without the permission to list, S3 answers 403 instead of NoSuchKey (Objects.read).
+    assert {"Fn::GetAtt": "CsrBucket.Arn"} in [
+        one["Resource"] for one in statements(name) if one["Action"] == "s3:ListBucket"
+    ]
+
+
 def test_keys_are_swept_and_audited_by_schedule_and_nothing_is_deleted_unless_told() -> None:
     sweep, audit = FUNCTIONS["SweepKeysFunction"], FUNCTIONS["AuditKeysFunction"]
 
