@@ -399,3 +399,18 @@ def test_a_request_csr_that_never_works_does_not_say_that_it_asked(case: Case) -
     assert result.error == "Runtime.ImportModuleError"
     assert result.requests == []
     assert all(key["deleted"] for key in result.keys)
+
+
+def test_what_the_quorum_has_approved_is_not_cancelled_because_it_is_not_executed(
+    case: Case,
+) -> None:
+    case.fault("GET", REQUEST, "request_status", status="APPROVED", times=None)
+    arn = case.start(case.request(token(group(*people(1)), timeout=60)))
+    case.await_request()
+    case.decide("approve")
+    result = case.end(arn)
+
+    assert_failed(result, "TsbRefusedError", "PollRequest")
+    assert result.count("DELETE", REQUEST) == 0
+    assert result.record["unusedKey"]["result"] == "kept"
+    assert [key["deleted"] for key in result.keys] == [False]

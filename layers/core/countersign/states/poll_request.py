@@ -234,7 +234,8 @@ def _end_the_endless(
             f"TSB still reports {status} for request {event.request_id}, long after its end",
             action="Cancel the request at the TSB by hand and have its clock examined.",
         )
-    if event.age_seconds >= schedule.overdue:
+    # What the quorum has approved is not taken back because the HSM cannot execute it yet.
+    if status == TsbStatus.PENDING and event.age_seconds >= schedule.overdue:
         if tsb.cancel_request(event.request_id) != TsbStatus.CANCELLED:
             return  # it has just ended otherwise; the next poll shows how
         # Record that the workflow cancelled: TSB's CANCELLED names nobody.
