@@ -47,6 +47,7 @@ MAY: dict[str, set[str]] = {
     "AcceptEnrollment": {
         *RECORDS,
         "emit event",
+        "list objects",
         *kept("request.json"),
         "read tsb/create-key-1.json",
     },
