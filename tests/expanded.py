@@ -1,0 +1,42 @@
+"""The template as CloudFormation gets it, with everything that SAM adds by itself."""
+
+import json
+import os
+import subprocess
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from local.template import ROOT, read
+
+type Json = dict[str, Any]
+
+REGION = "eu-central-1"
+UV = ROOT / ".tools/bin/uv"
+
+
+@cache
+def expanded(path: str = "template.yaml", region: str = REGION) -> Json:
+    """The expanded template, conditions and references as they stand. Do not change it.
+
+    Args:
+        path: of a SAM template below the project's root.
+        region: SAM asks for one; what it writes differs by partition only.
+    """
+    template = json.loads(json.dumps(read(path), default=str))
+    globals_ = template.get("Globals", {}).values()
+    for properties in (*globals_, *(one["Properties"] for one in template["Resources"].values())):
+        # What `sam build` and `sam package` put in the place of a path.
+        for name in ("CodeUri", "ContentUri", "DefinitionUri"):
+            if isinstance(properties.get(name), str):
+                properties[name] = f"s3://packages/{Path(path).stem}/{name}"
+    done = subprocess.run(
+        [UV, "run", "--quiet", "--frozen", "--script", ROOT / "local/expand.py"],
+        input=json.dumps({"template": template, "parameters": {}}),
+        env={**os.environ, "AWS_DEFAULT_REGION": region},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    found: Json = json.loads(done.stdout)
+    return found
