@@ -590,8 +590,8 @@ MUTANTS = (
         f"{STATES}request_csr.py",
         ', when=when, remove=("steps.csr.intent",)\n',
         ", when=when\n",
-        "a TSB that says 503 once costs the key, and a second time the enrollment",
-        f"{FLOW}test_faults.py::test_a_tsb_that_answers_503_for_a_while_in_every_state_issues",
+        "a TSB that says 429 once costs the key, and a second time the enrollment",
+        f"{FLOW}test_faults.py::test_a_tsb_that_is_unavailable_for_a_while_in_every_state_issues",
     ),
     *(
         mutant(
@@ -606,8 +606,8 @@ MUTANTS = (
             (
                 "TsbUnavailableError",
                 "TsbRefusedError, TsbCredentialsError",
-                "a TSB that says 503 once costs the key",
-                "test_a_tsb_that_answers_503_for_a_while_in_every_state_issues",
+                "a TSB that says 429 once costs the key",
+                "test_a_tsb_that_is_unavailable_for_a_while_in_every_state_issues",
             ),
             (
                 "TsbRefusedError",
@@ -719,17 +719,25 @@ MUTANTS = (
     mutant(
         "an approval is given up after minutes without the TSB",
         DEFINITION,
-        "IntervalSeconds: 2, MaxAttempts: 104,",
-        "IntervalSeconds: 2, MaxAttempts: 12,",
+        "[*TsbAway, AwsCallError],\n         IntervalSeconds: 2, MaxAttempts: 104,",
+        "[*TsbAway, AwsCallError],\n         IntervalSeconds: 2, MaxAttempts: 12,",
         "what people agreed to is lost to an outage of an hour",
         f"{FLOW}test_retries.py::test_an_approval_outlasts_a_day_without_the_tsb",
+        f"{FLOW}test_retries.py::test_an_approval_outlasts_a_day_without_the_table",
+    ),
+    mutant(
+        "a fresh key is left alone after minutes without the TSB",
+        DEFINITION,
+        "{ErrorEquals: *TsbAway, IntervalSeconds: 2, MaxAttempts: 104,",
+        "{ErrorEquals: *TsbAway, IntervalSeconds: 2, MaxAttempts: 12,",
+        "an open request of a key that nobody uses is still with the approvers",
         f"{FLOW}test_retries.py::test_a_fresh_key_is_discarded_after_a_day_without_the_tsb",
     ),
     mutant(
         "a TSB that stays away is never given up",
         DEFINITION,
-        "IntervalSeconds: 2, MaxAttempts: 104,",
-        "IntervalSeconds: 2, MaxAttempts: 400,",
+        "[*TsbAway, AwsCallError],\n         IntervalSeconds: 2, MaxAttempts: 104,",
+        "[*TsbAway, AwsCallError],\n         IntervalSeconds: 2, MaxAttempts: 400,",
         "an enrollment whose TSB was abolished stays open for days",
         f"{FLOW}test_retries.py::test_a_tsb_that_stays_away_is_given_up_after_a_day",
     ),
@@ -779,8 +787,8 @@ MUTANTS = (
     mutant(
         "StoreCsr tries again what decides",
         DEFINITION,
-        "      - {ErrorEquals: *Deciding, MaxAttempts: 0}\n      - *ForADay\n",
-        "      - *ForADay\n",
+        "      - {ErrorEquals: *Deciding, MaxAttempts: 0}\n      - {ErrorEquals: [*TsbAway, Aws",
+        "      - {ErrorEquals: [*TsbAway, Aws",
         "a forged CSR is announced a day late",
         f"{FLOW}test_retries.py::test_what_decides_ends_the_enrollment_at_once",
     ),

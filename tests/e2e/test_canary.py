@@ -19,7 +19,7 @@ def unlucky(case: Case) -> Result:
     """What is written down where things go wrong: refusals, no answers, a forgery."""
     (one,) = people(1)
     for path in ("/v1/key", "/v1/certificate/request"):
-        case.fault("POST", path, "status", httpStatus=503)
+        case.fault("POST", path, "status", httpStatus=429)
     # Not 631: a worker would send the key to nobody for five minutes.
     rejected = {"errorCode": 617, "reason": "res.error.invalid.access.token", "message": "no"}
     case.fault("GET", "/v1/request/{id}", "status", httpStatus=401, body=rejected)

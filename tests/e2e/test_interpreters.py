@@ -27,7 +27,7 @@ ALIKE: list[Test] = [
     outcomes.test_an_elliptic_key_and_an_approver_by_certificate,
     outcomes.test_a_refused_request_fails_with_its_field_and_without_a_tsb_call,
     outcomes.test_a_bare_request_from_a_nested_call_is_accepted,
-    faults.test_a_tsb_that_answers_503_for_a_while_in_every_state_issues,
+    faults.test_a_tsb_that_is_unavailable_for_a_while_in_every_state_issues,
     faults.test_a_lost_answer_of_create_key_makes_one_key,
     faults.test_a_lost_answer_of_request_csr_replaces_a_destroyable_key,
     faults.test_a_lost_answer_of_request_csr_fails_naming_a_permanent_key,

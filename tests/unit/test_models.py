@@ -9,6 +9,7 @@ import pytest
 from pydantic import BaseModel, ValidationError
 
 from countersign import events, models
+from countersign.errors import PayloadError
 from countersign.policy import directory, profiles
 from countersign.tsb import models as tsb_models
 from countersign.tsb.models import Answer
@@ -44,3 +45,18 @@ def test_no_error_of_a_model_quotes_its_input(name: str, raw: object) -> None:
 
     assert found
     assert SECRET not in str(found)
+
+
+PAYLOADS = {
+    name: one
+    for name, one in MODELS.items()
+    if issubclass(one, models.Payload) and name != "Payload"
+}
+
+
+@pytest.mark.parametrize("name", sorted(PAYLOADS))
+def test_a_payload_that_does_not_fit_decides_nothing(name: str) -> None:
+    with pytest.raises(PayloadError) as caught:
+        PAYLOADS[name].read({"ofAnotherRelease": SECRET})
+
+    assert SECRET not in str(caught.value)

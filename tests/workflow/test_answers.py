@@ -177,15 +177,34 @@ def test_a_request_that_has_ended_is_confirmed_whatever_the_tsb_says_of_cancelli
     assert case.state()["requests"][0]["status"] == "REJECTED"
 
 
-@pytest.mark.parametrize("method", ["DELETE", "GET"])
+GONE = {"errorCode": 651, "reason": "res.error.request.not.existent", "message": "x"}
+
+
+@pytest.mark.parametrize("methods", [("GET",), ("DELETE", "GET")])
 def test_a_request_that_the_tsb_does_not_know_is_confirmed_in_its_own_words(
-    case: Case, stack: InProcessStack, method: str
+    case: Case, stack: InProcessStack, methods: tuple[str, ...]
 ) -> None:
     event = cancelled(case)
-    gone = {"errorCode": 651, "reason": "res.error.request.not.existent", "message": "x"}
-    case.fault(method, REQUEST, "status", httpStatus=404, body=gone)
+    for method in methods:
+        case.fault(method, REQUEST, "status", httpStatus=404, body=GONE)
 
     assert stack.call("CancelRequest", event) == {"confirmed": True}
+
+
+@pytest.mark.parametrize("first", [{"body": GONE}, {"httpStatus": 502}])
+def test_a_request_that_vanishes_for_a_moment_is_not_cancelled_by_that(
+    case: Case, stack: InProcessStack, first: Json
+) -> None:
+    event = cancelled(case)
+    case.fault("DELETE", REQUEST, "status", **{"httpStatus": 404, **first})
+    if "body" not in first:
+        case.fault("GET", REQUEST, "status", httpStatus=404, body=GONE)
+
+    with pytest.raises(FunctionFailedError):
+        stack.call("CancelRequest", event)
+
+    assert case.state()["requests"][0]["status"] == "PENDING"
+    assert "confirmedAt" not in case.record()["cancel"]
 
 
 def test_the_answer_about_another_request_confirms_nothing(

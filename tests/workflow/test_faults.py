@@ -157,16 +157,23 @@ def test_refused_credentials_delay_what_the_approvers_were_asked(case: Case) -> 
 # A TSB that is unavailable for a while, in every state that calls it ------------------------------
 
 
-def test_a_tsb_that_answers_503_for_a_while_in_every_state_issues(case: Case) -> None:
-    for method, path in (("POST", KEY), ("POST", CSR), ("GET", REQUEST), ("POST", ATTRIBUTES)):
-        case.fault(method, path, "status", httpStatus=503, times=3)
+def test_a_tsb_that_is_unavailable_for_a_while_in_every_state_issues(case: Case) -> None:
+    # A 503 of a mesh may follow a call that was executed: it says nothing about one that creates.
+    away = {
+        ("POST", KEY): 429,
+        ("POST", CSR): 429,
+        ("GET", REQUEST): 503,
+        ("POST", ATTRIBUTES): 503,
+    }
+    for (method, path), status in away.items():
+        case.fault(method, path, "status", httpStatus=status, times=3)
     (person,) = people(1)
     arn = case.start(case.request(token(group(person))))
     case.approve(person)
     result = case.end(arn)
 
     assert_issued(result)
-    refused = [call["path"] for call in result.calls if call["httpStatus"] == 503]
+    refused = [call["path"] for call in result.calls if call["httpStatus"] in (429, 503)]
     assert sorted(refused) == sorted([KEY, CSR, REQUEST, ATTRIBUTES] * 3)
 
 
@@ -184,7 +191,7 @@ def test_a_tsb_that_answers_503_while_a_key_is_discarded_issues(case: Case) -> N
 
 
 def test_an_enrollment_that_never_reached_the_tsb_can_be_started_again(case: Case) -> None:
-    case.fault("POST", KEY, "status", httpStatus=503, times=9)
+    case.fault("POST", KEY, "status", httpStatus=429, times=9)
     (person,) = people(1)
     request = case.request(token(group(person)))
     first = case.end(case.start(request))
@@ -194,7 +201,7 @@ def test_an_enrollment_that_never_reached_the_tsb_can_be_started_again(case: Cas
     result.more["first"] = first
 
     assert_failed(result.more["first"], "TsbUnavailableError", "CreateKey")
-    assert result.more["first"].document["error"]["httpStatus"] == 503
+    assert result.more["first"].document["error"]["httpStatus"] == 429
     assert result.document["outcome"] == "ISSUED"
     assert result.record["attempt"] == 2
     assert result.endings == ["Enrollment Failed", "Enrollment Issued"]

@@ -179,7 +179,7 @@ def test_a_key_of_a_lost_enrollment_is_reported_only(case: Case, stack: InProces
 
 def test_a_key_that_was_not_blocked_is_reported(case: Case, stack: InProcessStack) -> None:
     request = case.by_profile(release_trial(stack, 2, "block"))
-    case.fault(*BLOCK, "status", httpStatus=503, **FOR_EVER)
+    case.fault(*BLOCK, "status", httpStatus=429, **FOR_EVER)
     rejected(case, request)
     two_hours_pass(stack)
 
@@ -206,7 +206,7 @@ def test_a_key_that_was_made_and_never_recorded_is_deleted_only_if_it_is_what_wa
 ) -> None:
     request = case.by_profile()
     case.fault("POST", KEY, "drop", executed=True)
-    case.fault("POST", KEY, "status", httpStatus=503, **FOR_EVER)
+    case.fault("POST", KEY, "status", httpStatus=429, **FOR_EVER)
     result = case.end(case.start(request))
     two_hours_pass(stack)
     if not alike:

@@ -100,7 +100,7 @@ def test_a_csr_on_record_is_handed_out_again_whatever_became_of_its_key(
 
 def test_a_label_stays_claimed_where_a_lost_answer_may_have_made_the_key(case: Case) -> None:
     case.fault("POST", KEY, **LOST)
-    case.fault("POST", KEY, "status", httpStatus=500, body=HSM_ERROR)
+    case.fault("POST", KEY, "status", httpStatus=400, body=ALGORITHM_REFUSED)
     (person,) = people(1)
     request = case.request(token(group(person)))
     first = case.end(case.start(request))
@@ -122,8 +122,8 @@ def test_a_label_stays_claimed_where_a_lost_answer_may_have_made_the_key(case: C
 
 
 def test_a_label_is_free_again_where_the_tries_before_made_no_key(case: Case) -> None:
-    case.fault("POST", KEY, "status", httpStatus=503)
-    case.fault("POST", KEY, "status", httpStatus=500, body=HSM_ERROR)
+    case.fault("POST", KEY, "status", httpStatus=429)
+    case.fault("POST", KEY, "status", httpStatus=400, body=ALGORITHM_REFUSED)
     result = case.end(case.start(case.request()))
 
     assert_failed(result, "TsbRefusedError", "CreateKey")
@@ -196,6 +196,27 @@ def test_a_key_is_discarded_once_however_often_the_state_runs(case: Case) -> Non
         ("RequestCsr", "TsbOutcomeUnknownError"),
         ("DiscardKey", "Runtime.ExitError"),
     ]
+    assert_issued_with_the_second_key(result)
+
+
+NO_PROOF: dict[str, Json] = {
+    "a mesh": {"httpStatus": 503, "body": "upstream connect error or disconnect/reset"},
+    "a wrapped fault": {"httpStatus": 500, "body": HSM_ERROR},
+    "a wrapped fault, as another status": {"httpStatus": 400, "body": HSM_ERROR},
+    "a fault of the TSB": {"httpStatus": 500, "body": {**HSM_ERROR, "errorCode": 300}},
+}
+
+
+@pytest.mark.parametrize("answer", NO_PROOF)
+def test_an_answer_that_may_follow_the_question_is_a_lost_one(case: Case, answer: str) -> None:
+    case.fault("POST", CSR, "status", executed=True, **NO_PROOF[answer])
+    (person,) = people(1)
+    arn = case.start(case.request(token(group(person))))
+    case.await_calls(CSR, 2, "POST")
+    case.approve(person)
+    result = case.end(arn)
+
+    assert result.failures == [("RequestCsr", "TsbOutcomeUnknownError")]
     assert_issued_with_the_second_key(result)
 
 

@@ -18,7 +18,7 @@ CSR = "/v1/certificate/request"
 REQUEST = "/v1/request/{id}"
 DELETE_KEY = "/v1/key/deleteKey"
 ANOTHER = "arn:aws:states:eu-central-1:123456789012:execution:countersign-enrollment:another"
-SILENT: Json = {"kind": "status", "httpStatus": 503}
+SILENT: Json = {"kind": "status", "httpStatus": 429}
 LOST: Json = {"kind": "status", "httpStatus": 504, "executed": True}
 
 

@@ -2,10 +2,13 @@
 
 import json
 from collections.abc import Callable
+from typing import cast
 
 import pytest
 
+from countersign import resumption
 from countersign.evidence.verifier import verify
+from countersign.record import Record
 from countersign_cli.exits import Exit
 from local.approver import Approver
 from local.engine.invocation import FunctionFailedError, Invocation
@@ -228,7 +231,7 @@ def is_rejected(case: Case) -> None:
 
 
 def asked_nobody(case: Case) -> None:
-    case.fault("POST", KEY, times=None, **SILENT)
+    case.fault("POST", KEY, "status", httpStatus=429, times=None)
     case.end(case.start(case.request()))
 
 
@@ -312,6 +315,36 @@ def test_two_calls_at_once_are_one_execution(case: Case, stack: InProcessStack) 
 
     assert [one.status_code for one in answers] == [202, 202]
     assert len(stack.waits) == 2
+
+
+def test_a_call_that_is_repeated_later_is_the_same_execution(
+    case: Case, stack: InProcessStack
+) -> None:
+    failed = silent(case)
+    caller, path = Caller(stack), f"/enrollments/{case.id}/resume"
+
+    case.strike("AcceptEnrollment", kind="error", name="Runtime.ImportModuleError", when="before")
+
+    first = caller.call("POST", path)
+    stack.sleep(5)
+    again = caller.call("POST", path)
+    case.until(lambda: case.record()["executionArn"] != failed.arn, "resumption")
+
+    assert (first.status_code, again.status_code) == (202, 202)
+    assert_resumed(case, failed, case.execution(), stack)
+
+
+def test_a_name_that_somebody_else_has_taken_is_said(case: Case, stack: InProcessStack) -> None:
+    silent(case)
+    name = resumption.execution_name(cast(Record, case.record()))
+    stack.client("stepfunctions").start_execution(
+        stateMachineArn=stack.outputs["EnrollmentStateMachineArn"], name=name, input="{}"
+    )
+
+    answer = Caller(stack).call("POST", f"/enrollments/{case.id}/resume")
+
+    assert answer.status_code == 409
+    assert name in answer.json()["detail"]
 
 
 def test_of_two_executions_at_once_one_owns_it(case: Case, stack: InProcessStack) -> None:

@@ -33,7 +33,7 @@ ENDLESS = 2_000  # more often than any state is entered
 # A release that does not fit, a function that AWS does not run or loses, an error of Python's.
 NOT_UNDERSTOOD = (
     "Runtime.ImportModuleError", "Runtime.OutOfMemory", "Lambda.AccessDeniedException",
-    "Lambda.Unknown", "States.Timeout", "TypeError", "ValueError", "SomethingNobodyHasSeenBefore",
+    "Lambda.Unknown", "States.Timeout", "TypeError", "PayloadError", "SomethingNobodyHasSeenBefore",
 )  # fmt: skip
 
 
@@ -351,6 +351,16 @@ def test_an_approval_outlasts_a_day_without_the_tsb(case: Case, stack: InProcess
     times = started(stack, "StoreCsr")
     assert times[8] - times[0] < 10 * MINUTE  # a TSB that is away for minutes is noticed soon
     assert len(result.history) < 600  # the rest of AWS's 25,000 is the loop's
+
+
+def test_an_approval_outlasts_a_day_without_the_table(case: Case, stack: InProcessStack) -> None:
+    times = 104
+    result = case.end(struck(case, "StoreCsr", *["AwsCallError"] * times))
+    begun = started(stack, "StoreCsr")
+
+    assert_issued(result)
+    assert failures(result, "StoreCsr") == ["AwsCallError"] * times
+    assert begun[-1] - begun[0] > 24 * HOUR
 
 
 def test_a_tsb_that_stays_away_is_given_up_after_a_day(case: Case, stack: InProcessStack) -> None:

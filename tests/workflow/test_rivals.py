@@ -49,7 +49,7 @@ def test_a_message_about_an_execution_that_goes_on_ends_nothing(
 
 
 def test_an_id_is_not_claimed_again_before_its_end_is_announced(case: Case) -> None:
-    case.fault("POST", KEY, "status", httpStatus=503, times=9)
+    case.fault("POST", KEY, "status", httpStatus=429, times=9)
     for _ in range(4):
         case.strike("CloseEnrollment", kind="aws", operation="PutEvents", when="before")
     request = case.request()

@@ -218,7 +218,7 @@ def test_what_was_cancelled_ends_as_cancelled_whatever_the_tsb_says(
 
 
 def test_a_label_of_a_key_that_never_was_is_free(case: Case, stack: InProcessStack) -> None:
-    case.fault("POST", KEY, "status", httpStatus=503, times=9)
+    case.fault("POST", KEY, "status", httpStatus=429, times=9)
     assert_failed(case.end(case.start(case.request())), "TsbUnavailableError", "CreateKey")
     other = Case(stack, f"{case.id}-other")
     other.label = case.label

@@ -151,9 +151,10 @@ def test_a_frozen_rule_block_leaves_the_key(case: Case) -> None:
         ("delete", DELETE, {"httpStatus": 504}, "TsbOutcomeUnknownError"),
         ("delete", DELETE, {"httpStatus": 400, "body": HSM_ERROR}, "TsbRefusedError"),
         ("delete", ATTRIBUTES, {"httpStatus": 503}, "TsbUnavailableError"),
-        ("block", BLOCK, {"httpStatus": 503}, "TsbUnavailableError"),
+        ("block", BLOCK, {"httpStatus": 429}, "TsbUnavailableError"),
+        ("block", BLOCK, {"httpStatus": 503}, "TsbOutcomeUnknownError"),
     ],
-    ids=["delete-503", "delete-504", "delete-400", "look-503", "block-503"],
+    ids=["delete-503", "delete-504", "delete-400", "look-503", "block-429", "block-503"],
 )
 def test_what_fails_is_noted_and_changes_no_outcome(
     case: Case, unused_key: str, call: tuple[str, str], fault: Json, error: str

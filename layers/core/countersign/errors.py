@@ -77,6 +77,12 @@ class EnrollmentConflictError(CountersignError):
     """The enrollment id belongs to another request, which stays untouched. The execution fails."""
 
 
+class PayloadError(CountersignError):
+    """What the state machine hands over is not what the function reads: a release changes one after
+    the other. It decides nothing and is tried again.
+    """
+
+
 class KeyConflictError(CountersignError):
     """The label belongs to somebody else, or to a key other than requested. The execution fails."""
 

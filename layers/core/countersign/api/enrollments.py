@@ -344,7 +344,8 @@ def resumed(
         202, with the enrollment as it still is: the execution takes it over within seconds.
 
     Raises:
-        EnrollmentConflictError: it cannot be resumed; see `resumption.why_not`.
+        EnrollmentConflictError: it cannot be resumed, see `resumption.why_not`; or somebody else
+            has started an execution of that name.
         ProblemError: 404.
         AwsCallError: maybe started; repeating the call is harmless.
     """
@@ -356,13 +357,17 @@ def resumed(
         trigger="api",
         id=enrollment_id,
         principal=caller.principal,
-        account=caller.account,
-        time=m.timestamp(m.now()),
+        account=caller.account,  # without the time, so that a repeated call has the same input
     )
-    start(
-        resumption.execution_name(record),
-        {"resume": enrollment_id, "origin": origin.model_dump(mode="json", exclude_none=True)},
-    )
+    name = resumption.execution_name(record)
+    if not start(
+        name, {"resume": enrollment_id, "origin": origin.model_dump(mode="json", exclude_none=True)}
+    ):
+        raise EnrollmentConflictError(
+            f"execution {name} was started by somebody else",
+            action="Look at it: it resumes this enrollment, or has its name for another reason."
+            " In that case start an execution of another name with the same input.",
+        )
     return Answer(HTTPStatus.ACCEPTED, enrollment(record, base))
 
 

@@ -1,10 +1,32 @@
 """What the state machine hands to a function, and what it gets back."""
 
-from typing import Any, Literal
+from typing import Any, Literal, Self, override
 
+from countersign.errors import InvalidEnrollmentError, PayloadError
 from countersign.models.base import EnrollmentId, Model, Moment
 from countersign.models.request import EnrollmentRequest
 from countersign.record import TsbStatus
+
+
+class Payload(Model):
+    """What a state's function is invoked with."""
+
+    @override
+    @classmethod
+    def read(cls, raw: object) -> Self:
+        """Validate `raw`.
+
+        Raises:
+            PayloadError: names the path of the first offending field; never the value.
+        """
+        try:
+            return super().read(raw)
+        except InvalidEnrollmentError as error:
+            raise PayloadError(
+                f"this function does not read what it was handed: {error.message}",
+                field=error.field,
+                action="Nothing during a release: it is tried again. Otherwise deploy again.",
+            ) from None
 
 
 class Execution(Model):
@@ -16,7 +38,7 @@ class Execution(Model):
     start_time: str | None = None
 
 
-class AcceptEnrollmentInput(Model):
+class AcceptEnrollmentInput(Payload):
     """The execution, with the input that it was started with."""
 
     execution: Execution
@@ -32,7 +54,7 @@ class Accepted(Model):
     not_before: Moment | None = None  # no key may be created before; None: at once
 
 
-class CreateKeyInput(Model):
+class CreateKeyInput(Payload):
     """The claimed enrollment, and its key slot (`Accepted.not_before`)."""
 
     execution_arn: str
@@ -100,7 +122,7 @@ class RequestedCsr(Model):
     schedule: Schedule
 
 
-class PollRequestInput(Model):
+class PollRequestInput(Payload):
     """`age_seconds`: sum of the waits so far. `seen`: fingerprint of the state recorded last."""
 
     execution_arn: str
@@ -143,7 +165,7 @@ class CaughtError(Model):
     cause: Any = None
 
 
-class CancelRequestInput(Model):
+class CancelRequestInput(Payload):
     """The enrollment that has a cancellation on record."""
 
     enrollment_id: EnrollmentId
@@ -178,7 +200,7 @@ class DiscardedKey(Model):
     not_before: Moment | None = None
 
 
-class CloseEnrollmentInput(Model):
+class CloseEnrollmentInput(Payload):
     """How the workflow ended: by TSB's status, with an outcome of ours, or by a caught error."""
 
     execution: Execution

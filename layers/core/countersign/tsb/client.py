@@ -26,7 +26,6 @@ from countersign.errors import (
 from countersign.record import ENDED_AT_TSB
 from countersign.tsb.failures import (
     INVALID_API_KEY,
-    INVALID_UUID,
     Call,
     Kind,
     about_key,
@@ -187,8 +186,6 @@ class TsbClient:
         try:
             self._send(delete, None, read=_done, expected="TSB's confirmation", ends=ends)
         except (TsbRefusedError, TsbOutcomeUnknownError) as error:
-            if error.error_code in (INVALID_UUID, REQUEST_NOT_EXISTENT):
-                return None
             failed = error
         call = self._about_request(Kind.READ, "GET", request_id)
         try:
@@ -196,8 +193,11 @@ class TsbClient:
         except TsbRefusedError:
             return None
         except TsbUnavailableError as error:
-            if error.error_code == REQUEST_NOT_EXISTENT and failed is None:
-                return None  # TSB did what it was asked a moment ago
+            # Requests vanish for a moment. Unless TSB took the cancellation, or answered it with the
+            # same words, this one may be back in the next.
+            codes = {error.error_code, failed.error_code if failed else REQUEST_NOT_EXISTENT}
+            if codes == {REQUEST_NOT_EXISTENT}:
+                return None
             raise
         if answer.id == request_id and answer.status in ENDED_AT_TSB:
             return answer.status

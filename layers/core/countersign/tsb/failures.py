@@ -139,7 +139,7 @@ def _refusal(call: Call, shown: Credentials, reply: Reply) -> CountersignError:
         "reason": str(said["reason"])[:MAX_TSB_TEXT] if said.get("reason") else None,
         "http_status": status,
     }
-    if status in (TOO_MANY_REQUESTS, UNAVAILABLE):
+    if status == TOO_MANY_REQUESTS or (status == UNAVAILABLE and call.kind is not Kind.CREATE):
         return TsbUnavailableError(message, action="Wait; it is tried again.", **details)
     if code is None and status < SERVER_ERROR:
         return TsbOutcomeUnknownError(
@@ -159,11 +159,10 @@ def _refusal(call: Call, shown: Credentials, reply: Reply) -> CountersignError:
 
 def _by_code(call: Call, code: int, status: int) -> type[CountersignError]:
     """What a code decides: on a read hardly anything, and a wrapped fault nothing at all."""
-    if call.kind is Kind.READ and code not in FINAL_CODES:
-        return TsbUnavailableError
-    if call.kind is Kind.REMOVE and (code in WRAPPERS or status >= SERVER_ERROR):
-        return TsbOutcomeUnknownError
-    return TsbRefusedError
+    if call.kind is Kind.READ:
+        return TsbRefusedError if code in FINAL_CODES else TsbUnavailableError
+    is_wrapped = code in WRAPPERS or status >= SERVER_ERROR
+    return TsbOutcomeUnknownError if is_wrapped else TsbRefusedError
 
 
 def _said(reply: Reply) -> dict[str, Any]:
