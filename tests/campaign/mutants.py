@@ -588,8 +588,8 @@ MUTANTS = (
     mutant(
         "the intent stays after a call that surely was not executed",
         f"{STATES}request_csr.py",
-        ', when=when, remove=("steps.csr.intent",)\n',
-        ", when=when\n",
+        'records.update(event.enrollment_id, {}, when=when, remove=("steps.csr.intent",))',
+        "pass",
         "a TSB that says 429 once costs the key, and a second time the enrollment",
         f"{FLOW}test_faults.py::test_a_tsb_that_is_unavailable_for_a_while_in_every_state_issues",
     ),
@@ -935,8 +935,8 @@ MUTANTS = (
     mutant(
         "an intent is removed from what RequestCsr does not own",
         f"{STATES}request_csr.py",
-        '{"stage": "RequestCsr"}, when=when, remove',
-        '{"stage": "RequestCsr"}, remove',
+        '{}, when=when, remove=("steps.csr.intent",)',
+        '{}, remove=("steps.csr.intent",)',
         "another execution's request counts as not made, and approvers are asked twice",
         f"{OWNS}[RequestCsr asked nobody]",
     ),

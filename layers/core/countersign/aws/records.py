@@ -165,7 +165,7 @@ class Records:
         absent: tuple[str, ...] = (),
         remove: tuple[str, ...] = (),
     ) -> Record | None:
-        """Set some attributes of an item that exists.
+        """Set some attributes of an item that exists, and remove others.
 
         Args:
             item_id: its id.
@@ -188,7 +188,9 @@ class Records:
             f"updating record {item_id}",
             client("dynamodb").update_item,
             Key=_key(item_id),
-            UpdateExpression=f"SET {sets}" + (f" REMOVE {removes}" if removes else ""),
+            UpdateExpression=" ".join(
+                f"{verb} {part}" for verb, part in (("SET", sets), ("REMOVE", removes)) if part
+            ),
             ConditionExpression=" AND ".join(conditions),
             **expression.arguments(),
         )

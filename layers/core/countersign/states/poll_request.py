@@ -141,8 +141,7 @@ def _read(
             ) from error
         raise
     if since is not None:
-        mark = {"stage": "PollRequest"}
-        records.update(event.enrollment_id, mark, when=own(event), remove=("unknownToTsbSince",))
+        records.update(event.enrollment_id, {}, when=own(event), remove=("unknownToTsbSince",))
     return answer
 
 

@@ -158,9 +158,7 @@ def _ask(
         answer = tsb.request_csr(body)
     except (TsbUnavailableError, TsbRefusedError, TsbCredentialsError):
         # Surely not executed: without this, the retry would find an intent and discard the key.
-        records.update(
-            event.enrollment_id, {"stage": "RequestCsr"}, when=when, remove=("steps.csr.intent",)
-        )
+        records.update(event.enrollment_id, {}, when=when, remove=("steps.csr.intent",))
         raise
     moment = m.now()
     ends = schedule.window_seconds and m.timestamp(

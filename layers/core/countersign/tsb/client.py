@@ -193,7 +193,7 @@ class TsbClient:
         except TsbRefusedError:
             return None
         except TsbUnavailableError as error:
-            # Requests vanish for a moment. Unless TSB took the cancellation, or answered it with the
+            # Requests vanish for a moment. Unless TSB took the cancellation, or answered with the
             # same words, this one may be back in the next.
             codes = {error.error_code, failed.error_code if failed else REQUEST_NOT_EXISTENT}
             if codes == {REQUEST_NOT_EXISTENT}:
