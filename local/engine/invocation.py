@@ -45,6 +45,16 @@ type Json = dict[str, Any]
 
 
 @dataclass
+class AwsCall:
+    """A call to AWS as boto3 makes it, and the error's code; empty if it succeeded."""
+
+    service: str
+    operation: str
+    parameters: Json
+    error: str = ""
+
+
+@dataclass
 class Order:
     """A fault for one invocation, and whether it has happened."""
 
@@ -74,6 +84,7 @@ class Invocation(Process):
     Attributes:
         number: the port of its connection. It distinguishes its calls to the TSB from other calls.
         calls: its calls so far: `PutItem`, `POST /v1/key`.
+        aws_calls: those to AWS, in full.
         event: its event, as JSON text.
     """
 
@@ -89,6 +100,7 @@ class Invocation(Process):
     ) -> None:
         self.function, self.number = function, number
         self.calls: list[str] = []
+        self.aws_calls: list[AwsCall] = []
         self.event = event
         self._clock = schedule.clock
         self._deadline = schedule.clock.now + timeout
@@ -116,12 +128,17 @@ class Invocation(Process):
             )
             self.vanish()
 
-    def aws(self, operation: str, call: Callable[[], Any]) -> Any:
+    def aws(self, made: AwsCall, call: Callable[[], Any]) -> Any:
         """A call to AWS, executed normally or with the ordered fault."""
-        self.calls.append(operation)
-        self.pause(operation)
+        self.aws_calls.append(made)
+        self.calls.append(made.operation)
+        self.pause(made.operation)
         self._clock.advance(CALL_SECONDS)
-        answer = self._answer(self._when(operation), operation, call)
+        try:
+            answer = self._answer(self._when(made.operation), made.operation, call)
+        except ClientError as error:
+            made.error = error.response["Error"]["Code"]
+            raise
         self.answers.append(answer)
         return answer
 

@@ -26,7 +26,7 @@ from moto.kms.utils import ECDSAPrivateKey
 from urllib3.exceptions import NewConnectionError, ProtocolError
 
 from local.engine import shortcuts
-from local.engine.invocation import Invocation
+from local.engine.invocation import AwsCall, Invocation
 from local.engine.schedule import FOR_EVER, current
 from local.engine.surroundings import REGION, TSB_URL
 from local.tsb_simulator.simulator import Reply, Simulator
@@ -91,11 +91,12 @@ def replace(
         process = current()
         if not isinstance(process, Invocation):
             return executed(made, operation, parameters)
-        if made.meta.service_model.service_name == "lambda":
+        known = AwsCall(made.meta.service_model.service_name, operation, parameters)
+        if known.service == "lambda":
             text = parameters["Payload"].decode()
-            process.aws(operation, lambda: hand_over(parameters["FunctionName"], text))
+            process.aws(known, lambda: hand_over(parameters["FunctionName"], text))
             return {"StatusCode": 202}
-        answer = process.aws(operation, lambda: executed(made, operation, parameters))
+        answer = process.aws(known, lambda: executed(made, operation, parameters))
         if operation == "PutEvents":
             announced()
         return answer

@@ -43,7 +43,7 @@ class Resources:
         self._template, self._parameters = read, parameters
         self._resources: dict[str, Json] = read["Resources"]
         # Resources that are not created here, mainly policies, are known by a name of their own.
-        self._known = {
+        self._known: dict[str, dict[str, str]] = {
             name: {"Ref": name, "Arn": f"arn:aws:x:{name}", "Id": name, "Name": name}
             for name in self._resources
         }
@@ -74,6 +74,15 @@ class Resources:
             queue._messages.clear()
         for machine in stepfunctions_parser_backends[ACCOUNT][REGION].state_machines:
             machine.executions.clear()
+
+    def name_of(self, reference: str) -> str:
+        """The logical id of the resource with this name or ARN.
+
+        Raises:
+            KeyError: there is none.
+        """
+        found = {value: name for name, one in self._known.items() for value in one.values()}
+        return found[reference]
 
     def has_message(self, queue: str) -> bool:
         """Whether a message can be received now. SQS would be slower, and this is called often."""
@@ -129,6 +138,7 @@ class Resources:
             "AWS::DynamoDB::Table": _table,
             "AWS::S3::Bucket": _bucket,
             "AWS::SQS::Queue": self._queue,
+            "AWS::SNS::Topic": _topic,
             "AWS::Events::EventBus": _bus,
             "AWS::KMS::Key": _key,
             "AWS::SecretsManager::Secret": _secret,
@@ -218,6 +228,10 @@ def _secret(name: str, _: Json) -> dict[str, str]:
 def _function(name: str, _: Json) -> dict[str, str]:
     short = name.removesuffix("Function")
     return {"Ref": short, "Arn": f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:{short}"}
+
+
+def _topic(name: str, _: Json) -> dict[str, str]:
+    return {"Ref": client("sns").create_topic(Name=name)["TopicArn"]}
 
 
 def _machine(_: str, __: Json) -> dict[str, str]:

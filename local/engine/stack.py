@@ -37,7 +37,7 @@ from countersign.tsb.models import Credentials, Tls
 from local import people
 from local.engine import asl, network
 from local.engine.clock import Clock
-from local.engine.invocation import FunctionFailedError, Invocation, Order
+from local.engine.invocation import AwsCall, FunctionFailedError, Invocation, Order
 from local.engine.resources import LISTENER, Resources
 from local.engine.schedule import Process, Schedule, current
 from local.engine.surroundings import ACCOUNT, REGION, TSB_URL
@@ -68,6 +68,7 @@ class InProcessStack:
     def __init__(self, folder: Path, **parameters: str) -> None:
         self.folder = folder
         self.parameters = {**PARAMETERS, "FreshStartSeconds": "300", **parameters}
+        self.configured: dict[str, str] = {}  # by `configure`, since the last reset
         self.clock = Clock()
         self.schedule = Schedule(self.clock)
         self.tsb_url = TSB_URL
@@ -92,6 +93,7 @@ class InProcessStack:
         """Start the stack. Until `stop` this process has no other AWS, TSB or time."""
         self._leave_the_account()
         self.clock.start()
+        self._note_secrets()
         mocked = mock_aws(config={"stepfunctions": {"execute_state_machine": True}})
         mocked.start()
         self._undo.append(mocked.stop)
@@ -126,6 +128,7 @@ class InProcessStack:
         """Return to the state after `start`. Everything under way ends, and nothing remains."""
         while self._changes:
             self._changes.pop()()
+        self.configured.clear()
         forget()
         self.schedule.close()
         self.schedule = Schedule(self.clock)
@@ -317,6 +320,7 @@ class InProcessStack:
     def configure(self, **parameters: str) -> None:
         """Deploy with other parameters. New workers read everything again."""
         self._changes.append(self.resources.configure(**parameters))
+        self.configured |= parameters
         forget()
 
     def release_profile(self, name: str, content: Json) -> None:
@@ -500,6 +504,15 @@ class InProcessStack:
 
         self._undo.append(undo)
 
+    def _note_secrets(self) -> None:
+        """Count a secret that is still known as read: here all functions share what is known."""
+        before, secrets._kept = secrets._kept, _Known()
+
+        def undo() -> None:
+            secrets._kept = before
+
+        self._undo.append(undo)
+
     def _make_keys_quickly(self) -> None:
         """Let this HSM reuse RSA keys of other stacks: creating one takes 0.2 s."""
         generate, used = keys.generate_rsa, self._rsa_keys
@@ -541,6 +554,17 @@ class InProcessStack:
         }
         for name, value in values.items():
             store.put_secret_value(SecretId=name, SecretString=json.dumps(value))
+
+
+class _Known(dict[str, tuple[float, str]]):
+    """The secrets that functions know. On Lambda each function would have read them itself."""
+
+    def get(self, arn: str, default: Any = None) -> Any:
+        process = current()
+        if isinstance(process, Invocation):
+            read = AwsCall("secretsmanager", "GetSecretValue", {"SecretId": arn})
+            process.aws_calls.append(read)
+        return super().get(arn, default)
 
 
 def forget() -> None:

@@ -1,5 +1,5 @@
 """One stack in this process for all tests, fresh for each; what each did is held against its
-recording.
+recording, and the calls to AWS against those whose permissions are evaluated.
 """
 
 from collections.abc import Iterator
@@ -10,7 +10,10 @@ from pytest_socket import disable_socket
 from local.engine.stack import InProcessStack
 from tests.case import Case
 from tests.catalogue import assert_documented
+from tests.permissions import calls
 from tests.workflow.recordings import path_of, recording
+
+RECORDED_CALLS = pytest.StashKey[calls.Calls]()
 
 
 @pytest.fixture(autouse=True)
@@ -25,15 +28,21 @@ def stack(shared_stack: InProcessStack, request: pytest.FixtureRequest) -> Itera
         for event in shared_stack.events():
             assert_documented(event)
         compare(request, recording(shared_stack))
+        compare_calls(request.config, shared_stack)
     finally:
         shared_stack.reset()
 
 
 @pytest.fixture
-def unrecorded_stack(shared_stack: InProcessStack) -> Iterator[InProcessStack]:
+def unrecorded_stack(
+    shared_stack: InProcessStack, request: pytest.FixtureRequest
+) -> Iterator[InProcessStack]:
     """For what is no enrollment."""
     yield shared_stack
-    shared_stack.reset()
+    try:
+        compare_calls(request.config, shared_stack)
+    finally:
+        shared_stack.reset()
 
 
 @pytest.fixture
@@ -50,3 +59,20 @@ def compare(request: pytest.FixtureRequest, recorded: str) -> None:
         return
     assert file.exists(), f"no recording {file.name}: make record"
     assert recorded == file.read_text()
+
+
+def compare_calls(config: pytest.Config, stack: InProcessStack) -> None:
+    """Hold the functions' calls to AWS against those written down, or write them down."""
+    made = calls.made(stack)
+    if config.getoption("--record"):
+        calls.merge(config.stash.setdefault(RECORDED_CALLS, {}), made)
+        return
+    for parameters, by_function in made.items():
+        for function, found in by_function.items():
+            new = found - calls.recorded().get(parameters, {}).get(function, set())
+            assert not new, f"{function} makes new calls: make record"
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if RECORDED_CALLS in session.config.stash:
+        calls.write(session.config.stash[RECORDED_CALLS])
