@@ -50,8 +50,8 @@ up: .venv/.synced  ## start the embedded stack and leave it running
 down: .venv/.synced  ## stop it
 	@$(RUN) python -m local.stack down
 
-.PHONY: check format-check lint types lock-check template state-machine generated released security
-check: format-check lint types lock-check template state-machine generated released security  ## all that needs no stack
+.PHONY: check format-check lint types lock-check template permissions state-machine generated released security
+check: format-check lint types lock-check template permissions state-machine generated released security  ## all that needs no stack
 	@echo "check: all good"
 
 format-check: .venv/.synced
@@ -70,6 +70,10 @@ lock-check: .venv/.synced
 template: | $(UV)
 	@for file in template.yaml docs/nested.yaml docs/schedule.yaml events/registry.template.json; do \
 	    AWS_DEFAULT_REGION=eu-central-1 $(SAM) validate --lint --template $$file || exit 1; done
+
+# What each role does and may do, asked of an evaluator of IAM; the names in all policies.
+permissions: .venv/.synced
+	@$(RUN) pytest --quiet tests/permissions
 
 # The validator wants the ARN that the partition's placeholder becomes.
 state-machine: | $(UV)
@@ -166,4 +170,4 @@ deploy: .venv/.synced  ## build and deploy to AWS, as samconfig.toml says
 	@$(SAM) deploy
 
 clean:  ## remove everything that make has made
-	@rm -rf .venv .tools .aws-sam .stack dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	@rm -rf .venv .tools .aws-sam .stack dist .mypy_cache .ruff_cache .pytest_cache .hypothesis tests/permissions/iam/node_modules

@@ -11,6 +11,8 @@ ROOT = Path(__file__).parents[1]
 
 type Json = dict[str, Any]
 
+_NOTHING = object()  # what AWS::NoValue is
+
 
 class _Loader(yaml.SafeLoader):
     """Keeps CloudFormation's short forms: `!Ref X` becomes {"Ref": "X"}."""
@@ -65,17 +67,28 @@ class Resolver:
         """
         match value:
             case list():
-                return [self.resolve(one) for one in value]
+                return [one for one in map(self.resolve, value) if one is not _NOTHING]
+            case {"Ref": "AWS::NoValue"}:
+                return _NOTHING
             case {"Ref": name}:
                 return self._ref(name)
             case {"Fn::GetAtt": str() as path}:
                 return self._sub(path)
+            case {"Fn::GetAtt": [resource, attribute]}:
+                return self._sub(f"{resource}.{attribute}")
+            case {"Fn::Sub": [text, given]}:
+                for name, one in given.items():
+                    text = text.replace(f"${{{name}}}", self.resolve(one))
+                return self.resolve({"Fn::Sub": text})
             case {"Fn::Sub": text}:
                 return re.sub(r"\$\{([^}]+)\}", lambda found: self._sub(found[1]), text)
+            case {"Fn::Split": [separator, text]}:
+                return self.resolve(text).split(separator)
             case {"Fn::If": [condition, yes, no]}:
                 return self.resolve(yes if self.holds(condition) else no)
             case dict():
-                return {name: self.resolve(one) for name, one in value.items()}
+                resolved = {name: self.resolve(one) for name, one in value.items()}
+                return {name: one for name, one in resolved.items() if one is not _NOTHING}
         return value
 
     def holds(self, condition: str) -> bool:
