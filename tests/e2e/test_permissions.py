@@ -1,10 +1,9 @@
 """What each function may read and write, tried with its own role on the deployed stack.
 
-The emulator enforces the functions' roles with their boundary. It does not enforce the state
-machine's: that one is evaluated as it was deployed.
+The emulator enforces the functions' roles with their boundary, and nothing else. The rest is
+evaluated in `tests/permissions`: conditions, policies of resources and keys, the other roles.
 """
 
-import json
 import uuid
 from collections.abc import Callable
 from functools import cache, partial
@@ -12,7 +11,6 @@ from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
-from moto.iam.access_control import IAMPolicy, PermissionResult
 
 from local.stack import STACK_NAME, Stack
 
@@ -223,36 +221,6 @@ def as_function(stack: Stack, function: str) -> Clients:
     )
 
 
-def documents(stack: Stack, role: str) -> list[Json]:
-    """The policies of a role, AWS's managed ones included, and not its boundary."""
-    iam, name = stack.client("iam"), roles(stack)[role]
-    inline = [
-        iam.get_role_policy(RoleName=name, PolicyName=policy)["PolicyDocument"]
-        for policy in iam.list_role_policies(RoleName=name)["PolicyNames"]
-    ]
-    attached = iam.list_attached_role_policies(RoleName=name)["AttachedPolicies"]
-    return inline + [document(stack, one["PolicyArn"]) for one in attached]
-
-
-def document(stack: Stack, arn: str) -> Json:
-    iam = stack.client("iam")
-    version = iam.get_policy(PolicyArn=arn)["Policy"]["DefaultVersionId"]
-    answer = iam.get_policy_version(PolicyArn=arn, VersionId=version)["PolicyVersion"]["Document"]
-    return dict(json.loads(answer) if isinstance(answer, str) else answer)
-
-
-def listed(value: Any) -> list[str]:
-    return [value] if isinstance(value, str) else list(value)
-
-
-def permits(policies: list[Json], action: str, resource: str) -> bool:
-    return any(
-        IAMPolicy(json.dumps(one)).is_action_permitted(action, resource)
-        == PermissionResult.PERMITTED
-        for one in policies
-    )
-
-
 def test_every_function_is_in_the_table(stack: Stack) -> None:
     assert sorted(functions(stack)) == sorted(MAY)
 
@@ -262,67 +230,3 @@ def test_a_function_may_do_what_it_needs_and_nothing_else(stack: Stack, function
     tried = probes(stack, as_function(stack, function))
 
     assert {name for name, probe in tried.items() if allowed(probe)} == MAY[function]
-
-
-@pytest.mark.parametrize("function", MAY)
-def test_a_function_s_own_policy_lies_within_the_boundary(stack: Stack, function: str) -> None:
-    """What the boundary cuts off would be missing on AWS too: it must be AWS's policies alone."""
-    iam, name = stack.client("iam"), roles(stack)[f"{function}FunctionRole"]
-    boundary = iam.get_role(RoleName=name)["Role"]["PermissionsBoundary"]["PermissionsBoundaryArn"]
-    limits = [document(stack, boundary)]
-    own = [
-        iam.get_role_policy(RoleName=name, PolicyName=policy)["PolicyDocument"]
-        for policy in iam.list_role_policies(RoleName=name)["PolicyNames"]
-    ]
-
-    requested = [
-        (action, resource)
-        for one in own
-        for statement in one["Statement"]
-        for action in listed(statement["Action"])
-        for resource in listed(statement["Resource"])
-    ]
-    assert requested
-    assert [one for one in requested if not permits(limits, *one)] == []
-
-
-def test_without_a_vpc_no_function_can_make_network_interfaces(stack: Stack) -> None:
-    iam = stack.client("iam")
-    for function in MAY:
-        role = iam.get_role(RoleName=roles(stack)[f"{function}FunctionRole"])["Role"]
-        limits = document(stack, role["PermissionsBoundary"]["PermissionsBoundaryArn"])
-
-        assert "ec2:" not in json.dumps(limits)
-
-
-def test_the_state_machine_may_invoke_its_states_functions_and_nothing_else(stack: Stack) -> None:
-    policies = documents(stack, "EnrollmentStateMachineRole")
-    arn = stack.outputs["EnrollmentStateMachineArn"]
-    definition = json.loads(
-        stack.client("stepfunctions").describe_state_machine(stateMachineArn=arn)["definition"]
-    )
-    invoked = {
-        state["Arguments"]["FunctionName"]
-        for state in definition["States"].values()
-        if state["Type"] == "Task" and state["Resource"].endswith("lambda:invoke")
-    }
-    all_functions = {
-        one["FunctionArn"] for one in stack.client("lambda").list_functions()["Functions"]
-    }
-    outputs, account = stack.outputs, arn.split(":")[4]
-
-    assert invoked
-    assert {one for one in all_functions if permits(policies, "lambda:InvokeFunction", one)} == (
-        invoked
-    )
-    for action, resource in (
-        ("dynamodb:GetItem", f"arn:aws:dynamodb:*:{account}:table/{STACK_NAME}"),
-        ("s3:GetObject", f"arn:aws:s3:::{outputs['CsrBucketName']}/enrollments/x/request.pem"),
-        ("secretsmanager:GetSecretValue", outputs["KeyManagementSecretArn"]),
-        ("events:PutEvents", outputs["BusArn"]),
-        ("kms:Decrypt", outputs["StackKeyArn"]),
-        ("states:StartExecution", arn),
-        ("lambda:UpdateFunctionCode", next(iter(invoked))),
-        ("iam:PassRole", f"arn:aws:iam::{account}:role/x"),
-    ):
-        assert not permits(policies, action, resource), action
