@@ -28,7 +28,7 @@ HTTP_ID = "web-2026-11"
 def triggers_of_the_readme(case: Case) -> Result:
     said = paste(README, deployed(case))
     (event_id,) = re.findall(r'"EventId": "(.+)"', said)
-    ids = {"start": "release-4-2", "event": f"event-{event_id}", "nested": "appliance-9"}
+    ids = {"start": "release-4-2", "event": f"event.{event_id}", "nested": "appliance-9"}
     results = {}
     for trigger, enrollment_id in ids.items():
         one = Case(case.stack, enrollment_id)

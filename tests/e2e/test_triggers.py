@@ -48,7 +48,7 @@ def asked_by_events(case: Case) -> Result:
     forged = Case(case.stack)
     put_event(forged, forged.request(token(group(person))), source="countersign")
     event_id = put_event(case, nameless(case, token(group(person))))
-    case.id = f"event-{event_id}"
+    case.id = f"event.{event_id}"
     case.approve(person)
     result = case.end(case.execution())
     other = {**case.request(token(group(person))), "reason": "another request"}
@@ -64,7 +64,7 @@ def test_an_event_leads_to_an_issued_csr(result: ResultOf) -> None:
 
     assert_issued(ended)
     assert origin["trigger"] == "event"
-    assert f"event-{origin['id']}" == ended.record["id"]
+    assert f"event.{origin['id']}" == ended.record["id"]
     assert origin["account"] == "000000000000"
     assert origin["time"].endswith("Z")
 
@@ -103,7 +103,7 @@ def schedule(case: Case, requested: Json) -> None:
             {"ParameterKey": "State", "ParameterValue": "ENABLED"},
         ],
     )
-    case.id = f"{name}-{due:%Y%m%dT%H%M%SZ}"
+    case.id = f"schedule.{name}.{due:%Y%m%dT%H%M%SZ}"
     case.label = requested["key"]["label"].replace("{yyyy}-{mm}", f"{due:%Y-%m}")
 
 

@@ -254,7 +254,7 @@ def test_one_idempotency_key_is_one_enrollment_for_one_caller(submit: Submit) ->
 
     assert first == again
     assert first != other
-    assert first.startswith("api-")
+    assert first.startswith("api.")
 
 
 def test_without_a_key_every_call_is_an_enrollment_of_its_own(submit: Submit) -> None:

@@ -4,7 +4,9 @@ import base64
 import copy
 import hashlib
 import json
+import re
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -237,26 +239,28 @@ def test_without_a_prefix_no_secret_can_be_named() -> None:
     [
         ({"request": {"enrollmentId": "web-01"}}, "web-01"),
         ({"enrollmentId": "web-01"}, "web-01"),
-        ({"request": {}, "origin": {"trigger": "event", "id": "abc"}}, "event-abc"),
+        ({"request": {}, "origin": {"trigger": "event", "id": "abc"}}, "event.abc"),
         (
             {
                 "request": {},
                 "origin": {"trigger": "schedule", "id": "monthly", "time": "2026-11-24T05:00:00Z"},
             },
-            "monthly-20261124T050000Z",
+            "schedule.monthly.20261124T050000Z",
         ),
         (
             {
                 "request": {},
                 "origin": {"trigger": "schedule", "id": "x", "time": "2026-11-24T06:00:00+01:00"},
             },
-            "x-20261124T050000Z",
+            "schedule.x.20261124T050000Z",
         ),
         ({"request": {}, "origin": {"trigger": "schedule", "id": "monthly"}}, "run-1"),
         ({"request": {}, "origin": {"trigger": "event"}}, "run-1"),
-        ({"request": {}, "origin": {"trigger": "api", "id": "api-77"}}, "api-77"),
+        ({"request": {}, "origin": {"trigger": "api", "id": "api.77"}}, "api.77"),
         ({"request": {}}, "run-1"),
+        ({"request": {}, "origin": {"trigger": "api", "id": "web-01"}}, "web-01"),
         ({"request": {"enrollmentId": "not valid"}}, "run-1"),
+        ({"request": {"enrollmentId": "event.abc"}}, "run-1"),
         ("nonsense", "run-1"),
         (
             {"request": {}, "AWS_STEP_FUNCTIONS_STARTED_BY_EXECUTION_ID": "arn:aws:states:parent"},
@@ -292,18 +296,57 @@ def test_each_occurrence_is_its_own_enrollment_and_a_repeated_delivery_is_not() 
     hashes = [canonical.sha256(intake.requested(one)[0]) for one in (first, again, later)]
 
     assert ids == [
-        "rotate-release-20261201T060000Z",
-        "rotate-release-20261201T060000Z",
-        "rotate-release-20270101T060000Z",
+        "schedule.rotate-release.20261201T060000Z",
+        "schedule.rotate-release.20261201T060000Z",
+        "schedule.rotate-release.20270101T060000Z",
     ]
     assert hashes[0] == hashes[1] != hashes[2]
 
 
-def test_a_schedule_whose_name_is_no_id_has_a_stable_id() -> None:
-    one = scheduled(id="rotate.release")
+@pytest.mark.parametrize("name", ["rotate releases", "R" * 64, "schlüssel", "a.b" * 20])
+def test_a_schedule_whose_name_fits_no_id_has_a_stable_id(name: str) -> None:
+    one = scheduled(id=name)
 
     assert intake.enrollment_id(one, "run-1") == intake.enrollment_id(one, "run-2")
-    assert len(intake.enrollment_id(one, "run-1")) == 64
+    assert re.fullmatch(r"schedule\.[0-9a-f]{40}", intake.enrollment_id(one, "run-1"))
+
+
+MADE = {
+    "event": {"request": {}, "origin": {"trigger": "event", "id": "abc"}},
+    "event, hashed": {"request": {}, "origin": {"trigger": "event", "id": "ä"}},
+    "schedule": scheduled(),
+    "schedule with dots": scheduled(id="rotate.release"),
+    "schedule, hashed": scheduled(id="R" * 64),
+    "execution, hashed": {"request": {}},
+}
+
+
+@pytest.mark.parametrize("made", MADE.values(), ids=MADE.keys())
+def test_an_id_that_a_trigger_makes_is_none_that_a_caller_can_give(made: Any) -> None:
+    taken = intake.enrollment_id(made, "run 1")
+    attempts = [
+        {"request": {"enrollmentId": taken}},
+        {"request": {}},
+        {"request": {}, "origin": {"trigger": "api", "id": taken}},
+    ]
+
+    assert intake.ENROLLMENT_ID.fullmatch(taken)
+    assert intake.own_id({"enrollmentId": taken}) is None
+    assert taken not in [intake.enrollment_id(one, taken) for one in attempts]
+    with pytest.raises(InvalidEnrollmentError, match=r"enrollmentId") as caught:
+        read({**seed(), "enrollmentId": taken})
+    assert caught.value.field == "request.enrollmentId"
+
+
+def test_an_occurrence_cannot_be_taken_before_its_time() -> None:
+    _, origin = intake.requested(scheduled())
+    due = datetime(2026, 12, 1, 6, tzinfo=UTC)
+
+    intake.require_due(origin, due)
+    with pytest.raises(InvalidEnrollmentError) as caught:
+        intake.require_due(origin, due - timedelta(minutes=2))
+
+    assert caught.value.field == "origin.time"
 
 
 @pytest.mark.parametrize(
@@ -333,7 +376,7 @@ def test_a_schedule_with_an_enrollment_id_would_ask_once_only_and_is_refused() -
         intake.requested(raw)
 
     assert caught.value.field == "request.enrollmentId"
-    assert intake.enrollment_id(raw, "run-1") == "rotate-release-20261201T060000Z"
+    assert intake.enrollment_id(raw, "run-1") == "schedule.rotate-release.20261201T060000Z"
 
 
 @pytest.mark.parametrize("label", ["release-{week}", "release-{yyyy", "{}"])
@@ -372,7 +415,7 @@ def test_a_nested_call_comes_through_the_workflow_trigger() -> None:
 
 
 def test_an_execution_name_that_is_no_id_is_hashed() -> None:
-    assert len(intake.enrollment_id({}, "name with blanks")) == 64
+    assert re.fullmatch(r"start\.[0-9a-f]{40}", intake.enrollment_id({}, "name with blanks"))
 
 
 def test_the_same_request_has_the_same_hash_whatever_its_order_and_id() -> None:

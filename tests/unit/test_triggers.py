@@ -50,7 +50,7 @@ def test_the_sample_of_an_event_is_accepted_as_the_rule_hands_it_on() -> None:
     assert entry["DetailType"] == "Enrollment Requested"
     assert json.loads(entry["Detail"]) == given["request"]
     assert accepted(given).trigger == "event"
-    assert intake.enrollment_id(given, "run-1") == f"event-{given['origin']['id']}"
+    assert intake.enrollment_id(given, "run-1") == f"event.{given['origin']['id']}"
 
 
 def test_the_rule_s_template_makes_the_sample_s_input_of_the_sample_s_event() -> None:
@@ -76,7 +76,7 @@ def test_the_sample_of_a_schedule_is_accepted_as_the_scheduler_fills_it_in() -> 
 
     assert accepted(given).trigger == "schedule"
     assert intake.requested(given)[0]["key"]["label"] == "installer-2027-01"
-    assert intake.enrollment_id(given, "run-1") == "rotate-installer-20270101T060000Z"
+    assert intake.enrollment_id(given, "run-1") == "schedule.rotate-installer.20270101T060000Z"
 
 
 def test_the_schedule_s_template_carries_the_sample() -> None:

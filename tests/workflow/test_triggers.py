@@ -4,6 +4,7 @@ An execution is started with what each trigger gives it. That EventBridge, Sched
 execution give it just that is shown by tests/e2e/test_triggers.py.
 """
 
+import hashlib
 import json
 import uuid
 from typing import Any
@@ -19,7 +20,8 @@ from tests.case import Case, Json, Result, assert_issued, group, people, token
 from tests.workflow.api import Caller
 
 TRIGGERS = ("start", "api", "event", "schedule", "workflow")
-OCCURRENCE = "2026-12-24T06:00:00Z"
+OCCURRENCE = "2026-10-01T06:00:00Z"
+ARN = f"arn:aws:iam::{ACCOUNT}:user/somebody"
 EVENT: Json = {"account": ACCOUNT, "time": "2026-11-26T11:59:58Z"}
 # Its timeout is no whole number of minutes.
 UNAPPROVABLE = token(group(*people(1)), timeout=601)
@@ -38,7 +40,7 @@ def nameless(case: Case, *tokens: Json) -> Json:
 def by_event(case: Case, detail: Any) -> Json:
     """An event `Enrollment Requested` as the rule hands it on."""
     event = {**EVENT, "id": str(uuid.uuid4()), "detail": detail}
-    case.id = f"event-{event['id']}"
+    case.id = f"event.{event['id']}"
     (target,) = template.read()["Resources"]["RequestedRule"]["Properties"]["Targets"]
     filled: str = target["InputTransformer"]["InputTemplate"]
     for name, path in target["InputTransformer"]["InputPathsMap"].items():
@@ -50,7 +52,7 @@ def by_event(case: Case, detail: Any) -> Json:
 def by_schedule(case: Case, requested: Json) -> Json:
     """An occurrence of a schedule as docs/schedule.yaml makes one."""
     name = f"rotate-{case.id}"
-    case.id = f"{name}-{OCCURRENCE.replace('-', '').replace(':', '')}"
+    case.id = f"schedule.{name}.{OCCURRENCE.replace('-', '').replace(':', '')}"
     arn = f"arn:aws:scheduler:{REGION}:{ACCOUNT}:schedule/countersign/{name}"
     return {"request": requested, "origin": {"trigger": "schedule", "id": arn, "time": OCCURRENCE}}
 
@@ -102,7 +104,7 @@ def test_the_same_request_makes_the_same_record_through_every_trigger(
         assert announced_origin(result) == result.record["origin"]
         assert result.record["origin"]["trigger"] == trigger
     origins = {trigger: result.record["origin"] for trigger, result in results.items()}
-    assert f"event-{origins['event']['id']}" == results["event"].record["id"]
+    assert f"event.{origins['event']['id']}" == results["event"].record["id"]
     assert origins["event"] == {"trigger": "event", "id": origins["event"]["id"], **EVENT}
     assert origins["schedule"]["time"] == OCCURRENCE
     assert origins["workflow"]["id"].endswith(f":execution:delivery:{cases['workflow'].id}")
@@ -133,7 +135,7 @@ def test_a_schedule_s_key_carries_the_date_of_the_occurrence(case: Case) -> None
     (person,) = people(1)
     requested = nameless(case, token(group(person)))
     requested["key"]["label"] += "-{yyyy}-{mm}"
-    case.label += "-2026-12"
+    case.label += "-2026-10"
     arn = case.start_input(by_schedule(case, requested))
     case.approve(person)
     result = case.end(arn)
@@ -141,7 +143,7 @@ def test_a_schedule_s_key_carries_the_date_of_the_occurrence(case: Case) -> None
     assert_issued(result)
     assert result.record["keyLabel"] == case.label
     assert result.record["request"]["key"]["label"] == case.label
-    assert result.record["id"].endswith("-20261224T060000Z")
+    assert result.record["id"].endswith(".20261001T060000Z")
 
 
 @pytest.mark.parametrize("by", [by_event, by_schedule])
@@ -216,6 +218,40 @@ def test_a_refused_delivery_that_is_repeated_is_announced_once(case: Case, by: A
     assert second.status == "FAILED"
     assert second.error == "InvalidEnrollmentError"
     assert second.event_types == ["Enrollment Failed"]
+
+
+# Ids that nobody takes in advance -----------------------------------------------------------------
+
+
+def test_an_id_of_the_api_is_taken_by_no_execution(case: Case, stack: InProcessStack) -> None:
+    (person,) = people(1)
+    requested = nameless(case, token(group(person)))
+    key = {"Idempotency-Key": "the commit that everybody knows"}
+    known = f"api.{hashlib.sha256(json.dumps([ACCOUNT, ARN, *key.values()]).encode()).hexdigest()}"
+    case.id = known[:44]
+    taken = {**requested, "reason": "mine"}
+    refused = case.end(case.start(taken, trigger="api", id=case.id))
+    answer = Caller(stack).call("POST", "/enrollments", requested, headers=key)
+
+    assert refused.error == "InvalidEnrollmentError"
+    assert refused.document["error"]["field"] == "origin.id"
+    assert answer.status_code == 202
+    assert answer.json()["enrollmentId"] == case.id
+    assert answer.json()["attempt"] == 1
+    case.approve(person)
+    issued = case.end(case.execution())
+    assert issued.document["outcome"] == "ISSUED"
+    assert issued.record["request"] == requested
+
+
+def test_an_occurrence_to_come_is_taken_by_nobody(case: Case) -> None:
+    given = by_schedule(case, nameless(case, token(group(*people(1)))))
+    given["origin"]["time"] = "2099-10-01T06:00:00Z"
+    case.id = case.id.replace("2026", "2099")
+    result = case.end(case.start_input(given))
+
+    assert result.document["error"]["field"] == "origin.time"
+    assert "requestSha256" not in result.record
 
 
 # Delivered twice at once, at every trigger --------------------------------------------------------

@@ -4,7 +4,6 @@ Routes and parameters are in functions/api.py.
 """
 
 import base64
-import hashlib
 import json
 import re
 import uuid
@@ -151,9 +150,9 @@ def submit(
 
 def _id(idempotency_key: str | None, caller: Caller) -> str:
     if idempotency_key is None:
-        return f"api-{uuid.uuid4().hex}"
+        return intake.made_id("api", uuid.uuid4().hex)
     told_apart = json.dumps([caller.account, caller.lasting, idempotency_key])
-    return f"api-{hashlib.sha256(told_apart.encode()).hexdigest()[:40]}"
+    return intake.made_id("api", told_apart, hashed=True)
 
 
 def _start(record: Record, start: Start) -> None:

@@ -85,7 +85,9 @@ def cut(text: str, most_bytes: int) -> str:
     return text[:most_bytes]
 
 
-EnrollmentId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+# A dot stands in ids that triggers make and in no other, so a caller cannot take one in advance.
+EnrollmentId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9_.-]{0,63}$")]
+OwnId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 Seconds = Annotated[int, Field(ge=0, strict=True)]
 Moment = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
 # It is part of every event, so it must fit into one. An AWS ARN is shorter.

@@ -7,7 +7,7 @@ from pydantic import (
     StringConstraints,
 )
 
-from countersign.models.base import EnrollmentId, Flag, Model, OriginText, Seconds
+from countersign.models.base import Flag, Model, OriginText, OwnId, Seconds
 
 
 class Approval(Model):
@@ -146,7 +146,7 @@ class RawRequest(Model):
 
     NAME = "request"
 
-    enrollment_id: EnrollmentId | None = None
+    enrollment_id: OwnId | None = None
     key: KeyRequest
     csr: CsrRequest
     reason: Reason | None = None
@@ -195,7 +195,7 @@ class ProfileRequest(Model):
 
     NAME = "request"
 
-    enrollment_id: EnrollmentId | None = None
+    enrollment_id: OwnId | None = None
     profile: Annotated[
         str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,39}(@[1-9][0-9]{0,3})?$")
     ]

@@ -3,7 +3,7 @@
 import hashlib
 import re
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from countersign.errors import InvalidEnrollmentError, invalid_field
@@ -12,7 +12,9 @@ from countersign.models import (
 )
 
 NESTED_STARTER = "AWS_STEP_FUNCTIONS_STARTED_BY_EXECUTION_ID"  # nested workflow calls add it
-ENROLLMENT_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+ENROLLMENT_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,63}")
+OWN_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")  # of a caller; a trigger makes an id with a dot
+CLOCK_TOLERANCE = timedelta(minutes=1)  # EventBridge Scheduler is exact to the minute
 DATE_PARTS = {"{yyyy}": "%Y", "{mm}": "%m", "{dd}": "%d", "{hh}": "%H"}  # in a schedule's key label
 
 
@@ -45,6 +47,21 @@ def requested(raw: object) -> tuple[Any, Origin]:
             "Leave it out: the id is the schedule's name and the scheduled time.",
         )
     return _dated(request, moment), origin
+
+
+def require_due(origin: Origin, now: datetime) -> None:
+    """Raise for an occurrence before its time, so that nobody can take its id in advance.
+
+    Raises:
+        InvalidEnrollmentError: the schedule's time is yet to come.
+    """
+    moment = _occurrence(origin) if origin.trigger == "schedule" else None
+    if moment is not None and moment > now + CLOCK_TOLERANCE:
+        raise InvalidEnrollmentError(
+            f"the schedule's occurrence of {origin.time} is yet to come",
+            field="origin.time",
+            action="Wait until the schedule asks by itself.",
+        )
 
 
 def split_input(raw: object) -> tuple[Any, Origin]:
@@ -94,7 +111,8 @@ def enrollment_id(raw: object, execution_name: str) -> str:
     """The enrollment id of an input, even if the rest of it is not acceptable.
 
     It is the trigger's id of a schedule's occurrence, else the caller's own id, else the id of an
-    event or the one that the API made from an idempotency key, else the execution's name. A text
+    event or the one that the API made from an idempotency key, else the execution's name. What a
+    trigger makes has a dot, which no caller's id has, so nobody can take it in advance. A text
     that is not a valid id is hashed: the same delivery must always mean the same enrollment.
     """
     existing = resumed(raw)
@@ -107,17 +125,34 @@ def enrollment_id(raw: object, execution_name: str) -> str:
     own = own_id(request)
     if own is not None and origin.trigger != "schedule":
         return own
-    name = _name_of_trigger(origin) or execution_name
-    return name if ENROLLMENT_ID.fullmatch(name) else hashlib.sha256(name.encode()).hexdigest()
-
-
-def _name_of_trigger(origin: Origin) -> str | None:
     if origin.trigger == "event" and origin.id:
-        return f"event-{origin.id}"
+        return made_id("event", origin.id)
     if origin.trigger == "schedule" and (moment := _occurrence(origin)):
         schedule = (origin.id or "").rpartition("/")[2]  # an ARN's last part, else the whole text
-        return f"{schedule}-{moment:%Y%m%dT%H%M%SZ}"
-    return origin.id if origin.trigger == "api" else None
+        return made_id("schedule", f"{schedule}.{moment:%Y%m%dT%H%M%SZ}")
+    name = origin.id if origin.trigger == "api" and origin.id else execution_name
+    # Whoever starts an execution chooses its name.
+    by_api = origin.trigger == "api" and is_made_by_api(name) and ENROLLMENT_ID.fullmatch(name)
+    return name if by_api or OWN_ID.fullmatch(name) else made_id("start", name, hashed=True)
+
+
+def made_id(trigger: str, name: str, *, hashed: bool = False) -> str:
+    """The id that a trigger makes of a name: the name itself if it fits, else its hash.
+
+    Args:
+        trigger: makes the id.
+        name: the same for each delivery of the same request.
+        hashed: whether the name is hashed even if it fits.
+    """
+    whole = f"{trigger}.{name}"
+    if not hashed and ENROLLMENT_ID.fullmatch(whole):
+        return whole
+    return f"{trigger}.{hashlib.sha256(name.encode()).hexdigest()[:40]}"
+
+
+def is_made_by_api(enrollment_id: str) -> bool:
+    """Whether the API made this id. It claims an id before it starts the execution."""
+    return enrollment_id.startswith("api.")
 
 
 def _occurrence(origin: Origin) -> datetime | None:
@@ -147,4 +182,4 @@ def _dated(request: Any, moment: datetime) -> Any:
 def own_id(request: object) -> str | None:
     """The id that a request itself gives its enrollment."""
     own = request.get("enrollmentId") if isinstance(request, Mapping) else None
-    return own if isinstance(own, str) and ENROLLMENT_ID.fullmatch(own) else None
+    return own if isinstance(own, str) and OWN_ID.fullmatch(own) else None

@@ -9,9 +9,7 @@ from typing import Any
 
 from countersign import events, polling
 from countersign import models as m
-from countersign.errors import (
-    EnrollmentConflictError,
-)
+from countersign.errors import EnrollmentConflictError, InvalidEnrollmentError
 from countersign.policy import approvers, linter
 from countersign.policy.rules import Names
 from countersign.record import Record, request_object
@@ -70,8 +68,12 @@ def accept_enrollment(
             polling_settings=polling_settings,
         )
     raw, origin = intake.requested(event.execution.input)
+    intake.require_due(origin, m.now())
+    enrollment_id = intake.enrollment_id(event.execution.input, event.execution.name)
+    if intake.is_made_by_api(enrollment_id):
+        _require_claim(enrollment_id, records)
     record, own, reading = accept(
-        intake.enrollment_id(event.execution.input, event.execution.name),
+        enrollment_id,
         raw,
         # Everyone who may start executions can write any principal here, so it is not recorded. The
         # API knows its callers. It has claimed the id before, and what it wrote stays.
@@ -128,6 +130,20 @@ def accept(
         enrollment_id, raw, reading, origin, names=names, execution_arn=execution_arn
     )
     return *ownership.claim(record, records), reading
+
+
+def _require_claim(enrollment_id: str, records: Records) -> None:
+    """Raise unless the API claimed the id that it made: it does so before it starts an execution.
+
+    Whoever else may start executions could take the id before its caller, who can be known and
+    whose `Idempotency-Key` can be guessed.
+    """
+    if "requestSha256" not in (records.get(enrollment_id) or Record()):
+        raise InvalidEnrollmentError(
+            f"only the API makes ids like {enrollment_id}, and it has not claimed this one",
+            field="origin.id",
+            action="Ask through the API, or give the request an enrollmentId of your own.",
+        )
 
 
 def _accepted(record: Record, reading: validation.Reading, objects: Objects) -> dict[str, Any]:

@@ -109,7 +109,7 @@ def close_enrollment(
     ending = _ending(event)
     record = records.get(enrollment_id)
     is_resumed = intake.resumed(event.execution.input) is not None
-    if record is None and is_resumed:
+    if record is None and (is_resumed or intake.is_made_by_api(enrollment_id)):
         return _refused(Record(id=enrollment_id), event, ending, bus)
     if record is None:
         refused_record = _refused_record(enrollment_id, event, ending, code_version)
