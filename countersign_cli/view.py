@@ -148,6 +148,8 @@ def _facts(document: Json, now: datetime) -> Iterator[tuple[str, RenderableType]
     if document.get("profile"):
         yield "profile", Text(clean(document["profile"]))
     yield "asked by", Text(clean(_origin(document.get("origin") or {})))
+    if named := _said(document.get("origin") or {}):
+        yield "caller says", Text(clean(named))
     if times.get("accepted"):
         yield "accepted", _moment(times["accepted"], now)
     yield from _approvals(document)
@@ -183,6 +185,12 @@ def _doing(document: Json) -> str:
 def _origin(origin: Json) -> str:
     who = origin.get("principal") or origin.get("account") or origin.get("id") or ""
     return " ".join(part for part in (origin.get("trigger", "?"), who) if part)
+
+
+def _said(origin: Json) -> str:
+    """Whom the caller names, unchecked."""
+    said = origin.get("said") or {}
+    return str(said.get("principal") or said.get("id") or "")
 
 
 def _approvals(document: Json) -> Iterator[tuple[str, RenderableType]]:

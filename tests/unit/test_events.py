@@ -83,6 +83,9 @@ def test_an_event_correlates_and_holds_no_secret(event: type[events.Event]) -> N
 WIDE = "\U0001f511"  # four bytes of UTF-8
 
 
+ORIGIN = dict.fromkeys(("id", "principal", "account", "time"), WIDE * 1024)
+
+
 def largest_record() -> Record:
     """As large as a record can get: more approvers and groups than are shown, the widest texts."""
     approver = {"type": "onboarded_approver_certificate", "name": WIDE * 4_999, "value": None}
@@ -94,7 +97,7 @@ def largest_record() -> Record:
         "id": "x" * 64,
         "executionArn": ARN,
         "attempt": 1,
-        "origin": dict.fromkeys(("id", "principal", "account", "time"), WIDE * 1024),
+        "origin": {**ORIGIN, "said": ORIGIN},
         "requestSha256": "0" * 64,
         "request": {"key": key, "reason": WIDE * 1_000},
         "policy": policy_approvers.summary(m.Policy.read(requested), {}).dump(),

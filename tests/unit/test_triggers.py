@@ -29,7 +29,7 @@ def sample(path: str) -> Any:
     return json.loads((EVENTS / path).read_text())
 
 
-def accepted(machine_input: Any) -> models.Origin:
+def accepted(machine_input: Any) -> models.StatedOrigin:
     """As AcceptEnrollment reads it; its origin."""
     requested, origin = intake.requested(machine_input)
     validation.read(requested, rules=RULES, requester=None, moment=models.now())
@@ -95,7 +95,7 @@ def test_the_sample_of_a_nested_call_is_accepted_as_the_parent_hands_it_on() -> 
         for name, text in arguments.items()
     }
 
-    assert accepted(given) == models.Origin(trigger="workflow", id=parent)
+    assert accepted(given) == models.StatedOrigin(trigger="workflow", id=parent)
     assert intake.enrollment_id(given, "run-1") == "train-9"
 
 

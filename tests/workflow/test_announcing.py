@@ -33,7 +33,7 @@ def test_what_is_accepted_is_told_again_when_the_state_runs_again(case: Case) ->
     told = said(case, "Enrollment Accepted")
     assert len(told) == 2
     assert told[0]["detail"] == told[1]["detail"]
-    assert told[0]["detail"]["origin"]["id"] == "OPS-42"
+    assert told[0]["detail"]["origin"]["said"]["id"] == "OPS-42"
     assert told[0]["resources"] == [arn]
 
 
@@ -240,7 +240,7 @@ def test_a_cancelled_enrollment_says_who_cancelled(case: Case) -> None:
     assert events.Cancelled.read(result.ending["detail"])
 
 
-def test_a_refused_request_repeats_no_principal_that_anybody_could_have_written(
+def test_a_refused_request_repeats_a_principal_as_said_by_the_caller_only(
     case: Case,
 ) -> None:
     forged = {"trigger": "api", "id": "x", "principal": "arn:aws:iam::111122223333:user/ceo"}
@@ -248,4 +248,7 @@ def test_a_refused_request_repeats_no_principal_that_anybody_could_have_written(
 
     assert result.event_types == ["Enrollment Failed"]
     assert result.document["error"]["name"] == "InvalidEnrollmentError"
-    assert "ceo" not in f"{result.events}{result.record}"
+    origin = result.record["origin"]
+    assert origin == {"trigger": "start", "said": forged}
+    assert result.ending["detail"]["origin"]["said"]["principal"] == forged["principal"]
+    assert result.ending["detail"]["origin"]["principal"] is None

@@ -10,6 +10,7 @@ import schemathesis
 from hypothesis import HealthCheck, settings
 from schemathesis.config import SchemathesisConfig
 
+from countersign import mails
 from countersign.verification import csr
 from local.engine.stack import InProcessStack
 from local.generate.openapi import FILE as OPENAPI
@@ -160,8 +161,13 @@ def test_whoever_starts_executions_cannot_pass_as_another_caller(case: Case) -> 
     case.decline(one)
     result = case.end(arn)
 
-    assert "principal" not in result.record["origin"]
-    assert "ceo" not in str(result.events)
+    assert result.record["origin"] == {"trigger": "start", "said": forged}
+    for event in result.events:
+        assert event["detail"]["origin"]["principal"] is None
+        assert event["detail"]["origin"]["said"]["principal"] == forged["principal"]
+    shown = json.loads(result.objects[f"metadata/{result.record['metaDataSha256']}.json"])
+    assert f"Requested by: unknown; the caller says {forged['principal']}" in shown["summary"]
+    assert f"principal {forged['principal']}" in mails.render(result.events[0]).text
 
 
 # Cancelling, at every state -----------------------------------------------------------------------

@@ -28,7 +28,7 @@ def test_an_enrollment_can_be_followed_by_its_events(case: Case) -> None:
         assert event["detail"]["schemaVersion"] == "1"
         assert event["detail"]["keyLabel"] == case.label
         assert event["detail"]["reason"] == "ticket OPS-42"
-        assert event["detail"]["origin"]["id"] == "OPS-42-run-7"
+        assert event["detail"]["origin"]["said"]["id"] == "OPS-42-run-7"
     accepted, awaiting, progressed, issued = (event["detail"] for event in result.events)
     assert accepted["requestSha256"] == result.record["requestSha256"]
     assert awaiting["outstanding"] == ["person 1", "person 2", "person 3"]

@@ -68,8 +68,15 @@ def by_workflow(case: Case, requested: Json) -> Json:
 
 def announced_origin(result: Result) -> Json:
     """The origin in the event of the end, where null is what the record does not say."""
-    origin: Json = result.ending["detail"]["origin"]
-    return {name: value for name, value in origin.items() if value is not None}
+    return present(result.ending["detail"]["origin"])
+
+
+def present(origin: Json) -> Json:
+    return {
+        name: present(value) if isinstance(value, dict) else value
+        for name, value in origin.items()
+        if value is not None
+    }
 
 
 # Accepted -----------------------------------------------------------------------------------------
@@ -105,9 +112,14 @@ def test_the_same_request_makes_the_same_record_through_every_trigger(
         assert result.record["origin"]["trigger"] == trigger
     origins = {trigger: result.record["origin"] for trigger, result in results.items()}
     assert f"event.{origins['event']['id']}" == results["event"].record["id"]
-    assert origins["event"] == {"trigger": "event", "id": origins["event"]["id"], **EVENT}
+    assert origins["event"] == {
+        "trigger": "event",
+        "id": origins["event"]["id"],
+        "account": ACCOUNT,
+        "said": {"trigger": "event", "time": EVENT["time"]},  # which a sender chooses
+    }
     assert origins["schedule"]["time"] == OCCURRENCE
-    assert origins["workflow"]["id"].endswith(f":execution:delivery:{cases['workflow'].id}")
+    assert origins["workflow"]["said"]["id"].endswith(f":execution:delivery:{cases['workflow'].id}")
 
 
 def comparable(result: Result) -> Json:
@@ -205,7 +217,7 @@ def test_a_bad_request_fails_with_an_event_that_names_field_and_origin(
     assert result.ending["detail"]["error"] == result.document["error"] == result.record["error"]
     assert result.ending["detail"]["error"]["field"] == field
     assert announced_origin(result) == result.record["origin"]
-    assert result.record["origin"]["id"]
+    assert {**result.record["origin"], **result.record["origin"].get("said", {})}["id"]
     assert not result.calls
 
 

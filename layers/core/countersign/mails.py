@@ -76,12 +76,14 @@ def _headline(event: events.Event) -> str:
 
 def _facts(event: events.Event) -> Iterator[str]:
     asked_by = event.origin.principal or event.origin.id
+    said = event.origin.said.model_dump(exclude_none=True).items() if event.origin.said else ()
     facts = {
         "key label": event.key_label,
         "reason": event.reason,
         "enrollment id": event.enrollment_id,
         "TSB request": getattr(event, "request_id", None),
         "asked through": event.origin.trigger + (f" by {asked_by}" if asked_by else ""),
+        "caller says": ", ".join(f"{name} {value}" for name, value in said),
     }
     for name, value in facts.items():
         if value:

@@ -77,7 +77,7 @@ def _facts(
         return {**facts, "record": "none: the id was claimed again by another execution"}
     _require(event["detail"]["outcome"] == record.get("outcome"), "record.json", "another outcome")
     facts["requested by"] = (
-        record["origin"].get("principal") or f"trigger {record['origin']['trigger']}"
+        m.Origin.read(record["origin"]).requester or f"trigger {record['origin']['trigger']}"
     )
     if "quarantine" in record:
         facts["quarantined"] = record["quarantine"]["code"]

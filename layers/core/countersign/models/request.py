@@ -215,8 +215,8 @@ class LintFinding(Model):
     waiver: str | None = None
 
 
-class Origin(Model):
-    """The trigger that a request came through, and who sent it."""
+class StatedOrigin(Model):
+    """What the input of an execution says about its trigger. Its starter may write anything."""
 
     NAME = "origin"
 
@@ -225,3 +225,19 @@ class Origin(Model):
     principal: OriginText | None = None
     account: OriginText | None = None
     time: OriginText | None = None
+
+
+class Origin(StatedOrigin):
+    """The trigger that a request came through, and what this trigger knows of who sent it.
+
+    `said` is what the caller could write freely: nobody checked it.
+    """
+
+    said: StatedOrigin | None = None
+
+    @property
+    def requester(self) -> str | None:
+        """Who asked: the principal that the API saw, else the one that the caller named, marked."""
+        if self.principal is None and self.said is not None and self.said.principal is not None:
+            return f"unknown; the caller says {self.said.principal}"
+        return self.principal

@@ -7,18 +7,17 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from countersign.errors import InvalidEnrollmentError, invalid_field
-from countersign.models import (
-    Origin,
-)
+from countersign.models import Origin, StatedOrigin
 
 NESTED_STARTER = "AWS_STEP_FUNCTIONS_STARTED_BY_EXECUTION_ID"  # nested workflow calls add it
 ENROLLMENT_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,63}")
 OWN_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")  # of a caller; a trigger makes an id with a dot
 CLOCK_TOLERANCE = timedelta(minutes=1)  # EventBridge Scheduler is exact to the minute
+KNOWN_TO_TRIGGER = {"event": {"id", "account"}, "schedule": {"id", "time"}}  # fields of the origin
 DATE_PARTS = {"{yyyy}": "%Y", "{mm}": "%m", "{dd}": "%d", "{hh}": "%H"}  # in a schedule's key label
 
 
-def requested(raw: object) -> tuple[Any, Origin]:
+def requested(raw: object) -> tuple[Any, StatedOrigin]:
     """The request as it will be carried out, and its origin, from a machine input.
 
     A schedule always sends the same text. The date of the occurrence is filled into the key's label
@@ -49,7 +48,7 @@ def requested(raw: object) -> tuple[Any, Origin]:
     return _dated(request, moment), origin
 
 
-def require_due(origin: Origin, now: datetime) -> None:
+def require_due(origin: StatedOrigin, now: datetime) -> None:
     """Raise for an occurrence before its time, so that nobody can take its id in advance.
 
     Raises:
@@ -64,7 +63,7 @@ def require_due(origin: Origin, now: datetime) -> None:
         )
 
 
-def split_input(raw: object) -> tuple[Any, Origin]:
+def split_input(raw: object) -> tuple[Any, StatedOrigin]:
     """The request and the origin in a machine input, unchanged.
 
     A bare request comes from trigger `start`, or from trigger `workflow` if a nested call added its
@@ -83,9 +82,9 @@ def split_input(raw: object) -> tuple[Any, Origin]:
     starter = raw.get(NESTED_STARTER)
     nested = {"trigger": "workflow", "id": starter} if starter is not None else {}
     if resumed(raw) is not None:
-        return None, Origin.read(fields.get("origin") or nested)
+        return None, StatedOrigin.read(fields.get("origin") or nested)
     if "request" not in fields:
-        return fields, Origin.read(nested)
+        return fields, StatedOrigin.read(nested)
     unknown = sorted(fields.keys() - {"request", "origin"})
     if unknown:
         raise InvalidEnrollmentError(
@@ -93,7 +92,27 @@ def split_input(raw: object) -> tuple[Any, Origin]:
             field=unknown[0],
             action="Remove it; everything that is asked for stands in request.",
         )
-    return fields["request"], Origin.read(fields.get("origin") or nested)
+    return fields["request"], StatedOrigin.read(fields.get("origin") or nested)
+
+
+def known(stated: StatedOrigin) -> Origin:
+    """The origin of a request that the API has not claimed: what is known, and what was said.
+
+    EventBridge writes an event's id and account, but its time is the sender's. Scheduler writes the
+    schedule and the time. A nested call writes its parent itself. The API writes what it knows on
+    record before it starts an execution, so what says that it came from the API did not.
+    """
+    trigger = "start" if stated.trigger == "api" else stated.trigger
+    stands = stated.model_dump(exclude_none=True, by_alias=False, exclude={"trigger"})
+    facts = KNOWN_TO_TRIGGER.get(trigger, set())
+    said = {name: value for name, value in stands.items() if name not in facts}
+    return Origin(
+        trigger=trigger,
+        **{name: value for name, value in stands.items() if name in facts},
+        said=StatedOrigin(trigger=stated.trigger, **said)
+        if said or trigger != stated.trigger
+        else None,
+    )
 
 
 def resumed(raw: object) -> str | None:
@@ -121,7 +140,7 @@ def enrollment_id(raw: object, execution_name: str) -> str:
     try:
         request, origin = split_input(raw)
     except InvalidEnrollmentError:
-        request, origin = None, Origin()
+        request, origin = None, StatedOrigin()
     own = own_id(request)
     if own is not None and origin.trigger != "schedule":
         return own
@@ -155,7 +174,7 @@ def is_made_by_api(enrollment_id: str) -> bool:
     return enrollment_id.startswith("api.")
 
 
-def _occurrence(origin: Origin) -> datetime | None:
+def _occurrence(origin: StatedOrigin) -> datetime | None:
     """The time that a schedule asks for, UTC; None if the schedule or the time is missing.
 
     It is the scheduled time, not the current one: it is the same for every delivery attempt.

@@ -67,19 +67,18 @@ def accept_enrollment(
             bus=bus,
             polling_settings=polling_settings,
         )
-    raw, origin = intake.requested(event.execution.input)
-    intake.require_due(origin, m.now())
+    raw, stated = intake.requested(event.execution.input)
+    intake.require_due(stated, m.now())
     enrollment_id = intake.enrollment_id(event.execution.input, event.execution.name)
     if intake.is_made_by_api(enrollment_id):
         _require_claim(enrollment_id, records)
     record, own, reading = accept(
         enrollment_id,
         raw,
-        # Everyone who may start executions can write any principal here, so it is not recorded. The
-        # API knows its callers. It has claimed the id before, and what it wrote stays.
-        origin.model_copy(update={"principal": None}),
-        # The unverified principal is used for the checks only. There it can only harm its author.
-        requester=origin.principal,
+        # The API knows its callers. It has claimed the id before, and what it wrote stays.
+        intake.known(stated),
+        # What was said is compared too. There it can only harm its author.
+        requester=stated.principal,
         records=records,
         rules=rules,
         execution_arn=event.execution.arn,

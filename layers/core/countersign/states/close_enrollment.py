@@ -423,13 +423,12 @@ def _is_refused_again(record: Record, event: m.CloseEnrollmentInput) -> bool:
 
 
 def _origin(event: m.CloseEnrollmentInput) -> dict[str, Any]:
-    """The origin of a request that was never accepted, without the principal: it is unverified."""
+    """The origin of a request that was never accepted."""
     try:
-        _, origin = intake.split_input(event.execution.input)
+        _, stated = intake.split_input(event.execution.input)
     except InvalidEnrollmentError:
-        origin = m.Origin()
-    known = origin.model_copy(update={"principal": None})
-    return known.model_dump(mode="json", exclude_none=True)
+        stated = m.StatedOrigin()
+    return intake.known(stated).model_dump(mode="json", exclude_none=True)
 
 
 def _json_or_none(text: object) -> Any:

@@ -125,7 +125,7 @@ def _prepare(
     key = event.request.key
     origin = (records.get(event.enrollment_id) or Record()).get("origin", {})
     shown = tsb_bodies.meta_data(
-        event.request, enrollment_id=event.enrollment_id, requester=origin.get("principal")
+        event.request, enrollment_id=event.enrollment_id, requester=m.Origin.read(origin).requester
     )
     digest = hashlib.sha256(shown).hexdigest()
     signature = sign(shown)
