@@ -285,6 +285,44 @@ def test_what_could_never_work_is_an_error_that_nobody_can_waive(code: str) -> N
         profile(lint={"waivers": [{"code": code, "reason": "we want it so"}]})
 
 
+STS = "arn:aws:sts::123456789012:assumed-role"
+SSO = "AWSReservedSSO_release_0123456789abcdef"
+
+
+@pytest.mark.parametrize(
+    ("listed", "requester", "expected"),
+    [
+        (f"{STS}/release", f"{STS}/release/ada", ["requester-approves"]),
+        (f"{STS}/release", f"{STS}/release/any", ["requester-approves"]),
+        ("arn:aws:iam::123456789012:role/a/release", f"{STS}/release/any", ["requester-approves"]),
+        ("arn:aws:iam::999999999999:role/release", f"{STS}/release/any", []),
+        (f"{STS}/release", f"{STS}/releases/any", []),
+        (f"{STS}/release/ada", f"{STS}/release/ada", ["principal-evadable", "requester-approves"]),
+        (
+            f"{STS}/release/ada", f"{STS}/release/bob",
+            ["principal-evadable", "requester-may-approve"],
+        ),
+        (f"{STS}/release/ada", f"{STS}/other/ada", ["principal-evadable"]),
+        (f"{STS}/{SSO}/ada", f"{STS}/{SSO}/ada", ["requester-approves"]),
+        (f"{STS}/{SSO}/ada", f"{STS}/{SSO}/bob", []),
+        ("ada", f"{STS}/release/ada", ["principal-evadable"]),
+        ("arn:aws:sts::123456789012:federated-user/ada", None, ["principal-evadable"]),
+    ],
+)  # fmt: skip
+def test_an_approver_s_role_is_compared_whatever_the_session_is_called(
+    listed: str, requester: str | None, expected: list[str]
+) -> None:
+    people = [
+        one.model_copy(update={"principals": (listed,)}) if one.name == "ada" else one
+        for one in DIRECTORY.people
+    ]
+    directory = Directory(people=tuple(people))
+
+    findings = found(policy(TWO_OF_THREE), directory=directory, requester=requester)
+
+    assert [one.code for one in findings] == expected
+
+
 @pytest.mark.parametrize(
     ("requester", "expected"),
     [

@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import re
 from collections.abc import Mapping
 from datetime import date, datetime
 from functools import cached_property
@@ -14,6 +15,19 @@ from countersign.policy import certificates
 from countersign.spki import approver_spki
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,39}$")]
+
+# A role as IAM writes it, which may have a path; and as callers are seen, who have a session.
+ROLES = (
+    re.compile(r"arn:[^:]+:iam::(?P<account>\d+):role/(?:[^:]+/)?(?P<role>[^/:]+)(?P<session>)"),
+    re.compile(
+        r"arn:[^:]+:sts::(?P<account>\d+):assumed-role/(?P<role>[^/]+)(?:/(?P<session>.+))?"
+    ),
+)
+# What its holder cannot rename: users, roles, and sessions that IAM Identity Center names.
+LASTING = re.compile(
+    r"arn:[^:]+:(?:iam::\d+:(?:root|user/.+|role/.+)"
+    r"|sts::\d+:assumed-role/(?:[^/]+|AWSReservedSSO_[^/]+/[^/]+))"
+)
 
 # The directory ---------------------------------------------------------------------------------
 
@@ -59,6 +73,12 @@ class PersonKey(Model):
         return self.valid_from <= day and (self.valid_to is None or day <= self.valid_to)
 
 
+def _role(arn: str) -> tuple[str, str, str | None] | None:
+    """Account, role and session of a role's ARN, or of its session's; the path says nothing."""
+    found = next((match for form in ROLES if (match := form.fullmatch(arn))), None)
+    return (found["account"], found["role"], found["session"] or None) if found else None
+
+
 class Person(Model):
     """An approver: how to reach them, their keys, and the AWS principals they act as."""
 
@@ -66,6 +86,26 @@ class Person(Model):
     contact: Annotated[str, StringConstraints(min_length=1, max_length=200)]
     principals: tuple[str, ...] = ()
     keys: Annotated[tuple[PersonKey, ...], Field(min_length=1)]
+
+    def acts_as(self, arn: str) -> bool:
+        """Whether this AWS principal is listed: itself, or its role without a session."""
+        caller = _role(arn)
+        return any(
+            listed == arn or (caller is not None and _role(listed) == (*caller[:2], None))
+            for listed in self.principals
+        )
+
+    def may_act_as(self, arn: str) -> bool:
+        """Whether only a session's name, its holder's choice, distinguishes them from `arn`."""
+        caller = _role(arn)
+        return caller is not None and any(
+            named is not None and named[:2] == caller[:2] for named in map(_role, self.evadable)
+        )
+
+    @property
+    def evadable(self) -> tuple[str, ...]:
+        """Listed principals that this person need not be: a holder chooses the session's name."""
+        return tuple(one for one in self.principals if not LASTING.fullmatch(one))
 
     def key_at(self, moment: datetime) -> PersonKey:
         """The key to ask this person with: the newest valid one, else the newest."""
@@ -104,7 +144,3 @@ class Directory(Model):
     def person(self, name: str) -> Person | None:
         """The person with this name."""
         return next((one for one in self.people if one.name == name), None)
-
-    def principal(self, arn: str | None) -> Person | None:
-        """The person who acts as this AWS principal, if the directory has one."""
-        return next((one for one in self.people if arn is not None and arn in one.principals), None)

@@ -156,6 +156,18 @@ CODES = {
         "Let somebody else ask, or have another profile made for it.",
         "The others suffice for the quorum, and the team is too small for more.",
     ),
+    "requester-may-approve": Code(
+        "warning", "error",
+        "The requester has the role of an approver, under a session's name of their own choice.",
+        "Let a role ask that no approver has, or list the role itself in the directory.",
+        "The role's trust policy fixes the name of each holder's session (sts:RoleSessionName).",
+    ),
+    "principal-evadable": Code(
+        "warning", "warning",
+        "The directory lists an approver by what they can rename: a session, or no ARN at all.",
+        "List the user, the role without a session, or a session of IAM Identity Center.",
+        "The role's trust policy fixes the name of each holder's session (sts:RoleSessionName).",
+    ),
     "ca-key-unnamed": Code(
         "info", "warning",
         "The profile names no CA key, so nobody compares its approvers with these.",

@@ -427,13 +427,26 @@ def _invalid_at(linter: _Linter, approval: Approval, moment: datetime) -> str | 
 
 
 def _lint_requester(linter: _Linter, requested: Policy, requester: str | None) -> None:
-    person = linter.directory.principal(requester)
-    if person is not None and person.name in linter.people(requested.rule_use):
-        linter.add(
-            "requester-approves",
-            "key.policy.ruleUse",
-            f"{person.name} asks for this and would approve it",
-        )
+    asked, path = linter.people(requested.rule_use), "key.policy.ruleUse"
+    approving = [person for person in linter.directory.people if person.name in asked]
+    for person in approving:
+        if person.evadable:
+            linter.add(
+                "principal-evadable",
+                path,
+                f"{person.name} can ask under another name than {_list(person.evadable)}",
+            )
+        if requester is not None and person.acts_as(requester):
+            linter.add(
+                "requester-approves", path, f"{person.name} asks for this and would approve it"
+            )
+        elif requester is not None and person.may_act_as(requester):
+            linter.add(
+                "requester-may-approve",
+                path,
+                f"whoever asks has the role of {person.name}, who would approve it, and another"
+                " session's name",
+            )
 
 
 def _list(names: Iterable[str]) -> str:
