@@ -631,3 +631,17 @@ def test_a_timelock_must_be_over_before_the_deadline_of_an_endless_window(
 
     assert [path for path, _ in said] == ([f"{USE}.0.timelock"] if refused else [])
     assert beyond(policy(rule(locked)), deadline_seconds=86_400) == []
+
+
+@pytest.mark.parametrize(("production", "level"), [(False, "info"), (True, "error")])
+def test_a_requester_whom_the_trigger_does_not_know_is_a_finding(
+    production: bool, level: str
+) -> None:
+    findings = found(
+        policy(TWO_OF_THREE),
+        profile=profile(production=production),
+        requester_known=False,
+    )
+
+    unknown = [one for one in findings if one.code == "requester-unknown"]
+    assert [one.level for one in unknown] == [level]

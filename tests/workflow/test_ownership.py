@@ -11,7 +11,7 @@ import pytest
 
 from local.engine.stack import InProcessStack
 from tests.case import Case, Json, Result, assert_failed, group, people, token
-from tests.workflow.api import Caller
+from tests.workflow.api import Caller, submit
 
 KEY = "/v1/key"
 CSR = "/v1/certificate/request"
@@ -69,7 +69,7 @@ def declined(case: Case, request: Json | None = None) -> str:
 
 
 def by_ca_profile(case: Case) -> str:
-    return case.start(case.by_profile("code-signing@1"))
+    return submit(case, case.by_profile("code-signing@1"))
 
 
 # Each write of a state to the record: how an enrollment comes to it, and which of the state's calls

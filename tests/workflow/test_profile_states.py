@@ -19,6 +19,7 @@ from tests.case import (
     rule,
     token,
 )
+from tests.workflow.api import submit
 
 KEY = "/v1/key"
 ATTRIBUTES = "/v1/key/attributes"
@@ -88,7 +89,7 @@ def test_what_travels_is_whole_and_what_is_on_record_is_as_sent(
     case: Case, stack: InProcessStack
 ) -> None:
     requested = case.by_profile("code-signing")
-    arn = case.start(requested)
+    arn = submit(case, requested)
     stack.at("CreateKey", "UpdateItem")
     travels, record = output(case.history(arn), "AcceptEnrollment")["request"], case.record()
     approve(case, stack)
@@ -109,7 +110,7 @@ def test_what_travels_is_whole_and_what_is_on_record_is_as_sent(
 def test_an_execution_that_accepts_again_carries_out_what_it_accepted(
     case: Case, stack: InProcessStack
 ) -> None:
-    arn = case.start(case.by_profile("code-signing"))
+    arn = submit(case, case.by_profile("code-signing"))
     accept_enrollment = stack.at("AcceptEnrollment", "its return")
     first = case.objects(f"enrollments/{case.id}/")
     release_second_version(stack)
@@ -137,7 +138,7 @@ def test_a_request_that_somebody_put_there_is_not_carried_out(
         Key=f"enrollments/{case.id}/request.json",
         Body=theirs,
     )
-    result = case.end(case.start(requested))
+    result = case.end(submit(case, requested))
 
     assert_failed(result, "EnrollmentConflictError", "AcceptEnrollment")
     assert "who wrote it" in result.document["error"]["action"]
@@ -150,10 +151,10 @@ def test_a_later_attempt_means_the_newest_version_and_keeps_its_own_request(
 ) -> None:
     requested = case.by_profile("code-signing")
     case.fault("POST", KEY, "status", httpStatus=400, body=HSM_ERROR)
-    assert_failed(case.end(case.start(requested)), "TsbRefusedError", "CreateKey")
+    assert_failed(case.end(submit(case, requested)), "TsbRefusedError", "CreateKey")
     release_second_version(stack)
 
-    arn = case.start(requested)
+    arn = submit(case, requested)
     approve(case, stack)
     result = case.end(arn)
 
@@ -172,7 +173,7 @@ def test_a_key_is_made_when_the_ca_key_s_approvers_are_others(
     case: Case, stack: InProcessStack
 ) -> None:
     put_ca_key(stack, "Edsger Dijkstra")
-    arn = case.start(case.by_profile("code-signing"))
+    arn = submit(case, case.by_profile("code-signing"))
     stack.at("RequestCsr", "GetItem")
     before_anybody_is_asked = called(stack)
     approve(case, stack)
@@ -201,7 +202,7 @@ def test_nothing_is_made_when_the_ca_key_is_not_as_it_must_be(
         remove_ca_key(stack)
     else:
         put_ca_key(stack, *approvers)
-    result = case.end(case.start(case.by_profile("code-signing")))
+    result = case.end(submit(case, case.by_profile("code-signing")))
 
     assert_failed(result, "InvalidEnrollmentError", "CreateKey")
     assert code in result.document["error"]["message"]
@@ -218,7 +219,7 @@ def test_a_waived_finding_about_the_ca_key_goes_on_record_with_its_reason(
     waiver = {"code": "ca-approvers-overlap", "reason": reason}
     release_second_version(stack, lint={"waivers": [waiver]})
     put_ca_key(stack, "Ada Lovelace")
-    arn = case.start(case.by_profile("code-signing"))
+    arn = submit(case, case.by_profile("code-signing"))
     approve(case, stack)
     result = case.end(arn)
 
@@ -231,7 +232,7 @@ def test_a_tsb_that_is_silent_about_the_ca_key_is_asked_again(
 ) -> None:
     fault = {"kind": "status", "httpStatus": 503}
     stack.control("POST", "/faults", {"label": CA_LABEL, "path": ATTRIBUTES, "fault": fault})
-    arn = case.start(case.by_profile("code-signing"))
+    arn = submit(case, case.by_profile("code-signing"))
     case.until(lambda: "TaskFailed" in [one["type"] for one in case.history(arn)], "failure")
     record_without_an_answer = case.record()
     approve(case, stack)
@@ -255,7 +256,7 @@ def test_approvers_are_on_record_by_their_names_in_the_directory(
     (entry,) = [one for one in directory["people"] if one["name"] == "Ada Lovelace"]
     entry["keys"] = [{"certificate": ada.certificate(), "validFrom": "2026-01-01"}]
     stack.release_profile("directory", directory)
-    arn = case.start(case.by_profile("code-signing"))
+    arn = submit(case, case.by_profile("code-signing"))
     stack.at("PollRequest", "GetItem")
     names = [one["name"] for one in case.step()["approvers"]]
     case.approve(ada, stack.people["Alan Turing"])

@@ -17,7 +17,7 @@ from local.approver import Approver
 from local.engine.stack import InProcessStack
 from local.engine.surroundings import ACCOUNT, REGION
 from tests.case import Case, Json, Result, assert_issued, group, people, token
-from tests.workflow.api import Caller
+from tests.workflow.api import Caller, submit
 
 TRIGGERS = ("start", "api", "event", "schedule", "workflow")
 OCCURRENCE = "2026-10-01T06:00:00Z"
@@ -131,6 +131,8 @@ def comparable(result: Result) -> Json:
     }  # fmt: skip
     record = {name: value for name, value in plain(result.record).items() if name not in own}
     record["request"].pop("enrollmentId", None)
+    # Only the API knows who asks.
+    record["findings"] = [one for one in record["findings"] if one["code"] != "requester-unknown"]
     record["times"] = sorted(record["times"])
     step = record["steps"]["csr"]
     step["times"] = sorted(step["times"])
@@ -187,6 +189,26 @@ def test_an_event_with_the_id_of_another_request_is_refused_and_told_so(case: Ca
     assert refused["error"]["message"].startswith(f"enrollment id {case.id} belongs")
     assert refused["origin"]["id"] == other["origin"]["id"]
     assert case.record() == result.record
+
+
+def test_production_asks_who_asks_and_only_the_api_knows(case: Case) -> None:
+    requested = case.by_profile("code-signing")
+    forged = {"trigger": "api", "id": case.id, "principal": ARN}
+    refused = [
+        case.end(case.start(requested)),
+        case.end(case.start(requested, **forged)),
+    ]
+    arn = submit(case, requested)
+    case.approve(case.stack.people["Ada Lovelace"], case.stack.people["Alan Turing"])
+    issued = case.end(arn)
+
+    for one in refused:
+        assert one.document["error"]["name"] == "InvalidEnrollmentError"
+        assert "(requester-unknown)" in one.document["error"]["message"]
+        assert not one.calls
+    assert issued.document["outcome"] == "ISSUED"
+    assert "requester-unknown" not in [one["code"] for one in issued.record["findings"]]
+    assert issued.record["origin"]["principal"] == ARN
 
 
 # Refused ------------------------------------------------------------------------------------------

@@ -135,6 +135,7 @@ def submit(
             raw,
             origin,
             requester=caller.principal,
+            requester_known=True,
             records=records,
             rules=rules,
         )

@@ -156,6 +156,12 @@ CODES = {
         "Let somebody else ask, or have another profile made for it.",
         "The others suffice for the quorum, and the team is too small for more.",
     ),
+    "requester-unknown": Code(
+        "info", "error",
+        "The trigger does not know who asks, so nobody can be compared with the approvers.",
+        "Ask through the API, which knows its callers.",
+        "Who may use the other triggers was reviewed, and none of them approves.",
+    ),
     "requester-may-approve": Code(
         "warning", "error",
         "The requester has the role of an approver, under a session's name of their own choice.",

@@ -81,6 +81,7 @@ def lint(
     directory: Directory,
     profile: Profile | None = None,
     requester: str | None = None,
+    requester_known: bool = True,
     deadline_seconds: int = DEADLINE_SECONDS,
     now: datetime,
 ) -> tuple[LintFinding, ...]:
@@ -90,7 +91,8 @@ def lint(
         requested: the policy as TSB would get it, with a profile's names replaced by keys.
         directory: who is who.
         profile: whose policy it is; decides levels and waivers.
-        requester: the AWS principal who asks, as far as the trigger knows them.
+        requester: the AWS principal who asks, or says so; None if nobody is to be compared.
+        requester_known: False if the trigger does not know who asks.
         deadline_seconds: when the workflow ends a window without end, as the stack is configured.
         now: the time at which dates are checked.
 
@@ -114,6 +116,8 @@ def lint(
     _lint_change(linter, requested)
     _lint_dates(linter, requested, now)
     _lint_requester(linter, requested, requester)
+    if not requester_known:
+        linter.add("requester-unknown", "origin.principal", "the trigger does not know who asks")
     if profile is not None and profile.ca_key_label is None:
         linter.add("ca-key-unnamed", "profile", f"{profile.id} names no CA key")
     return tuple(linter.found)

@@ -67,24 +67,41 @@ class Reading:
     profile_sha256: str | None
 
 
-def read(raw: object, *, rules: Rules, requester: str | None, moment: datetime) -> Reading:
+def read(
+    raw: object,
+    *,
+    rules: Rules,
+    requester: str | None,
+    moment: datetime,
+    requester_known: bool = True,
+) -> Reading:
     """Validate a request completely, before anything is created, for every trigger.
 
     Args:
         raw: the request as a JSON value.
         rules: what this stack accepts.
-        requester: the AWS principal who asks, as far as the trigger knows them.
+        requester: the AWS principal who asks, or says so.
         moment: the current time.
+        requester_known: False if the trigger does not know who asks.
 
     Raises:
         InvalidEnrollmentError: names the field's path, the reason and what to do.
     """
-    reading = examine(raw, rules=rules, requester=requester, moment=moment)
+    reading = examine(
+        raw, rules=rules, requester=requester, moment=moment, requester_known=requester_known
+    )
     refuse(reading.findings)
     return reading
 
 
-def examine(raw: object, *, rules: Rules, requester: str | None, moment: datetime) -> Reading:
+def examine(
+    raw: object,
+    *,
+    rules: Rules,
+    requester: str | None,
+    moment: datetime,
+    requester_known: bool = True,
+) -> Reading:
     """As `read`, but a linter's error is no refusal: for callers that only inspect a request.
 
     Raises:
@@ -109,6 +126,7 @@ def examine(raw: object, *, rules: Rules, requester: str | None, moment: datetim
         directory=rules.profiles.directory,
         profile=profile,
         requester=requester,
+        requester_known=requester_known,
         deadline_seconds=rules.deadline_seconds,
         now=moment,
     )

@@ -70,15 +70,15 @@ def accept_enrollment(
     raw, stated = intake.requested(event.execution.input)
     intake.require_due(stated, m.now())
     enrollment_id = intake.enrollment_id(event.execution.input, event.execution.name)
-    if intake.is_made_by_api(enrollment_id):
-        _require_claim(enrollment_id, records)
+    claimed = _claimed_by_api(enrollment_id, stated, event.execution.arn, records)
     record, own, reading = accept(
         enrollment_id,
         raw,
         # The API knows its callers. It has claimed the id before, and what it wrote stays.
         intake.known(stated),
         # What was said is compared too. There it can only harm its author.
-        requester=stated.principal,
+        requester=claimed or stated.principal,
+        requester_known=claimed is not None,
         records=records,
         rules=rules,
         execution_arn=event.execution.arn,
@@ -101,6 +101,7 @@ def accept(
     origin: m.Origin,
     *,
     requester: str | None,
+    requester_known: bool,
     records: Records,
     rules: validation.Rules,
     execution_arn: str | None = None,
@@ -111,7 +112,8 @@ def accept(
         enrollment_id: see `intake.enrollment_id`.
         raw: the request as it was sent.
         origin: the trigger, and who sent the request.
-        requester: the AWS principal who asks; compared with the approvers.
+        requester: the AWS principal who asks, or says so; compared with the approvers.
+        requester_known: False if the trigger does not know who asks.
         records: the table.
         rules: what this stack accepts.
         execution_arn: None if the trigger claims the id before the execution is started.
@@ -123,7 +125,13 @@ def accept(
         InvalidEnrollmentError: the request cannot be accepted; nothing was created.
         EnrollmentConflictError: the id belongs to another request.
     """
-    reading = validation.read(raw, rules=rules, requester=requester, moment=m.now())
+    reading = validation.read(
+        raw,
+        rules=rules,
+        requester=requester,
+        moment=m.now(),
+        requester_known=requester_known,
+    )
     names = rules.profiles.directory.names
     record = initial_record(
         enrollment_id, raw, reading, origin, names=names, execution_arn=execution_arn
@@ -131,18 +139,28 @@ def accept(
     return *ownership.claim(record, records), reading
 
 
-def _require_claim(enrollment_id: str, records: Records) -> None:
-    """Raise unless the API claimed the id that it made: it does so before it starts an execution.
+def _claimed_by_api(
+    enrollment_id: str, stated: m.StatedOrigin, execution_arn: str, records: Records
+) -> str | None:
+    """The caller for whom the API claimed the id before it started this execution, if it did.
 
-    Whoever else may start executions could take the id before its caller, who can be known and
-    whose `Idempotency-Key` can be guessed.
+    Raises:
+        InvalidEnrollmentError: the API makes such ids, and has not claimed this one. Its caller can
+            be known and an `Idempotency-Key` can be guessed, so others could take it first.
     """
-    if "requestSha256" not in (records.get(enrollment_id) or Record()):
+    if stated.trigger != "api":
+        return None
+    record = records.get(enrollment_id) or Record()
+    if "requestSha256" not in record and intake.is_made_by_api(enrollment_id):
         raise InvalidEnrollmentError(
             f"only the API makes ids like {enrollment_id}, and it has not claimed this one",
             field="origin.id",
             action="Ask through the API, or give the request an enrollmentId of your own.",
         )
+    # An execution that repeats an earlier one by hand was not started by the API.
+    waits_for_us = record.get("executionArn", execution_arn) == execution_arn
+    caller: str | None = record.get("origin", {}).get("principal")
+    return caller if waits_for_us else None
 
 
 def _accepted(record: Record, reading: validation.Reading, objects: Objects) -> dict[str, Any]:
