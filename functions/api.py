@@ -12,8 +12,8 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from countersign import models as m
 from countersign.api import enrollments as api_enrollments
+from countersign.api import gateway, views
 from countersign.api import problems as api_problems
-from countersign.api import views
 from countersign.aws import profiles, stack
 from countersign.errors import AwsCallError
 from countersign.settings import settings
@@ -290,10 +290,20 @@ def _caller() -> api_enrollments.Caller:
 
 def _base() -> str:
     """The path under which this API was called: the stage, or a custom domain's mapping."""
-    called = app.current_event.request_context.path or ""
+    called = (app.current_event.request_context.path or "").rstrip("/")
     return called.removesuffix(app.current_event.path)
 
 
 @logger.inject_lambda_context(clear_state=True)
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    return app.resolve(event, context)
+    called = gateway.caller_api(event)
+    if called != settings().api:
+        logger.error("the call was refused: it is not this API's", extra={"called": called})
+        problem = api_problems.not_this_api(settings().api)
+        return {
+            "statusCode": problem.status,
+            "multiValueHeaders": {"Content-Type": [PROBLEM]},
+            "body": problem.model_dump_json(exclude_none=True),
+            "isBase64Encoded": False,
+        }
+    return app.resolve(gateway.unmapped(event), context)

@@ -141,6 +141,7 @@ def event(request: requests.PreparedRequest, user_arn: str) -> Json:
             "httpMethod": request.method,
             "path": f"{STAGE}{path}",
             "accountId": ACCOUNT,
+            "apiId": "EnrollmentsApi",
             "stage": STAGE.strip("/"),
             "requestId": "3f6f1b0e-6c1f-4a8e-9d5f-0a7f6f7c2b11",
             "identity": {"accountId": ACCOUNT, "userArn": user_arn, "sourceIp": "198.51.100.7"},

@@ -24,6 +24,7 @@ from tests.case import (
     people,
     token,
 )
+from tests.workflow import api
 from tests.workflow.api import API_URL, Caller, request
 
 KEY = "/v1/key"
@@ -462,6 +463,82 @@ def test_health_says_how_far_the_clock_of_the_tsb_is_off(
     assert -91 <= tolerated.json()["tsb"]["clockSkewSeconds"] <= -88
     assert ill.status_code == 503
     assert "s behind ours" in ill.json()["detail"]
+
+
+# Which API calls, and under which path ------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "forged",
+    [
+        {"apiId": "another"},
+        {"accountId": "999999999999"},
+        {"stage": "test-invoke-stage"},
+        {"apiId": None},
+    ],
+    ids=str,
+)
+def test_a_call_of_another_api_is_refused_and_logged(
+    unrecorded_stack: InProcessStack, caplog: pytest.LogCaptureFixture, forged: dict[str, Any]
+) -> None:
+    user = Caller(unrecorded_stack)
+    own = api.event(user.session.prepare_request(request("GET", "/enrollments")), user.arn)
+
+    context = own["requestContext"]
+    fine = unrecorded_stack.call("Api", own)
+    refused = unrecorded_stack.call("Api", {**own, "requestContext": context | forged})
+    logged = caplog.records[-1]
+
+    assert fine["statusCode"] == 200
+    assert refused["statusCode"] == 403
+    assert "its own API only (123456789012/EnrollmentsApi/v1)" in refused["body"]
+    assert refused["multiValueHeaders"] == {"Content-Type": ["application/problem+json"]}
+    assert (logged.levelname, logged.message) == (
+        "ERROR",
+        "the call was refused: it is not this API's",
+    )
+    assert str(next(iter(forged.values()))) in vars(logged)["called"]
+
+
+@pytest.mark.parametrize("other", [{}, {"requestContext": None}, [], None, "text"], ids=str)
+def test_what_is_no_call_of_an_api_is_refused_too(
+    unrecorded_stack: InProcessStack, other: Any
+) -> None:
+    assert unrecorded_stack.call("Api", other)["statusCode"] == 403
+
+
+# The first as an execute-api URL and a custom domain without a base path have it.
+@pytest.mark.parametrize("base", ["", "/csr", "/pki/csr"])
+def test_a_custom_domain_may_have_a_base_path(
+    case: Case, stack: InProcessStack, user: Caller, base: str
+) -> None:
+    (one,) = people(1)
+    calls = [
+        request("POST", "/enrollments", case.request(token(group(one), timeout=60))),
+        request("GET", f"/enrollments/{case.id}"),
+        request("GET", f"/enrollments/{case.id}/csr"),
+        request("DELETE", f"/enrollments/{case.id}"),
+    ]
+
+    answers = []
+    for call in calls:
+        own = api.event(user.session.prepare_request(call), user.arn)
+        path = base + own["path"]
+        mapped = {**own, "path": path, "requestContext": {**own["requestContext"], "path": path}}
+        answers.append(stack.call("Api", mapped))
+    stack.settle()
+
+    assert [one["statusCode"] for one in answers] == [202, 200, 409, 202]
+    assert answers[0]["multiValueHeaders"]["Location"] == [f"{base}/enrollments/{case.id}"]
+    assert json.loads(answers[1]["body"])["links"]["self"] == f"{base}/enrollments/{case.id}"
+
+
+def test_an_encoded_slash_leads_to_no_other_enrollment(somebody: Caller) -> None:
+    # API Gateway has authorized the caller for what the id says, not for what it would become.
+    answer = somebody.call("GET", "/enrollments/enrollments%2Fweb-2026-11")
+
+    assert answer.status_code == 404
+    assert answer.json()["detail"] == "there is nothing at /enrollments/enrollments/web-2026-11"
 
 
 # The whole of docs/openapi.json -------------------------------------------------------------------

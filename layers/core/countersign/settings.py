@@ -23,6 +23,7 @@ class Settings:
     secret_arns: dict[str, str]  # by role: keyManagement, keyOperation, service, clientTls
     key_password_prefix: str
     allow_raw_policy: bool
+    api: str  # <account>/<id>/<stage>
     state_machine_arn: str
     cancel_request_function: str
     keys_per_minute: int
@@ -63,6 +64,7 @@ def settings() -> Settings:
         },
         key_password_prefix=env.get("KEY_PASSWORD_PREFIX", ""),
         allow_raw_policy=env.get("ALLOW_RAW_POLICY") == "true",
+        api=env.get("API", ""),
         state_machine_arn=env.get("STATE_MACHINE_ARN", ""),
         cancel_request_function=env.get("CANCEL_REQUEST_FUNCTION", ""),
         keys_per_minute=int(env.get("KEYS_PER_MINUTE", "0")),

@@ -92,6 +92,16 @@ def no_route(path: str) -> ProblemError:
     )
 
 
+def not_this_api(api: str) -> m.Problem:
+    """What somebody gets who invokes the function past its API, or through another one."""
+    return m.Problem(
+        title=HTTPStatus.FORBIDDEN.phrase,
+        status=HTTPStatus.FORBIDDEN,
+        detail=f"this function answers calls of its own API only ({api})",
+        action="Call the stack's output ApiUrl, signed with your own credentials.",
+    )
+
+
 def invalid(field: str, text: str) -> ProblemError:
     """The error for one parameter that is not valid."""
     return invalid_parameters([{"loc": field.split("."), "msg": text}])

@@ -1,0 +1,165 @@
+"""What SAM and CloudFormation add by themselves, as it is in the expanded template."""
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from local.template import ROOT
+from tests.expanded import expanded
+
+type Json = dict[str, Any]
+
+TEMPLATE = expanded()
+RESOURCES: Json = TEMPLATE["Resources"]
+# Every template that we publish, as CloudFormation gets it.
+PUBLISHED = ("template.yaml", "docs/nested.yaml", "docs/schedule.yaml")
+
+
+def of(kind: str) -> dict[str, Json]:
+    return {
+        name: one.get("Properties", {}) for name, one in RESOURCES.items() if one["Type"] == kind
+    }
+
+
+# References ---------------------------------------------------------------------------------------
+
+Branch = frozenset[tuple[str, bool]]
+
+
+def references(node: Any, branch: Branch = frozenset()) -> Iterator[tuple[str, Branch]]:
+    """What a part of the template refers to, and in which branch of which conditions."""
+    match node:
+        case {"Fn::If": [condition, yes, no]}:
+            yield from references(yes, branch | {(condition, True)})
+            yield from references(no, branch | {(condition, False)})
+        case {"Ref": str(name)}:
+            yield name, branch
+        case {"Fn::GetAtt": [str(name), *_]}:
+            yield name, branch
+        case {"Fn::GetAtt": str(path)}:
+            yield path.partition(".")[0], branch
+        case {"Fn::Sub": str(text)}:
+            yield from ((name, branch) for name in re.findall(r"\$\{(\w+)[.}]", text))
+        case {"Fn::Sub": [str(text), dict(more)]}:
+            yield from references({"Fn::Sub": text}, branch)
+            yield from references(more, branch)
+        case dict():
+            for one in node.values():
+                yield from references(one, branch)
+        case list():
+            for one in node:
+                yield from references(one, branch)
+
+
+def needed(name: str) -> Iterator[tuple[str, Branch]]:
+    """The resources that this one needs."""
+    resource = RESOURCES[name]
+    own: Branch = frozenset({(resource["Condition"], True)} if "Condition" in resource else ())
+    waits = resource.get("DependsOn", [])
+    for one in [waits] if isinstance(waits, str) else waits:
+        yield one, own
+    for one, branch in references(resource.get("Properties", {}), own):
+        if one in RESOURCES:
+            yield one, branch
+
+
+def all_needed(name: str, found: frozenset[str] = frozenset()) -> frozenset[str]:
+    """The resources that CloudFormation creates before this one."""
+    for one, _ in needed(name):
+        if one not in found:
+            found = all_needed(one, found | {one})
+    return found
+
+
+@pytest.mark.parametrize("name", RESOURCES)
+def test_no_two_resources_need_each_other(name: str) -> None:
+    assert name not in all_needed(name)
+
+
+# The API ------------------------------------------------------------------------------------------
+
+
+def integrations() -> list[tuple[str, str, Json]]:
+    body = of("AWS::ApiGateway::RestApi")["EnrollmentsApi"]["Body"]
+    return [
+        (path, method, operation)
+        for path, methods in body["paths"].items()
+        for method, operation in methods.items()
+    ]
+
+
+def test_api_gateway_calls_the_function_with_its_own_rights_for_whoever_signed() -> None:
+    name = of("AWS::Lambda::Function")["ApiFunction"]["FunctionName"]["Fn::Sub"]
+
+    assert len(integrations()) == 7
+    for _, _, operation in integrations():
+        integration = operation["x-amazon-apigateway-integration"]
+        assert operation["security"] == [{"AWS_IAM": []}]
+        # With SAM's default the callers themselves would need lambda:InvokeFunction.
+        assert "credentials" not in integration
+        assert integration["type"] == "aws_proxy"
+        assert f":function:{name}/invocations" in integration["uri"]["Fn::Sub"]
+
+
+def test_the_function_s_policy_names_this_api_s_routes_and_nobody_else() -> None:
+    named = set()
+    for one in of("AWS::Lambda::Permission").values():
+        if one["FunctionName"] == {"Ref": "ApiFunction"}:
+            text, more = one["SourceArn"]["Fn::Sub"]
+            assert one["Principal"] == "apigateway.amazonaws.com"
+            assert more["__ApiId__"] == {"Ref": "EnrollmentsApi"}
+            named.add(text.partition("${__Stage__}/")[2])
+
+    assert named == {
+        f"{method.upper()}{path.replace('{id}', '*')}" for path, method, _ in integrations()
+    }
+
+
+def test_the_function_knows_the_api_that_it_answers() -> None:
+    function = of("AWS::Lambda::Function")["ApiFunction"]
+    (stage,) = of("AWS::ApiGateway::Stage").values()
+
+    assert stage["RestApiId"] == {"Ref": "EnrollmentsApi"}
+    assert function["Environment"]["Variables"]["API"] == {
+        "Fn::Sub": f"${{AWS::AccountId}}/${{EnrollmentsApi}}/{stage['StageName']}"
+    }
+
+
+def statements(node: Any) -> Iterator[Json]:
+    """Every statement that allows something, wherever it is."""
+    if isinstance(node, dict):
+        if node.get("Effect") == "Allow" and "Action" in node:
+            yield node
+        node = list(node.values())
+    if isinstance(node, list):
+        for one in node:
+            yield from statements(one)
+
+
+def listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def test_nobody_is_allowed_to_invoke_the_api_s_function() -> None:
+    # Who may could say in an event that they are somebody else. The boundary allows nothing.
+    for path in PUBLISHED:
+        for name, resource in expanded(path)["Resources"].items():
+            if resource["Type"] == "AWS::IAM::ManagedPolicy":
+                continue
+            for one in statements(resource):
+                if any(re.match(r"\*|lambda:(\*|Inv)", action) for action in listed(one["Action"])):
+                    for resource_ in listed(one["Resource"]):
+                        assert "*" not in json.dumps(resource_), name
+                        assert "ApiFunction" not in json.dumps(resource_), name
+
+
+@pytest.mark.parametrize(
+    "page", [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))], ids=str
+)
+def test_no_page_grants_the_invocation_of_functions(page: Path) -> None:
+    for snippet in re.findall(r"```json\n(.*?)```", page.read_text(), re.DOTALL):
+        assert "lambda:Invoke" not in snippet
