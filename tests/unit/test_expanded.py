@@ -80,6 +80,13 @@ def test_no_two_resources_need_each_other(name: str) -> None:
     assert name not in all_needed(name)
 
 
+@pytest.mark.parametrize("name", RESOURCES)
+def test_what_a_condition_may_leave_out_is_needed_under_that_condition_only(name: str) -> None:
+    for one, branch in needed(name):
+        if condition := RESOURCES[one].get("Condition"):
+            assert (condition, True) in branch, f"{name} needs {one}"
+
+
 # The API ------------------------------------------------------------------------------------------
 
 

@@ -464,7 +464,6 @@ def test_the_api_is_throttled_and_logs_who_called_but_not_what() -> None:
     assert methods["LoggingLevel"] == "OFF"
     assert "$context.identity.userArn" in API["AccessLogSetting"]["Format"]
     assert json.loads(API["AccessLogSetting"]["Format"])
-    assert RESOURCES["EnrollmentsApi"]["DependsOn"] == "ApiGatewayAccount"
 
 
 def test_what_the_gateway_refuses_by_itself_is_problem_details_too() -> None:
