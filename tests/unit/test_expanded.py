@@ -170,3 +170,58 @@ def test_nobody_is_allowed_to_invoke_the_api_s_function() -> None:
 def test_no_page_grants_the_invocation_of_functions(page: Path) -> None:
     for snippet in re.findall(r"```json\n(.*?)```", page.read_text(), re.DOTALL):
         assert "lambda:Invoke" not in snippet
+
+
+# Names --------------------------------------------------------------------------------------------
+
+# What is no name of a thing in an account: a field of an alarm, an API's stage, a mail's sender.
+INNER_NAMES = {
+    ("AWS::ApiGateway::Stage", "StageName"),
+    ("AWS::CloudWatch::Alarm", "MetricName"),
+    ("AWS::SNS::Topic", "DisplayName"),
+    ("AWS::EventSchemas::Schema", "SchemaName"),  # within a registry
+}
+
+
+def of_the_stack(value: Any, template: Json) -> bool:
+    """Whether a name differs from stack to stack: by the stack's name, or by its resource's."""
+    own = {*template["Resources"], "AWS::StackName"}
+    text = json.dumps(value)
+    return (
+        "Fn::ImportValue" in text
+        or "${AWS::StackName}" in text
+        or any(name in own for name, _ in references(value))
+        or value == {"Ref": "AWS::StackName"}
+    )
+
+
+@pytest.mark.parametrize("path", PUBLISHED)
+def test_every_name_is_the_stack_s_own_so_that_an_account_has_room_for_two(path: str) -> None:
+    template = expanded(path)
+    fixed = {
+        f"{name}.{key}": value
+        for name, one in template["Resources"].items()
+        for key, value in one.get("Properties", {}).items()
+        if key.endswith("Name")
+        and (one["Type"], key) not in INNER_NAMES
+        and not of_the_stack(value, template)
+    }
+
+    assert fixed == {}
+
+
+def test_the_registry_of_schemas_has_the_stack_s_name() -> None:
+    registry = json.loads((ROOT / "events/registry.template.json").read_text())
+    names = {
+        json.dumps(value)
+        for one in registry["Resources"].values()
+        for key, value in one["Properties"].items()
+        if key.endswith("Name") and (one["Type"], key) not in INNER_NAMES
+    }
+
+    assert (
+        names == {'{"Ref": "RegistryName"}', '{"Fn::GetAtt": ["Registry", "RegistryName"]}'} & names
+    )
+    assert of("AWS::CloudFormation::Stack")["EventSchemas"]["Parameters"] == {
+        "RegistryName": {"Ref": "AWS::StackName"}
+    }
