@@ -70,6 +70,7 @@ PARAMETERS = {
     "ApiBurstLimit": "1000",
     "AllowRawPolicy": "true",
     "EvidenceRetentionDays": "0",
+    "ProtectTable": "false",
     "SilenceLimitMinutes": "10",
 }
 

@@ -102,7 +102,7 @@ class Resolver:
                 return self.holds(argument)
             case "Fn::Equals":
                 one, other = self.resolve(argument)
-                return bool(one == other)
+                return str(one) == str(other)  # to CloudFormation a number is its text
             case "Fn::Not":
                 return not self._holds(argument[0])
             case "Fn::And":

@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import botocore.session
 import pytest
 
-from local.template import ROOT
+from local.template import ROOT, Resolver
 from tests.expanded import expanded
 
 type Json = dict[str, Any]
@@ -225,3 +226,92 @@ def test_the_registry_of_schemas_has_the_stack_s_name() -> None:
     assert of("AWS::CloudFormation::Stack")["EventSchemas"]["Parameters"] == {
         "RegistryName": {"Ref": "AWS::StackName"}
     }
+
+
+# What policies name by the stack's name is named by CloudFormation: `<stack>-<id>-<12 letters>`, or
+# shortened, and then no policy matches. Sources of the lengths: CreateFunction, CreateQueue,
+# CreateTopic.
+LONGEST = {"AWS::Lambda::Function": 64, "AWS::SQS::Queue": 80, "AWS::SNS::Topic": 256}
+
+
+def test_a_stack_s_name_that_is_too_long_is_refused_before_anything_has_a_name() -> None:
+    check = RESOURCES["StackNameCheck"]["Properties"]
+    pattern = re.compile(check["AllowedPattern"])
+    named = {name for name, one in RESOURCES.items() if one["Type"] in LONGEST}
+    kept = {name for name, one in RESOURCES.items() if "DeletionPolicy" in one} - set(
+        of("AWS::Lambda::LayerVersion")
+    )
+
+    assert check["Value"] == {"Ref": "AWS::StackName"}
+    assert pattern.fullmatch("a" * 25)
+    assert not pattern.search("a" * 26)
+    for name in named:
+        assert 25 + len(f"-{name}-") + 12 <= LONGEST[RESOURCES[name]["Type"]]
+    for name in named | kept:
+        assert "StackNameCheck" in all_needed(name), name
+
+
+# Regions ------------------------------------------------------------------------------------------
+
+
+def test_regions_of_other_partitions_are_refused_by_a_rule() -> None:
+    (assertion,) = TEMPLATE["Rules"]["Region"]["Assertions"]
+    ((refused, region),) = (assertion["Assert"]["Fn::Not"][0]["Fn::Contains"],)
+    partitions = botocore.session.get_session().get_data("endpoints")["partitions"]
+    others = {name for one in partitions if one["partition"] != "aws" for name in one["regions"]}
+
+    assert region == {"Ref": "AWS::Region"}
+    assert "cn-north-1" in others
+    assert set(refused) == others
+
+
+# Retention ----------------------------------------------------------------------------------------
+
+# What nobody can make again, and what reads or protects it; and the role that other APIs of the
+# account may use by now.
+KEPT = {
+    "ApiGatewayAccount", "ApiGatewayLogsRole",
+    "CsrBucket", "CsrBucketPolicy", "EvidenceBucket", "EvidenceBucketPolicy", "EnrollmentsTable",
+    "StackKey", "SigningKey",
+    "KeyManagementSecret", "KeyOperationSecret", "ServiceSecret", "ClientTlsSecret",
+}  # fmt: skip
+
+
+def test_what_cannot_be_made_again_outlives_the_stack_but_not_a_first_deploy_that_fails() -> None:
+    policies = {
+        name: (one["DeletionPolicy"], one.get("UpdateReplacePolicy"))
+        for name, one in RESOURCES.items()
+        if "DeletionPolicy" in one and one["Type"] != "AWS::Lambda::LayerVersion"
+    }
+
+    assert policies == dict.fromkeys(KEPT, ("RetainExceptOnCreate", "Retain"))
+
+
+def test_a_bucket_is_kept_with_its_policy_and_a_store_with_its_key() -> None:
+    stores = ("AWS::S3::Bucket", "AWS::S3::BucketPolicy", "AWS::DynamoDB::Table", "AWS::KMS::Key")
+    for kind in (*stores, "AWS::SecretsManager::Secret"):
+        assert of(kind).keys() <= KEPT
+
+
+def test_the_table_cannot_be_deleted_by_mistake() -> None:
+    table = of("AWS::DynamoDB::Table")["EnrollmentsTable"]
+
+    assert table["DeletionProtectionEnabled"] == {"Ref": "ProtectTable"}
+    assert TEMPLATE["Parameters"]["ProtectTable"]["Default"] == "true"
+
+
+def lifecycle(bucket: str, **parameters: str) -> Any:
+    resolver = Resolver(TEMPLATE, parameters, {"AWS::NoValue": ""}, {})
+    return resolver.resolve(of("AWS::S3::Bucket")[bucket]["LifecycleConfiguration"])
+
+
+def test_replaced_versions_go_after_a_year_and_those_of_evidence_after_their_lock() -> None:
+    (csr,) = lifecycle("CsrBucket")["Rules"]
+    (evidence,) = lifecycle("EvidenceBucket", EvidenceRetentionDays="30")["Rules"]
+
+    assert csr["NoncurrentVersionExpiration"] == {"NoncurrentDays": 365}
+    assert evidence["NoncurrentVersionExpiration"] == {"NoncurrentDays": "30"}
+    assert lifecycle("EvidenceBucket", EvidenceRetentionDays="0") == ""
+    for rule in (csr, evidence):
+        assert rule["Status"] == "Enabled"
+        assert not {"ExpirationInDays", "ExpirationDate", "Expiration"} & rule.keys()

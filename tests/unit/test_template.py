@@ -320,7 +320,7 @@ def test_what_is_stored_is_encrypted_versioned_private_and_kept() -> None:
     assert table["PointInTimeRecoverySpecification"] == {"PointInTimeRecoveryEnabled": True}
     assert table["SSESpecification"]["SSEType"] == "KMS"
     for name in ("CsrBucket", "EvidenceBucket", "EnrollmentsTable", "StackKey"):
-        assert RESOURCES[name]["DeletionPolicy"] == "Retain"
+        assert RESOURCES[name]["DeletionPolicy"] == "RetainExceptOnCreate"
 
 
 def test_the_bus_and_its_archive_are_encrypted_with_the_stack_s_key() -> None:
@@ -588,7 +588,7 @@ def test_what_approvers_and_auditors_see_is_signed_with_a_key_that_is_kept() -> 
     signers = {name for name in FUNCTIONS if "kms:Sign" in str(statements(name))}
 
     assert (key["KeySpec"], key["KeyUsage"]) == ("ECC_NIST_P256", "SIGN_VERIFY")
-    assert RESOURCES["SigningKey"]["DeletionPolicy"] == "Retain"
+    assert RESOURCES["SigningKey"]["DeletionPolicy"] == "RetainExceptOnCreate"
     assert signers == {"RequestCsrFunction", "KeepEvidenceFunction"}
 
 
