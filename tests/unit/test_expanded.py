@@ -265,6 +265,28 @@ def test_regions_of_other_partitions_are_refused_by_a_rule() -> None:
     assert set(refused) == others
 
 
+# Key passwords ------------------------------------------------------------------------------------
+
+
+def test_who_reads_key_passwords_may_decrypt_them_with_the_customer_s_own_key() -> None:
+    prefix = ":secret:${AWS::StackName}/key-password/*"
+    readers, decrypters = set(), set()
+    for name, role in of("AWS::IAM::Role").items():
+        for one in statements(role.get("Policies", [])):
+            if prefix in json.dumps(one["Resource"]):
+                readers.add(name)
+            if one["Resource"] == {"Ref": "KeyPasswordKmsKeyArn"}:
+                assert one["Action"] == "kms:Decrypt"
+                assert "kms:ViaService" in one["Condition"]["StringEquals"]
+                decrypters.add(name)
+    boundary = list(statements(of("AWS::IAM::ManagedPolicy")["FunctionsBoundary"]))
+
+    assert readers == decrypters != set()
+    assert [one["Action"] for one in boundary if "KeyPasswordKms" in str(one["Resource"])] == [
+        "kms:Decrypt"
+    ]
+
+
 # Retention ----------------------------------------------------------------------------------------
 
 # What nobody can make again, and what reads or protects it; and the role that other APIs of the
