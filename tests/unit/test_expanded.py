@@ -337,3 +337,27 @@ def test_replaced_versions_go_after_a_year_and_those_of_evidence_after_their_loc
     for rule in (csr, evidence):
         assert rule["Status"] == "Enabled"
         assert not {"ExpirationInDays", "ExpirationDate", "Expiration"} & rule.keys()
+
+
+# Dead letters -------------------------------------------------------------------------------------
+
+
+def test_the_page_has_sqs_move_messages_only_where_sqs_can() -> None:
+    # Source: API_StartMessageMoveTask: "dead-letter queues of other Amazon SQS queues only".
+    page = (ROOT / "docs/operations.md").read_text()
+    moved = re.findall(
+        r"start-message-move-task --source-arn <(\w+)Arn> --dest\S+ <(\w+)Arn>", page
+    )
+    redriven = {
+        (queue["RedrivePolicy"]["deadLetterTargetArn"]["Fn::GetAtt"].partition(".")[0], name)
+        for name, queue in of("AWS::SQS::Queue").items()
+        if "RedrivePolicy" in queue
+    }
+    alarms = re.findall(r"^\| `(\w+)Alarm` .*\[redrive\]\(#dead-letters\)", page, re.MULTILINE)
+
+    assert set(moved) == redriven
+    assert {f"{one}Queue" for one in alarms} == {source for source, _ in redriven}
+    for queue in {one for pair in redriven for one in pair}:
+        assert TEMPLATE["Outputs"][f"{queue}Arn"]["Value"] == {"Fn::GetAtt": f"{queue}.Arn"}
+    for one in of("AWS::SQS::Queue").keys() - {one for pair in redriven for one in pair}:
+        assert f"`{one}`" in page.partition("## Dead letters")[2].partition("\n## ")[0]
