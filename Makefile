@@ -165,9 +165,10 @@ release-profiles: .venv/.synced  ## release new versions of profiles, which may 
 	@$(RUN) python -m local.release_profiles
 
 deploy: .venv/.synced  ## build and deploy to AWS, as samconfig.toml says
-	@$(SAM) build
-	@$(RUN) python -m local.bytecode
-	@$(SAM) deploy
+	@region=$$($(RUN) python -m local.deploy) \
+		&& $(SAM) build --region "$$region" \
+		&& $(RUN) python -m local.bytecode \
+		&& $(SAM) deploy --region "$$region"
 
 clean:  ## remove everything that make has made
 	@rm -rf .venv .tools .aws-sam .stack dist .mypy_cache .ruff_cache .pytest_cache .hypothesis tests/permissions/iam/node_modules
