@@ -47,7 +47,10 @@ FOLDER = ROOT / ".stack"
 UV = ROOT / ".tools/bin/uv"
 EMULATOR = ROOT / "local/emulator.py"
 DIRECTORY = ROOT / ".aws-sam/build/ProfilesLayer/python/profiles/directory.json"
-LAMBDA_ENVIRONMENT = ROOT / ".tools/lambda"
+# The oldest that has all that the functions use, here S3's If-None-Match. Which one a runtime of
+# Lambda has depends on the region and the day; docs/operations.md names this one.
+OLDEST_BOTO3 = "1.35.2"
+LAMBDA_ENVIRONMENT = ROOT / f".tools/lambda-boto3-{OLDEST_BOTO3}"
 SAM_VERSION = "1.170.0"
 REGION = "eu-central-1"
 STACK_NAME = "countersign"
@@ -342,9 +345,11 @@ class Stack:
 
     def _make_lambda_environment(self) -> None:
         if not (LAMBDA_ENVIRONMENT / "bin/python").exists():
+            install = ["pip", "install", "--quiet", "--python", str(LAMBDA_ENVIRONMENT)]
+            oldest = [f"{name}=={OLDEST_BOTO3}" for name in ("boto3", "botocore")]
             for command in (
                 ["venv", "--quiet", str(LAMBDA_ENVIRONMENT)],
-                ["pip", "install", "--quiet", "--python", str(LAMBDA_ENVIRONMENT), "boto3<2"],
+                [*install, *oldest],
             ):
                 self._run("emulator", [str(UV), *command], "preparing the functions' interpreter")
 

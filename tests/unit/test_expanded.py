@@ -9,6 +9,7 @@ from typing import Any
 import botocore.session
 import pytest
 
+from local.stack import OLDEST_BOTO3
 from local.template import ROOT, Resolver
 from tests.expanded import expanded
 
@@ -361,3 +362,13 @@ def test_the_page_has_sqs_move_messages_only_where_sqs_can() -> None:
         assert TEMPLATE["Outputs"][f"{queue}Arn"]["Value"] == {"Fn::GetAtt": f"{queue}.Arn"}
     for one in of("AWS::SQS::Queue").keys() - {one for pair in redriven for one in pair}:
         assert f"`{one}`" in page.partition("## Dead letters")[2].partition("\n## ")[0]
+
+
+# boto3 --------------------------------------------------------------------------------------------
+
+
+def test_the_page_names_the_oldest_boto3_that_the_emulator_s_functions_run_on() -> None:
+    page = " ".join((ROOT / "docs/operations.md").read_text().split())
+
+    assert f"The oldest that works is {OLDEST_BOTO3} " in page
+    assert "boto3" not in (ROOT / "layers/dependencies/requirements.txt").read_text()
