@@ -229,7 +229,9 @@ class Broker:
     def _csr_payload(self, key: keys.HsmKey, inner: CsrBody, posted: str) -> bytes:
         """What the approvers of a CSR agree to: its to-be-signed part, where there will be one."""
         try:
-            return certificates.request_info(key, inner, self.switches)
+            info = certificates.request_info(key, inner, self.switches)
+            as_posted = self.switches.csr_approval_payload == "request"
+            return posted.encode() if as_posted else info
         except TsbError:
             if self.switches.subject_refused == "post":
                 raise
@@ -299,7 +301,8 @@ class Broker:
         except ValueError:
             raise TsbError(609, "The id is not a valid UUID.") from None
         found = self.requests.get(request_id)
-        if found is None:
+        forgets = self.switches.cancelled_requests == "forgotten"
+        if found is None or (forgets and found.status == "CANCELLED"):
             raise TsbError(651, f"A request with the id '{request_id}' does not exist.")
         return found
 

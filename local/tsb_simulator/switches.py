@@ -117,6 +117,11 @@ class Switches(BaseModel):
         description="DELETE /v1/request/{id} of an ended request: 200 without effect, 500/701, or "
         "its status becomes CANCELLED.",
     )
+    cancelled_requests: Literal["kept", "forgotten"] = Field(
+        "kept",
+        description="A cancelled request, when it is asked about: CANCELLED as documented, or 651, "
+        "as one vendor client expects of requests that were just there.",
+    )
     fetch_once: bool = Field(
         False, description="Whether the result of a request is handed out only once."
     )
@@ -246,6 +251,11 @@ class Switches(BaseModel):
     )
     sign_tasks_include_certificates: bool = Field(
         True, description="Whether filteredSignApprovalTask lists CSR and certificate tasks."
+    )
+    csr_approval_payload: Literal["requestInfo", "request"] = Field(
+        "requestInfo",
+        description="What the approvers of a CSR sign: its to-be-signed part (inferred from the "
+        "HSM's approval of a signature), or the body of the call that asked for it.",
     )
     timestamp_past_seconds: int = Field(
         600, description="How old an approver's timestamp may be (maxTimestampDiffApprovalClient)."

@@ -1100,3 +1100,35 @@ def test_a_label_that_is_no_file_s_name_breaks_certificate_calls_only(
     assert status_of(simulator, requested)["status"] == status
     body = {"signRequest": {**SIGNING, "signKeyName": label}}
     assert post(simulator, "/v1/synchronousSign", body)[0] == 200
+
+
+# Requests that are no more, and what approvers sign -----------------------------------------------
+
+
+@pytest.mark.parametrize(("switch", "status"), [("kept", 200), ("forgotten", 404)])
+def test_a_cancelled_request_is_kept_or_forgotten(switch: Any, status: int) -> None:
+    simulator = Simulator(Switches(cancelled_requests=switch))
+    create(simulator)
+    path = f"/v1/request/{ask(simulator)[1]['signRequestId']}"
+    assert call(simulator, "GET", path, None, "keyOperation")[1]["status"] == "PENDING"
+
+    call(simulator, "DELETE", path, None, "keyOperation")
+
+    found = call(simulator, "GET", path, None, "keyOperation")
+    assert found[0] == status
+    assert found[1].get("status") == ("CANCELLED" if status == 200 else None)
+
+
+@pytest.mark.parametrize("switch", ["requestInfo", "request"])
+def test_approvers_of_a_csr_sign_its_own_bytes_or_the_call(switch: Any) -> None:
+    simulator = Simulator(Switches(csr_approval_payload=switch))
+    create(simulator)
+    request = simulator.broker.request(ask(simulator)[1]["signRequestId"])
+    (task,) = request.tasks.values()
+    signed = base64.b64decode(task.to_be_signed)
+
+    result = decided(simulator, request.id)["result"]
+
+    info = x509.load_pem_x509_csr(result.encode()).tbs_certrequest_bytes
+    assert (info in signed) is (switch == "requestInfo")
+    assert (request.posted.encode() in signed) is (switch == "request")
