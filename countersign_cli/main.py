@@ -16,10 +16,12 @@ from typer.core import TyperGroup
 from countersign.errors import CountersignError
 from countersign_cli import enrollments, lint, options, plan, verify, view
 from countersign_cli.exits import MEANINGS, CommandError, Exit
+from countersign_cli.probe.command import probe
 
 ENROLLMENTS = "Enrollments"
 BEFOREHAND = "Beforehand, without calling anybody"
 AFTERWARDS = "Afterwards, without calling anybody"
+FIRST = "First contact"
 DEBUG = "COUNTERSIGN_DEBUG"  # set to 1, it shows the traceback of a defect
 
 
@@ -131,6 +133,14 @@ app.command(
         "countersign list --status failed --since 7d --json | jq .enrollments",
     ),
 )(enrollments.list_)
+app.command(
+    rich_help_panel=FIRST,
+    epilog=examples(
+        "countersign probe https://tsb.example:8443 --ca ca.pem --tokens tokens.json",
+        "countersign probe https://tsb.example:8443 --approver me.pub.pem --wait",
+        "countersign probe https://tsb.example:8443 --yes --json | jq .parameters",
+    ),
+)(probe)
 app.command(
     rich_help_panel=BEFOREHAND,
     epilog=examples(

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from benchmarks import readme
-from local.generate import definition, events, openapi, profiles, workflow
+from local.generate import definition, events, openapi, probe, profiles, workflow
 
 ROOT = Path(__file__).parents[2]
 
@@ -25,6 +25,7 @@ GENERATORS: tuple[Generator, ...] = (
     openapi.files,
     events.files,
     profiles.files,
+    probe.files,
     readme.files,
 )
 

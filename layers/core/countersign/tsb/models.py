@@ -79,11 +79,13 @@ class Reply:
         status: of HTTP.
         body: decoded from its transfer; None if it is larger than any answer of TSB.
         date: when it was given, by the clock of who gave it (header `Date`); None if it says none.
+        content_type: as the header says it. Nothing depends on it: TSB's JSON is UTF-8.
     """
 
     status: int
     body: bytes | None
     date: datetime | None = None
+    content_type: str | None = None
 
     @property
     def succeeded(self) -> bool:

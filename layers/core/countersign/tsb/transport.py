@@ -104,7 +104,9 @@ def send(
     request = requests.Request(method, url, json=body, headers=headers).prepare()
     timeout = Timeout(total=max(seconds, LEAST_SECONDS), connect=connect_seconds)
     response = adapter.send(request, stream=True, timeout=timeout, proxies=proxies)  # type: ignore[arg-type]
-    return Reply(response.status_code, _read(response), _date(response.headers.get("Date")))
+    said = response.headers
+    date, content_type = _date(said.get("Date")), said.get("Content-Type")
+    return Reply(response.status_code, _read(response), date, content_type)
 
 
 def _date(text: str | None) -> datetime | None:
