@@ -589,6 +589,7 @@ def handle(
     )
     monkeypatch.setenv("POWERTOOLS_SERVICE_NAME", "countersign")
     monkeypatch.setenv("TABLE_NAME", TABLE)
+    monkeypatch.setenv("API", "123456789012/abcdefghij/v1")
     monkeypatch.setenv("ALLOW_RAW_POLICY", "true")
     monkeypatch.setenv("STATE_MACHINE_ARN", machine["stateMachineArn"])
     monkeypatch.setenv("CANCEL_REQUEST_FUNCTION", "cancel-request")

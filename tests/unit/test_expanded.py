@@ -324,8 +324,9 @@ def test_the_table_cannot_be_deleted_by_mistake() -> None:
 
 
 def lifecycle(bucket: str, **parameters: str) -> Any:
-    resolver = Resolver(TEMPLATE, parameters, {"AWS::NoValue": ""}, {})
-    return resolver.resolve(of("AWS::S3::Bucket")[bucket]["LifecycleConfiguration"])
+    resolver = Resolver(TEMPLATE, parameters, {}, {})
+    properties = {"LifecycleConfiguration": of("AWS::S3::Bucket")[bucket]["LifecycleConfiguration"]}
+    return resolver.resolve(properties).get("LifecycleConfiguration")
 
 
 def test_replaced_versions_go_after_a_year_and_those_of_evidence_after_their_lock() -> None:
@@ -334,7 +335,7 @@ def test_replaced_versions_go_after_a_year_and_those_of_evidence_after_their_loc
 
     assert csr["NoncurrentVersionExpiration"] == {"NoncurrentDays": 365}
     assert evidence["NoncurrentVersionExpiration"] == {"NoncurrentDays": "30"}
-    assert lifecycle("EvidenceBucket", EvidenceRetentionDays="0") == ""
+    assert lifecycle("EvidenceBucket", EvidenceRetentionDays="0") is None
     for rule in (csr, evidence):
         assert rule["Status"] == "Enabled"
         assert not {"ExpirationInDays", "ExpirationDate", "Expiration"} & rule.keys()
