@@ -37,7 +37,7 @@ ROUTES = (
 EVERY = "import json\n" + BOTO3 + PYDANTIC + LOGGER
 
 # What reads certificates: who expands, compares or shows a policy, and who verifies the HSM's work.
-# A poll, a cancellation, an end and a mail do not.
+# An end does, because it verifies a CSR again. A poll, a cancellation and a mail do not.
 MINIMUM = {
     "accept_enrollment": EVERY + CERTIFICATES + CANONICAL,
     "create_key": EVERY + REQUESTS + CERTIFICATES,
@@ -45,7 +45,7 @@ MINIMUM = {
     "poll_request": EVERY + REQUESTS,
     "store_csr": EVERY + REQUESTS + CERTIFICATES,
     "discard_key": EVERY + REQUESTS,
-    "close_enrollment": EVERY + CANONICAL,
+    "close_enrollment": EVERY + CERTIFICATES + CANONICAL,
     "api": EVERY + CERTIFICATES + CANONICAL + ROUTES,
     "cancel_request": EVERY + REQUESTS,
     "keep_evidence": EVERY + CERTIFICATES + CANONICAL,

@@ -19,6 +19,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     result = close_enrollment.close_enrollment(
         payload,
         records=stack.records(),
+        objects=stack.objects(),
         bus=stack.bus(),
         code_version=settings().code_version,
         report=metrics.closed,

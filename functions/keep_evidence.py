@@ -6,9 +6,9 @@ from typing import Any
 from aws_lambda_powertools import Logger
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from countersign.aws import stack
+from countersign.aws import metrics, stack
 from countersign.aws.signing import SigningKey
-from countersign.evidence import writer
+from countersign.evidence import verifier, writer
 from countersign.settings import settings
 
 logger = Logger()
@@ -17,11 +17,14 @@ logger = Logger()
 @logger.inject_lambda_context
 def handler(event: dict[str, Any], context: LambdaContext) -> None:
     ended = json.loads(event["Records"][0]["body"])
-    logger.append_keys(enrollment_id=ended["detail"]["enrollmentId"])
-    writer.keep_evidence(
+    key = SigningKey(settings().signing_key_arn)
+    folder = writer.keep_evidence(
         ended,
         records=stack.records(),
         objects=stack.objects(),
         evidence=stack.evidence(),
-        sign=SigningKey(settings().signing_key_arn).sign,
+        sign=key.sign,
+        public_key=verifier.public_key(key.public_key()),
+        report_conflict=metrics.evidence_conflict,
     )
+    logger.info("kept", folder=folder)

@@ -263,10 +263,35 @@ MUTANTS = (
     mutant(
         "a CSR on record does not count at the end",
         f"{STATES}close_enrollment.py",
-        '    if "csr" in record:\n        return {"outcome": m.Outcome.ISSUED, "error": None}\n',
+        '    if "csr" in record and _holds(record, objects):\n'
+        '        return {"outcome": m.Outcome.ISSUED, "error": None}\n',
         "",
         "an enrollment whose CSR was issued is reported as failed",
         f"{FLOW}test_announcing.py::test_an_end_on_record_counts_whatever_became_of_the_execution",
+    ),
+    mutant(
+        "a CSR on record counts without what it was made of",
+        f"{STATES}close_enrollment.py",
+        'if "csr" in record and _holds(record, objects):',
+        'if "csr" in record:',
+        "whoever can write the record announces a CSR that nobody approved",
+        f"{FLOW}test_evidence.py::test_a_csr_written_into_the_record_of_a_rejected_enrollment_issues_nothing",
+    ),
+    mutant(
+        "TSB's decision counts without its answer",
+        f"{STATES}close_enrollment.py",
+        "if status in DECIDED_BY_TSB and _is_kept(status, record, objects):",
+        "if status in DECIDED_BY_TSB:",
+        "whoever can write the record ends what people are deciding",
+        f"{FLOW}test_announcing.py::test_an_end_on_record_counts_whatever_became_of_the_execution",
+    ),
+    mutant(
+        "an event is believed whosever it is",
+        f"{CORE}evidence/writer.py",
+        'if record.get("executionArn") != execution or "outcome" not in record:',
+        'if "outcome" not in record:',
+        "a forged event has the folder of another execution written",
+        f"{FLOW}test_evidence.py::test_an_id_with_a_slash_leads_to_nobody_s_folder",
     ),
     mutant(
         "the backstop forgets the cancellation",

@@ -84,8 +84,8 @@ def _requested(resources: Resources, call: AwsCall) -> Iterator[str]:  # noqa: P
                 yield f"events:PutEvents {name(entry['EventBusName'])}"
         case "secretsmanager", "GetSecretValue":
             yield f"secretsmanager:GetSecretValue {_secret(resources, given['SecretId'])}"
-        case "kms", "Sign":
-            yield f"kms:Sign {name(given['KeyId'])}"
+        case "kms", "Sign" | "GetPublicKey":
+            yield f"kms:{call.operation} {name(given['KeyId'])}"
         case "sns", "Publish":
             yield f"sns:Publish {name(given['TopicArn'])}"
         case "stepfunctions", "StartExecution":

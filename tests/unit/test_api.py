@@ -20,6 +20,7 @@ from countersign import models as m
 from countersign import polling
 from countersign.api import cancellation, enrollments, problems, views
 from countersign.aws.executions import MAX_INPUT_BYTES, written
+from countersign.aws.objects import Objects
 from countersign.aws.records import Records
 from countersign.errors import (
     AwsCallError,
@@ -390,7 +391,13 @@ def test_an_attempt_that_ends_late_does_not_close_the_next_one(
         failure=m.CaughtError(state="", error="ExecutionAborted", cause="by hand"),
     )
 
-    close_enrollment.close_enrollment(late, records=records, bus=Told(), code_version="")  # type: ignore[arg-type]
+    close_enrollment.close_enrollment(
+        late,
+        records=records,
+        objects=Objects("none"),  # without a CSR on record nothing is read
+        bus=Told(),  # type: ignore[arg-type]
+        code_version="",
+    )
 
     assert (records.get("web-2026-11") or {})["status"] == "PENDING"
 

@@ -221,9 +221,7 @@ def test_who_only_verifies_needs_neither_powertools_nor_an_aws_sdk() -> None:
 
 
 # Their common path is the only one, or the directory's names are all that it lacks.
-@pytest.mark.parametrize(
-    "function", ["poll_request", "cancel_request", "discard_key", "close_enrollment", "notify"]
-)
+@pytest.mark.parametrize("function", ["poll_request", "cancel_request", "discard_key", "notify"])
 def test_who_reads_no_certificate_works_without_the_package_that_does(function: str) -> None:
     code = f"""
 import sys

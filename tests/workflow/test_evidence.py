@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import ssl
 from collections.abc import Callable
 from pathlib import Path
@@ -9,17 +10,25 @@ from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+    load_pem_public_key,
+)
 from typer.testing import CliRunner
 
-from countersign.evidence import bundle, verifier
+from countersign.evidence import verifier
 from countersign.evidence.bundle import EvidenceInvalidError
 from countersign_cli.exits import Exit
 from countersign_cli.main import app
 from local.approver import Approver
 from local.engine.invocation import FunctionFailedError
 from local.engine.stack import InProcessStack
+from tests import forgeries
 from tests.case import Case, Json, Result, group, token
+from tests.proofs import sealed
 
 ADA, BERT, CARL = (Approver.generate(name, "ec") for name in ("Ada", "Bert", "Carl"))
 OFFSETS_PER_FILE = 40
@@ -92,6 +101,9 @@ def test_an_issued_csr_is_proven_from_its_folder_alone(issued: Kept, key: bytes,
     assert facts["outcome"] == "ISSUED"
     assert facts["checks"].endswith("all passed, made again")
     assert facts["attestation"] == f"verified, root sha256:{root}"
+    assert facts["policy"] == "2 of Ada, Bert, Carl"
+    assert facts["agreed"] == "2 of 3 who were asked"
+    assert facts["key"].startswith(f"{result.label}, ")
     assert facts["approved by"].startswith("Ada (key sha256:")
     assert "Bert" in facts["approved by"]
     assert "Carl" not in facts["approved by"]
@@ -103,7 +115,7 @@ def test_a_folder_holds_everything_that_was_asked_answered_and_decided(issued: K
     result, folder = issued
 
     assert set(folder) == {
-        "manifest.json", "manifest.sig", "event.json", "record.json", "request.json",
+        "manifest.json", "manifest.sig", "record.json", "request.json",
         "approvers.json", "checks.json", "metadata.json", "metadata.sig", "attestation.xml",
         "attestation.sig", "attestation-chain.pem", "request.pem", "tsb/create-key-1.json",
         "tsb/poll-request-1.json", "tsb/store-csr-1.json",
@@ -165,68 +177,75 @@ def test_another_key_s_signature_is_worth_nothing(issued: Kept) -> None:
     other_key = other.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
 
     assert invalid(folder, other_key).part == "manifest.sig"
-    assert invalid(folder, b"nonsense").part == "key"
 
 
-@pytest.fixture(scope="module")
-def resealed(shared_stack: InProcessStack) -> Callable[..., Folder]:
+def resealed(stack: InProcessStack, folder: Folder) -> Folder:
     """A folder as somebody could make it who may use the signing key and changes what it signs."""
+    return sealed(
+        stack, {name: body for name, body in folder.items() if not name.startswith("manifest.")}
+    )
 
-    def reseal(folder: Folder, **changed: bytes) -> Folder:
-        parts = {name: body for name, body in folder.items() if not name.startswith("manifest.")}
-        parts |= {name.replace("_", "."): body for name, body in changed.items()}
-        made = bundle.manifest(parts)
-        signed = shared_stack.client("kms").sign(
+
+def test_a_folder_that_is_sealed_again_is_as_good(
+    issued: Kept, key: bytes, shared_stack: InProcessStack
+) -> None:
+    _, folder = issued
+
+    again = resealed(shared_stack, folder)
+
+    assert verifier.verify(again, key).facts == verifier.verify(folder, key).facts
+
+
+@pytest.mark.parametrize("name", forgeries.OF_AN_ISSUED)
+def test_a_forgery_under_the_right_signature_is_refused(
+    issued: Kept, key: bytes, shared_stack: InProcessStack, name: str
+) -> None:
+    _, folder = issued
+    forgery = forgeries.OF_AN_ISSUED[name]
+
+    found = invalid(resealed(shared_stack, forgery.made(folder)), key)
+
+    assert found.part == forgery.part, found
+    assert forgery.says in str(found)
+
+
+def test_a_manifest_says_only_what_its_parts_give(
+    issued: Kept, key: bytes, shared_stack: InProcessStack
+) -> None:
+    _, folder = issued
+    for field, value in (("outcome", "REJECTED"), ("enrollmentId", "other"), ("note", "")):
+        listed = forgeries.changed(folder, "manifest.json", **{field: value})["manifest.json"]
+        answer = shared_stack.client("kms").sign(
             KeyId=shared_stack.outputs["SigningKeyArn"],
-            Message=hashlib.sha256(made).digest(),
+            Message=hashlib.sha256(listed).digest(),
             MessageType="DIGEST",
             SigningAlgorithm="ECDSA_SHA_256",
         )
-        return {**parts, "manifest.json": made, "manifest.sig": signed["Signature"]}
-
-    return reseal
-
-
-def edited(folder: Folder, name: str, edit: Any) -> bytes:
-    content = json.loads(folder[name])
-    edit(content)
-    return json.dumps(content).encode()
-
-
-def test_what_was_decided_wrongly_is_found_even_under_the_right_signature(
-    issued: Kept, key: bytes, resealed: Callable[..., Folder]
-) -> None:
-    _, folder = issued
-
-    def nobody_approved(approvals: Any) -> None:
-        for one in approvals:
-            one["decision"] = "none"
-
-    def another_reason(request: Any) -> None:
-        request["reason"] = "OPS-43"
-
-    def one_was_skipped(checks: Any) -> None:
-        checks[0]["result"] = "skipped"
-
-    approvals = edited(folder, "approvers.json", nobody_approved)
-    request = edited(folder, "request.json", another_reason)
-    checks = edited(folder, "checks.json", one_was_skipped)
-
-    assert verifier.verify(resealed(folder), key)
-    assert "APPROVAL_QUORUM" in str(invalid(resealed(folder, approvers_json=approvals), key))
-    found = invalid(resealed(folder, request_json=request), key)
-    assert found.part == "metadata.json"
-    assert invalid(resealed(folder, checks_json=checks), key).part == "checks.json"
+        found = invalid(
+            {**folder, "manifest.json": listed, "manifest.sig": answer["Signature"]}, key
+        )
+        assert found.part == "manifest.json"
+        assert "than its parts" in str(found)
 
 
 def test_a_signed_folder_of_another_form_is_not_taken_for_proof(
-    issued: Kept, key: bytes, resealed: Callable[..., Folder]
+    issued: Kept, key: bytes, shared_stack: InProcessStack
 ) -> None:
     _, folder = issued
 
-    for name in ("record.json", "approvers.json", "checks.json", "tsb/store-csr-1.json"):
-        odd = resealed({**folder, name: b'{"origin": {"trigger": "start"}}'})
-        assert invalid(odd, key)
+    for body in (b"[]", b"null", b"1", b"{", b"", b'{"a":1}', b"\xff", b"[" * 100_000):
+        for name in ("request.json", "approvers.json", "checks.json", "metadata.json"):
+            assert invalid(resealed(shared_stack, {**folder, name: body}), key)
+        listed = sealed(shared_stack, {"record.json": folder["record.json"]})
+        assert invalid({**folder, "manifest.json": body}, key)
+        assert invalid({**listed, "record.json": body}, key)
+
+
+def test_the_documents_list_every_forgery() -> None:
+    text = forgeries.EVIDENCE.read_text()
+
+    for name, one in forgeries.OF_AN_ISSUED.items():
+        assert f"| {name} | `{one.part}` |" in text
 
 
 def test_the_root_that_an_auditor_pins_must_be_the_one_that_was_believed(
@@ -260,9 +279,7 @@ def test_a_refused_request_has_its_evidence_too(case: Case, key: bytes) -> None:
 
     folder = case.evidence(result)
 
-    assert set(folder) == {
-        "manifest.json", "manifest.sig", "event.json", "record.json", "approvers.json"
-    }  # fmt: skip
+    assert set(folder) == {"manifest.json", "manifest.sig", "record.json"}
     assert verifier.verify(folder, key).facts["outcome"] == "FAILED"
 
 
@@ -318,6 +335,110 @@ def test_the_command_names_the_first_thing_that_does_not_hold(
     assert shell(existing, "--key", tmp_path / "nowhere")[0] == Exit.USAGE
 
 
+@pytest.fixture
+def at_hand(issued: Kept, key: bytes, tmp_path: Path) -> tuple[Path, Path]:
+    """The folder of an issued CSR and the stack's key, as files."""
+    (tmp_path / "key.pem").write_bytes(key)
+    return written(issued[1], tmp_path / "evidence"), tmp_path / "key.pem"
+
+
+def test_what_an_auditor_asks_first_comes_first_on_eighty_columns(
+    at_hand: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("countersign_cli.view.PIPE_WIDTH", 80)
+
+    code, text = shell(at_hand[0], "--key", at_hand[1])
+
+    lines = text.splitlines()
+    assert code == Exit.OK
+    assert max(map(len, lines)) <= 80
+    first = [line.split("  ")[0] for line in lines if not line.startswith(" ")]
+    assert first[1:12] == [
+        "enrollment", "outcome", "requested by", "reason", "request", "key", "public key",
+        "policy", "agreed", "approved by", "times",
+    ]  # fmt: skip
+
+
+def test_the_key_is_taken_in_every_form(at_hand: tuple[Path, Path], tmp_path: Path) -> None:
+    folder, pem = at_hand
+    public = load_pem_public_key(pem.read_bytes())
+    der = public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    certificate = forgeries.certificate_of(public)
+
+    for content in (
+        der,
+        certificate.public_bytes(Encoding.PEM),
+        certificate.public_bytes(Encoding.DER),
+    ):
+        (tmp_path / "key").write_bytes(content)
+        assert shell(folder, "--key", tmp_path / "key")[0] == Exit.OK
+
+
+def test_a_mistake_in_usage_is_no_incident(at_hand: tuple[Path, Path], tmp_path: Path) -> None:
+    folder, key = at_hand
+    private = ec.generate_private_key(ec.SECP256R1()).private_bytes(
+        Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()
+    )
+    (tmp_path / "empty").mkdir()
+    mistakes: dict[str, tuple[object, ...]] = {
+        "no SHA-256 fingerprint": (folder, "--key", key, "--attestation-root", "abc"),
+        "it has no manifest.json": (tmp_path / "empty", "--key", key),
+        "evidence in it may be": (tmp_path, "--key", key),
+        "is no folder": (key, "--key", key),
+    }
+    for number, (content, says) in enumerate(
+        (
+            (b"nonsense", "is no public key"),
+            (private, "is a private key"),
+            (forgeries.rsa_key(), "of another kind"),
+        )
+    ):
+        (tmp_path / f"key-{number}").write_bytes(content)
+        mistakes[says] = (folder, "--key", tmp_path / f"key-{number}")
+
+    for says, arguments in mistakes.items():
+        code, text = shell(*arguments)
+        assert (code, "incident" in text) == (Exit.USAGE, False), says
+        assert says in " ".join(text.split())
+
+
+def test_a_folder_is_read_safely(at_hand: tuple[Path, Path], tmp_path: Path) -> None:
+    folder, key = at_hand
+    made: dict[str, Callable[[Path], object]] = {
+        "a link": lambda path: path.symlink_to(key),
+        "a link to a folder": lambda path: path.symlink_to(tmp_path),
+        "a pipe": os.mkfifo,
+        "a second name": lambda path: os.link(folder / "record.json", path),
+    }
+    for what, make in made.items():
+        make(folder / "tsb/0")
+        code, text = shell(folder, "--key", key)
+        (folder / "tsb/0").unlink()
+        assert (code, "incident" in text) == (Exit.USAGE, False), what
+        assert "tsb/0" in text
+
+    with (folder / "large").open("wb") as file:
+        file.truncate(100 * 1024 * 1024)
+    assert "larger than any evidence" in shell(folder, "--key", key)[1]
+    (folder / "large").unlink()
+    assert shell(folder, "--key", key)[0] == Exit.OK
+
+
+def test_what_a_file_manager_left_is_ignored_by_name_and_said_so(
+    at_hand: tuple[Path, Path],
+) -> None:
+    folder, key = at_hand
+    (folder / ".DS_Store").write_bytes(b"0")
+    (folder / "tsb/desktop.ini").write_bytes(b"0")
+
+    code, text = shell(folder, "--key", key, "--json")
+
+    assert code == Exit.OK
+    assert json.loads(text)["ignored"] == ".DS_Store, tsb/desktop.ini"
+    (folder / "re\N{COMBINING ACUTE ACCENT}cord.json").write_bytes(b"{}")
+    assert shell(folder, "--key", key)[0] == Exit.INVALID
+
+
 # While it is kept ---------------------------------------------------------------------------------
 
 
@@ -371,15 +492,178 @@ def test_evidence_that_was_begun_is_finished(case: Case, stack: InProcessStack, 
     assert verifier.verify(folder, key)
 
 
-def test_an_id_that_was_claimed_again_has_evidence_of_what_is_left(
-    case: Case, stack: InProcessStack, key: bytes
+def test_an_execution_that_the_record_does_not_know_has_no_evidence(
+    case: Case, stack: InProcessStack
 ) -> None:
     arn = case.start(case.request(token(group(ADA))))
     case.approve(ADA)
     stack.at("KeepEvidence", "GetItem")
     case.write(executionArn="arn:another")
-    folder = case.evidence(case.end(arn))
+    case.end(arn)
+    stack.settle()
 
-    assert "record.json" not in folder
-    facts = verifier.verify(folder, key).facts
-    assert facts["record"].startswith("none")
+    assert not stack.objects("evidence")
+
+
+def test_how_an_execution_ended_is_not_made_up_once_another_has_taken_over(
+    case: Case, stack: InProcessStack, key: bytes
+) -> None:
+    arn = case.start(case.request(token(group(ADA))))
+    case.await_request()
+    case.stop(arn)
+    failed = case.await_event("Enrollment Failed")
+    stack.settle()
+    result = case.end(resumed(case))
+
+    stack.call("KeepEvidence", delivery(failed, id="emitted late"))
+
+    facts = verifier.verify(case.evidence(result), key).facts
+    assert facts["outcome"] == "ISSUED"
+
+
+# What nobody's workflow sent ----------------------------------------------------------------------
+
+
+def resumed(case: Case) -> str:
+    case.until(lambda: case.record().get("announced"), "announcement")
+    arn = case.start_input({"resume": case.id})
+    case.approve(ADA)
+    return arn
+
+
+def signatures(stack: InProcessStack) -> int:
+    return sum(
+        one.calls.count("Sign") for one in stack.invocations if one.function == "KeepEvidence"
+    )
+
+
+def refused(stack: InProcessStack, event: Json, capsys: pytest.CaptureFixture[str]) -> str:
+    """What KeepEvidence says of an event that it does not believe; it signs and writes nothing."""
+    kept, signed = stack.objects("evidence"), signatures(stack)
+    capsys.readouterr()
+    with pytest.raises(FunctionFailedError) as caught:
+        stack.call("KeepEvidence", delivery(event))
+    assert (stack.objects("evidence"), signatures(stack)) == (kept, signed)
+    assert '"EvidenceConflicts":[1.0]' in capsys.readouterr().out
+    return str(caught.value)
+
+
+def forged_event(case: Case, arn: str, **more: Any) -> Json:
+    detail = {"enrollmentId": case.id, "executionArn": arn, "outcome": "ISSUED", **more}
+    return {"detail-type": "Enrollment Issued", "source": "countersign", "detail": detail}
+
+
+def test_an_event_about_an_enrollment_that_never_was_is_not_signed(
+    case: Case, stack: InProcessStack, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = refused(stack, forged_event(case, "arn:aws:states:x:1:execution:m:e"), capsys)
+
+    assert "no such execution has ended this enrollment" in said
+    nothing: list[Json] = [{}, {"detail": []}, {"detail": {"enrollmentId": [], "executionArn": {}}}]
+    for odd in nothing:
+        assert "what is no id" in refused(stack, odd, capsys)
+
+
+def test_an_event_about_an_open_enrollment_seals_nothing(
+    case: Case, stack: InProcessStack, key: bytes, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arn = case.start(case.request(token(group(ADA))))
+    case.await_request()
+
+    refused(stack, forged_event(case, arn), capsys)
+    case.decline(ADA)
+    result = case.end(arn)
+
+    assert verifier.verify(case.evidence(result), key).facts["outcome"] == "REJECTED"
+
+
+def test_an_event_that_lies_about_the_outcome_says_only_where_to_look(
+    case: Case, stack: InProcessStack, key: bytes
+) -> None:
+    arn = case.start(case.request(token(group(ADA))))
+    case.decline(ADA)
+    case.until(lambda: case.record().get("outcome"), "outcome")
+    stack.call("KeepEvidence", delivery(forged_event(case, arn, csr={"pem": "forged"})))
+    result = case.end(arn)
+
+    folder = case.evidence(result)
+    assert verifier.verify(folder, key).facts["outcome"] == "REJECTED"
+    assert not any(b"forged" in body for body in folder.values())
+
+
+def test_an_id_with_a_slash_leads_to_nobody_s_folder(
+    case: Case, stack: InProcessStack, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result = approved_by_one(case)
+    case.evidence(result)
+
+    for odd in (f"{case.id}/x", f"x/../{case.id}", f"label#{case.label}"):
+        refused(stack, forged_event(case, result.arn, enrollmentId=odd), capsys)
+    refused(stack, forged_event(case, f"{result.arn}/../x"), capsys)
+
+
+@pytest.mark.forged
+@pytest.mark.parametrize("with_object", [False, True], ids=["record", "record and object"])
+def test_a_csr_written_into_the_record_of_a_rejected_enrollment_issues_nothing(
+    case: Case, stack: InProcessStack, issued: Kept, *, with_object: bool
+) -> None:
+    arn = case.start(case.request(token(group(ADA))))
+    case.decline(ADA)
+    stack.at("CloseEnrollment", "GetItem")
+    stored = {**issued[0].record["csr"], "key": f"enrollments/{case.id}/request.pem"}
+    case.write(csr=stored, verifiedSha256=stored["sha256"], checks=issued[0].record["checks"])
+    if with_object:
+        stack.client("s3").put_object(
+            Bucket=stored["bucket"], Key=stored["key"], Body=stored["pem"].encode()
+        )
+    result = case.end(arn)
+    stack.settle()
+
+    assert result.document["outcome"] == "REJECTED"
+    assert result.endings == ["Enrollment Rejected"]
+    assert result.ending["detail"]["csr"] is None
+    assert not stack.objects("evidence")
+
+
+@pytest.mark.forged
+def test_a_csr_whose_object_is_gone_is_not_announced(case: Case, stack: InProcessStack) -> None:
+    arn = case.start(case.request(token(group(ADA))))
+    case.approve(ADA)
+    stack.at("CloseEnrollment", "GetItem")
+    name = f"enrollments/{case.id}/request.pem"
+    stack.client("s3").delete_object(Bucket=stack.outputs["CsrBucketName"], Key=name)
+    result = case.end(arn)
+    stack.settle()
+
+    assert result.record["outcome"] == "FAILED"
+    assert result.record["error"]["name"] == "EnrollmentConflictError"
+    assert result.endings == ["Enrollment Failed"]
+    assert not stack.objects("evidence")
+
+
+def test_what_somebody_adds_to_the_bucket_spoils_no_evidence(
+    case: Case, stack: InProcessStack, key: bytes, issued: Kept
+) -> None:
+    arn = case.start(case.request(token(group(ADA))))
+    case.approve(ADA)
+    stack.at("CloseEnrollment", "GetItem")
+    foreign = issued[1]
+    added = {
+        "tsb/store-csr-9.json": foreign["tsb/store-csr-1.json"],
+        "tsb/store-csr-8.json": b"{",
+        "tsb/poll-request-9.json": foreign["tsb/poll-request-1.json"],
+        "tsb/create-key-9.json": foreign["tsb/create-key-1.json"],
+        "tsb/../../key.pem": b"outside",
+        "tsb/notes.txt": b"",
+        "metadata/x.json": b"{}",
+        "request-2.json": b"{}",
+    }
+    for name, body in added.items():
+        stack.client("s3").put_object(
+            Bucket=stack.outputs["CsrBucketName"], Key=f"enrollments/{case.id}/{name}", Body=body
+        )
+    result = case.end(arn)
+    folder = case.evidence(result)
+
+    assert verifier.verify(folder, key).facts["outcome"] == "ISSUED"
+    assert not folder.keys() & {"tsb/../../key.pem", "tsb/notes.txt"}

@@ -63,6 +63,11 @@ def closed(document: OutcomeDocument, record: Record) -> None:
             _emit(name, MetricUnit.Seconds, max(took.total_seconds(), 0))
 
 
+def evidence_conflict() -> None:
+    """What an event, the table and the buckets say of an ended enrollment contradicts itself."""
+    _emit("EvidenceConflicts", MetricUnit.Count, 1)
+
+
 def sighting(seen: Sighting) -> None:
     """What `watch_enrollments` found."""
     _emit("Pending", MetricUnit.Count, seen.pending)

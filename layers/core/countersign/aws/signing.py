@@ -27,3 +27,13 @@ class SigningKey:
             )
         signature: bytes = answer["Signature"]
         return signature
+
+    def public_key(self) -> bytes:
+        """The public key (DER SPKI) that verifies its signatures.
+
+        Raises:
+            AwsCallError: KMS refused or did not answer.
+        """
+        with named_errors("reading the public key of the stack's signing key"):
+            public: bytes = client("kms").get_public_key(KeyId=self._arn)["PublicKey"]
+        return public

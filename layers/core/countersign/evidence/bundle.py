@@ -1,25 +1,38 @@
 """The parts of the evidence of an ended enrollment: a folder that can be verified by itself.
 
 `manifest.json` names every other part with its SHA-256. `manifest.sig` is the stack's signature
-over the manifest. docs/evidence.md explains each part.
+over the manifest. docs/evidence.md explains each part. What the parts prove together is in
+`proof.py`.
 """
 
 import base64
 import hashlib
 import json
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from contextlib import suppress
+from http import HTTPStatus
 from typing import Any
 
 import rfc8785
 
 from countersign import models as m
+from countersign.errors import CountersignError
+from countersign.policy.certificates import approver_public_key
+from countersign.policy.rules import approvals_of
 from countersign.record import Record, csr_step, request_object
 from countersign.spki import fingerprint
 from countersign.stores import Item
+from countersign.tsb.models import Answer, KeyAttributes, Reply, RequestStatus
 
 TYPE = "CountersignEvidence"
 MANIFEST, SIGNATURE = "manifest.json", "manifest.sig"
+ATTESTATION = ("attestation.xml", "attestation.sig")
+# What the states keep of TSB's answers. The folder takes nothing else from there: a key of S3 may
+# be `tsb/../../name`, and a copy of it would then lie outside of the folder.
+TSB_ANSWER = re.compile(
+    r"tsb/(?P<state>create-key|poll-request|store-csr)-(?P<number>[1-9][0-9]?)\.json"
+)
 
 # Parts of their own, or noted after the outcome was announced, maybe after this is written.
 LEFT_OUT_OF_RECORD = ("checks", "announced")
@@ -34,23 +47,31 @@ class EvidenceInvalidError(Exception):
         self.part = part
 
 
-@dataclass(frozen=True)
-class Proven:
-    """What a folder proves, for people: name and value of each fact."""
+# What reading a part of another form raises. The times in it may be beyond the calendar.
+UNREADABLE = (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError,
+              CountersignError)  # fmt: skip
 
-    facts: dict[str, str]
+
+def require(holds: bool, part: str, why: str) -> None:
+    """Refuse the folder unless this holds.
+
+    Raises:
+        EvidenceInvalidError: it does not.
+    """
+    if not holds:
+        raise EvidenceInvalidError(part, why)
 
 
 def manifest(parts: Folder) -> bytes:
     """The manifest (RFC 8785) of these parts: a summary, and the SHA-256 of each part."""
-    event = json.loads(parts["event.json"])
-    record = json.loads(parts.get("record.json", b"{}"))
+    record = read(parts, "record.json")
     content = {
         "type": TYPE,
         "schemaVersion": m.SCHEMA_VERSION,
-        "enrollmentId": event["detail"]["enrollmentId"],
-        "outcome": event["detail"]["outcome"],
-        "endedAt": record.get("times", {}).get("ended"),
+        "enrollmentId": record["id"],
+        "executionArn": record["executionArn"],
+        "outcome": record["outcome"],
+        "endedAt": record["times"]["ended"],
         "codeVersion": record.get("codeVersion"),
         "parts": {
             name: {"sha256": hashlib.sha256(body).hexdigest(), "size": len(body)}
@@ -61,34 +82,94 @@ def manifest(parts: Folder) -> bytes:
     return whole
 
 
-def parts(
-    event: Mapping[str, Any], record: Record, found: Folder, aside: Folder
-) -> dict[str, bytes]:
-    """The parts of the evidence by their path, but for manifest and signature."""
-    parts = {"event.json": rfc8785.dumps(dict(event))}
-    if record:
-        parts["record.json"] = rfc8785.dumps(_kept(record))
-        parts["approvers.json"] = rfc8785.dumps(approvals_of_record(record, found))
+def read(folder: Folder, name: str) -> Any:
+    """A part as JSON, as strictly as TSB's answers: no name twice, nothing nested too deeply.
+
+    Raises:
+        KeyError: there is no such part.
+        ValueError: it is no such JSON.
+    """
+    return Reply(HTTPStatus.OK, folder[name]).json()
+
+
+def parts(record: Record, found: Folder, aside: Folder) -> dict[str, bytes]:
+    """The parts of the evidence by their path, but for attestation, manifest and signature.
+
+    The record says which there are. Whatever else lies in the bucket is left where it is.
+
+    Args:
+        record: the enrollment's.
+        found: the objects below its prefix.
+        aside: the objects below its prefix in quarantine.
+
+    Raises:
+        EvidenceInvalidError: the record has a form that this code does not know.
+    """
+    try:
+        return _parts(record, found, aside)
+    except UNREADABLE as error:
+        raise unknown_form(error) from None
+
+
+def unknown_form(error: Exception) -> EvidenceInvalidError:
+    """What another release wrote, or something other than the stack."""
+    return EvidenceInvalidError(
+        "record.json", f"has parts of an unknown form ({type(error).__name__}: {error})"
+    )
+
+
+def _parts(record: Record, found: Folder, aside: Folder) -> dict[str, bytes]:
+    parts = {"record.json": rfc8785.dumps(_kept(record))}
     # On record is what was sent; what was accepted, a profile expanded, is each attempt's own.
-    requested = found.get(request_object(record.get("attempt", 1))) or found.get("request.json")
-    if record and requested is not None:
-        parts["request.json"] = requested
+    accepted = found.get(request_object(record.get("attempt", 1)))
+    if accepted is not None and hashlib.sha256(accepted).hexdigest() == record.get(
+        "acceptedSha256"
+    ):
+        parts["request.json"] = accepted
+    if "metaDataSha256" in record:
+        parts["metadata.json"] = found.get(f"metadata/{record['metaDataSha256']}.json", b"")
+        parts["metadata.sig"] = _decoded(record.get("metaDataSignature", ""))
+    if "requestId" in csr_step(record):
+        parts["approvers.json"] = rfc8785.dumps(_with_keys(record, found, accepted))
     if "checks" in record:
         parts["checks.json"] = rfc8785.dumps(record["checks"])
-    shown = found.get(f"metadata/{record.get('metaDataSha256')}.json")
-    if shown is not None:
-        parts["metadata.json"] = shown
-        parts["metadata.sig"] = base64.b64decode(record["metaDataSignature"])
-    answer = _last(found, "store-csr") or _last(found, "create-key")
-    if answer is not None:
-        attested = json.loads(answer)
-        if attested.get("xml"):
-            parts["attestation.xml"] = attested["xml"].encode()
-            parts["attestation.sig"] = base64.b64decode(attested.get("xmlSignature") or "")
-    for name in found:
-        if name.startswith("tsb/") or name in ("request.pem", "attestation-chain.pem"):
+    parts |= {name: body for name, body in found.items() if TSB_ANSWER.fullmatch(name)}
+    wanted = expected(record)
+    for name in ("request.pem", "attestation-chain.pem"):
+        if name in wanted and name in found:
             parts[name] = found[name]
-    return parts | {f"quarantine/{name}": body for name, body in aside.items()}
+    for name in ("request.pem", "findings.json"):
+        if f"quarantine/{name}" in wanted and name in aside:
+            parts[f"quarantine/{name}"] = aside[name]
+    return parts
+
+
+def expected(record: Record) -> set[str]:
+    """The parts that a folder with this record must have, but for those of TSB and attestation."""
+    step = csr_step(record)
+    said = {
+        "record.json": True,
+        # The record is written first. A fault may have ended the enrollment in between.
+        "request.json": bool({"publicKeySha256", "metaDataSha256", "checks", "csr"} & record.keys())
+        or "requestId" in step,
+        "metadata.json": "metaDataSha256" in record,
+        "metadata.sig": "metaDataSha256" in record,
+        "approvers.json": "requestId" in step,
+        "checks.json": "checks" in record,
+        "attestation-chain.pem": bool(record.get("attestationRoot")),
+        "request.pem": "csr" in record,
+        "quarantine/request.pem": "prefix" in record.get("quarantine", {}),
+        "quarantine/findings.json": "prefix" in record.get("quarantine", {}),
+    }
+    return {name for name, is_expected in said.items() if is_expected}
+
+
+def attestation(answer: KeyAttributes | None) -> dict[str, bytes]:
+    """The parts that are the HSM's word on a key, as TSB's answer has it."""
+    if answer is None or not answer.xml:
+        return {}
+    xml, signature = ATTESTATION
+    return {xml: answer.xml.encode(), signature: _decoded(answer.xml_signature or "")}
 
 
 def _kept(record: Record) -> Item:
@@ -99,35 +180,49 @@ def _kept(record: Record) -> Item:
     return kept
 
 
-def approvals_of_record(record: Record, found: Folder) -> list[dict[str, Any]]:
+def _with_keys(record: Record, folder: Folder, accepted: bytes | None) -> list[dict[str, Any]]:
     """Who said what, with the whole public key: fingerprints alone prove nothing to others."""
-    keys: dict[str | None, str | None] = {}
-    for answer in tsb_answers(found, "poll-request"):
-        for name in ("approvedBy", "notYetApprovedBy", "rejectedBy"):
-            keys |= {fingerprint(key): key for key in json.loads(answer).get(name) or ()}
-    keys[None] = None  # for approvers whom only TSB can resolve
+    keys = public_keys(folder, accepted)
     return [
-        {**one, "publicKey": keys.get(one["spkiSha256"])}
+        {**one, "publicKey": keys.get(one["spkiSha256"] or "")}
         for one in csr_step(record).get("approvers", ())
     ]
 
 
-def tsb_answers(found: Folder, state: str) -> list[bytes]:
-    """TSB's answers in a state, oldest first."""
-    names = [name for name in found if name.startswith(f"tsb/{state}-")]
-    return [found[name] for name in sorted(names, key=lambda name: (len(name), name))]
+def public_keys(folder: Folder, accepted: bytes | None) -> dict[str, str]:
+    """Public keys by fingerprint: of those whom TSB's answers name, and of the policy's people.
+
+    Raises:
+        InvalidEnrollmentError, ValueError: `accepted` is no request.
+    """
+    rule = m.EnrollmentRequest.read(json.loads(accepted or b"{}")).key.policy.rule_use
+    policy = [
+        approver_public_key(one.type, one.value or "")
+        for _, one in approvals_of(rule, "")
+        if one.type != "onboarded_approver_certificate"
+    ]
+    named = [
+        key
+        for answer in answers(folder, "poll-request", RequestStatus)
+        for key in (*answer.approved_by, *answer.not_yet_approved_by, *answer.rejected_by)
+    ]
+    return {digest: key for key in (*named, *policy) if (digest := fingerprint(key))}
 
 
-def _last(found: Folder, state: str) -> bytes | None:
-    answers = tsb_answers(found, state)
-    return answers[-1] if answers else None
+def answers[A: Answer](folder: Folder, state: str, form: type[A]) -> list[A]:
+    """TSB's kept answers in a state, newest first. What cannot be read is no answer of TSB."""
+    found: dict[int, A] = {}
+    for name, body in folder.items():
+        kept = TSB_ANSWER.fullmatch(name)
+        if kept and kept["state"] == state:
+            with suppress(ValueError):
+                found[int(kept["number"])] = form.read(Reply(HTTPStatus.OK, body))
+    return [found[number] for number in sorted(found, reverse=True)]
 
 
-def json_bytes(folder: Folder, name: str) -> Any:
-    """The JSON value of a part; an empty object if there is no such part."""
-    return json.loads(folder.get(name, b"{}"))
-
-
-def text(folder: Folder, name: str) -> str:
-    """A part as text; empty if there is no such part."""
-    return folder.get(name, b"").decode(errors="replace")
+def _decoded(signature: str) -> bytes:
+    """The bytes of a signature; empty if it is none."""
+    try:
+        return base64.b64decode(signature, validate=True)
+    except ValueError:
+        return b""

@@ -1,238 +1,261 @@
 """Verifies evidence years later, without AWS and without the HSM."""
 
 import hashlib
-import json
 from collections.abc import Mapping
-from datetime import datetime
+from dataclasses import dataclass
 from typing import Any
 
-from cryptography.exceptions import InvalidSignature
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     PublicFormat,
+    load_der_public_key,
     load_pem_public_key,
 )
 
 from countersign import models as m
-from countersign.errors import CountersignError
-from countersign.evidence.bundle import (
-    MANIFEST,
-    SIGNATURE,
-    TYPE,
-    EvidenceInvalidError,
-    Folder,
-    Proven,
-    _last,
-    json_bytes,
-    manifest,
-    text,
-    tsb_answers,
-)
-from countersign.record import Record, csr_step
-from countersign.spki import fingerprint
-from countersign.tsb.models import KeyAttributes
-from countersign.verification import checks, csr
-from countersign.verification.attestation import Trust
+from countersign.evidence import bundle
+from countersign.evidence.bundle import MANIFEST, SIGNATURE, EvidenceInvalidError, Folder, require
+from countersign.evidence.proof import Proven, prove
+from countersign.policy import summary
+from countersign.record import csr_step
 
-# Verifying, offline ----------------------------------------------------------------------------
+type PublicKey = ec.EllipticCurvePublicKey
 
 
-def verify(folder: Folder, key: bytes, *, attestation_root: str | None = None) -> Proven:
+class UnusableKeyError(ValueError):
+    """What was given as the stack's public key is none. That says nothing about the evidence."""
+
+
+@dataclass(frozen=True)
+class Verified:
+    """What a folder proves, for people: name and value of each fact."""
+
+    facts: dict[str, str]
+
+
+def verify(folder: Folder, key: bytes, *, attestation_root: str | None = None) -> Verified:
     """Verify everything that a folder says, without AWS, HSM or credentials.
 
     Args:
         folder: its files by their path.
-        key: the public key (PEM) of the stack that kept the evidence.
+        key: the public key of the stack that kept the evidence, or a certificate of it; PEM or DER.
         attestation_root: SHA-256 (hex) of the HSM vendor's root certificate; None: the one on
             record.
 
     Raises:
         EvidenceInvalidError: names the first thing that is wrong.
+        UnusableKeyError: `key` is no such key.
     """
-    said = _manifest(folder, key)
-    _require_parts(folder, said["parts"])
-    try:
-        return Proven(_facts(folder, said, key, attestation_root))
-    except (KeyError, TypeError, ValueError, CountersignError) as error:
-        # The signature is valid. So another release of the stack wrote this folder, or something
-        # other than the stack used its key.
-        what = f"{type(error).__name__}: {error}"
-        raise EvidenceInvalidError(MANIFEST, f"lists parts of an unknown form ({what})") from None
+    public = public_key(key)
+    listed = _manifest(folder, public)
+    _require_parts(folder, listed)
+    parts = {name: body for name, body in folder.items() if name not in (MANIFEST, SIGNATURE)}
+    proven = prove({name: body for name, body in parts.items() if name not in bundle.ATTESTATION})
+    _require_attestation(parts, bundle.attestation(proven.about_key))
+    require_shown(parts, public)
+    # From its parts, so it can say nothing else than they do.
+    is_derived = bundle.manifest(parts) == folder[MANIFEST]
+    require(is_derived, MANIFEST, "says something else than its parts")
+    root = proven.record.get("attestationRoot", "")
+    is_believed = attestation_root in (None, root)
+    require(is_believed, "attestation-chain.pem", f"the root that was believed is sha256:{root}")
+    return Verified(_facts(proven, len(parts), fingerprint(public)))
 
 
-def _facts(
-    folder: Folder, said: Mapping[str, Any], key: bytes, attestation_root: str | None
-) -> dict[str, str]:
-    event, record = json_bytes(folder, "event.json"), json_bytes(folder, "record.json")
-    facts = {
-        "enrollment": said["enrollmentId"],
-        "outcome": said["outcome"],
-        "ended": said["endedAt"] or "unknown",
-        "signed by": f"key sha256:{_fingerprint(key)}",
-        "parts": f"{len(said['parts'])} files, each as its SHA-256 says",
-    }
-    if not record:
-        return {**facts, "record": "none: the id was claimed again by another execution"}
-    _require(event["detail"]["outcome"] == record.get("outcome"), "record.json", "another outcome")
-    facts["requested by"] = (
-        m.Origin.read(record["origin"]).requester or f"trigger {record['origin']['trigger']}"
-    )
-    if "quarantine" in record:
-        facts["quarantined"] = record["quarantine"]["code"]
-    if "metadata.json" in folder:
-        facts |= _shown(folder, key, record)
-    approvals = json.loads(folder["approvers.json"])
-    facts |= _said(approvals, "approved") | _said(approvals, "declined")
-    if _last(folder, "store-csr") is not None:
-        facts |= _again(folder, record, approvals, attestation_root)
-    if said["outcome"] == m.Outcome.ISSUED:
-        _require("CSR" in facts, "tsb", "holds no answer about the key at the time of the issue")
-        _require(
-            event["detail"]["csr"]["sha256"] == csr.read_csr(text(folder, "request.pem")).sha256,
-            "request.pem",
-            "is not the CSR that was announced",
-        )
-    return facts
+def require_shown(parts: Folder, key: PublicKey) -> None:
+    """Refuse the folder unless the stack has signed what the approvers were shown.
+
+    Raises:
+        EvidenceInvalidError: it has not.
+    """
+    if "metadata.json" in parts:
+        is_signed = _signed(key, parts["metadata.json"], parts["metadata.sig"])
+        require(is_signed, "metadata.sig", "is no signature of this key over metadata.json")
 
 
-def _manifest(folder: Folder, key: bytes) -> dict[str, Any]:
+def public_key(content: bytes) -> PublicKey:
+    """The stack's public key, from PEM or DER, bare or in a certificate.
+
+    Raises:
+        UnusableKeyError: it is none.
+    """
+    for read in (
+        load_pem_public_key,
+        load_der_public_key,
+        lambda pem: x509.load_pem_x509_certificate(pem).public_key(),
+        lambda der: x509.load_der_x509_certificate(der).public_key(),
+    ):
+        try:
+            key = read(content)
+        except (ValueError, UnsupportedAlgorithm):
+            continue
+        if isinstance(key, ec.EllipticCurvePublicKey):
+            return key
+        raise UnusableKeyError("is a public key of another kind; the stack's is EC (NIST P-256)")
+    if b"PRIVATE KEY-----" in content:
+        raise UnusableKeyError("is a private key; the stack's public key is wanted")
+    raise UnusableKeyError("is no public key and no certificate, in PEM or DER")
+
+
+def fingerprint(key: PublicKey) -> str:
+    """SHA-256 (hex) of the key's DER."""
+    spki = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    return hashlib.sha256(spki).hexdigest()
+
+
+def _manifest(folder: Folder, key: PublicKey) -> Mapping[str, Any]:
+    """The parts that the manifest lists, once its signature is known to be the stack's."""
     for name in (MANIFEST, SIGNATURE):
-        _require(name in folder, name, "is missing")
+        require(name in folder, name, "is missing")
     if not _signed(key, folder[MANIFEST], folder[SIGNATURE]):
         # The manifest is computed from the parts, so it is clear which of the two was changed.
         parts = {name: body for name, body in folder.items() if name not in (MANIFEST, SIGNATURE)}
         try:
-            genuine = manifest(parts) == folder[MANIFEST]
-        except (ValueError, KeyError, TypeError, AttributeError):
+            genuine = bundle.manifest(parts) == folder[MANIFEST]
+        except bundle.UNREADABLE:
             genuine = False
         if genuine:
             raise EvidenceInvalidError(SIGNATURE, f"is no signature of this key over {MANIFEST}")
         raise EvidenceInvalidError(MANIFEST, f"is not what {SIGNATURE} signs")
-    said: dict[str, Any] = json.loads(folder[MANIFEST])
-    known = (said.get("type"), said.get("schemaVersion")) == (TYPE, m.SCHEMA_VERSION)
-    _require(known, MANIFEST, "is of a kind or version that this program does not know")
-    return said
+    try:
+        said: dict[str, Any] = bundle.read(folder, MANIFEST)
+        known = (said["type"], said["schemaVersion"]) == (bundle.TYPE, m.SCHEMA_VERSION)
+        listed: Mapping[str, Any] = {name: one["sha256"] for name, one in said["parts"].items()}
+    except bundle.UNREADABLE:
+        known, listed = False, {}
+    require(known, MANIFEST, "is of a kind or version that this program does not know")
+    return listed
 
 
 def _require_parts(folder: Folder, listed: Mapping[str, Any]) -> None:
-    for name, one in sorted(listed.items()):
-        _require(name in folder, name, "is missing")
-        digest = hashlib.sha256(folder[name]).hexdigest()
-        _require(digest == one["sha256"], name, f"was changed since {MANIFEST} was signed")
+    for name, digest in sorted(listed.items()):
+        require(name in folder, name, "is missing")
+        is_same = hashlib.sha256(folder[name]).hexdigest() == digest
+        require(is_same, name, f"was changed since {MANIFEST} was signed")
     for name in sorted(folder.keys() - listed.keys() - {MANIFEST, SIGNATURE}):
         raise EvidenceInvalidError(name, f"is not in {MANIFEST}: it was added")
 
 
-def _shown(folder: Folder, key: bytes, record: Record) -> dict[str, str]:
-    shown, requested = folder["metadata.json"], folder["request.json"]
-    _require(
-        _signed(key, shown, folder["metadata.sig"]),
-        "metadata.sig",
-        "is no signature of this key over metadata.json",
-    )
-    digest = hashlib.sha256(requested).hexdigest()
-    _require(
-        digest == json.loads(shown)["requestSha256"] == record["acceptedSha256"],
-        "metadata.json",
-        "shows another request than request.json",
-    )
-    _require(
-        record["metaDataSha256"] == hashlib.sha256(shown).hexdigest(),
-        "metadata.json",
-        "is not what the record says that the approvers were shown",
-    )
-    return {"request": f"sha256:{digest}, shown to the approvers"}
+def _require_attestation(parts: Folder, attested: Folder) -> None:
+    for name in bundle.ATTESTATION:
+        require(name in attested or name not in parts, name, "is in no answer about the key")
+        require(name in parts or name not in attested, name, "is missing")
+        require(parts.get(name) == attested.get(name), name, "is not what TSB answered")
 
 
-def _again(
-    folder: Folder,
-    record: Record,
-    approvals: list[dict[str, Any]],
-    attestation_root: str | None,
-) -> dict[str, str]:
-    """Make StoreCsr's checks again, of what TSB answered; they must come out as they did."""
-    root, step = record.get("attestationRoot", ""), csr_step(record)
-    _require(
-        attestation_root in (None, root), "attestation-chain.pem", f"the root was sha256:{root}"
-    )
-    created = [
-        key
-        for answer in tsb_answers(folder, "create-key")
-        if fingerprint(key := json.loads(answer)["json"]["publicKey"])
-        == record.get("publicKeySha256")
-    ]
-    issued = "request.pem" in folder
-    pem = "request.pem" if issued else "quarantine/request.pem"
-    approvers = [
-        {name: value for name, value in one.items() if name != "publicKey"} for one in approvals
-    ]
-    returned = checks.Returned(
-        requested=m.EnrollmentRequest.read(json.loads(folder["request.json"])),
-        request_id=step["requestId"],
-        pem=text(folder, pem),
-        created_public_key=created[-1] if created else None,
-        answer=KeyAttributes.model_validate_json(_last(folder, "store-csr") or b""),
-        record={**record, "steps": {"csr": {**step, "approvers": approvers}}},
-    )
-    trust = Trust(root_sha256=root, chain=text(folder, "attestation-chain.pem"))
-    now = datetime.fromisoformat(record["times"]["ended"])
-    verified = checks.verify(returned, trust, now=now)
-    recorded = {one["code"]: one["result"] for one in json.loads(folder["checks.json"])}
-    for check in verified.checks:
-        _require(
-            recorded.get(check.code) == check.result,
-            "checks.json",
-            f"{check.code} is on record as {recorded.get(check.code)},"
-            f" made again it is {check.result}: {check.finding or 'nothing found'}",
-        )
-    failed = verified.failed
-    if issued:
-        _require(failed is None, "request.pem", f"was issued although {failed and failed.code}")
-    attested = f"{verified.attestation}" + (f", root sha256:{root}" if root else "")
-    result = f"{failed.code}: {failed.finding}" if failed else "all passed, made again"
-    about = verified.csr
-    return {
-        "CSR": f"sha256:{about.sha256}, {about.subject}, {about.key}" if about else "none",
-        "checks": f"{len(verified.checks)}, {result}",
-        "attestation": attested,
-    }
-
-
-def _said(approvals: list[dict[str, Any]], decision: str) -> dict[str, str]:
-    people = [
-        f"{one['name']} (key sha256:{(one['spkiSha256'] or 'unknown')[:16]})"
-        for one in approvals
-        if one["decision"] == decision
-    ]
-    return {f"{decision} by": ", ".join(people)} if people else {}
-
-
-def _signed(key: bytes, content: bytes, signature: bytes) -> bool:
-    public = _public_key(key)
+def _signed(key: PublicKey, content: bytes, signature: bytes) -> bool:
     try:
-        public.verify(signature, content, ec.ECDSA(hashes.SHA256()))
+        key.verify(signature, content, ec.ECDSA(hashes.SHA256()))
     except InvalidSignature:
         return False
     return True
 
 
-def _public_key(pem: bytes) -> ec.EllipticCurvePublicKey:
-    try:
-        key = load_pem_public_key(pem)
-    except ValueError:
-        key = None
-    if not isinstance(key, ec.EllipticCurvePublicKey):
-        raise EvidenceInvalidError("key", "is no public key (EC, PEM)")
-    return key
+# For people ---------------------------------------------------------------------------------------
 
 
-def _fingerprint(pem: bytes) -> str:
-    spki = _public_key(pem).public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    return hashlib.sha256(spki).hexdigest()
+def _facts(proven: Proven, number: int, signer: str) -> dict[str, str]:
+    """What an auditor asks, in the order of the questions: who, why, which key, who agreed."""
+    record = proven.record
+    facts = {
+        "enrollment": record["id"],
+        "outcome": record["outcome"],
+        **_failure(proven),
+        "requested by": _requester(m.Origin.read(record["origin"])),
+        **_asked(proven),
+        **_agreed(proven),
+        **_times(proven),
+        **_result(proven),
+        "kept by": f"release {record.get('codeVersion') or 'unknown'}",
+        "parts": f"{number} files, each as its SHA-256 says",
+        "signed by": f"key sha256:{signer}",
+    }
+    return {name: value for name, value in facts.items() if value}
 
 
-def _require(holds: bool, part: str, why: str) -> None:
-    if not holds:
-        raise EvidenceInvalidError(part, why)
+def _failure(proven: Proven) -> dict[str, str]:
+    error, aside = proven.record.get("error"), proven.record.get("quarantine")
+    cancel = proven.record.get("cancel")
+    return {
+        **({"error": f"{error['name']}: {error['message']}"} if error else {}),
+        **({"quarantined": aside["code"]} if aside else {}),
+        **({"cancelled by": f"{cancel['by']}, {cancel['at']}"} if cancel else {}),
+    }
+
+
+def _requester(origin: m.Origin) -> str:
+    through = f"trigger {origin.trigger}" + (f", {origin.id}" if origin.id else "")
+    return f"{origin.requester or 'unknown'} ({through})"
+
+
+def _asked(proven: Proven) -> dict[str, str]:
+    requested, record = proven.requested, proven.record
+    if requested is None:
+        return {"request": "never accepted, or not carried out"}
+    digest = record.get("publicKeySha256")
+    is_shown = "metaDataSha256" in record
+    return {
+        "reason": requested.reason or "none given",
+        "request": f"sha256:{record['acceptedSha256']}"
+        + (", shown to the approvers" if is_shown else ", shown to nobody"),
+        "profile": requested.profile or "",
+        "key": f"{requested.key.label}, {summary.key(requested)}",
+        "public key": f"sha256:{digest}" if digest else "none was made",
+        "policy": _policy(m.PolicySummary.read(record["policy"])),
+    }
+
+
+def _policy(rule: m.PolicySummary) -> str:
+    return " or ".join(
+        " and ".join(f"{group.quorum} of {', '.join(group.approvers)}" for group in token.groups)
+        or "nobody has to agree"
+        for token in rule.tokens
+    )
+
+
+def _agreed(proven: Proven) -> dict[str, str]:
+    if not proven.approvers:
+        return {"agreed": "nobody was asked, as far as is known"}
+    approved = [one for one in proven.approvers if one.decision == "approved"]
+    return {
+        "agreed": f"{len(approved)} of {len(proven.approvers)} who were asked",
+        **{
+            f"{decision} by": ", ".join(
+                f"{one.name} (key sha256:{(one.spki_sha256 or 'unknown')[:16]})"
+                for one in proven.approvers
+                if one.decision == decision
+            )
+            for decision in ("approved", "declined")
+        },
+    }
+
+
+def _times(proven: Proven) -> dict[str, str]:
+    times, asked = proven.record["times"], csr_step(proven.record).get("times", {})
+    named = {
+        "accepted": times.get("accepted"),
+        "asked": asked.get("requested"),
+        "executed": asked.get("executed"),
+        "ended": times["ended"],
+    }
+    # TSB does not say when each of them agreed: it was after they were asked, and before this.
+    return {"times": ", ".join(f"{name} {time}" for name, time in named.items() if time)}
+
+
+def _result(proven: Proven) -> dict[str, str]:
+    verified, root = proven.verified, proven.record.get("attestationRoot")
+    if verified is None:
+        return {"CSR": "none was verified"}
+    about, failed = verified.csr, verified.failed
+    said = f"{failed.code}: {failed.finding}" if failed else "all passed, made again"
+    issued = "" if "csr" in proven.record else "; not issued"
+    return {
+        "CSR": (f"sha256:{about.sha256}, {about.subject}, {about.key}" if about else "none")
+        + issued,
+        "checks": f"{len(verified.checks)}, {said}",
+        "attestation": verified.attestation + (f", root sha256:{root}" if root else ""),
+    }

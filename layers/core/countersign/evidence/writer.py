@@ -4,13 +4,20 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from countersign.errors import EnrollmentConflictError
-from countersign.evidence.bundle import MANIFEST, SIGNATURE, manifest, parts
+from countersign.evidence import bundle, verifier
+from countersign.evidence.bundle import MANIFEST, SIGNATURE, EvidenceInvalidError, Folder
+from countersign.evidence.proof import prove
 from countersign.record import Record
+from countersign.request import intake
 from countersign.stores import Objects, Records
 
 type Sign = Callable[[bytes], bytes]
+type ReportConflict = Callable[[], None]  # what an alarm counts
 
-# Keeping ---------------------------------------------------------------------------------------
+WHO_WROTE = (
+    "Nothing was signed. Find out who wrote to the bus, the table or the buckets; only this"
+    " workflow may. Then redrive the queue."
+)
 
 
 def keep_evidence(
@@ -20,8 +27,13 @@ def keep_evidence(
     objects: Objects,
     evidence: Objects,
     sign: Sign,
-) -> str:
+    public_key: verifier.PublicKey,
+    report_conflict: ReportConflict | None = None,
+) -> str | None:
     """Write the evidence of an enrollment that has ended, whatever its outcome.
+
+    The event only says where to look: id and execution. What is signed is what table, bucket and
+    TSB's kept answers say together, and only if the public verifier confirms it.
 
     Idempotent: parts that exist stay. A folder with its signature is complete.
 
@@ -31,35 +43,87 @@ def keep_evidence(
         objects: the bucket with requests, TSB's answers and issued CSRs.
         evidence: the bucket of the evidence.
         sign: signs with the stack's signing key.
+        public_key: of that key.
+        report_conflict: told where the sources contradict each other.
 
     Returns:
-        The folder: `<enrollment id>/<execution's name>/`.
+        The folder: `<enrollment id>/<execution's name>/`. None where the enrollment was begun or
+        taken up again since: how that execution ended is on record no more.
 
     Raises:
-        EnrollmentConflictError: the folder's manifest does not match its parts.
+        EnrollmentConflictError: nobody's workflow has ended this enrollment, or its sources
+            contradict each other. Nothing is signed.
         AwsCallError: a store or the key refused; the message is delivered again.
     """
-    detail = event["detail"]
-    enrollment_id, execution = detail["enrollmentId"], detail["executionArn"]
-    folder = f"{enrollment_id}/{execution.rpartition(':')[2]}/"
+    enrollment_id, execution = _where(event)
+    record = (records.get(enrollment_id) if enrollment_id else None) or Record()
+    if execution in record.get("earlier", ()):
+        return None
+    try:
+        if record.get("executionArn") != execution or "outcome" not in record:
+            raise EvidenceInvalidError("record", "no such execution has ended this enrollment")
+        return _kept(record, objects=objects, evidence=evidence, sign=sign, key=public_key)
+    except EvidenceInvalidError as error:
+        if report_conflict is not None:
+            report_conflict()
+        raise EnrollmentConflictError(
+            f"the evidence of {enrollment_id or 'what is no id'} does not hold: {error}",
+            action=WHO_WROTE,
+        ) from error
+
+
+def _where(event: Mapping[str, Any]) -> tuple[str | None, str]:
+    """The enrollment's id, if it is one (a `/` would lead to another's folder), and the execution.
+
+    An event that has neither says nothing.
+    """
+    detail = event.get("detail")
+    said = detail if isinstance(detail, Mapping) else {}
+    enrollment_id = said.get("enrollmentId")
+    is_id = isinstance(enrollment_id, str) and intake.ENROLLMENT_ID.fullmatch(enrollment_id)
+    return enrollment_id if is_id else None, str(said.get("executionArn", ""))
+
+
+def _kept(
+    record: Record,
+    *,
+    objects: Objects,
+    evidence: Objects,
+    sign: Sign,
+    key: verifier.PublicKey,
+) -> str:
+    enrollment_id = record["id"]
+    folder = f"{enrollment_id}/{record['executionArn'].rpartition(':')[2]}/"
     existing = evidence.below(folder)
     if SIGNATURE in existing:
         return folder
-    record = records.get(enrollment_id) or Record()
     found = objects.below(f"enrollments/{enrollment_id}/")
     aside = objects.below(f"quarantine/{enrollment_id}/")
-    # The id may have been claimed again meanwhile. Then the record is about another execution.
-    own = record if record.get("executionArn") == execution else {}
-    whole = {**parts(event, own, found, aside), **existing}
-    whole.pop(MANIFEST, None)
-    for name in whole.keys() - existing.keys():
-        # If an event is delivered twice at once, the first version of each part stays.
-        whole[name] = evidence.keep_first(f"{folder}{name}", whole[name])
-    made = manifest(whole)
-    if evidence.keep_first(f"{folder}{MANIFEST}", made) != made:
-        raise EnrollmentConflictError(
-            f"the evidence in {folder} has a manifest that its parts do not give",
-            action="Find out who wrote there; only KeepEvidence may.",
-        )
-    evidence.keep_first(f"{folder}{SIGNATURE}", sign(made))
+    made = bundle.parts(record, found, aside)
+    # Before anything is written: nobody can take a part out of the folder again.
+    made |= _confirmed(made, key)
+    foreign = existing.keys() - made.keys() - {MANIFEST}
+    bundle.require(
+        not foreign, ", ".join(sorted(foreign)), f"is not the stack's, and lies in {folder}"
+    )
+    # If an event is delivered twice at once, the first version of each part stays.
+    whole = {
+        name: existing[name] if name in existing else evidence.keep_first(f"{folder}{name}", body)
+        for name, body in made.items()
+    }
+    if whole != made:
+        signed = {name: one for name, one in whole.items() if name not in bundle.ATTESTATION}
+        is_same = whole == signed | _confirmed(signed, key)
+        bundle.require(is_same, folder, "has parts of two kinds")
+    listed = bundle.manifest(whole)
+    if evidence.keep_first(f"{folder}{MANIFEST}", listed) != listed:
+        raise EvidenceInvalidError(MANIFEST, f"what lies in {folder} is not what its parts give")
+    evidence.keep_first(f"{folder}{SIGNATURE}", sign(listed))
     return folder
+
+
+def _confirmed(parts: Folder, key: verifier.PublicKey) -> dict[str, bytes]:
+    """The attestation's parts, once the others are as the public verifier wants them."""
+    proven = prove(parts)
+    verifier.require_shown(parts, key)
+    return bundle.attestation(proven.about_key)

@@ -17,10 +17,13 @@ from countersign.errors import (
     InvalidEnrollmentError,
     TsbRefusedError,
 )
+from countersign.evidence import bundle, proof
+from countersign.evidence.bundle import EvidenceInvalidError
 from countersign.record import ENDED_AT_TSB, Record, TsbStatus, approvers_asked, csr_step
 from countersign.request import canonical, intake
 from countersign.states import ownership, resuming
-from countersign.stores import Bus, Records
+from countersign.stores import Bus, Objects, Records
+from countersign.tsb.models import RequestStatus
 
 BACKSTOP = ""  # as the state of a failure: none of the workflow's
 ENDED = ("SUCCEEDED", "FAILED", "TIMED_OUT", "ABORTED")  # of an execution
@@ -86,46 +89,52 @@ def close_enrollment(
     event: m.CloseEnrollmentInput,
     *,
     records: Records,
+    objects: Objects,
     bus: Bus,
     code_version: str,
     report: Report | None = None,
 ) -> m.OutcomeDocument:
     """Record the outcome, announce it, and record that it was announced.
 
+    The outcome is what is on record: a CSR, a cancellation, TSB's decision. `event` says which
+    execution it is and, where nothing of these is on record, why it failed. A CSR on record counts
+    only if its object is there and every check passes again.
+
     Idempotent: the first outcome on record stays. An announced outcome is not announced again,
     unless the record of the announcement was lost (events are at least once).
 
     Args:
         event: how the workflow ended.
+        objects: the bucket, with the CSR and TSB's answers.
         code_version: version of the running code, for the record.
 
     Raises:
+        EnrollmentConflictError: the execution says that it has an outcome, and nothing on record
+            says so. Nothing is recorded or announced; the execution fails, and the backstop says
+            so.
         AwsCallError: table or bus refused; the state machine retries, and after it the backstop.
     """
     closed_before = _closed_before(event)
     if closed_before is not None:
         return closed_before
     enrollment_id = intake.enrollment_id(event.execution.input, event.execution.name)
-    ending = _ending(event)
     record = records.get(enrollment_id)
     is_resumed = intake.resumed(event.execution.input) is not None
     if record is None and (is_resumed or intake.is_made_by_api(enrollment_id)):
-        return _refused(Record(id=enrollment_id), event, ending, bus)
+        return _refused(Record(id=enrollment_id), event, bus)
     if record is None:
-        refused_record = _refused_record(enrollment_id, event, ending, code_version)
+        refused_record = _refused_record(enrollment_id, event, code_version)
         record = records.put(refused_record) or records.get(enrollment_id) or Record()
-    record = _decided(record, event, ending, records, code_version)
+    record = _decided(record, event, records, objects, code_version)
     if _is_own(record, event):
         return _announced(record, event, records=records, bus=bus, report=report)
-    refused = _refused(record, event, ending, bus)
+    refused = _refused(record, event, bus)
     if is_resumed and event.execution.arn not in record.get("earlier", ()):
         resuming.give_up(record, event.execution.arn, records)
     return refused
 
 
-def _refused(
-    record: Record, event: m.CloseEnrollmentInput, ending: dict[str, Any], bus: Bus
-) -> m.OutcomeDocument:
+def _refused(record: Record, event: m.CloseEnrollmentInput, bus: Bus) -> m.OutcomeDocument:
     """The document of an execution that does not carry out the enrollment, announced."""
     conflict = m.Failure(
         name=EnrollmentConflictError.__name__,
@@ -133,7 +142,9 @@ def _refused(
         action="Follow that execution; its ARN is on the record.",
     )
     refused = m.OutcomeDocument(
-        enrollment_id=record["id"], outcome=m.Outcome.FAILED, error=ending["error"] or conflict
+        enrollment_id=record["id"],
+        outcome=m.Outcome.FAILED,
+        error=failure(event.failure) if event.failure else conflict,
     )
     # An earlier execution's end was announced before the id could be claimed or resumed again.
     if event.execution.arn not in record.get("earlier", ()):
@@ -171,19 +182,20 @@ def _announced(
 def _decided(
     record: Record,
     event: m.CloseEnrollmentInput,
-    ending: dict[str, Any],
     records: Records,
+    objects: Objects,
     code_version: str,
 ) -> Record:
     """The record with its outcome: the first one stays, and so does what another execution owns.
 
     Raises:
+        EnrollmentConflictError: nothing on record says what the execution says.
         AwsCallError: others changed the record each time; the state machine retries.
     """
     for _ in range(ROUNDS):
         if "outcome" in record or not _is_own(record, event):
             return record
-        decided = _proven(record, event) or _left_open(record, event, ending)
+        decided = _on_record(record, event, objects) or _failed(record, event)
         values = {
             "outcome": decided["outcome"],
             "status": decided["outcome"],
@@ -306,79 +318,98 @@ def _closed_before(event: m.CloseEnrollmentInput) -> m.OutcomeDocument | None:
     The backstop receives these executions too. For a refused request no record says that it was
     announced.
     """
-    cause = _json_or_none(event.failure.cause) if event.failure else None
+    if event.failure is None or event.failure.state != BACKSTOP:
+        return None  # what a function says about itself is no document
+    cause = _json_or_none(event.failure.cause)
     if isinstance(cause, dict) and "enrollmentId" in cause:
         return m.OutcomeDocument.read(cause)
     return None
 
 
-def _proven(record: Record, event: m.CloseEnrollmentInput) -> dict[str, Any] | None:
+def _on_record(
+    record: Record, event: m.CloseEnrollmentInput, objects: Objects
+) -> dict[str, Any] | None:
     """The end that is on record already, whatever went wrong on the way here.
 
     A CSR on record is verified and stored, and can no longer be cancelled (`verifiedSha256`). Who
-    cancelled was answered that the enrollment ends as CANCELLED, so it does. The backstop knows
-    only how the execution died, so TSB's decision is taken from the record.
+    cancelled was answered that the enrollment ends as CANCELLED, so it does. TSB's decision counts
+    where its answer is kept.
     """
-    if "csr" in record:
+    if "csr" in record and _holds(record, objects):
         return {"outcome": m.Outcome.ISSUED, "error": None}
     if "cancel" in record:
         return {"outcome": m.Outcome.CANCELLED, "error": None}
-    if event.failure is None or event.failure.state != BACKSTOP:
-        return None
     status = csr_step(record).get("status")
-    if status in DECIDED_BY_TSB:
+    if status in DECIDED_BY_TSB and _is_kept(status, record, objects):
         return {"outcome": m.Outcome(status), "error": None}
+    if status == TsbStatus.FAILED and event.failure is None:
+        return {"outcome": m.Outcome.FAILED, "error": _failed_at_tsb()}
     return None
 
 
-def _left_open(
-    record: Record, event: m.CloseEnrollmentInput, ending: dict[str, Any]
-) -> dict[str, Any]:
-    """The end that the backstop found, naming the request that nobody can have ended at the TSB.
+def _is_kept(status: str, record: Record, objects: Objects) -> bool:
+    """Whether TSB has answered so for the request of this enrollment."""
+    found = objects.below(f"enrollments/{record['id']}/")
+    return any(
+        (answer.id, answer.status) == (csr_step(record).get("requestId"), status)
+        for answer in bundle.answers(found, "poll-request", RequestStatus)
+    )
+
+
+def _holds(record: Record, objects: Objects) -> bool:
+    """Whether the CSR on record is what people approved: what is kept of it is verified again."""
+    found = objects.below(f"enrollments/{record['id']}/")
+    try:
+        proof.prove_csr(record, found, now=m.now())
+    except EvidenceInvalidError:
+        return False
+    return True
+
+
+def _failed(record: Record, event: m.CloseEnrollmentInput) -> dict[str, Any]:
+    """The failure that ended the execution; of the backstop, with the request that may be open.
 
     An execution that AWS ended, or that somebody stopped, did not get to cancel it.
+
+    Raises:
+        EnrollmentConflictError: the execution did not fail, so it must be wrong about its outcome.
     """
-    step = csr_step(record)
-    if event.failure is None or event.failure.state != BACKSTOP or not approvers_asked(record):
-        return ending
-    if step.get("status") in ENDED_AT_TSB:
-        return ending
-    said = (
-        f"Request {step['requestId']} may still be open at the TSB:"
-        f" `countersign resume {record['id']}` takes it up."
-        if "requestId" in step
-        else f"See at the TSB which requests of key {record['keyLabel']!r} are open, if any."
-    )
-    return {**ending, "error": _bounded(ending["error"].model_copy(update={"action": said}))}
+    if event.failure is None:
+        raise EnrollmentConflictError(
+            f"the execution says that enrollment {record['id']} has ended as"
+            f" {event.outcome or event.tsb_status}, and its record, with what is kept of it, does"
+            " not",
+            action="Find out who wrote to the table or the bucket; only this workflow may.",
+        )
+    failed, step = failure(event.failure), csr_step(record)
+    is_left = event.failure.state == BACKSTOP and approvers_asked(record)
+    if is_left and step.get("status") not in ENDED_AT_TSB:
+        said = (
+            f"Request {step['requestId']} may still be open at the TSB:"
+            f" `countersign resume {record['id']}` takes it up."
+            if "requestId" in step
+            else f"See at the TSB which requests of key {record['keyLabel']!r} are open, if any."
+        )
+        failed = _bounded(failed.model_copy(update={"action": said}))
+    return {"outcome": m.Outcome.FAILED, "error": failed}
 
 
-def _ending(event: m.CloseEnrollmentInput) -> dict[str, Any]:
-    if event.failure is not None:
-        return {"outcome": m.Outcome.FAILED, "error": failure(event.failure)}
-    if event.outcome == m.Outcome.CANCELLED:
-        return {"outcome": m.Outcome.CANCELLED, "error": None}
-    if event.tsb_status in DECIDED_BY_TSB:
-        return {"outcome": m.Outcome(event.tsb_status), "error": None}
+def _failed_at_tsb() -> m.Failure:
     refused = TsbRefusedError(
-        f"TSB ended the request as {event.tsb_status}",
+        f"TSB ended the request as {TsbStatus.FAILED}",
         action="See the HSM's log for the time of the request; TSB gives no reason.",
     )
-    return {
-        "outcome": m.Outcome.FAILED,
-        "error": m.Failure(
-            name=type(refused).__name__,
-            message=refused.message,
-            state="PollRequest",
-            action=refused.action,
-        ),
-    }
+    return m.Failure(
+        name=type(refused).__name__,
+        message=refused.message,
+        state="PollRequest",
+        action=refused.action,
+    )
 
 
-def _refused_record(
-    enrollment_id: str, event: m.CloseEnrollmentInput, ending: dict[str, Any], code_version: str
-) -> Record:
+def _refused_record(enrollment_id: str, event: m.CloseEnrollmentInput, code_version: str) -> Record:
     """A request that was never accepted: kept without the request, which may hold anything."""
-    moment = m.timestamp(m.now())
+    moment, failed = m.timestamp(m.now()), _failed(Record(id=enrollment_id), event)
     return {
         "id": enrollment_id,
         "kind": ownership.KIND,
@@ -387,12 +418,12 @@ def _refused_record(
         "attempt": 1,
         "executionArn": event.execution.arn,
         "origin": _origin(event),
-        "status": ending["outcome"],
+        "status": failed["outcome"],
         "stage": "AcceptEnrollment",
         "acceptedAt": moment,
         "times": {"ended": moment},
-        "outcome": ending["outcome"],
-        "error": ending["error"].dump() if ending["error"] else None,
+        "outcome": failed["outcome"],
+        "error": failed["error"].dump(),
     }
 
 

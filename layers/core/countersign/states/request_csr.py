@@ -170,6 +170,8 @@ def _ask(
             event.enrollment_id,
             {
                 "steps.csr.requestId": answer.sign_request_id,
+                # By the names of this moment, as the approvers below.
+                "policy": approvers.summary(key.policy, names).dump(),
                 "steps.csr.status": TsbStatus.PENDING,
                 "steps.csr.approvers": [
                     one.dump() for one in approvers.approvers(key.policy, names)

@@ -1,0 +1,542 @@
+"""What the parts of a folder prove together. Pure.
+
+Facts are derived: approvals, request and CSR from TSB's own answers, the checks by making them
+again. What is on record beside a fact is compared with it. KeepEvidence asks before it signs,
+CloseEnrollment before it announces a CSR, and the verifier years later.
+"""
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import rfc8785
+
+from countersign import clocks
+from countersign import models as m
+from countersign.errors import CsrInvalidError
+from countersign.evidence import bundle
+from countersign.evidence.bundle import Folder, require
+from countersign.policy import approvers, rules, summary
+from countersign.record import ENDED_AT_TSB, Record, TsbStatus, csr_step
+from countersign.request import canonical, intake
+from countersign.spki import fingerprint
+from countersign.tsb.models import KeyAttributes, RequestStatus
+from countersign.verification import checks
+from countersign.verification.attestation import Trust
+from countersign.verification.checks import Verified
+
+CANONICAL = ("record.json", "request.json", "approvers.json", "checks.json")  # RFC 8785
+KEPT_ANSWERS = 20  # of a state, beside those that decide; see aws/objects.py
+STEPS = (
+    ("publicKeySha256", "requestSha256"),
+    ("metaDataSha256", "requestSha256"),
+    ("requestId", "publicKeySha256"),
+    ("requestId", "metaDataSha256"),
+    ("checks", "requestId"),
+    ("quarantine", "checks"),
+    ("verifiedSha256", "checks"),
+    ("csr", "verifiedSha256"),
+)  # each: what is on record, and what must then be on record, too
+REQUESTER = "Requested by: "  # the line of the summary, see policy/summary.py
+MOST_SKEW_SECONDS = (
+    900  # what MaxClockSkewSeconds in template.yaml can be: beyond it nobody is asked
+)
+ROUNDING = timedelta(seconds=2)  # whole seconds, on both sides
+
+
+@dataclass(frozen=True)
+class Proven:
+    """What the parts prove.
+
+    Args:
+        record: the enrollment's, every claim in it compared; the rest is testimony of the stack.
+        requested: the accepted request; None where none was accepted or carried out.
+        approvers: everybody who was asked, with the decision that TSB reports.
+        verified: the checks of the CSR, made again; None where StoreCsr did not come so far.
+        pem: the CSR as TSB answered it; empty where it was not verified.
+        about_key: TSB's answer that says what the key was in the end, with the attestation.
+    """
+
+    record: Record
+    requested: m.EnrollmentRequest | None = None
+    approvers: tuple[m.Approver, ...] = ()
+    verified: Verified | None = None
+    pem: str = ""
+    about_key: KeyAttributes | None = None
+
+
+def prove(folder: Folder) -> Proven:
+    """What the parts of an enrollment that has ended prove.
+
+    Args:
+        folder: all parts but manifest, signature and the attestation's.
+
+    Raises:
+        EvidenceInvalidError: names the first part that does not agree with another.
+    """
+    try:
+        record = _record(folder)
+        ended = datetime.fromisoformat(record["times"]["ended"])
+        proven = _derived(folder, record, now=ended)
+        _end(folder, proven)
+    except bundle.UNREADABLE as error:
+        raise bundle.unknown_form(error) from None
+    return proven
+
+
+def prove_csr(record: Record, found: Folder, *, now: datetime) -> None:
+    """Whether the CSR on record is verified and stored: its object, and every check made again.
+
+    Args:
+        record: an enrollment's that has not ended yet, with a CSR.
+        found: the objects below its prefix.
+        now: the time at which the attestation chain must be valid.
+
+    Raises:
+        EvidenceInvalidError: it is not.
+    """
+    try:
+        folder = bundle.parts(record, found, {})
+        proven = _derived(folder, _record(folder), now=now)
+    except bundle.UNREADABLE as error:
+        raise bundle.unknown_form(error) from None
+    _require_passed(proven)
+
+
+def _record(folder: Folder) -> Record:
+    for name in CANONICAL:
+        if name in folder:
+            form = rfc8785.dumps(bundle.read(folder, name))
+            require(folder[name] == form, name, "is not in canonical form (RFC 8785)")
+    record: Record = bundle.read(folder, "record.json")
+    require("checks" not in record, "record.json", "has checks, which are a part of their own")
+    if "checks.json" in folder:
+        record["checks"] = bundle.read(folder, "checks.json")
+    _equal("record.json", "kind", record.get("kind"), "enrollment")
+    wanted = bundle.expected(record)
+    for name in sorted(wanted - folder.keys()):
+        require(False, name, "is missing; by record.json there is one")
+    optional = {"request.json"} if "acceptedSha256" in record else set()
+    for name in sorted(folder.keys() - wanted - optional):
+        is_answer = bundle.TSB_ANSWER.fullmatch(name) is not None
+        require(is_answer, name, "is a part that record.json does not speak of")
+    return record
+
+
+def _derived(folder: Folder, record: Record, *, now: datetime) -> Proven:
+    _require_steps(record)
+    if "requestSha256" not in record:  # refused: nothing was done
+        require(folder.keys() == {"record.json"}, "record.json", "has parts of a refused request")
+        return Proven(record)
+    sent = record["request"]
+    _equal("record.json", "requestSha256", record["requestSha256"], canonical.sha256(sent))
+    if "request.json" not in folder:
+        return Proven(record)
+    requested = _requested(folder, record)
+    people = _people(record, requested)
+    if "metadata.json" in folder:
+        _shown(folder, record, requested)
+    created = _created(folder, record, requested)
+    decided, executed = _approvals(folder, record, people)
+    proven = Proven(record, requested, decided, about_key=created)
+    if "checks.json" in folder:
+        proven = _checked(folder, proven, created, executed, now=now)
+    return proven
+
+
+def _require_steps(record: Record) -> None:
+    """What a step left on record is there only after what the steps before it left."""
+    reached = record.keys() | csr_step(record).keys()
+    for later, earlier in STEPS:
+        is_there = later not in reached or earlier in reached
+        require(is_there, "record.json", f"has {later} and no {earlier}")
+
+
+# What was asked ---------------------------------------------------------------------------------
+
+
+def _requested(folder: Folder, record: Record) -> m.EnrollmentRequest:
+    """The accepted request: what was sent, a profile expanded."""
+    body, sent = folder["request.json"], record["request"]
+    _equal("request.json", "acceptedSha256", record["acceptedSha256"], _sha256(body))
+    requested = m.EnrollmentRequest.read(bundle.read(folder, "request.json"))
+    _equal("request.json", "key.label", record["keyLabel"], requested.key.label)
+    _equal("request.json", "profile", record.get("profile"), requested.profile)
+    if "profile" in sent:
+        asked = m.ProfileRequest.read(sent)
+        values = asked.model_dump(mode="json", exclude_unset=True)
+        accepted = canonical.accepted(requested)
+        for name in ("key", "csr", "reason"):
+            is_same = _within(values.get(name), accepted.get(name))
+            require(is_same, "request.json", f"{name} is another than was sent")
+        named = (requested.profile or "").partition("@")
+        is_named = asked.profile in (requested.profile, named[0])
+        require(is_named, "request.json", "the profile is another than was sent")
+    else:
+        require(canonical.canonical(sent) == body, "request.json", "is not what was sent")
+    own = intake.own_id(sent)
+    if own is not None and record["origin"]["trigger"] != "schedule":
+        _equal("record.json", "id", record["id"], own)
+    return requested
+
+
+def _within(asked: Any, accepted: Any) -> bool:
+    """Whether everything that was asked is in what was accepted."""
+    if asked is None:
+        return True
+    if isinstance(asked, Mapping):
+        return isinstance(accepted, Mapping) and all(
+            _within(value, accepted.get(name)) for name, value in asked.items()
+        )
+    return bool(asked == accepted)
+
+
+def _people(record: Record, requested: m.EnrollmentRequest) -> tuple[m.Approver, ...]:
+    """Whom the policy asks. Names are the directory's, so they are the record's to say."""
+    policy, on_record = requested.key.policy, m.PolicySummary.read(record["policy"])
+    is_same = _nameless(approvers.summary(policy, {})) == _nameless(on_record)
+    require(is_same, "request.json", "has another policy than record.json sums up")
+    written = [
+        name for token in on_record.tokens for group in token.groups for name in group.approvers
+    ]
+    people: dict[str, m.Approver] = {}
+    for (_, approval), name in zip(rules.approvals_of(policy.rule_use, ""), written, strict=True):
+        one = approvers.approver(approval)
+        is_known = one.spki_sha256 is not None or one.name == name
+        require(is_known, "request.json", "names another onboarded approver than record.json")
+        people.setdefault(approvers.identity(approval), one.model_copy(update={"name": name}))
+    return tuple(people.values())
+
+
+def _nameless(summary: m.PolicySummary) -> list[Any]:
+    return [
+        (token.name, token.timelock, token.timeout)
+        + tuple((group.name, group.quorum, len(group.approvers)) for group in token.groups)
+        for token in summary.tokens
+    ]
+
+
+def _shown(folder: Folder, record: Record, requested: m.EnrollmentRequest) -> None:
+    """What the approvers were shown is what was accepted."""
+    body = folder["metadata.json"]
+    _equal("metadata.json", "metaDataSha256", record["metaDataSha256"], _sha256(body))
+    shown = bundle.read(folder, "metadata.json")
+    digest = _sha256(folder["request.json"])
+    _equal("metadata.json", "requestSha256", shown["requestSha256"], digest)
+    _equal("metadata.json", "enrollmentId", shown["enrollmentId"], record["id"])
+    _equal("metadata.json", "reason", shown["reason"], requested.reason)
+    require(_names_requester(shown["summary"], record), "metadata.json", "names another requester")
+    whole = shown["request"]  # null where it was too long
+    is_same = whole is None or canonical.canonical(whole) == folder["request.json"]
+    require(is_same, "metadata.json", "shows another request than request.json")
+
+
+def _names_requester(text: str, record: Record) -> bool:
+    """Whether the summary's line is about who is on record; a long line was cut, and says so."""
+    wanted = summary.printable(m.Origin.read(record["origin"]).requester or "unknown")
+    named = [
+        line.removeprefix(REQUESTER) for line in text.splitlines() if line.startswith(REQUESTER)
+    ]
+    cut = [line.rpartition("… [cut; ")[0] for line in named if line.endswith("in full]")]
+    return wanted in named or any(part and wanted.startswith(part) for part in cut)
+
+
+# What TSB answered ------------------------------------------------------------------------------
+
+
+def _created(
+    folder: Folder, record: Record, requested: m.EnrollmentRequest
+) -> KeyAttributes | None:
+    """TSB's answer about the key when it was created."""
+    if "publicKeySha256" not in record:
+        return None
+    answers = [
+        one
+        for one in bundle.answers(folder, "create-key", KeyAttributes)
+        if fingerprint(one.key.public_key) == record["publicKeySha256"]
+        and one.key.label == requested.key.label
+    ]
+    require(bool(answers), "tsb/create-key", "no answer is about the key that is on record")
+    moments = {m.timestamp(one.key.create_time): one for one in answers}
+    created = moments.get(record["times"]["keyCreated"])
+    if created is None:
+        raise bundle.EvidenceInvalidError("tsb/create-key", "the key was made at another time")
+    return created
+
+
+def _approvals(
+    folder: Folder, record: Record, people: tuple[m.Approver, ...]
+) -> tuple[tuple[m.Approver, ...], list[RequestStatus]]:
+    """Who decided what, and TSB's answers that the request was executed."""
+    step = csr_step(record)
+    if "requestId" not in step:
+        return (), []
+    written = bundle.read(folder, "approvers.json")
+    own = [
+        one
+        for one in bundle.answers(folder, "poll-request", RequestStatus)
+        if one.id == step["requestId"]
+    ]
+    keys = bundle.public_keys(folder, folder["request.json"])
+    said = {one["spkiSha256"]: one["name"] for one in written}
+    status = step["status"]
+    possible = [
+        rules.decided(
+            people,
+            approved=one.approved_by,
+            outstanding=one.not_yet_approved_by,
+            declined=one.rejected_by,
+            names=lambda: said,
+        )
+        for one in own
+        if one.status == status and _executed_as_recorded(one, record)
+    ]
+    if status == TsbStatus.PENDING:
+        possible.append(people)  # as it was asked
+    require(bool(possible), "tsb/poll-request", f"no answer says that the request is {status}")
+    for decided in possible:
+        if [_with_key(one, keys) for one in decided] == written:
+            return decided, [one for one in own if one.status == TsbStatus.EXECUTED]
+    # Of an approval that many people moved, only the first answers and the last are kept.
+    is_dropped = status not in ENDED_AT_TSB and len(own) >= KEPT_ANSWERS
+    require(is_dropped, "approvers.json", "is not what TSB answered")
+    recorded = tuple(
+        m.Approver.read({name: one for name, one in entry.items() if name != "publicKey"})
+        for entry in written
+    )
+    return recorded, []
+
+
+def _executed_as_recorded(answer: RequestStatus, record: Record) -> bool:
+    moment = answer.execution_time
+    recorded = csr_step(record)["times"].get("executed")
+    return recorded == (m.timestamp(moment) if moment else None)
+
+
+def _with_key(one: m.Approver, keys: Mapping[str, str]) -> dict[str, Any]:
+    return {**one.dump(), "publicKey": keys.get(one.spki_sha256 or "")}
+
+
+# The checks, made again -------------------------------------------------------------------------
+
+
+def _checked(
+    folder: Folder,
+    proven: Proven,
+    created: KeyAttributes | None,
+    executed: list[RequestStatus],
+    *,
+    now: datetime,
+) -> Proven:
+    """StoreCsr's checks of what TSB answered; they come out as they are on record."""
+    record, written = proven.record, proven.record["checks"]
+    aside = record.get("quarantine", {})
+    if aside.get("code") == "REQUEST_ID" and "prefix" not in aside:
+        _another_request(folder, record, written)
+        return proven
+    found = [
+        (answer, key, verified)
+        for answer, key in _pairs(folder, executed)
+        for verified in [_verified(folder, proven, created, answer, key, now=now)]
+    ]
+    require(bool(found), "tsb", "has no answers of an executed request and about its key")
+    same = (one for one in found if _results(one[2]) == _recorded(written))
+    answer, key, verified = next(same, found[0])
+    _require_same(verified, written)
+    failed = verified.failed
+    _equal("record.json", "attestation", record.get("attestation"), verified.attestation)
+    _equal("record.json", "quarantine.code", aside.get("code"), failed and failed.code)
+    pem = answer.result or ""
+    if aside:
+        put_aside = folder["quarantine/request.pem"]
+        is_same = put_aside == pem.encode(errors="backslashreplace")
+        require(is_same, "quarantine/request.pem", "is not what TSB answered")
+        noted = {
+            "checks": written,
+            "attestation": record["attestation"],
+            "attestationRoot": record["attestationRoot"],
+        }
+        is_same = bundle.read(folder, "quarantine/findings.json") == noted
+        require(is_same, "quarantine/findings.json", "says something else than checks.json")
+    elif verified.csr is not None and "verifiedSha256" in record:
+        _equal("record.json", "verifiedSha256", record["verifiedSha256"], verified.csr.sha256)
+    return Proven(
+        record, proven.requested, proven.approvers, verified=verified, pem=pem, about_key=key
+    )
+
+
+def _another_request(folder: Folder, record: Record, written: list[Any]) -> None:
+    """PollRequest's check alone has failed: TSB answered for another request."""
+    _equal("checks.json", "checks", _recorded(written), {"REQUEST_ID": "failed"})
+    answers = bundle.answers(folder, "poll-request", RequestStatus)
+    is_another = any(one.id != csr_step(record).get("requestId") for one in answers)
+    require(is_another, "tsb/poll-request", "every answer is for the request on record")
+
+
+def _pairs(
+    folder: Folder, executed: list[RequestStatus]
+) -> Iterator[tuple[RequestStatus, KeyAttributes]]:
+    for key in bundle.answers(folder, "store-csr", KeyAttributes):
+        for answer in executed:
+            yield answer, key
+
+
+def _verified(
+    folder: Folder,
+    proven: Proven,
+    created: KeyAttributes | None,
+    answer: RequestStatus,
+    key: KeyAttributes,
+    *,
+    now: datetime,
+) -> Verified:
+    record, step = proven.record, csr_step(proven.record)
+    assert proven.requested is not None  # noqa: S101  for the type checker  # nosec B101
+    people = [one.dump() for one in proven.approvers]
+    returned = checks.Returned(
+        requested=proven.requested,
+        request_id=answer.id,
+        pem=answer.result or "",
+        created_public_key=created.key.public_key if created else None,
+        answer=key,
+        record={**record, "steps": {"csr": {**step, "approvers": people}}},
+    )
+    chain = folder.get("attestation-chain.pem", b"").decode(errors="replace")
+    trust = Trust(root_sha256=record.get("attestationRoot", ""), chain=chain)
+    return checks.verify(returned, trust, now=now)
+
+
+def _results(verified: Verified) -> dict[str, str]:
+    return {one.code: one.result for one in verified.checks}
+
+
+def _recorded(written: list[Any]) -> dict[str, str]:
+    return {one["code"]: one["result"] for one in written}
+
+
+def _require_same(verified: Verified, written: list[Any]) -> None:
+    recorded = _recorded(written)
+    for check in verified.checks:
+        on_record = recorded.pop(check.code, None)
+        require(
+            on_record == check.result,
+            "checks.json",
+            f"{check.code} is on record as {on_record},"
+            f" made again it is {check.result}: {check.finding or 'nothing found'}",
+        )
+    require(not recorded, "checks.json", f"has checks that nobody makes: {', '.join(recorded)}")
+
+
+# The end ----------------------------------------------------------------------------------------
+
+
+def _end(folder: Folder, proven: Proven) -> None:
+    """The outcome is the one that the facts give, and the times are in order."""
+    record, step = proven.record, csr_step(proven.record)
+    outcome = m.Outcome(record["outcome"])
+    is_cancelled = "cancel" in record
+    by_tsb = {
+        one.status
+        for one in bundle.answers(folder, "poll-request", RequestStatus)
+        if one.id == step.get("requestId")
+    }
+    has_failed = record.get("error") is not None
+    why = {
+        m.Outcome.ISSUED: "csr" in record and not is_cancelled and not has_failed,
+        m.Outcome.REJECTED: TsbStatus.REJECTED in by_tsb and not has_failed,
+        m.Outcome.EXPIRED: TsbStatus.EXPIRED in by_tsb and not has_failed,
+        m.Outcome.CANCELLED: (is_cancelled or TsbStatus.CANCELLED in by_tsb) and not has_failed,
+        m.Outcome.FAILED: has_failed and not is_cancelled,
+    }
+    require(why[outcome], "record.json", f"nothing says that the enrollment is {outcome}")
+    if "csr" in record:
+        _equal("record.json", "outcome", outcome, m.Outcome.ISSUED)
+        _require_passed(proven)
+        _require_stored(folder, proven)
+    if outcome in (m.Outcome.REJECTED, m.Outcome.EXPIRED):
+        _equal("record.json", "steps.csr.status", step["status"], outcome)
+    _equal("record.json", "status", record["status"], outcome)
+    error, aside = record.get("error") or {}, record.get("quarantine", {})
+    if error.get("name") == CsrInvalidError.__name__:
+        _equal("record.json", "error.reason", error.get("reason"), aside.get("code"))
+    _in_order(record)
+    if proven.requested is not None and "requested" in step.get("times", {}):
+        _in_window(record, proven.requested)
+
+
+def _require_passed(proven: Proven) -> None:
+    verified = proven.verified
+    if verified is None:
+        raise bundle.EvidenceInvalidError("checks.json", "nothing shows that the CSR was verified")
+    failed = verified.failed
+    require(failed is None, "request.pem", f"was issued although {failed and failed.code}")
+
+
+def _require_stored(folder: Folder, proven: Proven) -> None:
+    record, verified = proven.record, proven.verified
+    assert verified is not None  # noqa: S101  for the type checker  # nosec B101
+    stored, found = m.StoredCsr.read(record["csr"]), verified.csr
+    body = folder["request.pem"].decode()
+    require(found is not None and body == found.pem, "request.pem", "is not what TSB answered")
+    _equal("record.json", "csr.pem", stored.pem, body)
+    digest = found.sha256 if found else None
+    _equal("record.json", "csr.sha256", stored.sha256, digest)
+    _equal("record.json", "verifiedSha256", record.get("verifiedSha256"), digest)
+    _equal("record.json", "csr.key", stored.key, f"enrollments/{record['id']}/request.pem")
+
+
+def _in_order(record: Record) -> None:
+    """Our own times are in order. The key's is the HSM's, as far as that clock is known to be off.
+
+    Raises:
+        EvidenceInvalidError: they are not.
+    """
+    step, times = csr_step(record).get("times", {}), record["times"]
+    texts = [times.get("accepted"), step.get("requested"), times["ended"]]
+    own = [datetime.fromisoformat(one) for one in texts if one]
+    require(own == sorted(own), "record.json", "its times are not in order")
+    if "cancel" in record:
+        is_before = datetime.fromisoformat(record["cancel"]["at"]) <= own[-1]
+        require(is_before, "record.json", "was cancelled after its end")
+    if "accepted" in times:
+        _equal("record.json", "acceptedAt", record["acceptedAt"], times["accepted"])
+    if "publicKeySha256" in record:
+        skew = timedelta(seconds=int(record.get("clockSkewSeconds", 0)))
+        created = datetime.fromisoformat(times["keyCreated"]) - skew
+        last = datetime.fromisoformat(step.get("requested") or times["ended"])
+        # An attempt adopts the key that the one before it has made.
+        is_early = record["attempt"] == 1 and created < own[0] - ROUNDING
+        is_between = not is_early and created <= last + ROUNDING
+        require(is_between, "record.json", "the key was not made in this enrollment's time")
+
+
+def _in_window(record: Record, requested: m.EnrollmentRequest) -> None:
+    """The window is the policy's, and TSB executed nothing before it was asked.
+
+    The clock's offset is the stack's word, so it is bounded: it decides what an old attestation is.
+
+    Raises:
+        EvidenceInvalidError: it is not.
+    """
+    skew_seconds = int(record.get("clockSkewSeconds", 0))
+    is_tolerated = abs(skew_seconds) <= MOST_SKEW_SECONDS
+    require(is_tolerated, "record.json", "the HSM's clock was further off than is tolerated")
+    times = csr_step(record)["times"]
+    asked = datetime.fromisoformat(times["requested"])
+    seconds = rules.window_seconds(requested.key.policy.rule_use.tokens)
+    ends = m.timestamp(asked + timedelta(seconds=seconds)) if seconds else None
+    _equal("record.json", "windowEnds", times["windowEnds"], ends)
+    if "executed" in times:
+        executed = datetime.fromisoformat(times["executed"]) - timedelta(seconds=skew_seconds)
+        is_later = executed >= asked - clocks.TOLERATED
+        require(is_later, "record.json", "the request was executed before it was made")
+
+
+def _equal(part: str, name: str, one: Any, other: Any) -> None:
+    require(one == other, part, f"{name} is {one!r}, and by the other parts {other!r}")
+
+
+def _sha256(body: bytes) -> str:
+    return hashlib.sha256(body).hexdigest()

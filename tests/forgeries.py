@@ -1,0 +1,333 @@
+"""Forgeries of evidence, under the right signature: for each pair of parts that name the same thing
+one in which they do not agree. docs/evidence.md lists them.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import rfc8785
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.x509.oid import NameOID
+
+EVIDENCE = Path(__file__).parents[1] / "docs/evidence.md"
+OTHER = "0" * 64
+
+type Folder = dict[str, bytes]
+type Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Forgery:
+    """One forgery of a folder.
+
+    Args:
+        made: the folder with it.
+        part: what the verifier names.
+        says: in its message.
+    """
+
+    made: Callable[[Folder], Folder]
+    part: str
+    says: str
+
+
+def changed(folder: Folder, part: str, **values: Any) -> Folder:
+    """The folder with other values in a part; `a__b` reaches into an object or a list."""
+    content = json.loads(folder[part])
+    for path, value in values.items():
+        *outer, last = [int(one) if one.isdecimal() else one for one in path.split("__")]
+        inner = content
+        for name in outer:
+            inner = inner[name]
+        if value is ...:
+            del inner[last]
+        else:
+            inner[last] = value
+    return {**folder, part: rfc8785.dumps(content)}
+
+
+def edit(part: str, **values: Any) -> Callable[[Folder], Folder]:
+    return lambda folder: changed(folder, part, **values)
+
+
+def without(*names: str) -> Callable[[Folder], Folder]:
+    return lambda folder: {name: body for name, body in folder.items() if name not in names}
+
+
+def put(name: str, body: bytes) -> Callable[[Folder], Folder]:
+    return lambda folder: {**folder, name: body}
+
+
+def both(*steps: Callable[[Folder], Folder]) -> Callable[[Folder], Folder]:
+    def made(folder: Folder) -> Folder:
+        for step in steps:
+            folder = step(folder)
+        return folder
+
+    return made
+
+
+def not_canonical(folder: Folder) -> Folder:
+    return {**folder, "record.json": folder["record.json"] + b" "}
+
+
+def nobody_approved_says_the_record(folder: Folder) -> Folder:
+    approvals = [{**one, "decision": "none"} for one in json.loads(folder["approvers.json"])]
+    return {**folder, "approvers.json": rfc8785.dumps(approvals)}
+
+
+def all_passed(folder: Folder) -> Folder:
+    """TSB answers with too few approvals, everything else says so, and the checks are on record."""
+    answer = json.loads(folder["tsb/poll-request-1.json"])
+    answer["approvedBy"], dropped = answer["approvedBy"][:1], answer["approvedBy"][1:]
+    left = answer["approvedBy"]
+    approvals = [
+        {**one, "decision": "approved" if one["publicKey"] in left else "none"}
+        for one in json.loads(folder["approvers.json"])
+    ]
+    assert dropped
+    return {
+        **folder,
+        "tsb/poll-request-1.json": json.dumps(answer).encode(),
+        "approvers.json": rfc8785.dumps(approvals),
+    }
+
+
+def another_csr(folder: Folder) -> Folder:
+    """Another CSR, wherever a CSR stands."""
+    pem = other_csr()
+    changes = both(
+        put("request.pem", pem.encode()),
+        edit("tsb/poll-request-1.json", result=pem),
+        edit("record.json", csr__pem=pem),
+    )
+    return changes(folder)
+
+
+def another_reason(folder: Folder) -> Folder:
+    """Another reason in what was sent and accepted, with their hashes; not in what was shown."""
+    request = changed(folder, "request.json", reason="OPS-43")["request.json"]
+    sent = json.loads(folder["record.json"])["request"] | {"reason": "OPS-43"}
+    named = {name: value for name, value in sent.items() if name != "enrollmentId"}
+    return changed(
+        {**folder, "request.json": request},
+        "record.json",
+        request=sent,
+        requestSha256=hashlib.sha256(rfc8785.dumps(named)).hexdigest(),
+        acceptedSha256=hashlib.sha256(request).hexdigest(),
+    )
+
+
+POLL, KEY, CREATED = "tsb/poll-request-1.json", "tsb/store-csr-1.json", "tsb/create-key-1.json"
+RECORD = "record.json"
+# By the name in docs/evidence.md. Each is made of the folder of an issued CSR.
+OF_AN_ISSUED = {
+    # What was asked
+    "a record that reads like another": Forgery(not_canonical, RECORD, "canonical form"),
+    "another enrollment's record": Forgery(
+        edit(RECORD, id="other-enrollment"), RECORD, "id is 'other-enrollment'"
+    ),
+    "a request that nobody sent": Forgery(
+        edit(RECORD, request__reason="OPS-43"), RECORD, "requestSha256"
+    ),
+    "another accepted request": Forgery(
+        edit("request.json", reason="OPS-43"), "request.json", "acceptedSha256"
+    ),
+    "the key of another request": Forgery(edit(RECORD, keyLabel="x"), "request.json", "key.label"),
+    "another profile": Forgery(edit(RECORD, profile="trial@1"), "request.json", "profile"),
+    "another policy than was asked": Forgery(
+        edit(RECORD, policy__tokens__0__groups__0__quorum=1), "request.json", "another policy"
+    ),
+    "a reason that the approvers did not see": Forgery(
+        another_reason, "metadata.json", "requestSha256"
+    ),
+    "approvers who were shown something else": Forgery(
+        edit("metadata.json", summary="Approve: nothing"), "metadata.json", "metaDataSha256"
+    ),
+    "what was shown, signed by nobody": Forgery(
+        put("metadata.sig", b"0"), "metadata.sig", "no signature of this key"
+    ),
+    "a requester whom the approvers did not see": Forgery(
+        edit(RECORD, origin={"trigger": "api", "principal": "arn:aws:iam::1:user/ceo"}),
+        "metadata.json",
+        "another requester",
+    ),
+    # The key
+    "another key at creation": Forgery(
+        edit(RECORD, publicKeySha256=OTHER), "tsb/create-key", "the key that is on record"
+    ),
+    "a key made at another time": Forgery(
+        edit(RECORD, times__keyCreated="2020-01-01T00:00:00Z"), "tsb/create-key", "another time"
+    ),
+    "a key made before it was asked for": Forgery(
+        both(
+            edit(RECORD, times__keyCreated="2020-01-01T00:00:00Z"),
+            edit(CREATED, json__createTime="2020-01-01T00:00:00Z"),
+        ),
+        RECORD,
+        "in this enrollment's time",
+    ),
+    "an attestation that TSB did not answer": Forgery(
+        put("attestation.xml", b"<x/>"), "attestation.xml", "not what TSB answered"
+    ),
+    "an attestation without its signature": Forgery(
+        without("attestation.sig"), "attestation.sig", "missing"
+    ),
+    "an answer about the key that the HSM does not attest": Forgery(
+        edit(KEY, json__attributes__extractable=True), "checks.json", "KEY_EXTRACTABLE"
+    ),
+    "a chain to another root": Forgery(
+        edit(RECORD, attestationRoot=OTHER), "checks.json", "ATTESTATION_ROOT"
+    ),
+    "no root, where one was believed": Forgery(
+        both(edit(RECORD, attestationRoot=""), without("attestation-chain.pem")),
+        "checks.json",
+        "ATTESTATION_ROOT",
+    ),
+    # The approval
+    "an answer about another request": Forgery(
+        edit(RECORD, steps__csr__requestId="another"), "tsb/poll-request", "no answer says"
+    ),
+    "approvals that TSB did not report": Forgery(
+        nobody_approved_says_the_record, "approvers.json", "not what TSB answered"
+    ),
+    "an approver under another name": Forgery(
+        edit("approvers.json", **{"0__name": "Eve"}), "approvers.json", "not what TSB answered"
+    ),
+    "an approver with another key": Forgery(
+        edit("approvers.json", **{"0__publicKey": "AAAA"}),
+        "approvers.json",
+        "not what TSB answered",
+    ),
+    "too few approvals": Forgery(all_passed, "checks.json", "APPROVAL_QUORUM"),
+    "a request that is still open": Forgery(
+        edit(POLL, status="PENDING"), "tsb/poll-request", "no answer says"
+    ),
+    "another time of the execution": Forgery(
+        edit(RECORD, steps__csr__times__executed="2020-01-01T00:00:00Z"),
+        "tsb/poll-request",
+        "no answer says",
+    ),
+    "a request that was executed before it was made": Forgery(
+        both(
+            edit(RECORD, steps__csr__times__executed="2020-01-01T00:00:00Z"),
+            edit(POLL, executionTime="2020-01-01T00:00:00Z"),
+        ),
+        RECORD,
+        "executed before it was made",
+    ),
+    "an old key and attestation by a clock that was off": Forgery(
+        both(
+            edit(RECORD, times__keyCreated="2020-01-01T12:00:00Z", clockSkewSeconds=-217_814_400),
+            edit(CREATED, json__createTime="2020-01-01T12:00:00Z"),
+        ),
+        RECORD,
+        "further off than is tolerated",
+    ),
+    "another window": Forgery(
+        edit(RECORD, steps__csr__times__windowEnds="2030-01-01T00:00:00Z"), RECORD, "windowEnds"
+    ),
+    # The CSR
+    "a CSR that TSB did not answer": Forgery(
+        put("request.pem", b"other"), "request.pem", "not what TSB answered"
+    ),
+    "another CSR in every part": Forgery(another_csr, "checks.json", "CSR_PUBLIC_KEY"),
+    "another CSR on record": Forgery(edit(RECORD, csr__pem="x"), RECORD, "csr.pem"),
+    "another hash of the CSR": Forgery(edit(RECORD, csr__sha256=OTHER), RECORD, "csr.sha256"),
+    "a CSR that was not verified": Forgery(
+        edit(RECORD, verifiedSha256=OTHER), RECORD, "verifiedSha256"
+    ),
+    "a CSR from another place": Forgery(edit(RECORD, csr__key="x"), RECORD, "csr.key"),
+    # The checks
+    "a check that failed and is on record as passed": Forgery(
+        edit(KEY, json__policy__keyStatus__blocked=True), "checks.json", "KEY_BLOCKED"
+    ),
+    "a check that was left out": Forgery(
+        edit("checks.json", **{"0": ...}), "checks.json", "is on record as None"
+    ),
+    "another word on the attestation": Forgery(
+        edit(RECORD, attestation="unverified"), RECORD, "attestation is"
+    ),
+    # The end
+    "another outcome": Forgery(
+        edit(RECORD, outcome="REJECTED"), RECORD, "nothing says that the enrollment is REJECTED"
+    ),
+    "another status": Forgery(edit(RECORD, status="PENDING"), RECORD, "status is"),
+    "an issued enrollment as failed": Forgery(
+        edit(RECORD, outcome="FAILED", error={"name": "x", "message": "y"}), RECORD, "outcome is"
+    ),
+    "an issue after a cancellation": Forgery(
+        edit(RECORD, cancel={"by": "Eve", "at": "2026-11-26T12:00:00Z"}), RECORD, "nothing says"
+    ),
+    "times out of order": Forgery(
+        edit(RECORD, times__ended="2020-01-01T00:00:00Z"), "checks.json", "ATTESTATION_ROOT"
+    ),
+    "an end before the request": Forgery(
+        edit(RECORD, steps__csr__times__requested="2026-11-27T00:00:00Z"),
+        "checks.json",
+        "ATTESTATION_TIME",
+    ),
+    "an acceptance after the request": Forgery(
+        edit(RECORD, times__accepted="2026-11-26T23:00:00Z"), RECORD, "not in order"
+    ),
+    "another time of the acceptance": Forgery(
+        edit(RECORD, acceptedAt="2026-11-26T11:00:00Z"), RECORD, "acceptedAt"
+    ),
+    # Parts
+    "no request": Forgery(without("request.json"), "request.json", "missing"),
+    "nothing of what was shown": Forgery(without("metadata.json"), "metadata.json", "missing"),
+    "no approvals": Forgery(without("approvers.json"), "approvers.json", "missing"),
+    "no CSR": Forgery(without("request.pem"), "request.pem", "missing"),
+    "no chain": Forgery(without("attestation-chain.pem"), "attestation-chain.pem", "missing"),
+    "no checks": Forgery(without("checks.json"), RECORD, "no checks"),
+    "no answer about the key in the end": Forgery(without(KEY), "tsb", "has no answers"),
+    "no answer about the key at creation": Forgery(without(CREATED), "tsb/create-key", "no answer"),
+    "no answer about the approval": Forgery(without(POLL), "tsb/poll-request", "no answer says"),
+    "a part that nothing speaks of": Forgery(
+        put("tsb/note.txt", b""), "tsb/note.txt", "does not speak of"
+    ),
+    "a CSR in quarantine beside the issued one": Forgery(
+        put("quarantine/request.pem", b""), "quarantine/request.pem", "does not speak of"
+    ),
+}
+
+
+# Material -----------------------------------------------------------------------------------------
+
+
+def certificate_of(public: Any) -> x509.Certificate:
+    """A certificate of this key, by whomever."""
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "stack")])
+    now = datetime.now(UTC)
+    return (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(public)
+        .serial_number(1)
+        .not_valid_before(now)
+        .not_valid_after(now + timedelta(days=1))
+        .sign(ec.generate_private_key(ec.SECP256R1()), hashes.SHA256())
+    )
+
+
+def rsa_key() -> bytes:
+    """The public key of another kind."""
+    public = rsa.generate_private_key(65537, 2048).public_key()
+    return public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+
+
+def other_csr() -> str:
+    """A CSR of somebody's own key."""
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "example")])
+    made = x509.CertificateSigningRequestBuilder().subject_name(name)
+    signed = made.sign(ec.generate_private_key(ec.SECP256R1()), hashes.SHA256())
+    return signed.public_bytes(Encoding.PEM).decode()
