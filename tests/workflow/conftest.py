@@ -1,5 +1,6 @@
 """One stack in this process for all tests, fresh for each; what each did is held against its
-recording, and the calls to AWS against those whose permissions are evaluated.
+recording, every end that it led to is verified, and the calls to AWS are held against those whose
+permissions are evaluated.
 """
 
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from local.engine.stack import InProcessStack
 from tests.case import Case
 from tests.catalogue import assert_documented
 from tests.permissions import calls
+from tests.proofs import unproven
 from tests.workflow.recordings import path_of, recording
 
 RECORDED_CALLS = pytest.StashKey[calls.Calls]()
@@ -29,6 +31,9 @@ def stack(shared_stack: InProcessStack, request: pytest.FixtureRequest) -> Itera
             assert_documented(event)
         compare(request, recording(shared_stack))
         compare_calls(request.config, shared_stack)
+        # A test that writes where only the workflow may is marked: then the evidence must not hold.
+        is_forged = request.node.get_closest_marker("forged") is not None
+        assert bool(found := unproven(shared_stack)) == is_forged, found
     finally:
         shared_stack.reset()
 

@@ -565,6 +565,7 @@ def test_an_execution_that_is_stopped_by_hand_is_closed_and_announced(case: Case
     assert "CloseEnrollment" not in result.entered
 
 
+@pytest.mark.forged
 def test_an_enrollment_that_cannot_be_closed_fails_and_says_why(case: Case) -> None:
     arn = case.start(case.request())
     case.await_calls(REQUEST, 2)  # the first poll writes the record, too

@@ -192,6 +192,7 @@ def test_without_a_pinned_root_the_record_says_that_nothing_was_verified(
 # A record that says something else than what was approved -----------------------------------------
 
 
+@pytest.mark.forged
 def test_an_approval_by_one_person_under_two_keys_is_refused(
     case: Case, stack: InProcessStack
 ) -> None:
@@ -205,6 +206,7 @@ def test_an_approval_by_one_person_under_two_keys_is_refused(
     assert_refused(result, "APPROVAL_SAME_PERSON")
 
 
+@pytest.mark.forged
 def test_a_request_that_is_not_the_approved_one_is_refused(
     case: Case, stack: InProcessStack
 ) -> None:

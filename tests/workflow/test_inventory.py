@@ -220,6 +220,7 @@ def test_a_key_that_was_made_and_never_recorded_is_deleted_only_if_it_is_what_wa
     assert (case.label in labels(stack)) is not alike
 
 
+@pytest.mark.forged
 def test_a_request_that_was_changed_in_the_bucket_lets_nothing_be_deleted(
     case: Case, stack: InProcessStack
 ) -> None:
@@ -241,6 +242,7 @@ def put_request(case: Case, content: bytes) -> None:
     )
 
 
+@pytest.mark.forged
 def test_an_enrollment_that_begins_anew_keeps_its_key(case: Case, stack: InProcessStack) -> None:
     left_over(case)
     two_hours_pass(stack)
@@ -255,6 +257,7 @@ def test_an_enrollment_that_begins_anew_keeps_its_key(case: Case, stack: InProce
     assert case.label in labels(stack)
 
 
+@pytest.mark.forged
 def test_a_key_whose_csr_is_on_record_meanwhile_is_not_deleted(
     case: Case, stack: InProcessStack
 ) -> None:
@@ -386,6 +389,7 @@ def test_a_key_that_cannot_be_opened_is_a_difference(case: Case, stack: InProces
 
 
 @pytest.mark.parametrize("change", ["gone", "weakened"])
+@pytest.mark.forged
 def test_an_accepted_request_that_was_changed_in_the_bucket_is_a_difference(
     case: Case, stack: InProcessStack, change: str
 ) -> None:

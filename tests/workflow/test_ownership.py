@@ -196,7 +196,10 @@ def started_by_the_api(case: Case, stack: InProcessStack) -> str:
 
 @pytest.mark.parametrize(
     "meanwhile",
-    [{"executionArn": ANOTHER}, {"outcome": "CANCELLED", "status": "CANCELLED"}],
+    [
+        {"executionArn": ANOTHER},
+        pytest.param({"outcome": "CANCELLED", "status": "CANCELLED"}, marks=pytest.mark.forged),
+    ],
     ids=["begun", "ended"],
 )
 def test_a_claim_that_has_been_taken_up_meanwhile_is_not_taken_over(
@@ -231,6 +234,7 @@ def test_a_claim_of_another_request_is_not_taken_over(case: Case, stack: InProce
     assert_left_alone(case.end(arn), before)
 
 
+@pytest.mark.forged
 def test_what_has_ended_otherwise_meanwhile_is_not_begun_anew(
     case: Case, stack: InProcessStack
 ) -> None:
@@ -282,6 +286,7 @@ def test_an_execution_of_another_request_does_not_end_what_waits_for_its_own(
     assert "outcome" not in before
 
 
+@pytest.mark.forged
 def test_of_two_that_end_an_enrollment_at_once_the_first_counts(
     case: Case, stack: InProcessStack
 ) -> None:
@@ -364,6 +369,7 @@ def left_over(case: Case, stack: InProcessStack) -> None:
 
 @pytest.mark.parametrize("deletes", [True, False])
 @pytest.mark.parametrize("meanwhile", [{"attempt": 2}, {"outcome": "ISSUED"}], ids=str)
+@pytest.mark.forged
 def test_a_sweep_notes_nothing_on_an_enrollment_that_has_begun_anew(
     case: Case, stack: InProcessStack, meanwhile: Json, deletes: bool
 ) -> None:
@@ -380,6 +386,7 @@ def test_a_sweep_notes_nothing_on_an_enrollment_that_has_begun_anew(
 
 
 @pytest.mark.parametrize("meanwhile", [{"attempt": 2}, {"outcome": "ISSUED"}], ids=str)
+@pytest.mark.forged
 def test_a_sweep_deletes_no_key_of_an_enrollment_that_has_begun_anew(
     case: Case, stack: InProcessStack, meanwhile: Json
 ) -> None:
@@ -393,6 +400,7 @@ def test_a_sweep_deletes_no_key_of_an_enrollment_that_has_begun_anew(
     assert [key["deleted"] for key in case.state()["keys"]] == [False]
 
 
+@pytest.mark.forged
 def test_an_audit_notes_drift_on_nothing_but_an_issued_csr(
     case: Case, stack: InProcessStack
 ) -> None:

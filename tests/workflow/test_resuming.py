@@ -373,8 +373,8 @@ def _accepting(stack: InProcessStack) -> list[Invocation]:
     "meanwhile",
     [
         {"executionArn": "arn:aws:states:eu-central-1:123456789012:execution:machine:another"},
-        {"attempt": 2},
-        {"outcome": "ISSUED", "status": "ISSUED"},
+        pytest.param({"attempt": 2}, marks=pytest.mark.forged),
+        pytest.param({"outcome": "ISSUED", "status": "ISSUED"}, marks=pytest.mark.forged),
         {"unusedKey": {"action": "delete", "result": "deleted", "at": "2026-11-26T12:00:00Z"}},
         {"resumed": 1},
     ],
@@ -458,6 +458,7 @@ def test_an_execution_that_cannot_begin_leaves_the_next_one_another_name(
 # What is kept for it ------------------------------------------------------------------------------
 
 
+@pytest.mark.forged
 def test_a_request_that_is_not_the_accepted_one_is_not_resumed(case: Case) -> None:
     silent(case)
     case.write(acceptedSha256="0" * 64)
@@ -468,6 +469,7 @@ def test_a_request_that_is_not_the_accepted_one_is_not_resumed(case: Case) -> No
     assert {**result.record, **NOTED} == {**before, **NOTED}
 
 
+@pytest.mark.forged
 def test_a_key_without_an_answer_of_the_tsb_is_not_resumed(case: Case) -> None:
     silent(case)
     case.write(publicKeySha256="0" * 64)

@@ -256,6 +256,7 @@ def test_an_older_key_under_the_label_of_a_cancelled_enrollment_is_left_alone(
     assert [key["deleted"] for key in result.keys] == [False]
 
 
+@pytest.mark.forged
 def test_a_key_is_left_alone_where_its_enrollment_has_just_been_ended(
     case: Case, stack: InProcessStack
 ) -> None:
@@ -359,6 +360,7 @@ def test_what_the_approvers_were_asked_stays_on_record_whatever_a_retry_comes_to
     assert result.record["unusedKey"]["error"]["name"] == "TsbUnavailableError"
 
 
+@pytest.mark.forged
 def test_an_unanswered_request_s_key_is_deleted_only_if_it_is_the_enrollment_s(
     case: Case, stack: InProcessStack
 ) -> None:
