@@ -2,6 +2,7 @@
 
 import base64
 import json
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -20,6 +21,7 @@ from countersign.errors import CsrInvalidError
 from countersign.models import Check, CsrRequest
 from countersign.policy import certificates
 from countersign.verification import csr
+from local.tsb_simulator import der
 
 SEED = Path(__file__).parents[2] / "events/seed"
 RSA = rsa.generate_private_key(65537, 2048)
@@ -261,6 +263,268 @@ def test_what_is_not_as_asked_is_refused_with_its_field(what: str) -> None:
     text, field = FORGED[what]
 
     assert failed(text)[0].field == field
+
+
+# What no library writes, put together by hand ----------------------------------------------------
+
+EXTENSIONS = "1.2.840.113549.1.9.14"
+
+
+def extension(oid: str, value: bytes, *flags: bytes) -> bytes:
+    return der.tlv(der.SEQUENCE, der.oid(oid), *flags, der.tlv(der.OCTET_STRING, value))
+
+
+USAGES = [
+    extension("2.5.29.37", bytes.fromhex("300a06082b06010505070303"), der.BOOLEAN_TRUE),
+    extension("2.5.29.15", bytes.fromhex("03020780"), der.BOOLEAN_TRUE),
+]
+OWN = x509.SubjectKeyIdentifier.from_public_key(EC.public_key()).digest
+SKI = extension("2.5.29.14", der.tlv(der.OCTET_STRING, OWN))
+CA = extension("2.5.29.19", bytes.fromhex("30030101ff"), der.BOOLEAN_TRUE)
+SAN = extension("2.5.29.17", der.tlv(der.SEQUENCE, der.tlv(0x82, b"evil.example")))
+
+
+def attribute(*values: bytes, oid: str = EXTENSIONS) -> bytes:
+    return der.tlv(der.SEQUENCE, der.oid(oid), der.tlv(der.SET, *values))
+
+
+def requesting(*extensions: bytes) -> bytes:
+    return der.tlv(der.SEQUENCE, *extensions)
+
+
+def subject(*values: tuple[str, int, bytes]) -> bytes:
+    return der.tlv(
+        der.SEQUENCE,
+        *(
+            der.tlv(der.SET, der.tlv(der.SEQUENCE, der.oid(oid), der.tlv(tag, value)))
+            for oid, tag, value in values
+        ),
+    )
+
+
+CN = "2.5.4.3"
+
+
+def by_hand(
+    *attributes: bytes,
+    version: bytes = b"\x02\x01\x00",
+    names: bytes | None = None,
+    last: bytes = b"",
+    behind: bytes = b"",
+) -> str:
+    """A CSR of these attributes, signed by the key that was asked for."""
+    info = der.tlv(
+        der.SEQUENCE,
+        version,
+        subject((CN, der.UTF8_STRING, b"example")) if names is None else names,
+        base64.b64decode(spki(EC)),
+        der.tlv(0xA0, *attributes),
+        last,
+    )
+    algorithm = der.tlv(der.SEQUENCE, der.oid("1.2.840.10045.4.3.2"))
+    signature = der.bit_string(EC.sign(info, ec.ECDSA(hashes.SHA256())))
+    return armour(der.tlv(der.SEQUENCE, info, algorithm, signature, behind))
+
+
+ASKED = attribute(requesting(*USAGES))
+
+
+def test_by_hand_it_is_the_same_csr() -> None:
+    assert failed(by_hand(ASKED)) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        pytest.param(
+            by_hand(ASKED, attribute(requesting(SAN, CA))),
+            "CSR_ALTERNATIVE_NAMES",
+            id="a second attribute with extensions",
+        ),
+        pytest.param(
+            by_hand(attribute(requesting(*USAGES), requesting(CA))),
+            "CSR_BASIC_CONSTRAINTS",
+            id="a second value with extensions",
+        ),
+        pytest.param(by_hand(ASKED, attribute()), "CSR_ATTRIBUTE", id="a second attribute, empty"),
+        pytest.param(by_hand(ASKED, ASKED), "CSR_EXTENSION", id="everything twice"),
+        pytest.param(
+            by_hand(attribute(requesting(*USAGES, SKI, SKI))), "CSR_EXTENSION", id="one twice"
+        ),
+        pytest.param(
+            by_hand(attribute(requesting(*USAGES, extension("2.5.29.14", SKI[-22:], b"\1\1\xff")))),
+            "CSR_CRITICALITY",
+            id="a critical identifier of the key",
+        ),
+        pytest.param(
+            by_hand(attribute(requesting(USAGES[0], extension("2.5.29.15", b"\3\3\6\x80\x40")))),
+            "CSR_KEY_USAGE",
+            id="a usage bit that no standard has",
+        ),
+        pytest.param(
+            by_hand(
+                attribute(requesting(USAGES[0], extension("2.5.29.15", b"\3\2\0\x80", b"\1\1\xff")))
+            ),
+            "CSR_ENCODING",
+            id="usage bits with zeros behind them",
+        ),
+        pytest.param(
+            by_hand(
+                attribute(requesting(USAGES[0], extension("2.5.29.15", b"\3\2\7\x80", b"\1\1\1")))
+            ),
+            "CSR_ENCODING",
+            id="a truth that is not 255",
+        ),
+        pytest.param(
+            by_hand(attribute(requesting(*USAGES, extension("2.5.29.14", SKI[-22:], b"\1\1\0")))),
+            "CSR_ENCODING",
+            id="a default that is written",
+        ),
+        pytest.param(
+            by_hand(attribute(requesting(USAGES[0], extension("2.5.29.15", b"")))),
+            "CSR_KEY_USAGE",
+            id="an empty usage",
+        ),
+        pytest.param(
+            by_hand(attribute(requesting(extension("2.5.29.37", b"\5\0", b"\1\1\xff"), USAGES[1]))),
+            "CSR_EXTENDED_KEY_USAGE",
+            id="an extended usage that is none",
+        ),
+        pytest.param(
+            by_hand(
+                attribute(
+                    requesting(*USAGES, extension("2.5.29.17", bytes.fromhex("3006a504a1020c00")))
+                )
+            ),
+            "CSR_ALTERNATIVE_NAMES",
+            id="an EDIPartyName",
+        ),
+        pytest.param(
+            by_hand(
+                attribute(
+                    requesting(
+                        *USAGES, extension("1.3.6.1.5.5.7.1.24", bytes.fromhex("3003020163"))
+                    )
+                )
+            ),
+            "CSR_EXTENSION",
+            id="an unknown TLS feature",
+        ),
+        pytest.param(
+            by_hand(ASKED, names=subject((CN, 0x14, b"example"))),
+            "CSR_SUBJECT_VALUE",
+            id="a string of a type that has many meanings",
+        ),
+        pytest.param(
+            by_hand(ASKED, names=subject((CN, der.PRINTABLE_STRING, b"ex@mple"))),
+            "CSR_SUBJECT_VALUE",
+            id="a string that its type cannot hold",
+        ),
+        pytest.param(
+            by_hand(ASKED, names=subject((CN, der.UTF8_STRING, b"\xed\xa0\x80"))),
+            "CSR_SUBJECT_VALUE",
+            id="half a character",
+        ),
+        pytest.param(by_hand(ASKED, version=b"\2\1\1"), "CSR_FORMAT", id="another version"),
+        pytest.param(
+            by_hand(ASKED, last=b"\5\0"), "CSR_FORMAT", id="something behind what is signed"
+        ),
+        pytest.param(
+            by_hand(ASKED, behind=b"\5\0"), "CSR_FORMAT", id="something behind the signature"
+        ),
+        pytest.param(
+            by_hand(attribute(requesting(*USAGES, der.tlv(der.SEQUENCE)))),
+            "CSR_FORMAT",
+            id="an empty extension",
+        ),
+        pytest.param(
+            by_hand(
+                attribute(requesting(*USAGES), oid=EXTENSIONS).replace(b"\x30", b"\x30\x81", 1)
+            ),
+            "CSR_FORMAT",
+            id="a length in the longer form",
+        ),
+        pytest.param(by_hand(b"\x30\x80\0\0"), "CSR_FORMAT", id="a length without end"),
+        pytest.param(by_hand(b"\x3f\x81\x01\x00"), "CSR_FORMAT", id="a tag of two bytes"),
+    ],
+)
+def test_what_is_encoded_otherwise_is_refused(text: str, code: str) -> None:
+    assert failed(text)[0].code == code
+
+
+def test_a_second_attribute_is_named_besides_what_is_in_it() -> None:
+    found = {one.code: one.finding for one in failed(by_hand(ASKED, attribute(requesting(CA))))}
+
+    assert list(found) == ["CSR_BASIC_CONSTRAINTS", "CSR_ATTRIBUTE"]
+    assert "in 2 attributes with 2 values" in (found["CSR_ATTRIBUTE"] or "")
+
+
+# What the vendor may choose -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param(by_hand(ASKED, names=subject((CN, tag, value))), id=f"string of type {tag:#x}")
+        for tag, value in (
+            (0x0C, b"example"),
+            (0x13, b"example"),
+            (0x16, b"example"),
+            (0x1C, "example".encode("utf-32-be")),
+            (0x1E, "example".encode("utf-16-be")),
+        )
+    ]
+    + [
+        pytest.param(by_hand(attribute(requesting(*USAGES[::-1]))), id="order of the extensions"),
+        pytest.param(by_hand(attribute(requesting(*USAGES, SKI))), id="an identifier of the key"),
+        pytest.param(by_hand(attribute(requesting(SKI, *USAGES))), id="the identifier first"),
+        pytest.param(armour(SIGNED.public_bytes(Encoding.DER)), id="lines of 76 characters"),
+        pytest.param(
+            "-----BEGIN CERTIFICATE REQUEST-----\n"
+            + base64.b64encode(SIGNED.public_bytes(Encoding.DER)).decode()
+            + "\n-----END CERTIFICATE REQUEST-----",
+            id="one line, and no end of the last",
+        ),
+        pytest.param(pem(SIGNED).replace("\n", "\r\n"), id="other ends of lines"),
+        pytest.param(
+            armour(SIGNED.public_bytes(Encoding.DER), "NEW CERTIFICATE REQUEST"), id="other header"
+        ),
+    ],
+)
+def test_what_the_vendor_may_choose_passes(text: str) -> None:
+    assert failed(text) == []
+
+
+def test_the_order_of_extended_usages_is_the_vendor_s() -> None:
+    both = [ExtendedKeyUsageOID.CODE_SIGNING, ExtendedKeyUsageOID.SERVER_AUTH]
+    asked = ["CODE_SIGNING", "SERVER_AUTH"]
+
+    for order in (both, both[::-1]):
+        text = usages((x509.ExtendedKeyUsage(order), True), (KU, True))
+        assert failed(text, extendedKeyUsage=asked) == []
+
+
+USAGE_SETS = st.sets(st.sampled_from(csr.KEY_USAGES), min_size=1)
+
+
+@given(USAGE_SETS)
+def test_every_set_of_usages_is_read_as_it_was_asked(asked: set[str]) -> None:
+    bits = [usage in asked for usage in csr.KEY_USAGES]
+    size = max(index for index, bit in enumerate(bits) if bit) + 1
+    octets = int("".join(str(int(bit)) for bit in bits[:size]).ljust(-(-size // 8) * 8, "0"), 2)
+    value = der.tlv(der.BIT_STRING, bytes((-size % 8,)) + octets.to_bytes(-(-size // 8), "big"))
+    text = by_hand(
+        attribute(requesting(USAGES[0], extension("2.5.29.15", value, der.BOOLEAN_TRUE)))
+    )
+
+    assert failed(text, keyUsage=sorted(asked)) == []
+
+
+def test_a_long_blank_is_refused_at_once() -> None:
+    begun = time.process_time()
+
+    assert failed("-----BEGIN CERTIFICATE REQUEST-----" + " " * 60_000 + "x")[0].field == "pem"
+    assert time.process_time() - begun < 1
 
 
 CN_AND_C = {"commonName": "example", "country": "CH"}

@@ -1,5 +1,11 @@
 """What a CSR (PKCS #10) says, and whether it is what was requested.
 
+The bytes are read here, not by a library: of what a library leaves out nobody could say that it
+was requested. At the end what was requested is rebuilt as a CSR and compared byte for byte.
+
+What TSB may choose: the order of the extensions and of the extended usages, whether there is a
+subject key identifier, the type of each string, the header of the PEM and the length of its lines.
+
 Source: RFC 2986 (PKCS #10), RFC 5280 (extensions), RFC 7468 (PEM); the vendor's own CSR for the
 header, the criticality of the usages and the subject key identifier.
 """
@@ -10,75 +16,126 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    PublicFormat,
-)
-from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID, NameOID
+from cryptography.hazmat.primitives.serialization import load_der_public_key
 
+from countersign import der
 from countersign.errors import CsrInvalidError
 from countersign.models import Check, CsrRequest
+from countersign.verification import public_keys
+from countersign.verification.signatures import SIGNATURE_NAMES, SIGNATURES, Signature
 
 MAX_BYTES = 64 * 1024  # our limit; the CSR of an 8,192-bit RSA key is 3 KB
-PEM = re.compile(
-    r"\s*-----BEGIN (NEW )?CERTIFICATE REQUEST-----\s+([A-Za-z0-9+/=\s]+?)"
-    r"-----END (NEW )?CERTIFICATE REQUEST-----\s*"
-)
+PEM_LINE = 64
+HEADERS = ("CERTIFICATE REQUEST", "NEW CERTIFICATE REQUEST")
+BLANKS = re.compile(r"[ \t\r\n]+")
 
 # In the order in which TSB writes them, the reverse of the string form CN, OU, O, …
 SUBJECT_OIDS = {
-    "generationQualifier": NameOID.GENERATION_QUALIFIER,
-    "pseudonym": NameOID.PSEUDONYM,
-    "initials": NameOID.INITIALS,
-    "givenName": NameOID.GIVEN_NAME,
-    "surname": NameOID.SURNAME,
-    "title": NameOID.TITLE,
-    "email": NameOID.EMAIL_ADDRESS,
-    "country": NameOID.COUNTRY_NAME,
-    "stateOrProvinceName": NameOID.STATE_OR_PROVINCE_NAME,
-    "locality": NameOID.LOCALITY_NAME,
-    "organizationIdentifier": NameOID.ORGANIZATION_IDENTIFIER,
-    "organizationName": NameOID.ORGANIZATION_NAME,
-    "organizationUnitName": NameOID.ORGANIZATIONAL_UNIT_NAME,
-    "commonName": NameOID.COMMON_NAME,
+    "generationQualifier": "2.5.4.44",
+    "pseudonym": "2.5.4.65",
+    "initials": "2.5.4.43",
+    "givenName": "2.5.4.42",
+    "surname": "2.5.4.4",
+    "title": "2.5.4.12",
+    "email": "1.2.840.113549.1.9.1",
+    "country": "2.5.4.6",
+    "stateOrProvinceName": "2.5.4.8",
+    "locality": "2.5.4.7",
+    "organizationIdentifier": "2.5.4.97",
+    "organizationName": "2.5.4.10",
+    "organizationUnitName": "2.5.4.11",
+    "commonName": "2.5.4.3",
 }
 SUBJECT_NAMES = {oid: name for name, oid in SUBJECT_OIDS.items()}
-KEY_USAGES = {
-    "DIGITAL_SIGNATURE": "digital_signature",
-    "CONTENT_COMMITMENT": "content_commitment",
-    "KEY_ENCIPHERMENT": "key_encipherment",
-    "DATA_ENCIPHERMENT": "data_encipherment",
-    "KEY_AGREEMENT": "key_agreement",
-    "KEY_CERT_SIGN": "key_cert_sign",
-    "CRL_SIGN": "crl_sign",
-    "ENCIPHER_ONLY": "_encipher_only",  # the public properties raise an error without key agreement
-    "DECIPHER_ONLY": "_decipher_only",
+KEYWORDS = {"2.5.4.3": "CN", "2.5.4.7": "L", "2.5.4.8": "ST", "2.5.4.10": "O", "2.5.4.11": "OU",
+            "2.5.4.6": "C"}  # fmt: skip  # of RFC 4514
+# The types of string that mean one text only. A TeletexString does not.
+CODECS = {
+    0x0C: ("utf-8", re.compile(r".*", re.DOTALL)),
+    0x13: ("ascii", re.compile(r"[A-Za-z0-9 '()+,\-./:=?]*")),
+    0x16: ("ascii", re.compile(r".*", re.DOTALL)),
+    0x1C: ("utf-32-be", re.compile(r".*", re.DOTALL)),
+    0x1E: ("utf-16-be", re.compile(r".*", re.DOTALL)),
 }
-USAGE_EXTENSIONS = {
-    ExtensionOID.KEY_USAGE: "keyUsage",
-    ExtensionOID.EXTENDED_KEY_USAGE: "extendedKeyUsage",
-}
-KNOWN_EXTENSIONS = {
-    *USAGE_EXTENSIONS,
-    ExtensionOID.SUBJECT_KEY_IDENTIFIER,
-    ExtensionOID.SUBJECT_ALTERNATIVE_NAME,
-    ExtensionOID.BASIC_CONSTRAINTS,
-}
-EXTENSION_REQUEST = "1.2.840.113549.1.9.14"  # the PKCS #10 attribute that holds the extensions
+KEY_USAGE, EXTENDED_KEY_USAGE = "2.5.29.15", "2.5.29.37"
+KEY_IDENTIFIER, ALTERNATIVE_NAMES, BASIC_CONSTRAINTS = "2.5.29.14", "2.5.29.17", "2.5.29.19"
+USAGE_EXTENSIONS = {KEY_USAGE: "keyUsage", EXTENDED_KEY_USAGE: "extendedKeyUsage"}
+# In the order of their bits.
+KEY_USAGES = (
+    "DIGITAL_SIGNATURE", "CONTENT_COMMITMENT", "KEY_ENCIPHERMENT", "DATA_ENCIPHERMENT",
+    "KEY_AGREEMENT", "KEY_CERT_SIGN", "CRL_SIGN", "ENCIPHER_ONLY", "DECIPHER_ONLY",
+)  # fmt: skip
 EXTENDED_KEY_USAGES = {
-    ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE: "ANY_EXTENDED_KEY_USAGE",
-    ExtendedKeyUsageOID.SERVER_AUTH: "SERVER_AUTH",
-    ExtendedKeyUsageOID.CLIENT_AUTH: "CLIENT_AUTH",
-    ExtendedKeyUsageOID.CODE_SIGNING: "CODE_SIGNING",
-    ExtendedKeyUsageOID.EMAIL_PROTECTION: "EMAIL_PROTECTION",
-    ExtendedKeyUsageOID.TIME_STAMPING: "TIME_STAMPING",
-    ExtendedKeyUsageOID.OCSP_SIGNING: "OCSP_SIGNING",
+    "2.5.29.37.0": "ANY_EXTENDED_KEY_USAGE",
+    "1.3.6.1.5.5.7.3.1": "SERVER_AUTH",
+    "1.3.6.1.5.5.7.3.2": "CLIENT_AUTH",
+    "1.3.6.1.5.5.7.3.3": "CODE_SIGNING",
+    "1.3.6.1.5.5.7.3.4": "EMAIL_PROTECTION",
+    "1.3.6.1.5.5.7.3.8": "TIME_STAMPING",
+    "1.3.6.1.5.5.7.3.9": "OCSP_SIGNING",
 }
-type Request = x509.CertificateSigningRequest
+EXTENDED_OIDS = {name: oid for oid, name in EXTENDED_KEY_USAGES.items()}
+UNREADABLE = ("what cannot be read",)
+EXTENSION_REQUEST = "1.2.840.113549.1.9.14"  # the PKCS #10 attribute that holds the extensions
+VERSION = der.write(der.INTEGER, b"\0")  # v1, the only one
 type Differences = list[tuple[str, str]]  # each: the field, and how it differs
+
+
+@dataclass(frozen=True)
+class Value:
+    """An attribute of the subject; `text` is None if its type does not tell which text it is."""
+
+    oid: str
+    tag: int
+    text: str | None
+
+    @property
+    def name(self) -> str:
+        """TSB's name of the attribute."""
+        return SUBJECT_NAMES.get(self.oid, self.oid)
+
+
+@dataclass(frozen=True)
+class Extension:
+    """A requested extension; `value` is its DER."""
+
+    oid: str
+    critical: bool
+    value: bytes
+
+
+@dataclass(frozen=True)
+class Request:
+    """A CSR as it was read.
+
+    Args:
+        der: all of it.
+        signed: the part that the signature covers.
+        subject: the values of each relative distinguished name.
+        public_key: the DER SubjectPublicKeyInfo.
+        key_bits: the key in it.
+        attributes: of each PKCS #10 attribute the OID and how many values it has.
+        extensions: of every attribute and value that holds any, in order.
+        algorithm: the DER AlgorithmIdentifier of the signature.
+        signature: its bytes.
+    """
+
+    der: bytes
+    signed: bytes
+    subject: tuple[tuple[Value, ...], ...]
+    public_key: bytes
+    key_bits: bytes
+    attributes: tuple[tuple[str, int], ...]
+    extensions: tuple[Extension, ...]
+    algorithm: bytes
+    signature: bytes
+
+    def values(self, *oids: str) -> list[bytes]:
+        """The values of the extensions of these kinds."""
+        return [one.value for one in self.extensions if one.oid in oids]
 
 
 @dataclass(frozen=True)
@@ -103,7 +160,7 @@ def read_csr(pem: str) -> Csr:
     Raises:
         CsrInvalidError: the text is not exactly one CSR in PEM.
     """
-    return _describe(_parse(pem))
+    return _describe(_read(pem))
 
 
 def check(pem: str, requested: CsrRequest, *, public_key: str) -> tuple[Csr | None, list[Check]]:
@@ -118,94 +175,176 @@ def check(pem: str, requested: CsrRequest, *, public_key: str) -> tuple[Csr | No
         The content of the CSR (None if it is not a CSR), and the checks in the order of `CHECKS`.
     """
     try:
-        request = _parse(pem)
+        request = _read(pem)
     except CsrInvalidError as error:
         failed = Check(code="CSR_FORMAT", result="failed", field="pem", finding=error.message)
         return None, [failed, *(Check(code=code, result="skipped") for code in CHECKS)]
-    found = {
-        code: compare(
-            request, requested, public_key
-        )  # a list: one attribute may differ, or several
-        for code, compare in CHECKS.items()
-    }
-    checks = [
-        Check(code=code, result="failed", field=differ[0][0], finding=_sentence(differ))
-        if differ
-        else Check(code=code)
-        for code, differ in found.items()
-    ]
-    return _describe(request), [Check(code="CSR_FORMAT"), *checks]
+    checks = [Check(code="CSR_FORMAT")]
+    for code, compare in CHECKS.items():
+        if code == ENCODING and any(one.result == "failed" for one in checks):
+            checks.append(Check(code=code, result="skipped"))  # what was compared differs already
+            continue
+        # A list: one attribute may differ, or several.
+        differ = compare(request, requested, public_key)
+        checks.append(
+            Check(code=code, result="failed", field=differ[0][0], finding=_sentence(differ))
+            if differ
+            else Check(code=code)
+        )
+    return _describe(request), checks
 
 
-def _parse(pem: str) -> Request:
-    match = PEM.fullmatch(pem) if len(pem) <= MAX_BYTES else None
-    if match is None:
-        raise _no_csr("is not one CSR in PEM")
+# Reading ------------------------------------------------------------------------------------------
+
+
+def _read(pem: str) -> Request:
+    """The only place where a CSR's text and bytes are read.
+
+    Raises:
+        CsrInvalidError: they are not exactly one CSR.
+    """
+    content = _content(pem)
     try:
-        der = base64.b64decode("".join(match[2].split()), validate=True)
-        request = x509.load_der_x509_csr(der)
-        # Parse here what is otherwise parsed lazily, so that no later step fails on it.
-        list(request.extensions)
-        request.public_key()
-        list(request.subject)
-        list(request.attributes)
-    except (
-        ValueError,
-        TypeError,
-        UnsupportedAlgorithm,
-        x509.DuplicateExtension,
-        x509.InvalidVersion,
-    ):
-        raise _no_csr("does not parse as PKCS #10") from None
-    if request.public_bytes(Encoding.DER) != der:
-        raise _no_csr("is followed by something that is no CSR")
-    if der[-len(request.signature) - 1]:  # unused bits of the BIT STRING; nothing else checks them
-        raise _no_csr("has a signature that is not made of whole bytes")
-    return request
+        return _parse(content)
+    except der.DerError as error:
+        raise _no_csr(f"is no PKCS #10: {error}") from None
+
+
+def _content(pem: str) -> bytes:
+    text = pem.strip(" \t\r\n") if len(pem) <= MAX_BYTES else ""
+    for header in HEADERS:
+        begin, end = f"-----BEGIN {header}-----", f"-----END {header}-----"
+        if text.startswith(begin) and text.endswith(end):
+            body = BLANKS.sub("", text[len(begin) : len(text) - len(end)])
+            try:
+                return base64.b64decode(body, validate=True)
+            except ValueError:  # not ASCII, or no base64
+                break
+    raise _no_csr("is not one CSR in PEM")
+
+
+def _parse(content: bytes) -> Request:
+    info, algorithm, signature = _exactly(3, der.element(content, der.SEQUENCE), der.SEQUENCE)
+    version, subject, key, attributes = _exactly(4, info, der.SEQUENCE)
+    if version.whole != VERSION:
+        raise der.DerError("its version is not 0")
+    found = [_attribute(one) for one in attributes.inside(der.FIRST_CONTEXT)]
+    return Request(
+        der=content,
+        signed=info.whole,
+        subject=tuple(
+            tuple(_value(one) for one in rdn.inside(der.SET))
+            for rdn in subject.inside(der.SEQUENCE)
+        ),
+        public_key=key.whole,
+        key_bits=der.bits(_exactly(2, key, der.SEQUENCE)[1].of(der.BIT_STRING)),
+        attributes=tuple((oid, len(values)) for oid, values in found),
+        extensions=tuple(
+            _extension(one)
+            for oid, values in found
+            if oid == EXTENSION_REQUEST
+            for value in values
+            for one in value.inside(der.SEQUENCE)
+        ),
+        algorithm=algorithm.whole,
+        signature=der.bits(signature.of(der.BIT_STRING)),
+    )
+
+
+def _exactly(number: int, element: der.Element, tag: int) -> list[der.Element]:
+    found = element.inside(tag)
+    if len(found) != number:
+        raise der.DerError(f"a part has {len(found)} elements, not {number}")
+    return found
+
+
+def _attribute(element: der.Element) -> tuple[str, list[der.Element]]:
+    oid, values = _exactly(2, element, der.SEQUENCE)
+    return der.dotted(oid.of(der.OID)), values.inside(der.SET)
+
+
+def _value(element: der.Element) -> Value:
+    oid, value = _exactly(2, element, der.SEQUENCE)
+    return Value(der.dotted(oid.of(der.OID)), value.tag, _text(value))
+
+
+def _text(value: der.Element) -> str | None:
+    codec, allowed = CODECS.get(value.tag, ("", None))
+    if allowed is None:
+        return None
+    try:
+        text = value.content.decode(codec)
+    except ValueError:
+        return None
+    return text if allowed.fullmatch(text) else None
+
+
+def _extension(element: der.Element) -> Extension:
+    match element.inside(der.SEQUENCE):
+        case [oid, value]:
+            critical = False
+        case [oid, flag, value]:
+            critical = flag.of(der.BOOLEAN) != der.FALSE
+        case _:
+            raise der.DerError("an extension has other parts than name, criticality and value")
+    return Extension(der.dotted(oid.of(der.OID)), critical, value.of(der.OCTET_STRING))
 
 
 # The comparisons, by the code of their check -----------------------------------------------------
 
 
 def _public_key(request: Request, _: CsrRequest, public_key: str) -> Differences:
-    own = base64.b64encode(_spki(request)).decode() == public_key
+    own = base64.b64encode(request.public_key).decode() == public_key
     return [] if own else [("publicKey", "the CSR is for another key than the HSM reports")]
 
 
 def _signature(request: Request, _: CsrRequest, __: str) -> Differences:
+    name = SIGNATURE_NAMES.get(request.algorithm)
+    if name is None:
+        return [("signature", "the CSR's own signature cannot be verified: unknown algorithm")]
+    why = _unverified(request, SIGNATURES[name])
+    return [("signature", f"the CSR's own signature {why}")] if why else []
+
+
+def _unverified(request: Request, algorithm: Signature) -> str | None:
+    """Why a signature does not count; None if it is valid."""
     try:
-        holds = request.is_signature_valid
-    except (InvalidSignature, UnsupportedAlgorithm, ValueError):
-        holds = False
-    return [] if holds else [("signature", "the CSR's own signature does not hold")]
+        key = load_der_public_key(request.public_key)
+        match key, algorithm.key:
+            case rsa.RSAPublicKey(), "RSA":
+                digest = _digest(algorithm)
+                pss = padding.PSS(padding.MGF1(digest), digest.digest_size)
+                padded = pss if algorithm.pss else padding.PKCS1v15()
+                key.verify(request.signature, request.signed, padded, digest)
+            case ec.EllipticCurvePublicKey(), "EC":
+                key.verify(request.signature, request.signed, ec.ECDSA(_digest(algorithm)))
+            case ed25519.Ed25519PublicKey(), "ED":
+                key.verify(request.signature, request.signed)
+            case _:
+                return "is of an algorithm that its key cannot make"
+    except InvalidSignature:
+        return "does not hold"
+    except Exception:  # noqa: BLE001  whatever the library makes of a key from outside
+        return "cannot be verified: its key is of no kind that can be read"
+    return None
+
+
+def _digest(algorithm: Signature) -> hashes.HashAlgorithm:
+    made: hashes.HashAlgorithm = getattr(hashes, algorithm.digest)()
+    return made
 
 
 def _signature_algorithm(request: Request, requested: CsrRequest, _: str) -> Differences:
-    found = _algorithm(request)
     wanted = requested.signature_algorithm
-    if found == wanted.removesuffix("_DETERMINISTIC"):
+    known = SIGNATURES.get(wanted)
+    if known is not None and request.algorithm in known.identifiers:
         return []
+    found = SIGNATURE_NAMES.get(request.algorithm, "an unknown algorithm")
     return [("signatureAlgorithm", f"the CSR is signed with {found}, not {wanted}")]
 
 
-def _algorithm(request: Request) -> str:
-    """TSB's name of the signature algorithm that a CSR states."""
-    key = request.public_key()
-    if isinstance(key, ed25519.Ed25519PublicKey):
-        return "EDDSA"
-    try:
-        digest = request.signature_hash_algorithm
-        pss = isinstance(request.signature_algorithm_parameters, padding.PSS)
-    except (ValueError, UnsupportedAlgorithm):
-        return f"algorithm {request.signature_algorithm_oid.dotted_string}"
-    name = digest.name.upper().replace("-", "_") if digest else "NONE"
-    name = name.replace("SHA3_", "SHA3")
-    suffix = "ECDSA" if isinstance(key, ec.EllipticCurvePublicKey) else "RSA"
-    return f"{name}_WITH_{suffix}" + ("_PSS" if pss else "")
-
-
 def _subject_added(request: Request, requested: CsrRequest, _: str) -> Differences:
-    wanted, names = _wanted_subject(requested), [name for name, _ in _subject(request)]
+    wanted, names = _wanted_subject(requested), [one.name for one in _subject(request)]
     return [
         (f"subject.{name}", "is in the subject and was not asked for")
         if name not in wanted
@@ -216,7 +355,7 @@ def _subject_added(request: Request, requested: CsrRequest, _: str) -> Differenc
 
 
 def _subject_dropped(request: Request, requested: CsrRequest, _: str) -> Differences:
-    found = {name for name, _ in _subject(request)}
+    found = {one.name for one in _subject(request)}
     return [
         (f"subject.{name}", "was asked for and is not in the subject")
         for name in _wanted_subject(requested)
@@ -227,15 +366,20 @@ def _subject_dropped(request: Request, requested: CsrRequest, _: str) -> Differe
 def _subject_value(request: Request, requested: CsrRequest, _: str) -> Differences:
     wanted = _wanted_subject(requested)
     return [
-        (f"subject.{name}", "has another value than was asked for")
-        for name, value in _subject(request)
-        if name in wanted and value != wanted[name]
+        (
+            f"subject.{one.name}",
+            "has another value than was asked for"
+            if one.text is not None
+            else "is a string of a type that does not tell its text",
+        )
+        for one in _subject(request)
+        if one.name in wanted and one.text != wanted[one.name]
     ]
 
 
 def _subject_order(request: Request, _: CsrRequest, __: str) -> Differences:
-    found = [name for name, _ in _subject(request) if name in SUBJECT_OIDS]
-    if any(len(list(part)) != 1 for part in request.subject.rdns):
+    found = [one.name for one in _subject(request) if one.name in SUBJECT_OIDS]
+    if any(len(part) != 1 for part in request.subject):
         return [("subject", "holds several attributes where there should be one after another")]
     if found != sorted(found, key=list(SUBJECT_OIDS).index):
         return [("subject", f"is in the order {', '.join(found)}, which is not TSB's")]
@@ -243,11 +387,11 @@ def _subject_order(request: Request, _: CsrRequest, __: str) -> Differences:
 
 
 def _key_usage(request: Request, requested: CsrRequest, _: str) -> Differences:
-    return _usage("keyUsage", _describe(request).key_usage, requested.key_usage or ())
+    return _usage("keyUsage", _key_usages(request), requested.key_usage or ())
 
 
 def _extended_key_usage(request: Request, requested: CsrRequest, _: str) -> Differences:
-    found = _describe(request).extended_key_usage
+    found = _extended_key_usages(request)
     return _usage("extendedKeyUsage", found, requested.extended_key_usage or ())
 
 
@@ -264,47 +408,136 @@ def _criticality(request: Request, _: CsrRequest, __: str) -> Differences:
         (USAGE_EXTENSIONS[extension.oid], "is not critical")
         for extension in request.extensions
         if extension.oid in USAGE_EXTENSIONS and not extension.critical
+    ] + [
+        ("subjectKeyIdentifier", "is critical")
+        for extension in request.extensions
+        if extension.oid == KEY_IDENTIFIER and extension.critical
     ]
 
 
 def _alternative_names(request: Request, _: CsrRequest, __: str) -> Differences:
-    return _not_asked(request, {ExtensionOID.SUBJECT_ALTERNATIVE_NAME}, "subjectAlternativeNames")
+    return _not_asked(request, {ALTERNATIVE_NAMES}, "subjectAlternativeNames")
 
 
 def _basic_constraints(request: Request, _: CsrRequest, __: str) -> Differences:
-    return _not_asked(request, {ExtensionOID.BASIC_CONSTRAINTS}, "basicConstraints")
+    return _not_asked(request, {BASIC_CONSTRAINTS}, "basicConstraints")
 
 
-def _extension(request: Request, _: CsrRequest, __: str) -> Differences:
-    others = {extension.oid for extension in request.extensions} - KNOWN_EXTENSIONS
-    return _not_asked(request, others, "extensions")
+def _extensions(request: Request, _: CsrRequest, __: str) -> Differences:
+    found = [extension.oid for extension in request.extensions]
+    others = {*found} - {*USAGE_EXTENSIONS, KEY_IDENTIFIER, ALTERNATIVE_NAMES, BASIC_CONSTRAINTS}
+    return _not_asked(request, others, "extensions") + [
+        ("extensions", f"extension {oid} stands in the CSR {found.count(oid)} times")
+        for oid in dict.fromkeys(found)
+        if found.count(oid) > 1
+    ]
 
 
-def _not_asked(request: Request, oids: set[x509.ObjectIdentifier], name: str) -> Differences:
+def _not_asked(request: Request, oids: set[str], name: str) -> Differences:
     return [
-        (name, f"extension {extension.oid.dotted_string} was not asked for")
+        (name, f"extension {extension.oid} was not asked for")
         for extension in request.extensions
         if extension.oid in oids
     ]
 
 
 def _key_identifier(request: Request, _: CsrRequest, __: str) -> Differences:
-    own = x509.SubjectKeyIdentifier.from_public_key(request.public_key())
     return [
         ("subjectKeyIdentifier", "is not that of the key")
-        for extension in request.extensions
-        if extension.oid == ExtensionOID.SUBJECT_KEY_IDENTIFIER and extension.value != own
+        for value in request.values(KEY_IDENTIFIER)
+        if value != _own_identifier(request)
     ]
 
 
-def _attribute(request: Request, _: CsrRequest, __: str) -> Differences:
-    return [
-        ("attributes", f"attribute {attribute.oid.dotted_string} was not asked for")
-        for attribute in request.attributes
-        if attribute.oid.dotted_string != EXTENSION_REQUEST
+def _own_identifier(request: Request) -> bytes:
+    """RFC 5280, 4.2.1.2, method 1: SHA-1 of the public key's bits. It names; it secures nothing."""
+    digest = hashlib.sha1(request.key_bits, usedforsecurity=False)
+    return der.write(der.OCTET_STRING, digest.digest())
+
+
+def _attributes(request: Request, _: CsrRequest, __: str) -> Differences:
+    differ = [
+        ("attributes", f"attribute {oid} was not asked for")
+        for oid, _ in request.attributes
+        if oid != EXTENSION_REQUEST
     ]
+    values = [number for oid, number in request.attributes if oid == EXTENSION_REQUEST]
+    if values not in ([], [1]):
+        differ.append(
+            (
+                "attributes",
+                f"extensions are requested in {len(values)} attributes with {sum(values)} values;"
+                " programs differ on which of them they read",
+            )
+        )
+    return differ
 
 
+def _encoding(request: Request, requested: CsrRequest, public_key: str) -> Differences:
+    """Whether there is nothing in the CSR but what was read and compared."""
+    same = _rebuilt(request, requested, public_key) == request.der
+    return [] if same else [("pem", "is not the bytes that the requested CSR has in DER")]
+
+
+def _rebuilt(request: Request, requested: CsrRequest, public_key: str) -> bytes:
+    """The requested CSR in DER. What TSB may choose is as in `request`."""
+    tags = {one.oid: one.tag for one in _subject(request)}
+    names = [
+        der.write_set([der.write(der.SEQUENCE, der.write_oid(oid), _string(tags.get(oid), text))])
+        for name, oid in SUBJECT_OIDS.items()
+        for text in [_wanted_subject(requested).get(name)]
+        if text is not None
+    ]
+    order = [one.oid for one in request.extensions]
+    extensions = [
+        der.write(
+            der.SEQUENCE,
+            der.write_oid(one.oid),
+            der.write(der.BOOLEAN, der.TRUE) if one.critical else b"",
+            der.write(der.OCTET_STRING, one.value),
+        )
+        for one in sorted(
+            _asked_extensions(request, requested), key=lambda one: order.index(one.oid)
+        )
+    ]
+    attribute = der.write(
+        der.SEQUENCE,
+        der.write_oid(EXTENSION_REQUEST),
+        der.write(der.SET, der.write(der.SEQUENCE, *extensions)),
+    )
+    info = der.write(
+        der.SEQUENCE,
+        VERSION,
+        der.write(der.SEQUENCE, *names),
+        base64.b64decode(public_key),
+        der.write(der.FIRST_CONTEXT, attribute if extensions else b""),
+    )
+    signature = der.write(der.BIT_STRING, b"\0", request.signature)
+    return der.write(der.SEQUENCE, info, request.algorithm, signature)
+
+
+def _asked_extensions(request: Request, requested: CsrRequest) -> list[Extension]:
+    asked = list[Extension]()
+    if requested.key_usage:
+        bits = [name in requested.key_usage for name in KEY_USAGES]
+        size = max(index for index, bit in enumerate(bits) if bit) + 1
+        number = sum(1 << (-size % 8 + size - 1 - index) for index, bit in enumerate(bits) if bit)
+        content = bytes((-size % 8,)) + number.to_bytes((size + 7) // 8)
+        asked.append(Extension(KEY_USAGE, True, der.write(der.BIT_STRING, content)))
+    if requested.extended_key_usage:
+        usages = (der.write_oid(EXTENDED_OIDS[name]) for name in _extended_key_usages(request))
+        asked.append(Extension(EXTENDED_KEY_USAGE, True, der.write(der.SEQUENCE, *usages)))
+    if request.values(KEY_IDENTIFIER):
+        asked.append(Extension(KEY_IDENTIFIER, False, _own_identifier(request)))
+    return asked
+
+
+def _string(tag: int | None, text: str) -> bytes:
+    codec, _ = CODECS[tag or 0]
+    return der.write(tag or 0, text.encode(codec))
+
+
+ENCODING = "CSR_ENCODING"
 # The first failed check gives its code to the error, so the strongest check comes first.
 CHECKS: dict[str, Callable[[Request, CsrRequest, str], Differences]] = {
     "CSR_PUBLIC_KEY": _public_key,
@@ -319,9 +552,10 @@ CHECKS: dict[str, Callable[[Request, CsrRequest, str], Differences]] = {
     "CSR_CRITICALITY": _criticality,
     "CSR_ALTERNATIVE_NAMES": _alternative_names,
     "CSR_BASIC_CONSTRAINTS": _basic_constraints,
-    "CSR_EXTENSION": _extension,
+    "CSR_EXTENSION": _extensions,
     "CSR_KEY_IDENTIFIER": _key_identifier,
-    "CSR_ATTRIBUTE": _attribute,
+    "CSR_ATTRIBUTE": _attributes,
+    ENCODING: _encoding,
 }
 
 
@@ -334,49 +568,69 @@ def _wanted_subject(requested: CsrRequest) -> dict[str, str]:
     return {name: value for name, value in fields.items() if value is not None}
 
 
-def _subject(request: Request) -> list[tuple[str, str]]:
-    return [
-        (SUBJECT_NAMES.get(one.oid, one.oid.dotted_string), str(one.value))
-        for one in request.subject
-    ]
+def _subject(request: Request) -> list[Value]:
+    return [one for part in request.subject for one in part]
 
 
-def _spki(request: Request) -> bytes:
-    return request.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-
-
-def _describe(request: Request) -> Csr:
-    key_usage: tuple[str, ...] = ()
-    extended_key_usage: tuple[str, ...] = ()
-    for extension in request.extensions:
-        match extension.value:
-            case x509.KeyUsage() as value:
-                key_usage = tuple(
-                    usage for usage, attribute in KEY_USAGES.items() if getattr(value, attribute)
-                )
-            case x509.ExtendedKeyUsage() as value:
-                extended_key_usage = tuple(
-                    EXTENDED_KEY_USAGES.get(usage, usage.dotted_string) for usage in value
-                )
-    der = request.public_bytes(Encoding.DER)
-    return Csr(
-        pem=request.public_bytes(Encoding.PEM).decode(),
-        sha256=hashlib.sha256(der).hexdigest(),
-        subject=request.subject.rfc4514_string(),
-        key=_key(request),
-        public_key_sha256=hashlib.sha256(_spki(request)).hexdigest(),
-        key_usage=key_usage,
-        extended_key_usage=extended_key_usage,
+def _key_usages(request: Request) -> tuple[str, ...]:
+    found = request.values(KEY_USAGE)
+    if not found:
+        return ()
+    try:
+        unused, *octets = der.element(found[0], der.BIT_STRING).content or b"\0"
+    except der.DerError:
+        return UNREADABLE
+    bits = "".join(f"{octet:08b}" for octet in octets)[: len(octets) * 8 - unused]
+    return tuple(
+        KEY_USAGES[index] if index < len(KEY_USAGES) else f"bit {index}"
+        for index, bit in enumerate(bits)
+        if bit == "1"
     )
 
 
-def _key(request: Request) -> str:
-    key = request.public_key()
-    if isinstance(key, rsa.RSAPublicKey):
-        return f"RSA {key.key_size}"
-    if isinstance(key, ec.EllipticCurvePublicKey):
-        return f"EC {key.curve.name}"
-    return "Ed25519" if isinstance(key, ed25519.Ed25519PublicKey) else type(key).__name__
+def _extended_key_usages(request: Request) -> tuple[str, ...]:
+    found = request.values(EXTENDED_KEY_USAGE)
+    if not found:
+        return ()
+    try:
+        oids = [
+            der.dotted(one.of(der.OID))
+            for one in der.element(found[0], der.SEQUENCE).inside(der.SEQUENCE)
+        ]
+    except der.DerError:
+        return UNREADABLE
+    return tuple(EXTENDED_KEY_USAGES.get(oid, oid) for oid in oids)
+
+
+def _describe(request: Request) -> Csr:
+    body = base64.b64encode(request.der).decode()
+    lines = [body[at : at + PEM_LINE] for at in range(0, len(body), PEM_LINE)]
+    header = HEADERS[0]
+    try:
+        key = str(public_keys.read(request.public_key))
+    except der.DerError as error:
+        key = f"a key that {error}"
+    return Csr(
+        pem="\n".join([f"-----BEGIN {header}-----", *lines, f"-----END {header}-----", ""]),
+        sha256=hashlib.sha256(request.der).hexdigest(),
+        subject=",".join(
+            "+".join(f"{KEYWORDS.get(one.oid, one.oid)}={_escaped(one.text)}" for one in part)
+            for part in reversed(request.subject)
+        ),
+        key=key,
+        public_key_sha256=hashlib.sha256(request.public_key).hexdigest(),
+        key_usage=_key_usages(request),
+        extended_key_usage=_extended_key_usages(request),
+    )
+
+
+def _escaped(text: str | None) -> str:
+    """RFC 4514, 2.4; a text that cannot be read is a question mark."""
+    if text is None:
+        return "?"
+    escaped = re.sub(r'([\\",+;<>])', r"\\\1", text).replace("\0", r"\00")
+    begin = "\\" if escaped.startswith(("#", " ")) else ""
+    return begin + (escaped[:-1] + r"\ " if escaped[1:].endswith(" ") else escaped)
 
 
 def _no_csr(why: str) -> CsrInvalidError:

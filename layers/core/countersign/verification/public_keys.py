@@ -1,0 +1,98 @@
+"""What a public key is, by its own bytes: kind, size and curve, whatever is claimed beside them.
+
+Source: RFC 5280, 4.1.2.7; RFC 5480; RFC 8017; RFC 8410.
+"""
+
+from dataclasses import dataclass
+
+from countersign import der
+from countersign.der import DerError
+
+ED25519 = "1.3.101.112"
+EMPTY = der.write(der.NULL)
+# name: (bits, name for people)
+CURVES = {
+    "1.3.132.0.33": (224, "secp224r1"),
+    "1.3.132.0.10": (256, "secp256k1"),
+    "1.2.840.10045.3.1.7": (256, "secp256r1"),
+    "1.3.132.0.34": (384, "secp384r1"),
+    "1.3.132.0.35": (521, "secp521r1"),
+    "1.3.36.3.3.2.8.1.1.7": (256, "brainpoolP256r1"),
+    "1.3.36.3.3.2.8.1.1.11": (384, "brainpoolP384r1"),
+    "1.3.36.3.3.2.8.1.1.13": (512, "brainpoolP512r1"),
+}
+SMALLEST_EXPONENT, LARGEST_EXPONENT_BITS = 65_537, 256  # FIPS 186-5, A.1.1
+SMALL_PRIMES = tuple(
+    one for one in range(3, 1000, 2) if all(one % other for other in range(3, 32, 2) if other < one)
+)
+ED25519_BYTES = 32
+
+
+@dataclass(frozen=True)
+class PublicKey:
+    """What the bytes of a public key say.
+
+    Args:
+        algorithm: TSB's name: RSA, EC or ED.
+        bits: of the modulus or of the curve's field.
+        curve_oid: of an EC key.
+    """
+
+    algorithm: str
+    bits: int
+    curve_oid: str | None = None
+
+    def __str__(self) -> str:
+        """As people call it."""
+        if self.algorithm == "ED":
+            return "Ed25519"
+        if self.curve_oid is not None:
+            return f"EC {CURVES[self.curve_oid][1]}"
+        return f"{self.algorithm} {self.bits}"
+
+
+def read(spki: bytes) -> PublicKey:
+    """What a DER SubjectPublicKeyInfo says, whatever stands beside it.
+
+    Whether the point of an EC key is on its curve is not looked at.
+
+    Raises:
+        DerError: it is no key of these kinds, or one that nobody should use: an RSA modulus or
+            exponent that no generator makes.
+    """
+    identifier, key = _two(der.element(spki, der.SEQUENCE).inside(der.SEQUENCE))
+    first, *parameters = identifier.inside(der.SEQUENCE)
+    algorithm, content = der.dotted(first.of(der.OID)), der.bits(key.of(der.BIT_STRING))
+    match algorithm, parameters:
+        case "1.2.840.113549.1.1.1", [one] if one.whole == EMPTY:
+            return PublicKey("RSA", _modulus(content).bit_length())
+        case "1.2.840.10045.2.1", [one]:
+            curve = der.dotted(one.of(der.OID))
+            if curve not in CURVES:
+                raise DerError(f"is on curve {curve}, which this product cannot read")
+            return PublicKey("EC", CURVES[curve][0], curve)
+        case "1.3.101.112", []:
+            if len(content) != ED25519_BYTES:
+                raise DerError("is no Ed25519 key of 32 bytes")
+            return PublicKey("ED", ED25519_BYTES * 8)
+        case _:
+            raise DerError(f"is of algorithm {algorithm}, in a form that this product cannot read")
+
+
+def _two(found: list[der.Element]) -> tuple[der.Element, der.Element]:
+    if len(found) != 2:  # noqa: PLR2004
+        raise DerError("is no public key")
+    return found[0], found[1]
+
+
+def _modulus(content: bytes) -> int:
+    first, second = _two(der.element(content, der.SEQUENCE).inside(der.SEQUENCE))
+    modulus = der.number(first.of(der.INTEGER))
+    exponent = der.number(second.of(der.INTEGER))
+    if not modulus % 2 or not all(modulus % prime for prime in SMALL_PRIMES):
+        raise DerError("has an RSA modulus with a small factor")
+    if not exponent % 2 or exponent < SMALLEST_EXPONENT:
+        raise DerError("has an RSA exponent that is even or smaller than 65537")
+    if exponent.bit_length() > LARGEST_EXPONENT_BITS:
+        raise DerError("has an RSA exponent of more than 256 bits")
+    return modulus
