@@ -189,10 +189,12 @@ def _flat(content: dict[str, Any], uses: int) -> str:
         for name, value in content["attributes"].items()
         if value is not None
     )
-    rules = "".join(
+    policy = content["policy"] or {}
+    blocked = str((policy.get("keyStatus") or {}).get("blocked", False)).lower()
+    rules = f"<key_status><blocked>{blocked}</blocked></key_status>" + "".join(
         f"<{tag}>{_flat_rule(rule)}</{tag}>"
         for tag, name in RULES.items()
-        if (rule := (content["policy"] or {}).get(name)) is not None
+        if (rule := policy.get(name)) is not None
     )
     return (
         '<?xml version="1.0" encoding="UTF-8"?>'

@@ -58,9 +58,9 @@ class Switches(BaseModel):
         [2048, 3072, 4096, 8192], description="RSA sizes accepted; others are refused with 603."
     )
     ed_curve_oid: Literal["reported", "absent"] = Field(
-        "reported",
-        description="curveOid of an ED key: 1.3.101.112, as clients send it, or null: the vendor's "
-        "response class says that it is only set for EC.",
+        "absent",
+        description="curveOid of an ED key: null, as the vendor's response class says that it is "
+        "only set for EC, or 1.3.101.112, as clients send it.",
     )
     indestructible_delete_code: Literal[701, 614] = Field(
         701, description="errorCode for deleting a key with destroyable=false."

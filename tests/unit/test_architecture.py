@@ -71,7 +71,7 @@ def test_only_the_aws_folder_imports_boto3() -> None:
                 "evidence/verifier.py",
             },
         ),
-        ("xml", {"verification/attestation.py"}),
+        ("xml", {"verification/attestation_xml.py"}),
     ],
 )
 def test_a_package_has_its_owners(package: str, owners: set[str]) -> None:

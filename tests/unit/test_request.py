@@ -462,18 +462,6 @@ def test_one_token_without_timeout_makes_the_window_endless() -> None:
     assert window_seconds(requested.rule_use.tokens) == 0
 
 
-def test_policies_are_equal_in_effect_whatever_names_and_order_say() -> None:
-    raw = seed()
-    one = read(raw).key.policy
-    token(raw)["name"] = "renamed"
-    two = read(raw).key.policy
-    token(raw)["timeout"] = 660
-    three = read(raw).key.policy
-
-    assert approvers.effective(one) == approvers.effective(two)
-    assert approvers.effective(one) != approvers.effective(three)
-
-
 def test_a_stranger_s_approval_is_not_hidden() -> None:
     requested = approvers.approvers(read(seed()).key.policy, {})
 

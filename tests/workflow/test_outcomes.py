@@ -332,6 +332,18 @@ def test_an_ed25519_key(case: Case) -> None:
     assert csr.read_csr(result.document["csr"]["pem"]).key == "Ed25519"
 
 
+def test_an_onboarded_approver_is_known_by_the_certificate_that_comes_back(case: Case) -> None:
+    one = Approver.generate("Joan", "ec")
+    case.stack.control("PUT", "/switches", {"onboardedApprovers": {"Joan": one.certificate()}})
+    by_name = group(one)
+    by_name["approvals"] = [{"type": "onboarded_approver_certificate", "name": "Joan"}]
+    arn = case.start(case.request(token(by_name)))
+    case.approve(one)
+    result = case.end(arn)
+
+    assert_issued(result)
+
+
 CANARY = "canary-7f3a-password"
 PLAIN = "plain-7f3a-password"  # given to Step Functions by its caller: no canary
 

@@ -1,7 +1,7 @@
-"""How far the HSM's clock is from ours, as its own answers show. Pure."""
+"""Times from outside, and how far the HSM's clock is from ours, as its own answers show. Pure."""
 
 import math
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 TOLERATED = timedelta(seconds=300)  # of a stack with the default parameters
 RESOLUTION = timedelta(seconds=1)  # TSB writes whole seconds
@@ -20,3 +20,27 @@ def skew_seconds(shown: datetime, *, after: datetime, before: datetime) -> int:
     if shown > before:
         return math.ceil((shown - before).total_seconds())
     return min(0, math.floor((shown + RESOLUTION - after).total_seconds()))
+
+
+def read(text: str) -> datetime:
+    """A time in ISO 8601, in UTC.
+
+    Raises:
+        ValueError: it is none, or says no zone.
+    """
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        raise ValueError("a time without a zone")
+    return in_utc(moment)
+
+
+def in_utc(moment: datetime) -> datetime:
+    """The same moment in UTC.
+
+    Raises:
+        ValueError: there it lies before the first day of the calendar, or after the last one.
+    """
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError as error:
+        raise ValueError("no moment in UTC") from error

@@ -5,10 +5,10 @@ certificates is loaded for it.
 """
 
 import base64
-import binascii
 import hashlib
 import re
-from collections.abc import Iterator
+
+from countersign.der import SEQUENCE, element
 
 ARMOR = re.compile(r"-----(BEGIN|END) (PUBLIC KEY|CERTIFICATE)-----")
 # A certificate's first fields (RFC 5280, 4.1): serial number, signature, issuer, validity, subject,
@@ -57,31 +57,11 @@ def approver_der(value: str) -> bytes:
 
 def _certificate_spki(content: bytes) -> bytes:
     try:
-        (_, certificate, _), *_ = _elements(content)
-        (_, signed, _), *_ = _elements(certificate)
-        fields = [whole for tag, _, whole in _elements(signed) if tag != VERSION_TAG]
+        certificate = element(content, SEQUENCE).inside(SEQUENCE)[0]
+        fields = [one.whole for one in certificate.inside(SEQUENCE) if one.tag != VERSION_TAG]
         return fields[SPKI_FIELD]
     except (ValueError, IndexError):
         raise ValueError("is not the base64 of a DER X.509 certificate") from None
-
-
-def _elements(content: bytes) -> Iterator[tuple[int, bytes, bytes]]:
-    """The elements of DER one after the other: tag, what is inside, and the whole of each.
-
-    Raises:
-        IndexError, ValueError: it is no DER.
-    """
-    at = 0
-    while at < len(content):
-        length, begin = content[at + 1], at + 2
-        if length & 0x80:  # the length's own length
-            begin += length & 0x7F
-            length = int.from_bytes(content[at + 2 : begin])
-        end = begin + length
-        if end > len(content):
-            raise ValueError("an element is longer than what holds it")
-        yield content[at], content[begin:end], content[at:end]
-        at = end
 
 
 def der(text: str) -> bytes:
@@ -92,5 +72,5 @@ def der(text: str) -> bytes:
     """
     try:
         return base64.b64decode(text, validate=True)
-    except binascii.Error:
+    except ValueError:
         raise ValueError("is not base64") from None

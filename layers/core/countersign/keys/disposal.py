@@ -131,11 +131,12 @@ def own_key(
     if claim is None or claim.enrollment_id != record.get("id"):
         return None
     try:
-        key = tsb.key_attributes(label, secret).key
+        answer = tsb.key_attributes(label, secret)
     except TsbRefusedError as error:
         if error.error_code != KEY_NOT_EXISTENT:
             raise
         return None
+    key = answer.key
     if key.label != label:
         return None  # a TSB that ignores the case of letters has another enrollment's key
     if "publicKeySha256" in record:
@@ -144,7 +145,7 @@ def own_key(
         # After a lost answer alone; without it DiscardKey starts in nine tenths of the time.
         from countersign.verification import checks  # noqa: PLC0415
 
-        different = checks.differences(key, requested.key)
+        different = checks.differences(answer, requested.key)
         own = key.create_time >= claim.at - clock_skew and not any(different.values())
     if not own:
         raise KeyConflictError(

@@ -1,7 +1,6 @@
 """The approvers that a policy (TSB's Smart Key Attributes) asks, by their keys' fingerprints."""
 
 from functools import lru_cache
-from typing import Any
 
 from countersign.models import (
     Approval,
@@ -9,11 +8,10 @@ from countersign.models import (
     GroupSummary,
     Policy,
     PolicySummary,
-    Rule,
     TokenSummary,
 )
 from countersign.policy.certificates import approver_public_key, certificate_common_name
-from countersign.policy.rules import RULES, Names, approvals_of, unnamed
+from countersign.policy.rules import Names, approvals_of, unnamed
 from countersign.spki import spki_sha256
 
 ONBOARDED = "onboarded "  # prefix of the identity of an approver whose key only TSB knows
@@ -54,34 +52,6 @@ def summary(policy: Policy, names: Names) -> PolicySummary:
             )
             for token in policy.rule_use.tokens
         )
-    )
-
-
-def effective(policy: Policy) -> dict[str, Any]:
-    """What the policy means, without the names of tokens and groups and without any order.
-
-    Two policies count as the same if these values are equal: TSB may return a certificate's CN as
-    name, and it uses the HSM's order.
-    """
-    return {
-        "blocked": policy.key_status.blocked,
-        **{name: _effective_rule(getattr(policy, attribute)) for name, attribute in RULES.items()},
-    }
-
-
-def _effective_rule(rule: Rule | None) -> list[Any] | None:
-    if rule is None:
-        return None
-    return sorted(
-        [
-            token.timelock,
-            token.timeout,
-            sorted(
-                [group.quorum, sorted(identity(approval) for approval in group.approvals)]
-                for group in token.groups or ()
-            ),
-        ]
-        for token in rule.tokens
     )
 
 

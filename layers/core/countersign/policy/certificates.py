@@ -1,10 +1,10 @@
 """The public keys and certificates by which a policy names its approvers."""
 
 import base64
+from collections.abc import Callable
 from datetime import datetime
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     PublicFormat,
@@ -13,6 +13,8 @@ from cryptography.hazmat.primitives.serialization import (
 from cryptography.x509.oid import NameOID
 
 from countersign.spki import approver_der
+
+PUBLIC_KEY, CERTIFICATE = "public key (SPKI)", "X.509 certificate"
 
 
 def approver_public_key(kind: str, value: str) -> str:
@@ -25,14 +27,23 @@ def approver_public_key(kind: str, value: str) -> str:
     Raises:
         ValueError: says what is wrong; never quotes the value.
     """
-    der = approver_der(value)
+    content = approver_der(value)
+
+    def spki() -> bytes:
+        key = _certificate(content).public_key() if certified else load_der_public_key(content)
+        return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+
+    certified = kind == "certificate"
+    return base64.b64encode(_read(spki, CERTIFICATE if certified else PUBLIC_KEY)).decode()
+
+
+def readable(public_key: str) -> bool:
+    """Whether a base64 DER SPKI is a key that can verify: a point on its curve, if it has one."""
     try:
-        key = _certificate(der).public_key() if kind == "certificate" else load_der_public_key(der)
-        spki = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    except (ValueError, UnsupportedAlgorithm):
-        expected = "X.509 certificate" if kind == "certificate" else "public key (SPKI)"
-        raise ValueError(f"is not the base64 of a DER {expected}") from None
-    return base64.b64encode(spki).decode()
+        approver_public_key("public_key", public_key)
+    except ValueError:
+        return False
+    return True
 
 
 def certificate_common_name(value: str) -> str | None:
@@ -41,8 +52,13 @@ def certificate_common_name(value: str) -> str | None:
     Raises:
         ValueError: the value is not a certificate.
     """
-    names = _certificate(approver_der(value)).subject.get_attributes_for_oid(NameOID.COMMON_NAME)
-    return str(names[0].value) if names else None
+    content = approver_der(value)
+
+    def common_name() -> str | None:
+        names = _certificate(content).subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+        return str(names[0].value) if names else None
+
+    return _read(common_name, CERTIFICATE)
 
 
 def expiries(certificates: str) -> list[datetime]:
@@ -51,14 +67,18 @@ def expiries(certificates: str) -> list[datetime]:
     Unreadable certificates are left out: this serves a warning, and the code that uses a
     certificate reports more.
     """
-    try:
+
+    def dates() -> list[datetime]:
         if "-----BEGIN" in certificates:
             found = x509.load_pem_x509_certificates(certificates.encode())
         else:
             found = [_certificate(approver_der(certificates))] if certificates else []
+        return [one.not_valid_after_utc for one in found]
+
+    try:
+        return _read(dates, CERTIFICATE)
     except ValueError:
-        found = []
-    return [one.not_valid_after_utc for one in found]
+        return []
 
 
 def certificate_validity(value: str) -> tuple[datetime, datetime]:
@@ -67,9 +87,26 @@ def certificate_validity(value: str) -> tuple[datetime, datetime]:
     Raises:
         ValueError: the value is not a certificate.
     """
-    certificate = _certificate(approver_der(value))
-    return certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    content = approver_der(value)
+
+    def validity() -> tuple[datetime, datetime]:
+        certificate = _certificate(content)
+        return certificate.not_valid_before_utc, certificate.not_valid_after_utc
+
+    return _read(validity, CERTIFICATE)
 
 
-def _certificate(der: bytes) -> x509.Certificate:
-    return x509.load_der_x509_certificate(der)
+def _certificate(content: bytes) -> x509.Certificate:
+    return x509.load_der_x509_certificate(content)
+
+
+def _read[T](read: Callable[[], T], expected: str) -> T:
+    """What is read of a key or certificate from outside, whatever the library raises about it.
+
+    Raises:
+        ValueError: it cannot be read.
+    """
+    try:
+        return read()
+    except Exception:  # noqa: BLE001  the library has more kinds of errors than it lists
+        raise ValueError(f"is not the base64 of a DER {expected}") from None

@@ -23,7 +23,7 @@ from countersign.states.key_slots import await_slot
 from countersign.states.ownership import Password, own, progress, require_own
 from countersign.stores import Objects, Records
 from countersign.tsb.client import TsbClient
-from countersign.tsb.models import Key, KeyAttributes
+from countersign.tsb.models import KeyAttributes
 from countersign.verification import attestation, checks
 from countersign.verification.attestation import Trust
 
@@ -103,8 +103,8 @@ def create_key(
     if report_skew is not None:
         report_skew(skew)
     objects.keep_answer(event.enrollment_id, "create-key", answer.raw)
-    _require_as_asked(answer.key, key)
-    _require_attested(answer, trust)
+    _require_as_asked(answer, key)
+    _require_attested(answer, key, trust)
     fingerprint = spki_sha256(answer.key.public_key)
     require_own(
         event,
@@ -181,17 +181,22 @@ def _may_be_there(tsb: TsbClient, label: str, secret: str | None) -> bool:
     return True
 
 
-def _require_as_asked(reported: Key, requested: m.KeyRequest) -> None:
-    """Compare the HSM's report with the request: attributes, algorithm, size and policy."""
-    different = [name for part in checks.differences(reported, requested).values() for name in part]
-    if different:
-        raise _key_conflict(
-            requested.label, f"is not what was asked: {', '.join(different)} differ"
-        )
+def _require_as_asked(answer: KeyAttributes, requested: m.KeyRequest) -> None:
+    """Compare the HSM's answer with the request: the key itself, attributes and policy."""
+    for code, different in checks.differences(answer, requested).items():
+        if different:
+            what = ", ".join(different)
+            raise _key_conflict(
+                requested.label,
+                f"is not what was asked: {what} differ"
+                if code in ("KEY_ATTRIBUTES", "KEY_POLICY")
+                else f"is not what was asked: {what}",
+            )
 
 
-def _require_attested(answer: KeyAttributes, trust: Trust) -> None:
-    for check in attestation.check(answer, trust, asked_at=None, now=m.now()):
+def _require_attested(answer: KeyAttributes, requested: m.KeyRequest, trust: Trust) -> None:
+    found = attestation.check(answer, trust, requested=requested, asked_at=None, now=m.now())
+    for check in found:
         if check.result == "failed":
             raise KeyConflictError(
                 f"the HSM does not attest key {answer.key.label!r}: {check.finding}",

@@ -3,7 +3,7 @@
 import base64
 import json
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from enum import StrEnum
 from functools import cached_property
 from typing import Annotated, Any, Self
@@ -18,6 +18,8 @@ from pydantic import (
     field_validator,
 )
 from pydantic.alias_generators import to_camel
+
+from countersign import clocks
 
 MAX_DEPTH = 32  # of nested JSON; a key's policy needs 9
 REQUEST_ID = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"  # TSB's are UUIDs; `..` would be another path
@@ -137,14 +139,7 @@ def _inside(value: object) -> list[Any]:
     return value if isinstance(value, list) else []
 
 
-def _utc(moment: datetime) -> datetime:
-    try:
-        return moment.astimezone(UTC)
-    except OverflowError as error:  # the first or the last day of the calendar
-        raise ValueError("no moment in UTC") from error
-
-
-type Moment = Annotated[AwareDatetime, AfterValidator(_utc)]
+type Moment = Annotated[AwareDatetime, AfterValidator(clocks.in_utc)]
 # One segment of a path: an id of TSB is asked about by its URL.
 type RequestId = Annotated[str, StringConstraints(pattern=REQUEST_ID)]
 

@@ -2,37 +2,47 @@
 
 TSB returns it together with the key's attributes as JSON. It is a proof only up to a pinned root.
 The chain below the root is configured, because TSB does not return it here.
-Source: TSB documentation, signed key attributes. The layout of the XML is known only from
-documents.
+Source: TSB documentation, signed key attributes; RFC 5280, section 6, for the chain, which is
+verified by `cryptography`.
 """
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
-from xml.etree import ElementTree  # nosec B405
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
+from cryptography.x509.verification import Criticality, ExtensionPolicy, PolicyBuilder, Store
+from cryptography.x509.verification import Policy as ChainPolicy
+from pydantic.alias_generators import to_camel
 
 from countersign.clocks import TOLERATED
-from countersign.models import Check, Policy
-from countersign.policy import approvers
+from countersign.models import Check, KeyRequest
 from countersign.tsb.models import KeyAttributes
+from countersign.verification import attestation_xml, public_keys
+from countersign.verification.attestation_xml import Attested, plain
 
 CODES = (
     "ATTESTATION_ROOT",
     "ATTESTATION_SIGNATURE",
     "ATTESTATION_FORMAT",
     "ATTESTATION_KEY",
+    "ATTESTATION_CREATION",
     "ATTESTATION_ATTRIBUTES",
     "ATTESTATION_POLICY",
     "ATTESTATION_TIME",
 )
-RULES = ("rule_use", "rule_block", "rule_unblock", "rule_modify")
+GENERATED = "generated"  # in the HSM; what was imported is known elsewhere
+# Asked for where they are meant, and never reported by any TSB that was recorded.
+NEVER_REPORTED = frozenset({"encrypt", "verify", "wrap", "bip32", "slip10"})
+MAX_CHAIN = 8  # certificates
+WEAKEST_RSA, WEAKEST_CURVE = 2048, 224  # bits of an attestation key
+DIGESTS = (hashes.SHA256, hashes.SHA384, hashes.SHA512)
+type PublicKey = rsa.RSAPublicKey | ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey
 
 
 @dataclass(frozen=True)
@@ -52,13 +62,19 @@ class Trust:
 
 
 def check(
-    answer: KeyAttributes, trust: Trust, *, asked_at: datetime | None, now: datetime
+    answer: KeyAttributes,
+    trust: Trust,
+    *,
+    requested: KeyRequest,
+    asked_at: datetime | None,
+    now: datetime,
 ) -> list[Check]:
-    """Whether the HSM's attestation says the same as TSB's JSON. Every comparison is made.
+    """Whether the HSM attests the key that was requested. Every comparison is made.
 
     Args:
         answer: TSB's answer with `xml`, `xml_signature` and the JSON that belongs to them.
         trust: which attestations are trusted.
+        requested: what was asked for. What the HSM does not say is no agreement.
         asked_at: when the approvers were asked, by the HSM's clock as far as that is known. An
             older attestation proves nothing about the time since then.
         now: the time at which the chain must be valid.
@@ -66,21 +82,20 @@ def check(
     if not trust.root_sha256:
         why = "no attestation root is configured"
         return [Check(code=code, result="skipped", finding=why) for code in CODES]
-    chain = _chain(trust.chain)
-    found = {
-        "ATTESTATION_ROOT": _root(chain, trust.root_sha256, now),
-        "ATTESTATION_SIGNATURE": _signature(answer, chain),
-        "ATTESTATION_FORMAT": [],
-    }
+    found = signer_checks(answer, trust, now)
     try:
-        said = _parse(answer.xml or "")
+        said = attestation_xml.read(answer.xml or "")
     except ValueError as error:
         found["ATTESTATION_FORMAT"] = [f"the attestation {error}"]
     else:
         found |= {
-            "ATTESTATION_KEY": _key(answer, said),
-            "ATTESTATION_ATTRIBUTES": _attributes(answer, said),
-            "ATTESTATION_POLICY": _policy(answer, said),
+            "ATTESTATION_KEY": _key(answer, said, requested.label),
+            "ATTESTATION_CREATION": _creation(said),
+            "ATTESTATION_ATTRIBUTES": _attributes(answer, said, requested),
+            "ATTESTATION_POLICY": [
+                f"the attested policy is not the accepted one: {field} differs"
+                for field in said.policy.differences(requested.policy)
+            ],
             "ATTESTATION_TIME": _time(said, asked_at, trust.clock_skew),
         }
     return [
@@ -93,10 +108,52 @@ def check(
     ]
 
 
+def signer_checks(answer: KeyAttributes, trust: Trust, now: datetime) -> dict[str, list[str]]:
+    """Whether somebody whom we trust says it, whatever it is: findings by the check's code."""
+    chain = _chain(trust.chain)
+    return {
+        "ATTESTATION_ROOT": _root(chain, trust.root_sha256, now),
+        "ATTESTATION_SIGNATURE": _signature(answer, chain),
+        "ATTESTATION_FORMAT": [],
+    }
+
+
+def attested(answer: KeyAttributes, trust: Trust, *, label: str, now: datetime) -> Attested:
+    """What the HSM attests about a key of which nothing was requested here.
+
+    Raises:
+        ValueError: it is not attested, or the attestation is about another key; says why.
+    """
+    for why in (one for found in signer_checks(answer, trust, now).values() for one in found):
+        raise ValueError(why)
+    try:
+        said = attestation_xml.read(answer.xml or "")
+    except ValueError as error:
+        raise ValueError(f"the attestation {error}") from None
+    for why in _key(answer, said, label):
+        raise ValueError(why)
+    return said
+
+
+def asked_attributes(requested: KeyRequest) -> dict[str, bool]:
+    """The attributes that were asked for, by TSB's names; null stands for TSB's default."""
+    given = requested.attributes
+    return {
+        to_camel(name): value
+        for name, field in type(given).model_fields.items()
+        for value in [getattr(given, name)]
+        for value in [field.default if value is None else value]
+        if value is not None
+    }
+
+
+# Who says it --------------------------------------------------------------------------------------
+
+
 def _chain(pem: str) -> list[x509.Certificate]:
     try:
         return x509.load_pem_x509_certificates(pem.encode())
-    except ValueError:
+    except Exception:  # noqa: BLE001  whatever the library makes of a text from outside
         return []
 
 
@@ -105,162 +162,150 @@ def _root(chain: list[x509.Certificate], root_sha256: str, now: datetime) -> lis
         return ["the attestation chain holds no certificate in PEM"]
     if chain[-1].fingerprint(hashes.SHA256()).hex() != root_sha256:
         return ["the attestation chain ends in another root than the pinned one"]
-    issuers = [*chain[1:], chain[-1]]
-    for certificate, issuer in zip(chain, issuers, strict=True):
-        try:
-            name = certificate.subject.rfc4514_string()
-            certificate.verify_directly_issued_by(issuer)
-        except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
-            return ["a certificate of the attestation chain is not issued by the next one"]
-        if not _may_issue(issuer):
-            return [f"what issued {name} is no CA"]
-        if not certificate.not_valid_before_utc <= now <= certificate.not_valid_after_utc:
-            return [f"{name} is not valid now"]
-    return []
-
-
-def _may_issue(certificate: x509.Certificate) -> bool:
     try:
-        return certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
-    except (ValueError, x509.ExtensionNotFound, x509.DuplicateExtension):
-        return False
+        verifier = (
+            PolicyBuilder()
+            .store(Store([chain[-1]]))
+            .time(now)
+            .max_chain_depth(MAX_CHAIN)
+            .extension_policies(ca_policy=_issuers(), ee_policy=_signers())
+            .build_client_verifier()
+        )
+        verified = verifier.verify(chain[0], chain[1:-1]).chain
+        weak = _weak(chain[0])
+    except Exception as error:  # noqa: BLE001  a certificate that the library cannot read, too
+        return [f"the attestation chain does not hold: {error}"]
+    if verified != chain:
+        return ["the attestation chain holds certificates that do not belong to it"]
+    return [f"the attestation key is too weak: {weak}"] if weak else []
+
+
+def _issuers() -> ExtensionPolicy:
+    def may_issue(_: ChainPolicy, __: x509.Certificate, usage: x509.KeyUsage | None) -> None:
+        if usage is not None and not usage.key_cert_sign:
+            raise ValueError("an issuer may not sign certificates")
+
+    return (
+        ExtensionPolicy.permit_all()
+        .require_present(x509.BasicConstraints, Criticality.AGNOSTIC, None)
+        .may_be_present(x509.KeyUsage, Criticality.AGNOSTIC, may_issue)
+    )
+
+
+def _signers() -> ExtensionPolicy:
+    def may_sign(_: ChainPolicy, __: x509.Certificate, usage: x509.KeyUsage | None) -> None:
+        signs = usage is None or usage.digital_signature or usage.content_commitment
+        if not signs and not (usage and usage.key_cert_sign):  # the root itself may be the key
+            raise ValueError("the attestation key may not sign")
+
+    return ExtensionPolicy.permit_all().may_be_present(
+        x509.KeyUsage, Criticality.AGNOSTIC, may_sign
+    )
+
+
+def _weak(certificate: x509.Certificate) -> str | None:
+    match certificate.public_key():
+        case rsa.RSAPublicKey() as key if key.key_size < WEAKEST_RSA:
+            return f"RSA {key.key_size}"
+        case ec.EllipticCurvePublicKey() as key if key.key_size < WEAKEST_CURVE:
+            return f"EC {key.curve.name}"
+    return None
 
 
 def _signature(answer: KeyAttributes, chain: list[x509.Certificate]) -> list[str]:
     if not chain or not answer.xml or not answer.xml_signature:
         return ["there is no signed attestation"]
     try:
-        signature = base64.b64decode(answer.xml_signature, validate=True)
         key = chain[0].public_key()
-        if isinstance(key, rsa.RSAPublicKey):
-            key.verify(signature, answer.xml.encode(), padding.PKCS1v15(), hashes.SHA256())
-        elif isinstance(key, ec.EllipticCurvePublicKey):
-            key.verify(signature, answer.xml.encode(), ec.ECDSA(hashes.SHA256()))
-        else:
-            return ["the attestation key is neither RSA nor EC"]
-    except (InvalidSignature, UnsupportedAlgorithm, ValueError):  # ValueError: no base64 or UTF-8
-        return ["the attestation is not signed by the attestation key of the chain"]
-    return []
+        signature = base64.b64decode("".join(answer.xml_signature.split()), validate=True)
+        content = answer.xml.encode()
+    except Exception:  # noqa: BLE001  no base64, no Unicode, no key that the library can read
+        return ["the attestation's signature cannot be read"]
+    if not isinstance(key, rsa.RSAPublicKey | ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey):
+        return ["the attestation key is neither RSA nor EC nor Ed25519"]
+    if any(_verifies(key, signature, content)):
+        return []
+    return ["the attestation is not signed by the attestation key of the chain"]
 
 
-class _WithoutDtd(ElementTree.TreeBuilder):
-    """Refuses a document type declaration before any entity can be expanded."""
+def _verifies(key: PublicKey, signature: bytes, content: bytes) -> Iterator[bool]:
+    """Whether a signature is the key's, by each scheme that an HSM may use with such a key."""
+    if isinstance(key, ed25519.Ed25519PublicKey):
+        yield _holds(key, signature, content)
+        return
+    for digest in DIGESTS:
+        if isinstance(key, ec.EllipticCurvePublicKey):
+            yield _holds(key, signature, content, ec.ECDSA(digest()))
+            continue
+        pss = padding.PSS(padding.MGF1(digest()), padding.PSS.AUTO)
+        for padded in (padding.PKCS1v15(), pss):
+            yield _holds(key, signature, content, padded, digest())
 
-    def doctype(self, name: str, pubid: str | None, system: str | None) -> None:  # noqa: ARG002
-        raise ValueError("has a document type definition")
 
-
-def _parse(xml: str) -> ElementTree.Element:
-    parser = ElementTree.XMLParser(target=_WithoutDtd())  # noqa: S314  refuses DTDs  # nosec B314
+def _holds(key: Any, *how: Any) -> bool:
     try:
-        parser.feed(xml)
-        root = parser.close()
-    except ElementTree.ParseError:
-        raise ValueError("is no XML") from None
-    assert isinstance(root, ElementTree.Element)  # noqa: S101  for the type checker  # nosec B101
-    return root
+        key.verify(*how)
+    except InvalidSignature:
+        return False
+    return True
 
 
-def _key(answer: KeyAttributes, said: ElementTree.Element) -> list[str]:
-    facts = {"label": answer.key.label, "public_key": answer.key.public_key}
-    return _differences(said, facts)
+# What is said -------------------------------------------------------------------------------------
 
 
-def _attributes(answer: KeyAttributes, said: ElementTree.Element) -> list[str]:
-    key = answer.key
-    facts = {"algorithm": key.algorithm}
-    if said.find("key_size") is not None:
-        facts["key_size"] = str(key.key_size)
-    differences = _differences(said, facts)
-    attested = {
-        _plain(one.tag): (one.text or "").strip().lower() for one in said.iterfind("attributes/*")
+def _key(answer: KeyAttributes, said: Attested, label: str) -> list[str]:
+    differ = [] if said.label == label else ["it is about a key of another label"]
+    if said.public_key != "".join(answer.key.public_key.split()):
+        differ.append("it is about another public key than TSB's answer")
+    return differ
+
+
+def _creation(said: Attested) -> list[str]:
+    if said.creation in ("", GENERATED):
+        return []
+    return ["the key was not generated in the HSM: its creation is another one"]
+
+
+def _attributes(answer: KeyAttributes, said: Attested, requested: KeyRequest) -> list[str]:
+    differ = [] if said.algorithm == requested.algorithm else ["algorithm is not what was asked"]
+    facts = _facts(answer)
+    differ += [
+        f"{name} is not that of the public key"
+        for name, found in (("key_size", said.key_size), ("curve_oid", said.curve_oid))
+        if found not in ("", facts.get(name))
+    ]
+    wanted = {
+        plain(name): (name, value)
+        for name, value in (asked_attributes(requested) | {"neverExtractable": True}).items()
     }
-    return differences + [
-        f"attribute {name} is {value} in TSB's answer, {attested.get(_plain(name), 'not')} attested"
-        for name, value in key.attributes.items()
-        if value is not None and attested.get(_plain(name)) != str(value).lower()
+    claimed = {plain(name): value for name, value in answer.key.attributes.items()}
+    for name, (shown, value) in wanted.items():
+        found = said.attributes.get(name)
+        if found is None and shown in NEVER_REPORTED and claimed.get(name) is None:
+            continue
+        if found != str(value).lower():
+            differ.append(f"{shown} was asked to be {value}, {found or 'nothing'} is attested")
+    return differ + [
+        f"{name} is {value} in TSB's answer and not in the attestation"
+        for name, value in answer.key.attributes.items()
+        if value is not None
+        and plain(name) not in wanted
+        and said.attributes.get(plain(name)) != str(value).lower()
     ]
 
 
-def _policy(answer: KeyAttributes, said: ElementTree.Element) -> list[str]:
-    blocked = said.findtext("policy/key_status/blocked")
-    status = (answer.key.policy or {}).get("keyStatus")
-    attested = {
-        "keyStatus": status if blocked is None else {"blocked": blocked.strip() == "true"},
-        **{
-            _camel(name): _rule(rule)
-            for name in RULES
-            if (rule := said.find(f"policy/{name}")) is not None
-        },
-    }
+def _facts(answer: KeyAttributes) -> dict[str, str]:
+    """What the public key says about itself; KEY_TYPE compares that with what was asked."""
     try:
-        same = approvers.effective(Policy.model_validate(attested)) == approvers.effective(
-            Policy.model_validate(answer.key.policy)
-        )
-    except ValueError:  # a policy in a form that we never send
-        same = False
-    return [] if same else ["the attested policy is another than in TSB's answer"]
+        key = public_keys.read(base64.b64decode(answer.key.public_key))
+    except ValueError:
+        return {}
+    curve = public_keys.ED25519 if key.algorithm == "ED" else key.curve_oid or ""
+    return {"key_size": str(key.bits), "curve_oid": curve}
 
 
-def _time(said: ElementTree.Element, asked_at: datetime | None, clock_skew: timedelta) -> list[str]:
-    try:
-        attested_at = datetime.fromisoformat((said.findtext("attest_time") or "").strip())
-        old = asked_at is not None and attested_at < asked_at - clock_skew
-    except (ValueError, TypeError):  # not a time, or a time without a zone
+def _time(said: Attested, asked_at: datetime | None, clock_skew: timedelta) -> list[str]:
+    if said.at is None:
         return ["the attestation says no time"]
+    old = asked_at is not None and said.at < asked_at - clock_skew
     return ["the attestation is older than the request for approval"] if old else []
-
-
-def _rule(element: ElementTree.Element) -> dict[str, Any]:
-    return {
-        "tokens": [
-            {
-                "name": _of(token, "name"),
-                "timelock": _number(token, "timelock"),
-                "timeout": _number(token, "timeout"),
-                "groups": [
-                    {
-                        "name": _of(group, "name"),
-                        "quorum": _number(group, "quorum"),
-                        "approvals": [
-                            {
-                                "type": _of(approval, "type"),
-                                "name": _of(approval, "name") or None,
-                                "value": (approval.findtext("value") or approval.text or "").strip()
-                                or None,
-                            }
-                            for approval in group.iterfind("approval")
-                        ],
-                    }
-                    for group in token.iterfind("group")
-                ],
-            }
-            for token in element.iterfind("token")
-        ]
-    }
-
-
-def _of(element: ElementTree.Element, name: str) -> str:
-    return (element.get(name) or element.findtext(name) or "").strip()
-
-
-def _number(element: ElementTree.Element, name: str) -> int | None:
-    text = _of(element, name)
-    return int(text) if text.isdecimal() else None
-
-
-def _differences(said: ElementTree.Element, facts: Mapping[str, str]) -> list[str]:
-    return [
-        f"{name} is another in TSB's answer than attested"
-        for name, value in facts.items()
-        if "".join((said.findtext(name) or "").split()) != "".join(value.split())
-    ]
-
-
-def _plain(name: str) -> str:
-    return name.replace("_", "").lower()
-
-
-def _camel(name: str) -> str:
-    first, *rest = name.split("_")
-    return first + "".join(part.title() for part in rest)

@@ -3,20 +3,24 @@
 StoreCsr runs it before anything is stored as issued. It runs again offline, on an evidence bundle.
 """
 
+import base64
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
 from countersign import models as m
-from countersign.policy.approvers import ONBOARDED, effective, identity
+from countersign.policy import certificates
+from countersign.policy.approvers import ONBOARDED, identity
 from countersign.record import csr_step
 from countersign.request import canonical
 from countersign.spki import fingerprint
-from countersign.tsb.models import Key, KeyAttributes
+from countersign.tsb.models import KeyAttributes
 from countersign.verification import attestation as verification_attestation
+from countersign.verification import attestation_xml, echo, public_keys
 from countersign.verification import csr as verification_csr
-from countersign.verification.attestation import Trust
+from countersign.verification.attestation import NEVER_REPORTED, Trust, asked_attributes
+from countersign.verification.attestation_xml import plain
 
 
 @dataclass(frozen=True)
@@ -86,12 +90,15 @@ def verify(returned: Returned, trust: Trust, *, now: datetime) -> Verified:
         *verification_attestation.check(
             answer,
             trust,
+            requested=requested.key,
             asked_at=datetime.fromisoformat(asked_at) + skew if asked_at else None,
             now=now,
         ),
         *csr_checks,
         *approval_checks(
-            requested.key.policy, [one for one in approvers if one.decision == "approved"]
+            requested.key.policy,
+            [one for one in approvers if one.decision == "approved"],
+            onboarded=_onboarded(answer, requested.key.policy),
         ),
     ]
     return Verified(tuple(checks), found)
@@ -128,26 +135,79 @@ def verify_key(
     return (
         *_request_checks(returned),
         *_key_checks(returned),
-        *verification_attestation.check(answer, trust, asked_at=asked_at, now=now),
+        *verification_attestation.check(
+            answer, trust, requested=requested.key, asked_at=asked_at, now=now
+        ),
     )
 
 
-def differences(reported: Key, requested: m.KeyRequest) -> dict[str, list[str]]:
-    """Where the HSM's report differs from the request, by `attributes` and `policy`."""
-    wanted = requested.attributes.dump()
+def differences(answer: KeyAttributes, requested: m.KeyRequest) -> dict[str, list[str]]:
+    """Where the HSM's answer differs from the request, in words, by the code of the check.
+
+    KEY_TYPE: what the public key is, by its own bytes. KEY_ATTRIBUTES: what TSB says about it.
+    KEY_POLICY_FORMAT: why its policy cannot be read; then KEY_POLICY has nothing to compare.
+    """
+    found = {
+        "KEY_TYPE": _type_differences(answer.key.public_key, requested),
+        "KEY_ATTRIBUTES": _attribute_differences(answer, requested),
+        "KEY_POLICY_FORMAT": [],
+    }
+    try:
+        policy = echo.read(answer.key.policy)
+    except ValueError as error:
+        return found | {"KEY_POLICY_FORMAT": [f"the key's policy cannot be read: {error}"]}
+    return found | {"KEY_POLICY": policy.differences(requested.policy)}
+
+
+def _type_differences(public_key: str, requested: m.KeyRequest) -> list[str]:
+    try:
+        # A CSR's key is compared with this one byte for byte.
+        found = public_keys.read(base64.b64decode(public_key, validate=True))
+    except ValueError as error:
+        return [f"the public key {error}"]
+    size = requested.key_size if requested.key_size is not None else found.bits
+    curve = requested.curve_oid if requested.algorithm == "EC" else None
+    same = (found.algorithm, found.bits, found.curve_oid) == (requested.algorithm, size, curve)
+    if not same:
+        asked = " ".join(
+            str(one) for one in (requested.algorithm, requested.key_size, curve) if one
+        )
+        return [f"the public key is {found}, asked was {asked}"]
+    return [] if certificates.readable(public_key) else ["the public key is no point of its curve"]
+
+
+def _attribute_differences(answer: KeyAttributes, requested: m.KeyRequest) -> list[str]:
+    """A claim beside a fact is compared with it; where there is a fact, it may be missing."""
+    key, wanted = answer.key, asked_attributes(requested)
+    said: dict[str, object] = {}
+    try:
+        attested = attestation_xml.read(answer.xml or "").attributes
+    except ValueError:
+        attested = {}
+    for name in wanted:
+        value = key.attributes.get(name)
+        said[name] = attested.get(plain(name)) if value is None else str(value).lower()
     different = [
         f"attributes.{name}"
-        for name, value in reported.attributes.items()
-        if value is not None and wanted.get(name) is not None and value != wanted[name]
+        for name, value in wanted.items()
+        if said[name] != str(value).lower() and not (said[name] is None and name in NEVER_REPORTED)
     ]
-    different += ["algorithm"] if reported.algorithm != requested.algorithm else []
-    different += ["keySize"] if requested.key_size not in (None, reported.key_size) else []
-    different += ["curveOid"] if requested.curve_oid not in (None, reported.curve_oid) else []
+    different += ["algorithm"] if key.algorithm != requested.algorithm else []
+    different += ["keySize"] if _claims_another(key.key_size, requested.key_size) else []
+    different += ["curveOid"] if _claims_another(key.curve_oid, requested.curve_oid) else []
+    return different
+
+
+def _claims_another(claim: object, wanted: object) -> bool:
+    return None not in (claim, wanted) and claim != wanted
+
+
+def _onboarded(answer: KeyAttributes, requested: m.Policy) -> dict[str, str]:
+    """The keys of onboarded approvers, as far as TSB shows them."""
     try:
-        same = effective(m.Policy.model_validate(reported.policy)) == effective(requested.policy)
-    except ValueError:  # a policy in a form that we never send
-        same = False
-    return {"attributes": different, "policy": [] if same else ["policy"]}
+        return echo.read(answer.key.policy).onboarded(requested)
+    except ValueError:
+        return {}
 
 
 def _request_checks(returned: Returned) -> list[m.Check]:
@@ -177,9 +237,8 @@ def _request_checks(returned: Returned) -> list[m.Check]:
 
 def _key_checks(returned: Returned) -> list[m.Check]:
     key, requested = returned.answer.key, returned.requested.key
-    different = differences(key, requested)
+    different = differences(returned.answer, requested)
     safe = key.attributes.get("extractable") is False and key.attributes.get("neverExtractable")
-    status = (key.policy or {}).get("keyStatus") or {}
     same = key.public_key == returned.created_public_key and fingerprint(
         key.public_key
     ) == returned.record.get("publicKeySha256")
@@ -199,48 +258,85 @@ def _key_checks(returned: Returned) -> list[m.Check]:
         ),
         _check(
             "KEY_BLOCKED",
-            status.get("blocked") is False,
+            _blocked(key.policy) is False,
             "policy.keyStatus.blocked",
             "the HSM does not report the key as usable: it was blocked",
         ),
         _check(
+            "KEY_TYPE",
+            not different["KEY_TYPE"],
+            "publicKey",
+            "; ".join(different["KEY_TYPE"]),
+        ),
+        _check(
             "KEY_ATTRIBUTES",
-            not different["attributes"],
-            next(iter(different["attributes"]), "attributes"),
-            f"not as accepted: {', '.join(different['attributes'])}",
+            not different["KEY_ATTRIBUTES"],
+            next(iter(different["KEY_ATTRIBUTES"]), "attributes"),
+            f"not as accepted: {', '.join(different['KEY_ATTRIBUTES'])}",
+        ),
+        _check(
+            "KEY_POLICY_FORMAT",
+            not different["KEY_POLICY_FORMAT"],
+            "policy",
+            "; ".join(different["KEY_POLICY_FORMAT"]),
         ),
         _check(
             "KEY_POLICY",
-            not different["policy"],
+            not different["KEY_POLICY"],
             "policy",
-            "the key's policy in the HSM is not the accepted one: it was changed",
-        ),
+            "the key's policy in the HSM is not the accepted one: it was changed"
+            f" ({', '.join(different['KEY_POLICY'])})",
+        )
+        if "KEY_POLICY" in different
+        else m.Check(code="KEY_POLICY", result="skipped"),
     ]
 
 
-def approval_checks(accepted: m.Policy, approved: list[m.Approver]) -> list[m.Check]:
+def _blocked(policy: object) -> bool | None:
+    try:
+        return echo.read(policy).blocked
+    except ValueError:
+        return None
+
+
+def approval_checks(
+    accepted: m.Policy,
+    approved: list[m.Approver],
+    *,
+    onboarded: Mapping[str, str] | None = None,
+) -> list[m.Check]:
     """Whether the people who approved are in the policy, are enough, and are different people.
 
-    Only TSB knows the key of an onboarded approver. So a key that is not in the policy counts as
-    one of theirs, as long as there are no more such keys than onboarded approvers.
+    A key that is not in the policy counts as an onboarded approver's whose key TSB does not show,
+    as long as there are no more such keys than such approvers.
+
+    Args:
+        accepted: the policy.
+        approved: who approved.
+        onboarded: fingerprints of the keys of onboarded approvers, by the names in the policy.
     """
+    shown = {f"{ONBOARDED}{name}": key for name, key in (onboarded or {}).items()}
     person = {one.spki_sha256: _person(one) for one in approved if one.spki_sha256}
-    members = [
-        identity(approval)
+
+    def known(approval: m.Approval) -> str:
+        return shown.get(one := identity(approval), one)
+
+    members = {
+        known(approval)
         for token in accepted.rule_use.tokens
         for group in token.groups or ()
         for approval in group.approvals
-    ]
-    onboarded = {one for one in members if one.startswith(ONBOARDED)}
+    }
+    unshown = {one for one in members if one.startswith(ONBOARDED)}
     unknown = person.keys() - members
-    hidden = len(unknown) if len(unknown) <= len(onboarded) else 0
+    hidden = len(unknown) if len(unknown) <= len(unshown) else 0
 
     def fulfilled(count: Callable[[set[str]], int]) -> bool:
         return any(
             all(
-                count(own & person.keys()) + min(hidden, len(own & onboarded)) >= group.quorum
+                count(own & person.keys()) + min(hidden, len(own & unshown)) >= group.quorum
                 for group in token.groups or ()
-                for own in [{identity(approval) for approval in group.approvals}]
+                for own in [{known(approval) for approval in group.approvals}]
             )
             for token in accepted.rule_use.tokens
         )
@@ -251,7 +347,7 @@ def approval_checks(accepted: m.Policy, approved: list[m.Approver]) -> list[m.Ch
     return [
         _check(
             "APPROVER_NOT_IN_POLICY",
-            len(unknown) <= len(onboarded),
+            len(unknown) <= len(unshown),
             "approvedBy",
             f"approved by {unknown_keys}, whom the policy does not name",
         ),
