@@ -199,7 +199,9 @@ def _flat(content: dict[str, Any], uses: int) -> str:
     return (
         '<?xml version="1.0" encoding="UTF-8"?>'
         f"<private_key>{fields}<key_use_count>{uses}</key_use_count>"
-        f"<attributes>{attributes}</attributes><policy>{rules}</policy></private_key>"
+        f"<attributes>{attributes}</attributes>"
+        + (f"<policy>{rules}</policy>" if content["policy"] is not None else "")
+        + "</private_key>"
     )
 
 

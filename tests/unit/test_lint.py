@@ -415,6 +415,50 @@ def test_people_under_other_keys_are_the_same_people() -> None:
     assert findings[0].sentence == "ada also approves for CA key 'CA.code-signing'"
 
 
+def asks(*approvals: Json) -> Json:
+    return rule(token({"name": "g", "quorum": 1, "approvals": list(approvals)}))
+
+
+def onboarded(name: str) -> Json:
+    return {"type": "onboarded_approver_certificate", "name": name}
+
+
+BY_CERTIFICATE = {"type": "certificate", "value": Approver.generate("Ada", "ec").certificate()}
+
+
+@pytest.mark.parametrize(
+    ("use", "ca_use", "both"),
+    [
+        (asks(onboarded("Ada")), asks(onboarded("Ada")), "Ada"),
+        (asks(onboarded("Ada")), asks(BY_CERTIFICATE), "Ada"),
+        (asks(BY_CERTIFICATE), asks(onboarded("Ada")), "Ada"),
+        (rule(token(group(1, "ada-1"))), asks(onboarded("ada")), "ada"),
+        (asks(onboarded("Bert")), asks(BY_CERTIFICATE), None),
+    ],
+)
+def test_an_onboarded_approver_is_whoever_has_a_certificate_of_that_name(
+    use: Json, ca_use: Json, both: str | None
+) -> None:
+    findings = linter.lint_ca_key(
+        policy(use), policy(ca_use), directory=DIRECTORY, profile=profile()
+    )
+
+    assert [one.sentence for one in findings] == (
+        [f"{both} also approves for CA key 'CA.code-signing'"] if both else []
+    )
+
+
+def test_who_may_change_the_ca_key_s_policy_may_approve_for_it() -> None:
+    theirs = policy(rule(token(group(1, "dan-1"))), modify=rule(token(group(1, "bob-2"))))
+
+    (found,) = linter.lint_ca_key(
+        policy(TWO_OF_THREE), theirs, directory=DIRECTORY, profile=profile()
+    )
+
+    assert found.code == "ca-approvers-overlap"
+    assert found.sentence == "bob also may change who approves for CA key 'CA.code-signing'"
+
+
 # Against brute force ---------------------------------------------------------------------------
 
 approvals = st.sampled_from(sorted(KEYS)).map(lambda key: Approval.read(approval(key)))

@@ -212,6 +212,44 @@ def test_nothing_is_made_when_the_ca_key_is_not_as_it_must_be(
     assert case.record(f"label#{case.label}") == {}
 
 
+def answered(stack: InProcessStack, **changed: Any) -> Json:
+    """TSB's answer about the CA key, changed."""
+    put_ca_key(stack, "Edsger Dijkstra")
+    with stack.tsb() as tsb:
+        whole = json.loads(tsb.key_attributes(CA_LABEL).raw)
+    stack.simulator.forget_calls()
+    return {**whole, "json": {**whole["json"], **changed}}
+
+
+UNREADABLE = rule(token({"name": "g", "quorum": 1, "approvals": [
+    {"type": "public_key", "name": "x", "value": "AAAA"}
+]}))  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"label": "another"}, "another key"),
+        ({"policy": {"ruleUse": UNREADABLE, "keyStatus": {"blocked": False}}}, "cannot be read"),
+        ({"policy": {"ruleUse": None, "keyStatus": "usable"}}, "keyStatus"),
+        ({"policy": {"ruleUse": rule(), "keyStatus": {"blocked": False}}}, "attests"),
+    ],
+    ids=["another label", "unreadable approver", "status as text", "not as attested"],
+)
+def test_a_ca_key_s_policy_that_is_not_to_be_believed_makes_nothing(
+    case: Case, stack: InProcessStack, changed: Json, words: str
+) -> None:
+    said = answered(stack, **changed)
+    fault = {"kind": "status", "httpStatus": 200, "body": said}
+    stack.control("POST", "/faults", {"label": CA_LABEL, "path": ATTRIBUTES, "fault": fault})
+    result = case.end(case.start(case.by_profile("code-signing")))
+
+    assert_failed(result, "InvalidEnrollmentError", "CreateKey")
+    assert [one["code"] for one in result.record["caFindings"]] == ["ca-policy-unread"]
+    assert words in result.record["caFindings"][0]["sentence"]
+    assert f"POST {KEY}" not in called(stack)
+
+
 def test_a_waived_finding_about_the_ca_key_goes_on_record_with_its_reason(
     case: Case, stack: InProcessStack
 ) -> None:

@@ -182,7 +182,7 @@ CODES = {
     ),
     "ca-policy-unread": Code(
         "warning", "error",
-        "The CA key's policy could not be read from the HSM.",
+        "The CA key's policy could not be read from the HSM, or is not what the HSM attests.",
         "Correct caKeyLabel, or wait until the CA key is there.",
         "The CA key is made later.",
     ),
@@ -194,7 +194,8 @@ CODES = {
     ),
     "ca-approvers-overlap": Code(
         "warning", "error",
-        "People approve both for this key and for the CA key that will sign its certificate.",
+        "People approve both for this key and for the CA key that will sign its certificate, or may"
+        " change who approves for that one.",
         "Choose approvers who do not approve for the CA key; the vendor's tutorial demands it.",
         "The team is too small for two quorums, and that was accepted.",
     ),

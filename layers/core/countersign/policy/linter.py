@@ -147,15 +147,39 @@ def lint_ca_key(
     elif ca_policy is None or open_to_all(ca_policy.rule_use):
         linter.add("ca-key-unguarded", path, f"the CA key {label!r} asks nobody before it signs")
     else:
-        theirs = linter.people(ca_policy.rule_use)
-        both = {name for who, name in linter.people(requested.rule_use).items() if who in theirs}
-        if both:
-            linter.add(
-                "ca-approvers-overlap",
-                "key.policy.ruleUse",
-                f"{_list(both)} also approve{'s' if len(both) == 1 else ''} for CA key {label!r}",
-            )
+        for rule, what in (
+            (ca_policy.rule_use, "approve{s} for"),
+            (ca_policy.rule_modify, "may change who approves for"),
+        ):
+            both = _in_both(linter, requested.rule_use, rule)
+            if both:
+                does = what.format(s="s" if len(both) == 1 else "")
+                linter.add(
+                    "ca-approvers-overlap",
+                    "key.policy.ruleUse",
+                    f"{_list(both)} also {does} CA key {label!r}",
+                )
     return tuple(linter.found)
+
+
+def _in_both(linter: _Linter, requested: Rule, theirs: Rule | None) -> set[str]:
+    """The names of those whom both rules ask.
+
+    TSB may show an onboarded approver by name or by a certificate of that name, so these two are
+    taken for the same person.
+    """
+
+    def names(approval: Approval) -> set[str]:
+        certified = approval.type == "certificate"
+        known = (
+            linter.directory.names.get(approvers.identity(approval)),
+            certificates.certificate_common_name(approval.value or "") if certified else None,
+        )
+        return {linter.who(approval), *(f"{approvers.ONBOARDED}{one}" for one in known if one)}
+
+    them = {name for _, one in (approvals_of(theirs, "") if theirs else ()) for name in names(one)}
+    by_name = linter.people(requested)
+    return {by_name[linter.who(one)] for _, one in approvals_of(requested, "") if names(one) & them}
 
 
 def refuse(findings: Iterable[LintFinding]) -> None:

@@ -24,7 +24,7 @@ from countersign.states.ownership import Password, own, progress, require_own
 from countersign.stores import Objects, Records
 from countersign.tsb.client import TsbClient
 from countersign.tsb.models import KeyAttributes
-from countersign.verification import attestation, checks
+from countersign.verification import attestation, checks, echo
 from countersign.verification.attestation import Trust
 
 type ReportSkew = Callable[[int], None]  # seconds by which the HSM's clock is ahead of ours
@@ -53,8 +53,9 @@ def create_key(
     enrollments the claim protects. A key that was discarded is never adopted.
 
     Before anything is created, the approvers are compared with those of the CA key, if the profile
-    names one. This function has the TSB role that may read that key's policy; AcceptEnrollment has
-    no role.
+    names one. That key's policy is believed only of an answer about that label and, where a root is
+    pinned, only if the HSM attests it. This function has the TSB role that may read that key's
+    policy; AcceptEnrollment has no role.
 
     The key's creation lies between two moments of ours, so it shows how far the HSM's clock is off.
     That is on record and reported. Beyond what is tolerated nobody is asked: the approvals' times
@@ -77,7 +78,7 @@ def create_key(
     existing = progress(event, records, {"stage": "CreateKey", "keyLabel": key.label})
     if existing is not None:
         return m.CreatedKey(label=key.label, public_key=None, public_key_sha256=None)
-    _check_ca_key(event, records, tsb, profiles)
+    _check_ca_key(event, records, tsb, profiles, trust)
     secret = password(key.password.secret_arn) if key.password else None
     claim = _claim(event, records, tsb, secret)
     try:
@@ -125,22 +126,22 @@ def create_key(
 
 
 def _check_ca_key(
-    event: m.CreateKeyInput, records: Records, tsb: TsbClient, profiles: Profiles
+    event: m.CreateKeyInput, records: Records, tsb: TsbClient, profiles: Profiles, trust: Trust
 ) -> None:
     profile = profiles.get(event.request.profile) if event.request.profile else None
     if profile is None or profile.ca_key_label is None:
         return
     unread, ca_policy = None, None
     try:
-        reported = tsb.key_attributes(profile.ca_key_label).key.policy
-        if reported and reported.get("ruleUse") is not None:
-            ca_policy = m.Policy.model_validate(reported)
+        ca_policy = _ca_policy(
+            tsb.key_attributes(profile.ca_key_label), profile.ca_key_label, trust
+        )
     except (TsbRefusedError, TsbUnavailableError) as error:
         if error.error_code not in (KEY_NOT_EXISTENT, KEY_PASSWORD_MISMATCH):
             raise
         unread = f"TSB answers {error.error_code}, {error.reason}"
-    except ValueError:
-        unread = "its policy has a form that this product does not know"
+    except ValueError as error:
+        unread = str(error)
     findings = lint_ca_key(
         event.request.key.policy,
         ca_policy,
@@ -151,6 +152,21 @@ def _check_ca_key(
     values = {"caFindings": dump(findings)}
     require_own(event, records.update(event.enrollment_id, values, when=own(event)))
     refuse(findings)
+
+
+def _ca_policy(answer: KeyAttributes, label: str, trust: Trust) -> m.Policy | None:
+    """The CA key's policy; None if nobody is asked before it signs.
+
+    Raises:
+        ValueError: it is not to be believed, or cannot be read; says why.
+    """
+    if answer.key.label != label:
+        raise ValueError("TSB answers about another key")
+    said = attestation.attested(answer, trust, label=label, now=m.now())
+    policy = None if answer.key.policy is None else echo.read(answer.key.policy)
+    if said is not None and said.policy != policy:
+        raise ValueError("its policy in TSB's answer is another one than the HSM attests")
+    return None if policy is None else echo.as_policy(answer.key.policy)
 
 
 def _claim(

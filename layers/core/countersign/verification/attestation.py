@@ -92,10 +92,7 @@ def check(
             "ATTESTATION_KEY": _key(answer, said, requested.label),
             "ATTESTATION_CREATION": _creation(said),
             "ATTESTATION_ATTRIBUTES": _attributes(answer, said, requested),
-            "ATTESTATION_POLICY": [
-                f"the attested policy is not the accepted one: {field} differs"
-                for field in said.policy.differences(requested.policy)
-            ],
+            "ATTESTATION_POLICY": _policy(said, requested),
             "ATTESTATION_TIME": _time(said, asked_at, trust.clock_skew),
         }
     return [
@@ -118,12 +115,14 @@ def signer_checks(answer: KeyAttributes, trust: Trust, now: datetime) -> dict[st
     }
 
 
-def attested(answer: KeyAttributes, trust: Trust, *, label: str, now: datetime) -> Attested:
-    """What the HSM attests about a key of which nothing was requested here.
+def attested(answer: KeyAttributes, trust: Trust, *, label: str, now: datetime) -> Attested | None:
+    """What the HSM attests about a key that was not requested here; None: no root is pinned.
 
     Raises:
         ValueError: it is not attested, or the attestation is about another key; says why.
     """
+    if not trust.root_sha256:
+        return None
     for why in (one for found in signer_checks(answer, trust, now).values() for one in found):
         raise ValueError(why)
     try:
@@ -131,7 +130,7 @@ def attested(answer: KeyAttributes, trust: Trust, *, label: str, now: datetime) 
     except ValueError as error:
         raise ValueError(f"the attestation {error}") from None
     for why in _key(answer, said, label):
-        raise ValueError(why)
+        raise ValueError(f"the attestation: {why}")
     return said
 
 
@@ -302,6 +301,15 @@ def _facts(answer: KeyAttributes) -> dict[str, str]:
         return {}
     curve = public_keys.ED25519 if key.algorithm == "ED" else key.curve_oid or ""
     return {"key_size": str(key.bits), "curve_oid": curve}
+
+
+def _policy(said: Attested, requested: KeyRequest) -> list[str]:
+    if said.policy is None:
+        return ["no policy is attested"]
+    return [
+        f"the attested policy is not the accepted one: {field} differs"
+        for field in said.policy.differences(requested.policy)
+    ]
 
 
 def _time(said: Attested, asked_at: datetime | None, clock_skew: timedelta) -> list[str]:

@@ -30,7 +30,7 @@ class Attested:
         creation: how the key came into being.
         at: when it was attested, UTC; None if no time is said.
         attributes: the key's, by their names without `_` in small letters.
-        policy: see `Echo`.
+        policy: see `Echo`; None if the key has none.
     """
 
     label: str
@@ -41,7 +41,7 @@ class Attested:
     creation: str
     at: datetime | None
     attributes: Mapping[str, str]
-    policy: Echo
+    policy: Echo | None
 
 
 def read(xml: str) -> Attested:
@@ -56,7 +56,8 @@ def read(xml: str) -> Attested:
     if root.tag != ROOT:
         raise ValueError(f"is about something else than a {ROOT}")
     try:
-        policy = echo.read(_policy(_only(root, "policy")))
+        found = _only(root, "policy")
+        policy = None if found is None else echo.read(_policy(found))
     except ValueError as error:
         raise ValueError(f"has a policy that cannot be read: {error}") from None
     _only(root, "attributes")
@@ -139,10 +140,8 @@ def _moment(text: str) -> datetime | None:
         return None
 
 
-def _policy(element: ElementTree.Element | None) -> dict[str, Any]:
+def _policy(element: ElementTree.Element) -> dict[str, Any]:
     """The policy in the form of TSB's JSON."""
-    if element is None:
-        raise ValueError("it is missing")
     status = _only(element, "key_status")
     blocked = _text(status, "blocked").lower() if status is not None else ""
     return {

@@ -7,7 +7,7 @@ Source: recorded answers; the vendor's code that makes the JSON of the attestati
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
@@ -34,11 +34,7 @@ class Echo:
 
     blocked: bool
     rules: Mapping[str, Rule]
-    certified: Mapping[str, frozenset[str]]
-
-    def means(self, requested: Policy) -> bool:
-        """Whether it is the requested policy."""
-        return self.differences(requested) == []
+    certified: Mapping[str, frozenset[str]] = field(compare=False)
 
     def differences(self, requested: Policy) -> list[str]:
         """Where it is another policy than the requested one: names of TSB's fields."""
@@ -79,6 +75,50 @@ def read(raw: object) -> Echo:
     if not isinstance(blocked, bool):
         raise ValueError("keyStatus.blocked is neither true nor false")
     return Echo(blocked, rules, certified)
+
+
+def as_policy(raw: object) -> Policy | None:
+    """A policy in TSB's JSON as one of ours, for the linter; None if nobody is asked for a use.
+
+    Raises:
+        ValueError: as `read`.
+    """
+    read(raw)
+    whole = _mapping(raw, "policy")
+    rules = {name: _tidy(whole.get(name)) for name in RULES}
+    if rules["ruleUse"] is None:
+        return None
+    return Policy.model_validate({**rules, "keyStatus": whole["keyStatus"]}, extra="ignore")
+
+
+def _tidy(rule: Any) -> Any:
+    """A rule that can be read, in our spelling: no line breaks, and nothing null that is empty."""
+    if rule is None:
+        return None
+    return {
+        "tokens": [
+            {
+                **token,
+                "name": str(token.get("name") or ""),
+                "groups": [
+                    {
+                        **group,
+                        "name": str(group.get("name") or ""),
+                        "approvals": [
+                            {
+                                "type": one["type"],
+                                "name": str(one.get("name") or "") or None,
+                                "value": "".join((one.get("value") or "").split()) or None,
+                            }
+                            for one in group.get("approvals") or ()
+                        ],
+                    }
+                    for group in token.get("groups") or ()
+                ],
+            }
+            for token in rule.get("tokens") or ()
+        ]
+    }
 
 
 def _rule(raw: object, path: str, certified: dict[str, frozenset[str]]) -> Rule:
