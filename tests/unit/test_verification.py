@@ -347,7 +347,7 @@ def test_an_onboarded_approver_comes_back_as_the_certificate_of_that_name() -> N
 def test_a_certificate_of_another_name_is_another_approver() -> None:
     asked, whole = onboarded(CARL.certificate())
 
-    assert different(asked, whole) == {"KEY_POLICY": ["ruleUse"]}
+    assert different(asked, whole) == {"KEY_POLICY": ["policy.ruleUse"]}
 
 
 def test_of_two_certificates_of_one_name_neither_is_believed() -> None:
@@ -356,7 +356,7 @@ def test_of_two_certificates_of_one_name_neither_is_believed() -> None:
     echo = {"type": "certificate", "name": "Bert", "value": other.certificate()}
     whole["json"]["policy"]["ruleModify"] = rule(echo)
 
-    assert different(asked, whole) == {"KEY_POLICY": ["ruleUse", "ruleModify"]}
+    assert different(asked, whole) == {"KEY_POLICY": ["policy.ruleUse", "policy.ruleModify"]}
 
 
 def test_the_key_of_an_onboarded_approver_that_tsb_shows_counts_and_no_other() -> None:

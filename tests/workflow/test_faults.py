@@ -422,7 +422,7 @@ def test_another_key_under_the_label_is_not_adopted(case: Case) -> None:
     result = case.end(case.start(case.request()))
 
     assert_failed(result, "KeyConflictError", "CreateKey")
-    assert "keySize" in result.document["error"]["message"]
+    assert "RSA 4096, asked was RSA 2048" in result.document["error"]["message"]
 
 
 def test_a_label_belongs_to_the_enrollment_that_claimed_it(case: Case) -> None:

@@ -320,9 +320,9 @@ def test_a_list_that_is_none_is_no_list(stack: InProcessStack) -> None:
 
 
 DRIFTS = {
-    "weaker_policy": ["KEY_POLICY"],
-    "extractable": ["KEY_EXTRACTABLE", "KEY_ATTRIBUTES"],
-    "blocked": ["KEY_BLOCKED", "KEY_POLICY"],
+    "weaker_policy": ["KEY_POLICY", "ATTESTATION_POLICY"],
+    "extractable": ["KEY_EXTRACTABLE", "KEY_ATTRIBUTES", "ATTESTATION_ATTRIBUTES"],
+    "blocked": ["KEY_BLOCKED", "KEY_POLICY", "ATTESTATION_POLICY"],
     "other_public_key": ["KEY_PUBLIC_KEY"],
     "other_root": ["ATTESTATION_SIGNATURE"],
     "old_attestation": ["ATTESTATION_TIME"],

@@ -52,7 +52,7 @@ def test_a_key_that_is_blocked_has_drifted_until_it_is_unblocked(
 
     change(case, stack, "/v1/block", {"blockRequest": {"blockKeyName": case.label}})
     assert drifted(stack)
-    assert drift(case) == ["KEY_BLOCKED", "KEY_POLICY"]
+    assert drift(case) == ["KEY_BLOCKED", "KEY_POLICY", "ATTESTATION_POLICY"]
 
     change(case, stack, "/v1/unblock", {"unblockRequest": {"unblockKeyName": case.label}})
     assert not drifted(stack)
@@ -67,7 +67,7 @@ def test_a_key_with_other_rules_has_drifted(case: Case, stack: InProcessStack) -
     change(case, stack, "/v1/modify", body, "keyManagement")
 
     assert drifted(stack)
-    assert drift(case) == ["KEY_POLICY"]
+    assert drift(case) == ["KEY_POLICY", "ATTESTATION_POLICY"]
 
 
 @pytest.mark.parametrize("layout", ["recorded", "flat"])

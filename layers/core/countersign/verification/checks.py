@@ -156,7 +156,8 @@ def differences(answer: KeyAttributes, requested: m.KeyRequest) -> dict[str, lis
         policy = echo.read(answer.key.policy)
     except ValueError as error:
         return found | {"KEY_POLICY_FORMAT": [f"the key's policy cannot be read: {error}"]}
-    return found | {"KEY_POLICY": policy.differences(requested.policy)}
+    changed = [f"policy.{name}" for name in policy.differences(requested.policy)]
+    return found | {"KEY_POLICY": changed}
 
 
 def _type_differences(public_key: str, requested: m.KeyRequest) -> list[str]:
