@@ -56,6 +56,13 @@ DeadlineDays = Annotated[
         envvar="COUNTERSIGN_DEADLINE_DAYS",
     ),
 ]
+EscapedSubjects = Annotated[
+    bool,
+    typer.Option(
+        help="The stack's parameter TsbEscapesSubjects: a subject may have commas and the like.",
+        envvar="COUNTERSIGN_TSB_ESCAPES_SUBJECTS",
+    ),
+]
 DEFAULT_DAYS = DEADLINE_SECONDS // DAY_SECONDS
 Requester = Annotated[
     str | None,
@@ -81,13 +88,17 @@ def lint(
     ca_key: CaKey = None,
     requester: Requester = None,
     deadline_days: DeadlineDays = DEFAULT_DAYS,
+    tsb_escapes_subjects: EscapedSubjects = False,
     as_json: AsJson = False,
 ) -> None:
     """Show what the linter finds, as the workflow would. Nothing is called, nothing is changed."""
-    stored, moment = profiles.Profiles(folder(profile_store)), m.now()
-    deadline = deadline_days * DAY_SECONDS
+    moment = m.now()
+    rules = rules_of(profile_store, deadline_days, escapes_subjects=tsb_escapes_subjects)
+    stored, deadline = rules.profiles, rules.deadline_seconds
     if files:
-        reading = examine(requests.read(files), stored, requester, moment, deadline)
+        reading = validation.examine(
+            requests.read(files), rules=rules, requester=requester, moment=moment
+        )
         said = [(" ".join(files), findings(reading, stored, ca_policy(ca_key)))]
     else:
         said = of_profiles(stored, ca_policy(ca_key), moment, deadline)
@@ -99,21 +110,21 @@ def lint(
         raise typer.Exit(Exit.REFUSED)
 
 
-def examine(
-    raw: Json,
-    profile_store: profiles.Profiles,
-    requester: str | None,
-    moment: datetime,
-    deadline_seconds: int = DEADLINE_SECONDS,
-) -> validation.Reading:
-    """The validated request. Raw ones are allowed: only a stack knows whether it accepts them."""
-    rules = validation.Rules(
-        profiles=profile_store,
+def rules_of(
+    profile_store: Path, deadline_days: int = DEFAULT_DAYS, *, escapes_subjects: bool = False
+) -> validation.Rules:
+    """What a stack with these parameters accepts. Raw requests are: only it knows whether it does.
+
+    Raises:
+        CommandError: there is no such folder.
+    """
+    return validation.Rules(
+        profiles=profiles.Profiles(folder(profile_store)),
         key_password_prefix=ANY_ARN,
         allow_raw_policy=True,
-        deadline_seconds=deadline_seconds,
+        deadline_seconds=deadline_days * DAY_SECONDS,
+        escapes_subjects=escapes_subjects,
     )
-    return validation.examine(raw, rules=rules, requester=requester, moment=moment)
 
 
 def findings(

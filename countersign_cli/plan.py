@@ -17,6 +17,7 @@ from countersign import polling
 from countersign.models import EnrollmentRequest, LintFinding, Policy
 from countersign.policy import approvers, linter, profiles, summary
 from countersign.policy import rules as policy_rules
+from countersign.request import validation
 from countersign_cli import lint as linting
 from countersign_cli import request as requests
 from countersign_cli import view
@@ -46,6 +47,7 @@ def plan(
     ca_key: linting.CaKey = None,
     requester: linting.Requester = None,
     deadline_days: linting.DeadlineDays = linting.DEFAULT_DAYS,
+    tsb_escapes_subjects: linting.EscapedSubjects = False,
     as_json: AsJson = False,
 ) -> None:
     """Show what a request would lead to. Nothing is called, nothing is changed, nobody is asked.
@@ -54,15 +56,14 @@ def plan(
     findings, when TSB would be looked at, when it would end at the latest, and what it would cost.
     Times and prices are those of a stack whose other parameters have their defaults.
     """
-    stored = profiles.Profiles(linting.folder(profile_store))
+    rules = linting.rules_of(profile_store, deadline_days, escapes_subjects=tsb_escapes_subjects)
     made = document(
         requests.read(files),
-        stored,
+        rules,
         ca_policy=linting.ca_policy(ca_key),
         requester=requester,
         moment=m.now(),
         listed=prices(),
-        deadline_seconds=deadline_days * polling.DAY_SECONDS,
     )
     if as_json:
         print(json.dumps(made, indent=2))
@@ -74,29 +75,28 @@ def plan(
 
 def document(
     raw: Json,
-    profile_store: profiles.Profiles,
+    rules: validation.Rules,
     *,
     ca_policy: Json | None,
     requester: str | None,
     moment: datetime,
     listed: Prices,
-    deadline_seconds: int = polling.DEADLINE_SECONDS,
 ) -> Json:
     """The plan, for scripts. A refused request has no schedule.
 
     Args:
         raw: the request as a JSON value.
-        profile_store: profiles and directory.
+        rules: what the stack accepts.
         ca_policy: the CA key's policy, if it is known.
         requester: the AWS principal who would ask.
         moment: when the request would be sent.
         listed: AWS's list prices.
-        deadline_seconds: when the stack ends a window without end.
 
     Raises:
         InvalidEnrollmentError: the value is not a request at all.
     """
-    reading = linting.examine(raw, profile_store, requester, moment, deadline_seconds)
+    profile_store = rules.profiles
+    reading = validation.examine(raw, rules=rules, requester=requester, moment=moment)
     requested, names = reading.request, profile_store.directory.names
     found = linting.findings(reading, profile_store, ca_policy)
     made: Json = {
@@ -111,7 +111,7 @@ def document(
     schedule = polling.Schedule(
         window_seconds=policy_rules.window_seconds(requested.key.policy.rule_use.tokens),
         timelock_seconds=policy_rules.timelock_seconds(requested.key.policy.rule_use.tokens),
-        deadline_seconds=deadline_seconds,
+        deadline_seconds=rules.deadline_seconds,
     )
     ages = polls(schedule)
     return {

@@ -1,7 +1,7 @@
 """What people see: an enrollment, a list of them, one line about one, an error.
 
 Pure: it turns the API's documents into what rich can print. Foreign text (names, labels, reasons)
-is never read as markup, and characters that control a terminal are replaced.
+is never read as markup, and characters that control a terminal are shown as code points.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -14,13 +14,14 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from countersign.texts import printable
+
 type Json = dict[str, Any]
 
 PIPE_WIDTH = 10_000  # when the output is not a terminal, nothing is wrapped
 BAR_WIDTH = 24
 LATE = timedelta(minutes=1)  # a poll that is overdue for less than this is shown as due
 UNITS = (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1))
-UNPRINTABLE = "\N{REPLACEMENT CHARACTER}"
 
 STATUS_STYLES = {
     "ISSUED": "bold green",
@@ -59,7 +60,7 @@ def console(*, error: bool = False) -> Console:
 
 def clean(value: object) -> str:
     """One printable line: no control, escape or direction-changing characters."""
-    return "".join(letter if letter.isprintable() else UNPRINTABLE for letter in str(value))
+    return printable(str(value))
 
 
 def trouble(message: str, action: str) -> Text:

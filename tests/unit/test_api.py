@@ -158,7 +158,7 @@ def test_no_time_in_a_policy_makes_the_api_or_a_plan_fail(
     for ask in (
         lambda: submit(request),
         lambda: plan.document(
-            request, RULES.profiles, ca_policy=None, requester=None, moment=m.now(), listed=LISTED
+            request, RULES, ca_policy=None, requester=None, moment=m.now(), listed=LISTED
         ),
     ):
         try:

@@ -21,8 +21,8 @@ ROUTER = ROOT / "functions/api.py"
 
 # What each room may know of the others: only of those before it.
 LOWER_FIRST = [
-    "errors", "settings", "clocks", "polling", "record", "models", "resumption", "der",
-    "spki", "stores", "policy",
+    "errors", "settings", "clocks", "polling", "texts", "algorithms", "record", "models",
+    "resumption", "der", "spki", "stores", "policy",
     "request", "events", "mails", "tsb", "verification", "keys", "evidence", "watch", "states",
     "api", "aws",
 ]  # fmt: skip

@@ -15,9 +15,11 @@ from rich.console import Console, RenderableType
 from typer.testing import CliRunner
 
 from countersign import polling
+from countersign.errors import InvalidEnrollmentError
 from countersign.models import EnrollmentRequest, timestamp
 from countersign.policy import rules
 from countersign.policy.profiles import Profiles
+from countersign.request import validation
 from countersign_cli import lint, plan
 from countersign_cli.exits import Exit
 from countersign_cli.main import app
@@ -25,7 +27,8 @@ from countersign_cli.prices import Prices
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = Path(__file__).parent / "golden"
-PROFILE_STORE = Profiles(ROOT / "profiles")
+RULES = lint.rules_of(ROOT / "profiles")
+PROFILE_STORE = RULES.profiles
 NOW = datetime(2027, 1, 15, 12, tzinfo=UTC)
 LISTED = Prices(
     as_of="2026-11-24",
@@ -83,7 +86,7 @@ def ca_policy(*people: str) -> Json:
 
 def made(raw: Json, theirs: Json | None = None, requester: str | None = BOB) -> Json:
     return plan.document(
-        raw, PROFILE_STORE, ca_policy=theirs, requester=requester, moment=NOW, listed=LISTED
+        raw, RULES, ca_policy=theirs, requester=requester, moment=NOW, listed=LISTED
     )
 
 
@@ -148,7 +151,11 @@ def test_lint_reads_like_this() -> None:
         *lint.of_profiles(PROFILE_STORE, ca_policy("Grace Hopper"), NOW),
         (
             "a hopeless request",
-            lint.findings(lint.examine(hopeless(), PROFILE_STORE, None, NOW), PROFILE_STORE, None),
+            lint.findings(
+                validation.examine(hopeless(), rules=RULES, requester=None, moment=NOW),
+                PROFILE_STORE,
+                None,
+            ),
         ),
     ]
 
@@ -251,3 +258,14 @@ def test_a_missing_file_is_told(
     monkeypatch.chdir(ROOT)
 
     assert invoke(*arguments)[0] == Exit.USAGE
+
+
+def test_a_plan_knows_whether_the_stack_s_tsb_escapes_subjects() -> None:
+    raw = seed()
+    raw["csr"]["standardCertificateAttributes"]["organizationName"] = "Example Company, s.r.o."
+    rules = lint.rules_of(ROOT / "profiles", escapes_subjects=True)
+
+    with pytest.raises(InvalidEnrollmentError, match="holds a comma"):
+        made(raw)
+    planned = plan.document(raw, rules, ca_policy=None, requester=None, moment=NOW, listed=LISTED)
+    assert "Example Company, s.r.o." in planned["approversSee"]

@@ -142,7 +142,7 @@ APPROVAL = f"{GROUP}.approvals.0"
         (change("key.label", ""), "key.label", "at least 1"),
         (change("csr.signKeyName", "other.key"), "csr.signKeyName", "another key"),
         (change("csr.signatureAlgorithm", "SHA256_WITH_ECDSA"), "csr.signatureAlgorithm", "RSA"),
-        (change("csr.signatureAlgorithm", "NONE_WITH_RSA"), "csr.signatureAlgorithm", "cannot"),
+        (change("csr.signatureAlgorithm", "NONE_WITH_RSA"), "csr.signatureAlgorithm", "is no"),
         (change("csr.keyUsage", ["SIGN"]), "csr.keyUsage.0", "DIGITAL_SIGNATURE"),
         (change("csr.extendedKeyUsage", ["CODE_SIGNING"] * 2), "csr.extendedKeyUsage", "twice"),
         (

@@ -556,12 +556,18 @@ def test_event_schemas_are_registered_where_wanted() -> None:
     assert all(re.fullmatch(r"countersign@[A-Z][A-Za-z]+", one["SchemaName"]) for one in schemas)
 
 
-def test_a_caller_s_own_policy_is_refused_unless_the_stack_says_otherwise() -> None:
-    parameter = TEMPLATE["Parameters"]["AllowRawPolicy"]
+@pytest.mark.parametrize(
+    ("name", "variable"),
+    [("AllowRawPolicy", "ALLOW_RAW_POLICY"), ("TsbEscapesSubjects", "TSB_ESCAPES_SUBJECTS")],
+)
+def test_what_is_dangerous_is_refused_unless_the_stack_says_otherwise(
+    name: str, variable: str
+) -> None:
+    parameter = TEMPLATE["Parameters"][name]
     readers = {
         name
         for name, function in FUNCTIONS.items()
-        if "ALLOW_RAW_POLICY" in function.get("Environment", {}).get("Variables", {})
+        if variable in function.get("Environment", {}).get("Variables", {})
     }
 
     assert parameter["Default"] == "false"

@@ -5,7 +5,6 @@ never removes a field or changes its meaning under the same `schemaVersion`. Eve
 bounded, so that the largest event, with the whole CSR in it, fits EventBridge's entry of 256 KB.
 """
 
-import re
 from typing import Any, ClassVar, Literal
 
 from pydantic import ConfigDict, Field
@@ -13,6 +12,7 @@ from pydantic import ConfigDict, Field
 from countersign import models as m
 from countersign.policy import rules as policy_rules
 from countersign.record import Record, csr_step
+from countersign.texts import printable
 
 MAX_APPROVERS = 100  # listed by name; `omittedApproverCount` counts the others
 MAX_GROUPS = 20
@@ -20,8 +20,6 @@ MAX_NAME = 128  # characters of an approver's, token's or group's name
 MAX_PRINCIPAL = 1_024
 MAX_FINDING = 1_000
 WORKFLOW = "countersign"  # cancels requests that TSB neither decides nor lets expire
-# Control characters, line separators, and marks that reverse the direction of the text.
-NOT_PRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 
 STEP: Any = Field(description="Whose approval: that of the CSR.")
 
@@ -402,11 +400,6 @@ def _open_groups(record: Record, approvers: tuple[m.Approver, ...]) -> tuple[m.O
     )
 
 
-def one_line(text: str) -> str:
-    """The text without characters that could make one line look like two."""
-    return NOT_PRINTABLE.sub(" ", text)
-
-
 def _cut(text: str, characters: int) -> str:
-    line = one_line(text)
+    line = printable(text)
     return line if len(line) <= characters else line[: characters - 1] + "…"

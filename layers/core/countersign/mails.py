@@ -10,6 +10,7 @@ from typing import Any
 
 from countersign import events
 from countersign import models as m
+from countersign.texts import printable
 
 SUBJECT_CHARACTERS = 99  # SNS: printable ASCII, fewer than 100
 INDENT = "  "
@@ -58,7 +59,7 @@ def render(envelope: Mapping[str, Any]) -> Mail:
 def _subject(event: events.Event) -> str:
     about = event.DETAIL_TYPE.removeprefix("Enrollment ")
     line = f"[Countersign] {about}: {event.key_label or event.enrollment_id}"
-    ascii_only = events.one_line(line).encode("ascii", "replace").decode()
+    ascii_only = printable(line).encode("ascii", "replace").decode()
     if len(ascii_only) <= SUBJECT_CHARACTERS:
         return ascii_only
     return ascii_only[: SUBJECT_CHARACTERS - 3] + "..."
@@ -87,7 +88,7 @@ def _facts(event: events.Event) -> Iterator[str]:
     }
     for name, value in facts.items():
         if value:
-            yield f"{name + ':':<15}{events.one_line(value)}"
+            yield f"{name + ':':<15}{printable(value)}"
 
 
 def _story(event: events.Event) -> Iterator[list[str]]:
@@ -139,7 +140,7 @@ def _who(cancel: m.Cancellation | None) -> str:
         return "somebody at the TSB, which does not say who"
     if cancel.by == events.WORKFLOW:
         return f"the workflow at {cancel.at}: the TSB neither decided nor let it expire"
-    return f"{events.one_line(cancel.by)} at {cancel.at}"
+    return f"{printable(cancel.by)} at {cancel.at}"
 
 
 def _failure(error: m.Failure) -> Iterator[str]:
@@ -155,11 +156,11 @@ def _failure(error: m.Failure) -> Iterator[str]:
     }
     for name, value in facts.items():
         if value is not None:
-            yield f"{name + ':':<15}{events.one_line(str(value))}"
+            yield f"{name + ':':<15}{printable(str(value))}"
 
 
 def _listed(title: str, names: tuple[str, ...]) -> list[str]:
-    return [f"{title}:", *(f"{INDENT}{events.one_line(name)}" for name in names)] if names else []
+    return [f"{title}:", *(f"{INDENT}{printable(name)}" for name in names)] if names else []
 
 
 def _decisions(approvals: tuple[m.Approver, ...], omitted_count: int) -> list[str]:

@@ -24,6 +24,7 @@ class Settings:
     key_password_prefix: str
     allow_raw_policy: bool
     api: str  # <account>/<id>/<stage>
+    tsb_escapes_subjects: bool
     state_machine_arn: str
     cancel_request_function: str
     keys_per_minute: int
@@ -65,6 +66,7 @@ def settings() -> Settings:
         key_password_prefix=env.get("KEY_PASSWORD_PREFIX", ""),
         allow_raw_policy=env.get("ALLOW_RAW_POLICY") == "true",
         api=env.get("API", ""),
+        tsb_escapes_subjects=env.get("TSB_ESCAPES_SUBJECTS") == "true",
         state_machine_arn=env.get("STATE_MACHINE_ARN", ""),
         cancel_request_function=env.get("CANCEL_REQUEST_FUNCTION", ""),
         keys_per_minute=int(env.get("KEYS_PER_MINUTE", "0")),

@@ -22,4 +22,5 @@ def rules() -> Rules:
         key_password_prefix=settings().key_password_prefix,
         allow_raw_policy=settings().allow_raw_policy,
         deadline_seconds=settings().workflow_deadline_days * DAY_SECONDS,
+        escapes_subjects=settings().tsb_escapes_subjects,
     )

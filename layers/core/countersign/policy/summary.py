@@ -3,18 +3,11 @@
 Their app shows it unchanged, so nothing that a caller wrote may look like a line of ours.
 """
 
-import unicodedata
-
+from countersign.algorithms import CURVES, ED25519
 from countersign.models import EnrollmentRequest, Token, cut
 from countersign.policy import approvers, rules
+from countersign.texts import printable
 
-HIDDEN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}  # control, bidi, line and paragraph separators
-CURVES = {  # usual names of the curves that CAs accept; others are shown by OID
-    "1.2.840.10045.3.1.7": "P-256",
-    "1.3.132.0.34": "P-384",
-    "1.3.132.0.35": "P-521",
-    "1.3.101.112": "Ed25519",
-}
 SECONDS_PER = {"day": 86_400, "hour": 3_600, "minute": 60}
 
 
@@ -65,7 +58,7 @@ def _at_most(most_bytes: int, text: str) -> str:
 def key(request: EnrollmentRequest) -> str:
     """The key's kind and size."""
     requested = request.key
-    curve = CURVES.get(requested.curve_oid or "", requested.curve_oid)
+    curve = {**CURVES, ED25519: "Ed25519"}.get(requested.curve_oid or "", requested.curve_oid)
     size = requested.key_size or curve or requested.algorithm_oid
     return f"{requested.algorithm} {size}" if size else requested.algorithm
 
@@ -90,14 +83,6 @@ def duration(seconds: int) -> str:
             number = seconds // size
             return f"{number} {unit}" + ("s" if number > 1 else "")
     return f"{seconds} s"
-
-
-def printable(text: str) -> str:
-    """`text` on one line. Characters that break, hide or reverse text are shown as code points."""
-    return "".join(
-        f"<U+{ord(letter):04X}>" if unicodedata.category(letter) in HIDDEN else letter
-        for letter in text
-    )
 
 
 def _token(token: Token) -> str:

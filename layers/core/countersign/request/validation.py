@@ -4,12 +4,21 @@ This module loads the cryptography that reads approvers' keys. CloseEnrollment n
 hashes, so it imports `canonical` and `intake` and not this module.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from countersign.errors import invalid_field
+from countersign.algorithms import (
+    CURVES,
+    ED25519,
+    KEY_OIDS,
+    RSA_SIZES,
+    SIGNATURES,
+    UNREADABLE_CURVES,
+)
+from countersign.errors import InvalidEnrollmentError, invalid_field
 from countersign.models import (
     EnrollmentRequest,
     KeyRequest,
@@ -19,17 +28,19 @@ from countersign.models import (
 from countersign.policy.linter import lint, refuse
 from countersign.policy.profiles import Profile, Profiles, expand
 from countersign.polling import DEADLINE_SECONDS
+from countersign.request import subjects
 from countersign.request.canonical import canonical, without_id
 from countersign.request.intake import DATE_PARTS
-
-RSA_SIZES = (2048, 3072, 4096, 8192)
 
 # TSB returns the metadata to every approver in every listing of their tasks. A request of ordinary
 # size (some forty approvers by key) is shown in full; of a longer one, only its SHA-256 is shown.
 MAX_META_DATA_BYTES = 32 * 1024
-ED25519 = "1.3.101.112"
-ALGORITHM_SUFFIXES = {"RSA": ("_WITH_RSA", "_WITH_RSA_PSS"), "EC": ("_WITH_ECDSA",), "ED": ()}
-EDDSA = "EDDSA"
+
+# The vendor's engine names a temporary file after the key when it makes a CSR. A slash breaks that,
+# and so do more than 200 characters. The characters are those of the vendor's samples.
+LABEL = re.compile(r"[A-Za-z0-9]([A-Za-z0-9 ._:-]{0,198}[A-Za-z0-9._:-])?")
+# They say for what alone a key may be agreed upon, and mean nothing without KEY_AGREEMENT.
+AGREEMENT_ONLY = ("ENCIPHER_ONLY", "DECIPHER_ONLY")
 
 
 @dataclass(frozen=True)
@@ -42,12 +53,14 @@ class Rules:
         allow_raw_policy: whether callers may bring a policy of their own instead of a profile.
             Callers who choose the approvers can approve their own key.
         deadline_seconds: when the workflow ends a window without end.
+        escapes_subjects: whether the TSB escapes a subject's values; see `subjects`.
     """
 
     profiles: Profiles
     key_password_prefix: str
     allow_raw_policy: bool
     deadline_seconds: int = DEADLINE_SECONDS
+    escapes_subjects: bool = False
 
 
 @dataclass(frozen=True)
@@ -112,6 +125,7 @@ def examine(
     canonical(whole)  # what has no canonical form cannot be shown to approvers, nor recorded
     _check_key(request.key)
     _check_csr(request)
+    subjects.check(request.csr.standard_certificate_attributes, escaped=rules.escapes_subjects)
     for field, secret in (
         ("key.password", request.key.password),
         ("csr.keyPassword", request.csr.key_password),
@@ -153,33 +167,8 @@ def _expanded(raw: object, rules: Rules, moment: datetime) -> tuple[Any, Profile
 
 
 def _check_key(key: KeyRequest) -> None:
-    if "/" in key.label or any(ord(letter) < ord(" ") for letter in key.label):
-        raise invalid_field(
-            "key.label",
-            "TSB reads / as a derivation path, and control characters are not printable",
-            "Use letters, digits, blanks and . - _ : only.",
-        )
-    if set("{}") & set(key.label):
-        raise invalid_field(
-            "key.label",
-            f"of what stands in braces only {', '.join(DATE_PARTS)} is filled in, and for a"
-            " schedule's occurrence only",
-            "Take the braces away, or let a schedule ask.",
-        )
-    if key.algorithm == "RSA" and key.key_size not in RSA_SIZES:
-        raise invalid_field(
-            "key.keySize",
-            "an RSA key needs a size that TSB makes",
-            f"Use one of {', '.join(map(str, RSA_SIZES))}.",
-        )
-    if key.algorithm == "EC" and not key.curve_oid:
-        raise invalid_field(
-            "key.curveOid",
-            "an EC key needs its curve",
-            "For P-256 give 1.2.840.10045.3.1.7.",
-        )
-    if key.algorithm == "ED" and key.curve_oid not in (None, ED25519):
-        raise invalid_field("key.curveOid", "of the ED curves TSB has Ed25519", f"Give {ED25519}.")
+    _check_label(key.label)
+    _check_algorithm(key)
     if not key.attributes.sign:
         raise invalid_field(
             "key.attributes.sign", "a CSR is signed by its own key", "Set it to true."
@@ -192,6 +181,67 @@ def _check_key(key: KeyRequest) -> None:
         )
 
 
+def _check_label(label: str) -> None:
+    if set("{}") & set(label):
+        raise invalid_field(
+            "key.label",
+            f"of what stands in braces only {', '.join(DATE_PARTS)} is filled in, and for a"
+            " schedule's occurrence only",
+            "Take the braces away, or let a schedule ask.",
+        )
+    if not LABEL.fullmatch(label):
+        raise invalid_field(
+            "key.label",
+            "is no label with which TSB can make a CSR: it names a file after the key, and reads /"
+            " as a derivation path",
+            "Use at most 200 letters without accents, digits, blanks and . - _ : only; begin with a"
+            " letter or digit, and end with no blank.",
+        )
+
+
+def _check_algorithm(key: KeyRequest) -> None:
+    own = KEY_OIDS[key.algorithm]
+    if key.algorithm_oid not in (None, own):
+        raise invalid_field(
+            "key.algorithmOid", f"is not that of algorithm {key.algorithm}", f"Give {own}."
+        )
+    if key.algorithm == "RSA":
+        if key.key_size not in RSA_SIZES:
+            raise invalid_field(
+                "key.keySize",
+                "an RSA key needs a size that TSB makes",
+                f"Use one of {', '.join(map(str, RSA_SIZES))}.",
+            )
+        if key.curve_oid is not None:
+            raise invalid_field("key.curveOid", "an RSA key has no curve", "Leave it out.")
+        return
+    if key.algorithm == "EC":
+        _check_curve(key.curve_oid)
+    elif key.curve_oid not in (None, ED25519):
+        raise invalid_field("key.curveOid", "of the ED curves TSB has Ed25519", f"Give {ED25519}.")
+    if key.key_size is not None:
+        raise invalid_field("key.keySize", "the curve decides the size", "Leave it out.")
+
+
+def _check_curve(oid: str | None) -> None:
+    if not oid:
+        raise invalid_field(
+            "key.curveOid",
+            "an EC key needs its curve",
+            "For P-256 give 1.2.840.10045.3.1.7.",
+        )
+    if oid in CURVES:
+        return
+    name = UNREADABLE_CURVES.get(oid)
+    raise invalid_field(
+        "key.curveOid",
+        f"is {name}: TSB has it, but nothing here reads a CSR of such a key to verify it"
+        if name
+        else "is the OID of no curve that TSB makes keys on",
+        "Use one of " + ", ".join(f"{curve} ({name})" for curve, name in CURVES.items()) + ".",
+    )
+
+
 def _check_csr(request: EnrollmentRequest) -> None:
     csr, key = request.csr, request.key
     # The labels in the vendor's own two bodies differ in letter case. The label as created is sent.
@@ -201,22 +251,35 @@ def _check_csr(request: EnrollmentRequest) -> None:
             "names another key than key.label",
             "Leave it out, or give the label of this request's key.",
         )
-    algorithm = csr.signature_algorithm
-    fits = (
-        algorithm == EDDSA
-        if key.algorithm == "ED"
-        else algorithm.startswith("SHA") and algorithm.endswith(ALGORITHM_SUFFIXES[key.algorithm])
-    )
-    if not fits:
-        raise invalid_field(
-            "csr.signatureAlgorithm",
-            f"{algorithm} cannot be made with a key of algorithm {key.algorithm}",
-            "Use SHA256_WITH_RSA, SHA256_WITH_ECDSA or EDDSA as fits the key.",
-        )
+    if csr.signature_algorithm not in SIGNATURES[key.algorithm]:
+        raise _unsuitable(csr.signature_algorithm, key.algorithm)
     for name in ("keyUsage", "extendedKeyUsage"):
         usages = csr.key_usage if name == "keyUsage" else csr.extended_key_usage
         if usages is not None and len(set(usages)) != len(usages):
             raise invalid_field(f"csr.{name}", "names a usage twice", "Name each usage once.")
+    usages = csr.key_usage or ()
+    for usage in AGREEMENT_ONLY:
+        if usage in usages and "KEY_AGREEMENT" not in usages:
+            raise invalid_field(
+                "csr.keyUsage",
+                f"{usage} means nothing without KEY_AGREEMENT (RFC 5280, 4.2.1.3)",
+                "Add KEY_AGREEMENT, or leave it out.",
+            )
+
+
+def _unsuitable(algorithm: str, key: str) -> InvalidEnrollmentError:
+    known = next((kind for kind, names in SIGNATURES.items() if algorithm in names), None)
+    if known is not None:
+        why = f"{algorithm} is made with a key of algorithm {known}, and this one is {key}"
+    elif algorithm.startswith("SHA1_"):
+        why = "SHA-1 is broken: no CA takes it, and its signature cannot be verified"
+    else:
+        why = "is no signature algorithm with which TSB makes CSRs"
+    return invalid_field(
+        "csr.signatureAlgorithm",
+        why,
+        f"For a key of algorithm {key} use one of {', '.join(SIGNATURES[key])}.",
+    )
 
 
 def _check_secret(field: str, secret: SecretReference | None, prefix: str) -> None:
