@@ -18,6 +18,7 @@ from countersign.models import EnrollmentRequest, LintFinding, Policy
 from countersign.policy import approvers, linter, profiles, summary
 from countersign.policy import rules as policy_rules
 from countersign.request import validation
+from countersign.texts import quoted
 from countersign_cli import lint as linting
 from countersign_cli import request as requests
 from countersign_cli import view
@@ -175,7 +176,7 @@ def _policy(requested: Policy, names: policy_rules.Names) -> Json:
 def _token(token: m.Token, names: policy_rules.Names) -> str:
     groups = [
         f"{group.quorum} of "
-        + ", ".join(approvers.named(approval, names).name for approval in group.approvals)
+        + ", ".join(quoted(approvers.named(approval, names).name) for approval in group.approvals)
         for group in token.groups or ()
     ]
     within = f" within {summary.duration(token.timeout)}" if token.timeout else " without end"

@@ -65,6 +65,7 @@ def test_only_the_aws_folder_imports_boto3() -> None:
         (
             "cryptography",
             {
+                "policy/approver_keys.py",
                 "policy/certificates.py",
                 "verification/attestation.py",
                 "verification/csr.py",

@@ -1,12 +1,27 @@
 """What the linter finds, against tables and against a brute-force reading of the rules."""
 
+import base64
 import itertools
 import json
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import (
+    dh,
+    dsa,
+    ec,
+    ed448,
+    ed25519,
+    rsa,
+    x448,
+    x25519,
+)
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -21,6 +36,10 @@ from local.approver import Approver
 from local.generate import profiles as generated
 
 PROFILE_STORE = Path(__file__).parents[2] / "profiles"
+GOLDEN = Path(__file__).parent / "golden"
+DAY = "2026-01-01"
+OTHER, ANOTHER = Approver.generate("other", "ec"), Approver.generate("another", "ec")
+CROWD = [Approver.generate("x", "ec").spki for _ in range(280)]
 NOW = datetime(2027, 1, 15, 12, tzinfo=UTC)
 KEYS = {
     f"{name}-{number}": Approver.generate(name, "ec")
@@ -51,7 +70,7 @@ type Json = dict[str, Any]
 
 
 def approval(key: str, **more: str) -> Json:
-    return {"type": "public_key", "name": key, "value": KEYS[key].spki, **more}
+    return {"type": "public_key", "name": KEYS[key].name, "value": KEYS[key].spki, **more}
 
 
 def group(quorum: int, *keys: str) -> Json:
@@ -185,9 +204,7 @@ CASES: list[tuple[str, Policy, str]] = [
         "name-shared",
         policy(
             rule(
-                token(
-                    {**group(1), "approvals": [approval("ada-1"), approval("bob-1", name="ada-1")]}
-                )
+                token({**group(1), "approvals": [approval("ada-1"), approval("bob-1", name="ada")]})
             )
         ),
         f"{USE}.0.groups.0.approvals.1.name",
@@ -617,6 +634,183 @@ def test_rules_for_very_many_people_are_compared_or_said_to_be_unclear() -> None
 
 
 # What is made from the table -------------------------------------------------------------------
+
+
+# Keys and names ----------------------------------------------------------------------------------
+
+
+def encoded(public_key: Any) -> str:
+    spki = public_key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    return base64.b64encode(spki).decode()
+
+
+def modulus(number: int, exponent: int = 65_537) -> str:
+    """An RSA key that nobody would make."""
+    return encoded(rsa.RSAPublicNumbers(exponent, number).public_key())
+
+
+SOUND = rsa.generate_private_key(65_537, 2_048).public_key().public_numbers().n
+GROUP_14 = int(
+    "FFFFFFFFFFFFFFFFC90FDAA22168C234C4C6628B80DC1CD129024E088A67CC74020BBEA63B139B22514A08798E3404"
+    "DDEF9519B3CD3A431B302B0A6DF25F14374FE1356D6D51C245E485B576625E7EC6F44C42E9A637ED6B0BFF5CB6F406"
+    "B7EDEE386BFB5A899FA5AE9F24117C4B1FE649286651ECE65381FFFFFFFFFFFFFFFF",
+    16,
+)
+WEAK = rsa.generate_private_key(65_537, 1_024)  # noqa: S505 - that it is weak is the point
+UNFIT = {
+    "RSA 1024": (encoded(WEAK.public_key()), "has 1024 bits"),
+    "small factor": (modulus(3 * (1 << 2_046) + 3), "small factor"),
+    "even modulus": (modulus(SOUND - 1), "small factor"),
+    "P-192": (encoded(ec.generate_private_key(ec.SECP192R1()).public_key()), "too small"),
+    "DSA": (encoded(dsa.generate_private_key(2_048).public_key()), "cannot approve"),
+    "X25519": (encoded(x25519.X25519PrivateKey.generate().public_key()), "cannot approve"),
+    "X448": (encoded(x448.X448PrivateKey.generate().public_key()), "cannot approve"),
+    "Ed448": (encoded(ed448.Ed448PrivateKey.generate().public_key()), "cannot approve"),
+    "DH": (
+        encoded(
+            dh.DHParameterNumbers(GROUP_14, 2).parameters().generate_private_key().public_key()
+        ),
+        "cannot approve",
+    ),
+    **{
+        name: (value, None if name.startswith("canonical") else "unusual encoding")
+        for name, value in json.loads((GOLDEN / "approverKeys.json").read_text()).items()
+    },
+    "RSA 2048": (modulus(SOUND), None),
+    "Ed25519": (encoded(ed25519.Ed25519PrivateKey.generate().public_key()), None),
+    "P-521": (encoded(ec.generate_private_key(ec.SECP521R1()).public_key()), None),
+    "secp256k1": (encoded(ec.generate_private_key(ec.SECP256K1()).public_key()), None),
+}
+
+
+@pytest.mark.parametrize("name", list(UNFIT))
+def test_a_key_that_cannot_approve_or_can_be_broken_is_found(name: str) -> None:
+    value, reason = UNFIT[name]
+    one = {"type": "public_key", "name": "mallory", "value": value}
+    said = found(policy(rule(token({**group(1), "approvals": [one]}))))
+    person = {"name": "mallory", "contact": "x", "keys": [{"publicKey": value, "validFrom": DAY}]}
+
+    if reason is None:
+        assert not [finding for finding in said if finding.level == "error"]
+        Directory.read({"people": [person]})
+        return
+    ((code, sentence),) = [(finding.code, finding.sentence) for finding in said]
+    assert code == "approver-key-unfit"
+    assert reason in sentence
+    with pytest.raises(InvalidEnrollmentError, match=reason):
+        Directory.read({"people": [person]})
+
+
+def test_a_small_key_in_a_certificate_is_found() -> None:
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "mallory")])
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(WEAK.public_key())
+        .serial_number(1)
+        .not_valid_before(NOW)
+        .not_valid_after(NOW.replace(year=2030))
+        .sign(WEAK, hashes.SHA256())
+    )
+    value = base64.b64encode(made.public_bytes(Encoding.DER)).decode()
+    one = {"type": "certificate", "value": value}
+
+    said = found(policy(rule(token({**group(1), "approvals": [one]}))))
+
+    assert [finding.code for finding in said] == ["approver-key-unfit"]
+
+
+@pytest.mark.parametrize(
+    ("name", "code"),
+    [
+        ("mallory", None),
+        ("Mallory and 2 of Ada", None),  # is quoted wherever it stands in a sentence
+        ("O'Neil, Ursula (CA) – 漢", None),
+        ("mallory@example.com", None),
+        ("bob", "name-not-theirs"),
+        ("Bob", "name-not-theirs"),
+        (" bob", "name-not-theirs"),
+        ("bob\u200b", "name-not-theirs"),
+        ("ｂｏｂ", "name-not-theirs"),
+        ("bоb", "name-not-theirs"),  # with a Cyrillic letter
+        ('mallory", "ada', "approver-name-unfit"),
+        ("mallory: approved", "approver-name-unfit"),
+        ("mallory\nbob", "approver-name-unfit"),
+        ("mallory\u202e", "approver-name-unfit"),
+        ("mallory ", "approver-name-unfit"),
+        ("x" * 101, "approver-name-unfit"),
+    ],
+)
+def test_a_name_deceives_nobody(name: str, code: str | None) -> None:
+    one = {"type": "public_key", "name": name, "value": OTHER.spki}
+    requested = policy(rule(token({**group(1), "approvals": [one]})))
+
+    said = {finding.code for finding in found(requested)} - {"approver-unlisted"}
+
+    assert (code in said) if code else not said
+
+
+def test_a_key_of_the_directory_goes_by_its_owner_s_name() -> None:
+    requested = policy(
+        rule(token({**group(1), "approvals": [approval("ada-1", name="somebody else")]}))
+    )
+
+    assert codes(found(requested)) == [
+        ("name-not-theirs", f"{USE}.0.groups.0.approvals.0.name"),
+    ]
+
+
+@pytest.mark.parametrize("names", json.loads((GOLDEN / "approverNames.json").read_text()))
+def test_names_that_read_alike_are_one(names: list[str]) -> None:
+    approvals = [
+        {"type": "public_key", "name": name, "value": key.spki}
+        for name, key in zip(names, (OTHER, ANOTHER), strict=True)
+    ]
+    requested = policy(rule(token({**group(2), "approvals": approvals})))
+    people = [
+        {"name": " ".join(name.split()), "contact": "x", "keys": [
+            {"publicKey": key.spki, "validFrom": DAY}]}
+        for name, key in zip(names, (OTHER, ANOTHER), strict=True)
+    ]  # fmt: skip
+
+    assert "name-shared" in {finding.code for finding in found(requested)}
+    with pytest.raises(InvalidEnrollmentError, match="the same name twice"):
+        Directory.read({"people": people})
+
+
+def test_a_directory_has_no_name_that_could_deceive() -> None:
+    person = {"name": "bob: approved", "contact": "x", "keys": [
+        {"publicKey": OTHER.spki, "validFrom": DAY}]}  # fmt: skip
+
+    with pytest.raises(InvalidEnrollmentError, match="stands around names"):
+        Directory.read({"people": [person]})
+
+
+# Bounds ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("rules", "members"), [(1, 100), (4, 25), (1, 101), (4, 26), (4, 280)])
+def test_a_policy_of_any_size_is_answered_within_two_seconds(rules: int, members: int) -> None:
+    approvals = [
+        {"type": "public_key", "name": f"person {number}", "value": key}
+        for number, key in enumerate(CROWD[:members])
+    ]
+    asked = rule(token({"name": "g", "quorum": members // 2, "approvals": approvals}))
+    others = dict.fromkeys(("ruleBlock", "ruleUnblock")[: rules - 2], asked) if rules > 1 else {}
+    requested = policy(asked, asked if rules > 1 else FROZEN, **others)
+
+    begun = time.process_time()
+    said = {finding.code for finding in found(requested)}
+
+    assert time.process_time() - begun < 2
+    assert ("policy-too-large" in said) is (rules * members > 100)
+
+
+def test_a_token_s_name_is_no_novel() -> None:
+    requested = policy(rule({**token(group(1, "ada-1")), "name": "x" * 101}))
+
+    assert "policy-too-large" in {finding.code for finding in found(requested)}
 
 
 def test_every_finding_is_documented_with_its_level_way_out_and_waiver() -> None:

@@ -32,7 +32,7 @@ def test_the_approvers_read_what_they_agree_to() -> None:
         "Key label: SUB.approver.securosys.com\n"
         "Signature: SHA256_WITH_RSA\n"
         "Usages: DIGITAL_SIGNATURE, CODE_SIGNING\n"
-        "Agreement: 1 of ApproverKey1\n"
+        'Agreement: 1 of "ApproverKey1"\n'
         "Window: 10 minutes from the request\n"
         "Requested by: arn:aws:iam::1:ada\n"
         "Reason: OPS-42\n"
@@ -63,7 +63,7 @@ def test_alternatives_groups_and_times_are_told() -> None:
 
     text = summary(requested, enrollment_id="web-01")
 
-    assert "1 of ApproverKey1 and 1 of ApproverKey1 or 1 of ApproverKey1" in text
+    assert '1 of "ApproverKey1" and 1 of "ApproverKey1" or 1 of "ApproverKey1"' in text
     assert "Window: without end\n" in text
 
 

@@ -314,7 +314,7 @@ def test_a_raw_policy_s_approvers_are_on_record_by_their_names_in_the_directory_
     ada = stack.people["Ada Lovelace"]
     requested = case.request(token(group(ada)))
     requested["key"]["policy"]["ruleUse"]["tokens"][0]["groups"][0]["approvals"][0]["name"] = (
-        "the boss"
+        "ADA Lovelace"
     )
     arn = case.start(requested)
     stack.at("PollRequest", "GetItem")

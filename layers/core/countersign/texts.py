@@ -1,4 +1,17 @@
-"""Texts that callers wrote, made safe to show: one rule for all that people read."""
+"""Texts that callers wrote, made safe to show, and when two names are one: one rule for all.
+
+Mails, events, the command line, the approvers' metadata and the evidence show names by it, and
+linter, directory and verifier compare names by it.
+"""
+
+import unicodedata
+
+MAX_NAME = 100  # characters of a person's name
+SYNTAX = '"<>:;'  # what our own lines put around names
+# Letters of other scripts that look like Latin ones, be it as small letters or as capitals.
+LOOKALIKES = str.maketrans(
+    "авекмнорстухіјѕһԁԛԝ" + "αβεηικμνορτυχζ", "abekmhopctyxijshdqw" + "abehikmvoptyxz"
+)
 
 
 def printable(text: str) -> str:
@@ -7,3 +20,33 @@ def printable(text: str) -> str:
     So nothing that a caller wrote can look like a line of ours. Of blanks only U+0020 is printable.
     """
     return "".join(letter if letter.isprintable() else f"<U+{ord(letter):04X}>" for letter in text)
+
+
+def quoted(name: str) -> str:
+    """A name within a sentence of ours: it cannot be read as a part of the sentence."""
+    return f'"{printable(name)}"'
+
+
+def name_fault(name: str) -> str | None:
+    """Why a name cannot be shown as it is; None: it can."""
+    hidden = next((letter for letter in name if not letter.isprintable()), "")
+    syntax = next((letter for letter in name if letter in SYNTAX), "")
+    faults = {
+        "is empty": not name,
+        "holds a character that nobody sees": hidden,
+        f"holds {syntax}, which stands around names": syntax,
+        "has a blank at an edge, or two in a row": name != " ".join(name.split()),
+        f"has {len(name)} characters; {MAX_NAME} are shown": len(name) > MAX_NAME,
+        "holds letters that have a simpler form (Unicode's NFKC)": _normal(name) != name,
+    }
+    return next((fault for fault, found in faults.items() if found), None)
+
+
+def same_person(name: str) -> str:
+    """What is equal for two names that people read as one."""
+    visible = "".join(letter for letter in _normal(name) if letter.isprintable())
+    return " ".join(visible.casefold().translate(LOOKALIKES).split())
+
+
+def _normal(name: str) -> str:
+    return unicodedata.normalize("NFKC", name)

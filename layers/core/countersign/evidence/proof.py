@@ -236,13 +236,9 @@ def _shown(folder: Folder, record: Record, requested: m.EnrollmentRequest) -> No
 def _names_requester(text: str, record: Record) -> bool:
     """Whether the summary's line is about who is on record; a long line was cut, and says so."""
     wanted = summary.printable(m.Origin.read(record["origin"]).requester or "unknown")
-<<<<<<< HEAD
     named = [
         line.removeprefix(REQUESTER) for line in text.splitlines() if line.startswith(REQUESTER)
     ]
-=======
-    named = [line.removeprefix(REQUESTER) for line in text.splitlines() if REQUESTER in line]
->>>>>>> 35e3dab (fix(evidence): the verifier says who the caller says they are)
     cut = [line.rpartition("… [cut; ")[0] for line in named if line.endswith("in full]")]
     return wanted in named or any(part and wanted.startswith(part) for part in cut)
 

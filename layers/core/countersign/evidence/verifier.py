@@ -187,20 +187,9 @@ def _failure(proven: Proven) -> dict[str, str]:
     }
 
 
-<<<<<<< HEAD
 def _requester(origin: m.Origin) -> str:
     through = f"trigger {origin.trigger}" + (f", {origin.id}" if origin.id else "")
     return f"{origin.requester or 'unknown'} ({through})"
-=======
-def _requester(origin: Mapping[str, Any]) -> str:
-    who = origin.get("principal")
-    named = f"trigger {origin['trigger']}" + (f", {origin['id']}" if origin.get("id") else "")
-    if who:
-        return f"{who} ({named})"
-    said = (origin.get("said") or {}).get("principal")
-    claim = f"; the caller says {summary.printable(said)}" if said else ""
-    return f"{named}{claim}; nobody verified who"
->>>>>>> 35e3dab (fix(evidence): the verifier says who the caller says they are)
 
 
 def _asked(proven: Proven) -> dict[str, str]:

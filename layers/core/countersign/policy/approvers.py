@@ -72,10 +72,14 @@ def approver(approval: Approval) -> Approver:
     if approval.type == "onboarded_approver_certificate":
         return Approver(name=approval.name or "", spki_sha256=None)
     digest = identity(approval)
-    name = approval.name
-    if not name and approval.type == "certificate":
-        name = certificate_common_name(approval.value or "")
-    return Approver(name=name or unnamed(digest), spki_sha256=digest)
+    return Approver(name=given_name(approval) or unnamed(digest), spki_sha256=digest)
+
+
+def given_name(approval: Approval) -> str | None:
+    """The name that a policy gives an approver: its own, else that in the certificate."""
+    if not approval.name and approval.type == "certificate":
+        return certificate_common_name(approval.value or "")
+    return approval.name or None
 
 
 def named(approval: Approval, names: Names) -> Approver:

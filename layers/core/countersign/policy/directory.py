@@ -1,6 +1,5 @@
 """Who the approvers are: the directory, a reviewed file that is deployed beside the code."""
 
-import base64
 import hashlib
 import re
 from collections.abc import Mapping
@@ -11,8 +10,9 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import Field, StringConstraints, model_validator
 
 from countersign.models import Model
-from countersign.policy import certificates
+from countersign.policy import approver_keys
 from countersign.spki import approver_spki
+from countersign.texts import name_fault, same_person
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,39}$")]
 
@@ -46,10 +46,9 @@ class PersonKey(Model):
             raise ValueError("give either publicKey or certificate")
         if self.valid_to is not None and self.valid_to < self.valid_from:
             raise ValueError("validTo is before validFrom")
-        known = certificates.approver_public_key(self.kind, self.value)
-        # What cuts a key out of a certificate without reading it must find the same.
-        if base64.b64decode(known) != approver_spki(self.kind, self.value):
-            raise ValueError("its public key has an unusual encoding; write it as TSB does")
+        fault = approver_keys.unfit(self.kind, self.value)
+        if fault is not None:
+            raise ValueError(f"its key {fault}")
         return self
 
     @property
@@ -87,6 +86,12 @@ class Person(Model):
     principals: tuple[str, ...] = ()
     keys: Annotated[tuple[PersonKey, ...], Field(min_length=1)]
 
+    @model_validator(mode="after")
+    def _readable_name(self) -> Self:
+        if (fault := name_fault(self.name)) is not None:
+            raise ValueError(f"the name {fault}")
+        return self
+
     def acts_as(self, arn: str) -> bool:
         """Whether this AWS principal is listed: itself, or its role without a session."""
         caller = _role(arn)
@@ -123,8 +128,8 @@ class Directory(Model):
 
     @model_validator(mode="after")
     def _everybody_once(self) -> Self:
-        names = [person.name for person in self.people]
-        digests = [key.spki_sha256 for person in self.people for key in person.keys]
+        names = [same_person(one.name) for one in self.people]
+        digests = [key.spki_sha256 for one in self.people for key in one.keys]
         for what, values in (("name", names), ("key", digests)):
             twice = {value for value in values if values.count(value) > 1}
             if twice:

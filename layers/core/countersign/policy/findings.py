@@ -52,6 +52,31 @@ CODES = {
         "Give the base64 of the DER, on one line, as the approver app shows it; for an onboarded"
         " approver the name under which TSB onboarded them.",
     ),
+    "approver-key-unfit": Code(
+        "error", "error",
+        "An approver's key cannot approve (DSA, X25519, DH), can be broken (RSA below 2048 bits or"
+        " with a small factor, P-192), or is not encoded as TSB does.",
+        "Have the approver make an RSA key of 2048 bits or more, or one on P-256 or Ed25519, and"
+        " give it as their app shows it.",
+    ),
+    "approver-name-unfit": Code(
+        "error", "error",
+        "An approver's name cannot be shown as it is: it is too long, holds what nobody sees, or"
+        " what stands around names.",
+        "Give the person's name in at most 100 usual characters.",
+    ),
+    "name-not-theirs": Code(
+        "error", "error",
+        "A key goes by the name of somebody else in the directory, or a key of the directory by"
+        " another name than the directory's.",
+        "Use the directory's names for its people's keys, and for no other key.",
+    ),
+    "policy-too-large": Code(
+        "error", "error",
+        "The policy has more approvals or tokens than can be shown, compared and kept, or a name of"
+        " more than 100 characters.",
+        "Name fewer approvers; 100 in all rules together are accepted.",
+    ),
     "time-not-minutes": Code(
         "error", "error",
         "A timelock or timeout is no multiple of 60 seconds; TSB counts minutes.",
@@ -83,11 +108,10 @@ CODES = {
         "error", "error",
         "A person stands in a group under two keys and would count twice towards the quorum.",
         "Name each person once, with one key.",
-        "The second key is a spare, and it was accepted that the HSM counts keys.",
     ),
     "name-shared": Code(
         "error", "error",
-        "Two keys go by one name, so nobody could tell who agreed.",
+        "Two keys go by one name, or by names that read alike: nobody could tell who agreed.",
         "Give each approver key a name of its own.",
     ),
     "groups-overlap": Code(

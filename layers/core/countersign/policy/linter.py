@@ -20,16 +20,18 @@ from countersign.models import (
     Rule,
     Token,
 )
-from countersign.policy import approvers, certificates
+from countersign.policy import approver_keys, approvers, certificates
 from countersign.policy.directory import Directory
 from countersign.policy.findings import CODES
 from countersign.policy.profiles import Profile
 from countersign.policy.rules import RULES, approvals_of, too_long, window_seconds
 from countersign.polling import DEADLINE_SECONDS, LONGEST_WINDOW_SECONDS
+from countersign.texts import MAX_NAME, name_fault, quoted, same_person
 
 TIME_STEP_SECONDS = 60  # TSB counts minutes: timelock and timeout must be multiples (else code 600)
 FETCH_SECONDS = 900  # the vendor's approver app fetches its tasks every 15 minutes
 TIGHT_SECONDS = 2 * FETCH_SECONDS
+MAX_APPROVALS = 100  # of all rules together; they are kept with their findings in one record
 MAX_COALITIONS = 20_000  # the most that are compared, in 0.2 s; 3 groups of 7 people make 512
 
 
@@ -101,7 +103,9 @@ def lint(
         see `refuse`.
     """
     linter = _Linter(directory, profile)
-    _lint_readable(linter, requested)
+    _lint_size(linter, requested)
+    if not linter.found:
+        _lint_readable(linter, requested)
     if linter.found:
         return tuple(linter.found)  # without the owners of the keys nothing else can be checked
     _lint_use(linter, requested)
@@ -278,6 +282,24 @@ def _approvals(requested: Policy) -> Iterator[tuple[str, Approval]]:
             yield from approvals_of(rule, f"key.policy.{name}")
 
 
+def _lint_size(linter: _Linter, requested: Policy) -> None:
+    rules = [rule for name in RULES.values() if (rule := getattr(requested, name)) is not None]
+    tokens = [token for rule in rules for token in rule.tokens]
+    groups = [group for token in tokens for group in token.groups or ()]
+    for what, number in (
+        ("approvals", sum(len(group.approvals) for group in groups)),
+        ("tokens", len(tokens)),
+        ("groups", len(groups)),
+    ):
+        if number > MAX_APPROVALS:
+            sentence = f"{number} {what} in all rules together; {MAX_APPROVALS} are the most"
+            linter.add("policy-too-large", "key.policy", sentence)
+    longest = max((len(one.name) for one in (*tokens, *groups)), default=0)
+    if longest > MAX_NAME:
+        sentence = f"a token's or group's name has {longest} characters; {MAX_NAME} are the most"
+        linter.add("policy-too-large", "key.policy", sentence)
+
+
 def _lint_readable(linter: _Linter, requested: Policy) -> None:
     for path, approval in _approvals(requested):
         if approval.type == "onboarded_approver_certificate":
@@ -289,9 +311,12 @@ def _lint_readable(linter: _Linter, requested: Policy) -> None:
                 )
             continue
         try:
-            approvers.identity(approval)
+            fault = approver_keys.unfit(approval.type, approval.value or "")
         except ValueError as error:
             linter.add("approval-unreadable", f"{path}.value", str(error))
+            continue
+        if fault is not None:
+            linter.add("approver-key-unfit", f"{path}.value", f"the key {fault}")
 
 
 def _lint_use(linter: _Linter, requested: Policy) -> None:
@@ -386,9 +411,21 @@ def _lint_overlap(linter: _Linter, token: Token, path: str) -> None:
 
 def _lint_names(linter: _Linter, requested: Policy) -> None:
     named: dict[str, str] = {}
+    people = {same_person(one.name) for one in linter.directory.people}
     for path, approval in _approvals(requested):
-        name, who = approvers.approver(approval).name, linter.who(approval)
-        if named.setdefault(name, who) != who:
+        name, who = approvers.given_name(approval), linter.who(approval)
+        if name is None or named.get(same_person(name)) == who:
+            continue
+        if (fault := name_fault(name)) is not None:
+            linter.add("approver-name-unfit", f"{path}.name", f"the name {fault}")
+        owner = linter.directory.names.get(approvers.identity(approval))
+        if owner is None and same_person(name) in people:
+            sentence = f"{quoted(name)} is somebody in the directory, and this is no key of theirs"
+            linter.add("name-not-theirs", f"{path}.name", sentence)
+        elif owner is not None and same_person(name) != same_person(owner):
+            sentence = f"the key is {quoted(owner)}'s, and goes by the name {quoted(name)}"
+            linter.add("name-not-theirs", f"{path}.name", sentence)
+        if named.setdefault(same_person(name), who) != who:
             linter.add(
                 "name-shared",
                 f"{path}.name",

@@ -6,7 +6,7 @@ Their app shows it unchanged, so nothing that a caller wrote may look like a lin
 from countersign.algorithms import CURVES, ED25519
 from countersign.models import EnrollmentRequest, Token, cut
 from countersign.policy import approvers, rules
-from countersign.texts import printable
+from countersign.texts import printable, quoted
 
 SECONDS_PER = {"day": 86_400, "hour": 3_600, "minute": 60}
 
@@ -88,7 +88,7 @@ def duration(seconds: int) -> str:
 def _token(token: Token) -> str:
     groups = [
         f"{group.quorum} of "
-        + ", ".join(approvers.approver(approval).name for approval in group.approvals)
+        + ", ".join(quoted(approvers.approver(approval).name) for approval in group.approvals)
         for group in token.groups or ()
     ]
     return " and ".join(groups) or "nobody has to agree"

@@ -15,6 +15,7 @@ from countersign.policy.approvers import ONBOARDED, identity
 from countersign.record import csr_step
 from countersign.request import canonical
 from countersign.spki import fingerprint
+from countersign.texts import same_person
 from countersign.tsb.models import KeyAttributes
 from countersign.verification import attestation as verification_attestation
 from countersign.verification import attestation_xml, echo, public_keys
@@ -317,7 +318,7 @@ def approval_checks(
         onboarded: fingerprints of the keys of onboarded approvers, by the names in the policy.
     """
     shown = {f"{ONBOARDED}{name}": key for name, key in (onboarded or {}).items()}
-    person = {one.spki_sha256: _person(one) for one in approved if one.spki_sha256}
+    person = {one.spki_sha256: same_person(one.name) for one in approved if one.spki_sha256}
 
     def known(approval: m.Approval) -> str:
         return shown.get(one := identity(approval), one)
@@ -365,11 +366,6 @@ def approval_checks(
             "the quorum is reached only where one person's keys are counted twice",
         ),
     ]
-
-
-def _person(approver: m.Approver) -> str:
-    """The identity of an approver: two spellings of a name are one person."""
-    return " ".join(approver.name.casefold().split())
 
 
 def _check(code: str, holds: bool, field: str, finding: str) -> m.Check:
