@@ -46,4 +46,4 @@ def test_the_approver_is_shown_the_accepted_request_signed_by_the_stack(
     content = shown(ended.more["task"], stack.signing_key())
 
     assert content["requestSha256"] == ended.record["acceptedSha256"]
-    assert ended.label in content["summary"]
+    assert f"Key label: {ended.label}" in content["about"]

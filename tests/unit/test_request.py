@@ -491,7 +491,29 @@ def test_approvers_are_shown_the_whole_request_its_hash_and_a_text() -> None:
     assert content["requestSha256"] == canonical.sha256(raw)
     assert content["enrollmentId"] == "web-1"
     assert content["reason"] == "OPS-42"
-    assert "arn:aws:iam::1:user/ada" in content["summary"]
+    assert "Requested by: arn:aws:iam::1:user/ada" in content["about"]
+
+
+@pytest.mark.parametrize(("columns", "rows"), [(80, 24), (40, 32)], ids=["terminal", "phone"])
+def test_the_first_screen_holds_all_that_approvers_decide_by(columns: int, rows: int) -> None:
+    # As an app shows it that shows the text as it is, wherever it breaks the lines.
+    raw = {**seed(), "reason": "Release 4.2 of the firmware, OPS-1274"}
+    text = shown(raw, requester="arn:aws:iam::123456789012:user/release.manager").decode()
+    screen = text[: columns * rows]
+
+    about, _, _ = screen.partition('],"app":')
+    assert about != screen
+    assert about.startswith('{"about":["Approve: a certificate signing request')
+    for line in json.loads(text)["about"]:
+        assert json.dumps(line)[1:-1] in about
+
+
+def test_nothing_that_a_caller_writes_at_length_hides_what_is_agreed_to() -> None:
+    raw = {**seed(), "reason": "x" * 1_000}
+
+    lines = json.loads(shown(raw))["about"]
+
+    assert [line.partition(":")[0] for line in lines[-2:]] == ["Requested by", "Reason"]
 
 
 def test_what_approvers_are_shown_is_the_same_bytes_each_time() -> None:
@@ -543,13 +565,9 @@ def test_what_approvers_are_shown_fits_whoever_they_are(
     assert len(content) <= 32 * 1024
     said = json.loads(content)
     assert said["requestSha256"] == canonical.sha256(canonical.accepted(requested))
-    whole = summary.summary(
-        requested, enrollment_id="e" * 64, requester=requester * min(long, 1_024)
-    )
-    assert (said["summary"] == whole) is ("[cut; " not in said["summary"])
-    assert [line.split(":")[0] for line in said["summary"].split("\n")] == [
-        line.split(":")[0] for line in whole.split("\n")
-    ]
+    whole = summary.lines(requested, enrollment_id="e" * 64, requester=requester * min(long, 1_024))
+    assert (said["about"] == whole) is ("[cut; " not in "".join(said["about"]))
+    assert [line.split(":")[0] for line in said["about"]] == [line.split(":")[0] for line in whole]
 
 
 @pytest.mark.parametrize(("length", "whole"), [(25_000, True), (33_000, False), (500_000, False)])

@@ -34,9 +34,9 @@ def test_the_approvers_read_what_they_agree_to() -> None:
         "Usages: DIGITAL_SIGNATURE, CODE_SIGNING\n"
         'Agreement: 1 of "ApproverKey1"\n'
         "Window: 10 minutes from the request\n"
+        "Enrollment: web-01\n"
         "Requested by: arn:aws:iam::1:ada\n"
-        "Reason: OPS-42\n"
-        "Enrollment: web-01"
+        "Reason: OPS-42"
     )
 
 

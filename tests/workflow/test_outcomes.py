@@ -63,7 +63,7 @@ def test_the_approver_is_shown_the_accepted_request_signed_by_the_stack(
     assert rfc8785.dumps(content["request"]) == result.objects["request.json"]
     digest = hashlib.sha256(result.objects["request.json"]).hexdigest()
     assert content["requestSha256"] == result.record["acceptedSha256"] == digest
-    assert result.label in content["summary"]
+    assert f"Key label: {result.label}" in content["about"]
 
 
 def test_an_enrollment_makes_no_call_twice(case: Case) -> None:

@@ -18,7 +18,23 @@ def summary(
     requester: str | None = None,
     most_bytes: int | None = None,
 ) -> str:
-    """What an approver is asked to agree to: one `label: value` per line, no final line end.
+    """The `lines` as one text, without a final line end."""
+    return "\n".join(
+        lines(request, enrollment_id=enrollment_id, requester=requester, most_bytes=most_bytes)
+    )
+
+
+def lines(
+    request: EnrollmentRequest,
+    *,
+    enrollment_id: str,
+    requester: str | None = None,
+    most_bytes: int | None = None,
+) -> list[str]:
+    """What an approver is asked to agree to: one `label: value` in each line.
+
+    What the HSM will do comes first. What a caller can write at length comes last, so that it
+    pushes nothing out of sight.
 
     Args:
         request: the accepted request, after a profile was expanded.
@@ -30,7 +46,7 @@ def summary(
         by_alias=True, exclude_none=True
     )
     usages = [*(request.csr.key_usage or ()), *(request.csr.extended_key_usage or ())]
-    lines = {
+    facts = {
         "Approve": "a certificate signing request (CSR), signed once with a new HSM key",
         **{f"Subject {name}": value for name, value in subject.items()},
         "Key": key(request),
@@ -40,14 +56,14 @@ def summary(
         "Agreement": agreement(request.key.policy.rule_use.tokens),
         "Window": window(request),
         **({"Profile": request.profile} if request.profile else {}),
+        "Enrollment": enrollment_id,
         "Requested by": requester or "unknown",
         "Reason": request.reason or "none given",
-        "Enrollment": enrollment_id,
     }
-    shown = {name: printable(value) for name, value in lines.items()}
+    shown = {name: printable(value) for name, value in facts.items()}
     if most_bytes is not None:
         shown = {name: _at_most(most_bytes, value) for name, value in shown.items()}
-    return "\n".join(f"{name}: {value}" for name, value in shown.items())
+    return [f"{name}: {value}" for name, value in shown.items()]
 
 
 def _at_most(most_bytes: int, text: str) -> str:

@@ -9,7 +9,7 @@ from countersign.models import (
     SCHEMA_VERSION,
     EnrollmentRequest,
 )
-from countersign.policy.summary import summary
+from countersign.policy import summary
 from countersign.request.canonical import accepted, sha256
 from countersign.request.validation import MAX_META_DATA_BYTES
 
@@ -30,18 +30,20 @@ def meta_data(
 ) -> bytes:
     """The metadata that approvers see: a summary, the accepted request, and its SHA-256.
 
-    It is in RFC 8785 form, so it always has the same bytes. It has at most `MAX_META_DATA_BYTES`: a
+    It is in RFC 8785 form, so it always has the same bytes, and its names are in alphabetical
+    order. The summary is called `about`, so that it comes first: an app that shows the text as it
+    is shows no key in base64 before it. It has at most `MAX_META_DATA_BYTES`: a
     longer request is left out, but its hash never is. Where the summary alone is too long, each of
     its lines is shortened and says so.
     """
     requested = accepted(request)
     content = {
+        "about": summary.lines(request, enrollment_id=enrollment_id, requester=requester),
         "app": "countersign",
         "type": "CertificateSigningRequest",
         "schemaVersion": SCHEMA_VERSION,
         "enrollmentId": enrollment_id,
         "reason": request.reason,
-        "summary": summary(request, enrollment_id=enrollment_id, requester=requester),
         "requestSha256": sha256(requested),
         "request": requested,
     }
@@ -52,7 +54,7 @@ def meta_data(
     short: bytes = rfc8785.dumps(content)
     if len(short) <= MAX_META_DATA_BYTES:
         return short
-    content["summary"] = summary(
+    content["about"] = summary.lines(
         request, enrollment_id=enrollment_id, requester=requester, most_bytes=MAX_LINE_BYTES
     )
     shortest: bytes = rfc8785.dumps(content)
