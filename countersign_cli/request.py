@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from countersign import models as m
 from countersign_cli.exits import CommandError, Exit
 
 STANDARD_INPUT = "-"
@@ -60,13 +61,15 @@ def _read_one(name: str) -> Json:
         text = (
             sys.stdin.buffer.read() if name == STANDARD_INPUT else Path(name).read_bytes()
         ).decode()
-        body = json.loads(text)
+        body = json.loads(text, object_pairs_hook=m.unique)
     except json.JSONDecodeError as error:
         raise _unusable(
             name,
             f"is no JSON: {error.msg} at line {error.lineno}, column {error.colno}",
             "Correct it there.",
         ) from None
+    except m.DuplicateNameError as error:
+        raise _unusable(name, f"is ambiguous: {error.msg}", "Take one of them away.") from None
     except UnicodeDecodeError:
         raise _unusable(name, "is no UTF-8 text", "Save it as UTF-8.") from None
     except OSError as error:

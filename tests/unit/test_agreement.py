@@ -20,9 +20,13 @@ from countersign import algorithms
 from countersign import models as m
 from countersign.errors import InvalidEnrollmentError
 from countersign.models.request import ExtendedKeyUsage, KeyUsage
+from countersign.policy import approvers
 from countersign.policy.profiles import Profiles
-from countersign.request import subjects, tsb_bodies, validation
+from countersign.request import canonical, subjects, tsb_bodies, validation
+from countersign.states import accept_enrollment
+from countersign.texts import MAX_NAME
 from countersign.verification import csr
+from local.approver import Approver
 from local.tsb_simulator import certificates, keys
 from local.tsb_simulator.bodies import CsrBody
 from local.tsb_simulator.switches import Switches
@@ -328,3 +332,57 @@ def test_what_is_usual_is_accepted_and_comes_back(raw: Json, escapes_subjects: b
 @pytest.mark.parametrize(("name", "most"), subjects.MAX_LENGTHS.items())
 def test_the_longest_value_comes_back(name: str, most: int) -> None:
     assert verified(seed(**{name: "x" * most}), escapes_subjects=False) == []
+
+
+# Bounds ------------------------------------------------------------------------------------------
+
+
+@cache
+def crowd() -> tuple[Approver, ...]:
+    return tuple(Approver.generate("x", "ec") for _ in range(100))
+
+
+def populous(letter: str, padding: str) -> Json:
+    """As many approvers as are accepted, with the longest names, and text wherever it may be."""
+    raw = {**seed(), "reason": letter * 1_000}
+    raw["key"] |= {"id": padding}
+    policy = raw["key"]["policy"]
+    groups = [
+        {
+            "name": letter * MAX_NAME,
+            "quorum": 1,
+            "approvals": [
+                {"type": "public_key", "name": f"{number:03}{letter * 97}", "value": one.spki}
+            ],
+        }
+        for number, one in enumerate(crowd())
+    ]
+    policy["ruleUse"]["tokens"] = [
+        {"name": letter * MAX_NAME, "timelock": 0, "timeout": 86_400, "groups": groups}
+    ]
+    policy |= dict.fromkeys(("ruleBlock", "ruleUnblock"), None) | {"ruleModify": {"tokens": []}}
+    return raw
+
+
+@pytest.mark.parametrize("letter", ["a", "é", "漢", "𐍈"])
+def test_the_largest_record_fits_its_table(letter: str) -> None:
+    def made(padding: int) -> Json:
+        return populous(letter, "x" * padding)
+
+    room = validation.MAX_REQUEST_BYTES - len(canonical.canonical(made(0)))
+    rules = validation.Rules(
+        profiles=Profiles(ROOT / "profiles"), key_password_prefix="", allow_raw_policy=True
+    )
+    reading = validation.read(made(room), rules=rules, requester=None, moment=m.now())
+    people = approvers.approvers(reading.request.key.policy, {})
+    record = accept_enrollment.initial_record(
+        "e" * 64, made(room), reading, m.Origin(principal="𐍈" * 1_024), names={}
+    )
+    asked = {"approvers": [one.dump() for one in people]}
+
+    assert len(people) == 100
+    assert len(reading.findings) >= 100  # nobody is in the directory
+    item = json.dumps([record, asked], ensure_ascii=False).encode()
+    assert len(item) < (400 - 64) * 1_024  # leaves as much for what is found later
+    with pytest.raises(InvalidEnrollmentError, match="131073 bytes; 131072 are the most"):
+        validation.read(made(room + 1), rules=rules, requester=None, moment=m.now())

@@ -179,7 +179,7 @@ def test_the_longest_body_is_no_longer_than_what_an_execution_takes(
 ) -> None:
     def text(number: int) -> str:
         request = body()
-        request["key"]["policy"]["ruleUse"]["tokens"][0]["name"] = letter * number
+        request["key"]["id"] = letter * number
         return json.dumps(request, ensure_ascii=is_escaped)
 
     least, one = (len(text(number).encode()) for number in (0, 1))
@@ -672,3 +672,9 @@ def test_the_api_s_page_is_whole_and_fetches_nothing_from_elsewhere() -> None:
     assert "SwaggerUIBundle(" in html
     assert "<script src" not in html
     assert "<link rel" not in html
+
+
+def test_a_name_that_stands_twice_in_the_body_is_refused() -> None:
+    # Of two labels, what was shown and what was carried out could be different ones.
+    with pytest.raises(problems.ProblemError, match="the name 'label' stands twice"):
+        enrollments.body(None, '{"key": {"label": "a", "label": "b"}}')

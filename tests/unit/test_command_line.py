@@ -284,6 +284,7 @@ def test_one_file_holds_the_request(tmp_path: Path, content: Json) -> None:
 @pytest.mark.parametrize(
     ("content", "words"),
     [
+        ('{"key": 1, "key": 2}', "is ambiguous: the name 'key' stands twice in an object"),
         ("{\n nope", "is no JSON: Expecting property name enclosed in double quotes at line 2"),
         ("[1]", "holds no JSON object"),
         (KEY, "holds one of TSB's two bodies"),

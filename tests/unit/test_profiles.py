@@ -475,3 +475,11 @@ def test_the_shipped_approvers_are_examples_that_nobody_can_be() -> None:
 
     assert all(person.contact.endswith("@example.com") for person in directory.people)
     assert all(base64.b64decode(key.value) for key in directory.keys.values())
+
+
+def test_a_file_that_names_a_field_twice_is_no_profile(tmp_path: Path) -> None:
+    text = (ROOT / "profiles/trial@1.json").read_text()
+    (tmp_path / "trial@1.json").write_text(text.replace("{", '{"production": true, ', 1))
+
+    with pytest.raises(InvalidEnrollmentError, match="'production' stands twice"):
+        Profiles(tmp_path).get("trial@1")

@@ -110,6 +110,9 @@ APPROVAL = f"{GROUP}.approvals.0"
     ("alter", "field", "words"),
     [
         (change("surprise", 1), "surprise", "unknown field"),
+        (change("key.key_size", 4096), "key.key_size", "unknown field"),
+        (change("csr.signature_algorithm", "EDDSA"), "csr.signature_algorithm", "unknown field"),
+        (change("enrollment_id", "web-1"), "enrollment_id", "unknown field"),
         (change("key.surprise", 1), "key.surprise", "unknown field"),
         (change("csr.metaData", "eA=="), "csr.metaData", "unknown field"),
         (drop("key.policy"), "key.policy", "missing"),

@@ -85,7 +85,7 @@ def body(content_type: str | None, text: str | None) -> Any:
             "Send a smaller request.",
         )
     try:
-        return json.loads(text or "", parse_constant=_no_constant)
+        return json.loads(text or "", parse_constant=_no_constant, object_pairs_hook=m.unique)
     except (ValueError, RecursionError) as error:
         raise ProblemError(
             HTTPStatus.BAD_REQUEST,

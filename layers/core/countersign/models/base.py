@@ -42,7 +42,8 @@ class Model(BaseModel):
             InvalidEnrollmentError: names the path of the first offending field; never the value.
         """
         try:
-            return cls.model_validate(raw)
+            # One spelling for each field: two would leave open which of them counts.
+            return cls.model_validate(raw, by_alias=True, by_name=False)
         except ValidationError as error:
             findings = [_finding(cls.NAME, detail) for detail in error.errors(include_input=False)]
         raise refusal(
@@ -63,6 +64,28 @@ def _finding(name: str, detail: Any) -> tuple[str, str]:
         "missing": "missing; it is required",
     }.get(detail["type"], detail["msg"])
     return ".".join(part for part in (name, path) if part) or "request", text
+
+
+class DuplicateNameError(ValueError):
+    """A name stands twice in a JSON object. `msg` says which, as in a JSONDecodeError."""
+
+    def __init__(self, name: str) -> None:
+        self.msg = f"the name {name[:100]!r} stands twice in an object"
+        super().__init__(self.msg)
+
+
+def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object, for `json.loads(object_pairs_hook=…)`. Readers differ on which twin counts.
+
+    Raises:
+        DuplicateNameError: a name stands in it twice.
+    """
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in found:
+            raise DuplicateNameError(name)
+        found[name] = value
+    return found
 
 
 def now() -> datetime:

@@ -431,10 +431,10 @@ class Profiles:
 
 def _json(file: Traversable) -> Any:
     try:
-        return json.loads(file.read_bytes())
-    except ValueError:
+        return json.loads(file.read_bytes(), object_pairs_hook=m.unique)
+    except ValueError as error:
         raise InvalidEnrollmentError(
-            f"{file.name} is no JSON",
+            f"{file.name} is no JSON: {getattr(error, 'msg', type(error).__name__)}",
             field="request.profile",
             action="Have the file corrected and the stack deployed again.",
         ) from None

@@ -35,6 +35,9 @@ from countersign.request.intake import DATE_PARTS
 # TSB returns the metadata to every approver in every listing of their tasks. A request of ordinary
 # size (some forty approvers by key) is shown in full; of a longer one, only its SHA-256 is shown.
 MAX_META_DATA_BYTES = 32 * 1024
+# In canonical form, after a profile was expanded. A record takes 400 KiB, and holds it beside its
+# approvers and findings; a state of the workflow takes 256 KB.
+MAX_REQUEST_BYTES = 128 * 1024
 
 # The vendor's engine names a temporary file after the key when it makes a CSR. A slash breaks that,
 # and so do more than 200 characters. The characters are those of the vendor's samples.
@@ -122,7 +125,14 @@ def examine(
     """
     whole, profile = _expanded(raw, rules, moment)
     request = EnrollmentRequest.read(whole)
-    canonical(whole)  # what has no canonical form cannot be shown to approvers, nor recorded
+    # What has no canonical form cannot be shown to approvers, nor recorded.
+    size = len(canonical(whole))
+    if size > MAX_REQUEST_BYTES:
+        raise InvalidEnrollmentError(
+            f"the request has {size} bytes; {MAX_REQUEST_BYTES} are the most",
+            field="request",
+            action="Name fewer approvers, by public keys instead of certificates.",
+        )
     _check_key(request.key)
     _check_csr(request)
     subjects.check(request.csr.standard_certificate_attributes, escaped=rules.escapes_subjects)
