@@ -3,8 +3,8 @@
 from datetime import UTC, datetime
 
 from countersign import clocks
+from countersign.algorithms import ED25519, RSA_SIZES
 from countersign.errors import KEY_ALREADY_EXISTING, KEY_NOT_EXISTENT
-from countersign.request.validation import ED25519, RSA_SIZES
 from countersign.tsb.models import KeyAttributes
 from countersign_cli.probe.calls import MANAGEMENT
 from countersign_cli.probe.questions import Finding, UnknownError, question

@@ -25,7 +25,7 @@ from countersign.policy.profiles import Profiles
 from countersign.request import canonical, subjects, tsb_bodies, validation
 from countersign.states import accept_enrollment
 from countersign.texts import MAX_NAME
-from countersign.verification import csr
+from countersign.verification import csr, public_keys, signatures
 from local.approver import Approver
 from local.tsb_simulator import certificates, keys
 from local.tsb_simulator.bodies import CsrBody
@@ -386,3 +386,9 @@ def test_the_largest_record_fits_its_table(letter: str) -> None:
     assert len(item) < (400 - 64) * 1_024  # leaves as much for what is found later
     with pytest.raises(InvalidEnrollmentError, match="131073 bytes; 131072 are the most"):
         validation.read(made(room + 1), rules=rules, requester=None, moment=m.now())
+
+
+def test_what_may_be_asked_for_is_what_can_be_verified() -> None:
+    assert set(algorithms.CURVES.values()) == set(public_keys.FIELD_BITS)
+    for kind, names in algorithms.SIGNATURES.items():
+        assert {signatures.SIGNATURES[name].key for name in names} == {kind}

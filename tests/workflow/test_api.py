@@ -167,7 +167,7 @@ def test_whoever_starts_executions_cannot_pass_as_another_caller(case: Case) -> 
         assert event["detail"]["origin"]["principal"] is None
         assert event["detail"]["origin"]["said"]["principal"] == forged["principal"]
     shown = json.loads(result.objects[f"metadata/{result.record['metaDataSha256']}.json"])
-    assert f"Requested by: unknown; the caller says {forged['principal']}" in shown["summary"]
+    assert f"Requested by: unknown; the caller says {forged['principal']}" in shown["about"]
     assert f"principal {forged['principal']}" in mails.render(result.events[0]).text
 
 

@@ -18,10 +18,11 @@ from countersign import models as m
 from countersign.errors import CsrInvalidError
 from countersign.evidence import bundle
 from countersign.evidence.bundle import Folder, require
-from countersign.policy import approvers, rules, summary
+from countersign.policy import approvers, rules
 from countersign.record import ENDED_AT_TSB, Record, TsbStatus, csr_step
 from countersign.request import canonical, intake
 from countersign.spki import fingerprint
+from countersign.texts import printable
 from countersign.tsb.models import KeyAttributes, RequestStatus
 from countersign.verification import checks
 from countersign.verification.attestation import Trust
@@ -227,18 +228,16 @@ def _shown(folder: Folder, record: Record, requested: m.EnrollmentRequest) -> No
     _equal("metadata.json", "requestSha256", shown["requestSha256"], digest)
     _equal("metadata.json", "enrollmentId", shown["enrollmentId"], record["id"])
     _equal("metadata.json", "reason", shown["reason"], requested.reason)
-    require(_names_requester(shown["summary"], record), "metadata.json", "names another requester")
+    require(_names_requester(shown["about"], record), "metadata.json", "names another requester")
     whole = shown["request"]  # null where it was too long
     is_same = whole is None or canonical.canonical(whole) == folder["request.json"]
     require(is_same, "metadata.json", "shows another request than request.json")
 
 
-def _names_requester(text: str, record: Record) -> bool:
+def _names_requester(lines: list[str], record: Record) -> bool:
     """Whether the summary's line is about who is on record; a long line was cut, and says so."""
-    wanted = summary.printable(m.Origin.read(record["origin"]).requester or "unknown")
-    named = [
-        line.removeprefix(REQUESTER) for line in text.splitlines() if line.startswith(REQUESTER)
-    ]
+    wanted = printable(m.Origin.read(record["origin"]).requester or "unknown")
+    named = [line.removeprefix(REQUESTER) for line in lines if line.startswith(REQUESTER)]
     cut = [line.rpartition("… [cut; ")[0] for line in named if line.endswith("in full]")]
     return wanted in named or any(part and wanted.startswith(part) for part in cut)
 

@@ -6,20 +6,19 @@ Source: RFC 5280, 4.1.2.7; RFC 5480; RFC 8017; RFC 8410.
 from dataclasses import dataclass
 
 from countersign import der
+from countersign.algorithms import CURVES
 from countersign.der import DerError
 
-ED25519 = "1.3.101.112"
 EMPTY = der.write(der.NULL)
-# name: (bits, name for people)
-CURVES = {
-    "1.3.132.0.33": (224, "secp224r1"),
-    "1.3.132.0.10": (256, "secp256k1"),
-    "1.2.840.10045.3.1.7": (256, "secp256r1"),
-    "1.3.132.0.34": (384, "secp384r1"),
-    "1.3.132.0.35": (521, "secp521r1"),
-    "1.3.36.3.3.2.8.1.1.7": (256, "brainpoolP256r1"),
-    "1.3.36.3.3.2.8.1.1.11": (384, "brainpoolP384r1"),
-    "1.3.36.3.3.2.8.1.1.13": (512, "brainpoolP512r1"),
+FIELD_BITS = {
+    "P-224": 224,
+    "P-256": 256,
+    "P-384": 384,
+    "P-521": 521,
+    "secp256k1": 256,
+    "brainpoolP256r1": 256,
+    "brainpoolP384r1": 384,
+    "brainpoolP512r1": 512,
 }
 SMALLEST_EXPONENT, LARGEST_EXPONENT_BITS = 65_537, 256  # FIPS 186-5, A.1.1
 SMALL_PRIMES = tuple(
@@ -47,7 +46,7 @@ class PublicKey:
         if self.algorithm == "ED":
             return "Ed25519"
         if self.curve_oid is not None:
-            return f"EC {CURVES[self.curve_oid][1]}"
+            return f"EC {CURVES[self.curve_oid]}"
         return f"{self.algorithm} {self.bits}"
 
 
@@ -70,7 +69,7 @@ def read(spki: bytes) -> PublicKey:
             curve = der.dotted(one.of(der.OID))
             if curve not in CURVES:
                 raise DerError(f"is on curve {curve}, which this product cannot read")
-            return PublicKey("EC", CURVES[curve][0], curve)
+            return PublicKey("EC", FIELD_BITS[CURVES[curve]], curve)
         case "1.3.101.112", []:
             if len(content) != ED25519_BYTES:
                 raise DerError("is no Ed25519 key of 32 bytes")
