@@ -106,7 +106,7 @@ def rsa_key_sizes(session: Session) -> Finding:
     return Finding(found, "; ".join(refused))
 
 
-@question("curveOid of an Ed25519 key", assumed="reported", source="Perhaps only set for EC.")
+@question("curveOid of an Ed25519 key", assumed="absent", source="Perhaps only set for EC.")
 def ed_curve_oid(session: Session) -> Finding:
     key = session.key(algorithm="ED", curveOid=ED25519).key
     return Finding("absent" if key.curve_oid is None else "reported", key.curve_oid or "")

@@ -447,7 +447,7 @@ def test_a_secret_that_the_tsb_repeats_is_in_neither_report_nor_table() -> None:
 
 
 def test_the_table_has_eighty_columns_and_says_what_differs() -> None:
-    result, _ = probed({"edCurveOid": "absent", "certificateRole": "management"})
+    result, _ = probed({"edCurveOid": "reported", "certificateRole": "management"})
     console = Console(width=80)
     with console.capture() as capture:
         console.print(report.shown(report.document(result, [], ()), {"TsbUrl": "https://tsb"}))
@@ -456,14 +456,14 @@ def test_the_table_has_eighty_columns_and_says_what_differs() -> None:
     assert max(map(len, lines)) <= 80
     curve = next(line for line in lines if "curveOid" in line)
     assert curve.startswith("! ")
-    assert "absent (assumed reported)" in curve
+    assert "reported (assumed absent)" in curve
     assert {"- TsbUrl=https://tsb", "- CertificateRole=KeyManagement"} <= {
         line.strip() for line in lines
     }
 
 
 def test_a_report_makes_a_simulator_like_the_tsb() -> None:
-    set_so = {"edCurveOid": "absent", "certificateRole": "management", "rsaKeySizes": [2048]}
+    set_so = {"edCurveOid": "reported", "certificateRole": "management", "rsaKeySizes": [2048]}
     result, _ = probed(set_so)
     findings = report.document(result, [], ())["findings"]
 

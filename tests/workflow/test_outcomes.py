@@ -314,7 +314,7 @@ def test_an_elliptic_key_and_an_approver_by_certificate(case: Case) -> None:
     result = case.end(arn)
 
     assert_issued(result)
-    assert csr.read_csr(result.document["csr"]["pem"]).key == "EC secp256r1"
+    assert csr.read_csr(result.document["csr"]["pem"]).key == "EC P-256"
     assert decisions(result) == {"Grace": "approved"}
 
 

@@ -242,7 +242,7 @@ def test_a_ca_key_s_policy_that_is_not_to_be_believed_makes_nothing(
     said = answered(stack, **changed)
     fault = {"kind": "status", "httpStatus": 200, "body": said}
     stack.control("POST", "/faults", {"label": CA_LABEL, "path": ATTRIBUTES, "fault": fault})
-    result = case.end(case.start(case.by_profile("code-signing")))
+    result = case.end(submit(case, case.by_profile("code-signing")))
 
     assert_failed(result, "InvalidEnrollmentError", "CreateKey")
     assert [one["code"] for one in result.record["caFindings"]] == ["ca-policy-unread"]

@@ -20,6 +20,7 @@ from cryptography.x509.verification import Criticality, ExtensionPolicy, PolicyB
 from cryptography.x509.verification import Policy as ChainPolicy
 from pydantic.alias_generators import to_camel
 
+from countersign.algorithms import ED25519
 from countersign.clocks import TOLERATED
 from countersign.models import Check, KeyRequest
 from countersign.tsb.models import KeyAttributes
@@ -299,7 +300,7 @@ def _facts(answer: KeyAttributes) -> dict[str, str]:
         key = public_keys.read(base64.b64decode(answer.key.public_key))
     except ValueError:
         return {}
-    curve = public_keys.ED25519 if key.algorithm == "ED" else key.curve_oid or ""
+    curve = ED25519 if key.algorithm == "ED" else key.curve_oid or ""
     return {"key_size": str(key.bits), "curve_oid": curve}
 
 
