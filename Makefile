@@ -130,7 +130,7 @@ unit: .venv/.synced  ## the tests that need no stack
 	@$(RUN) pytest $(NO_STACK)
 
 record: .venv/.synced  ## write down anew what the workflow's tests do: read the diff
-	@rm -rf tests/workflow/recorded
+	@rm -rf tests/workflow/recorded tests/permissions/calls.json
 	@$(RUN) pytest tests/workflow --record --ignore tests/workflow/test_recordings.py
 
 .PHONY: campaign load

@@ -35,7 +35,10 @@ def recorded() -> Calls:
 
 
 def write(calls: Calls) -> None:
-    """Write down these calls and no others."""
+    """Write down these calls, beside those that are written down. `make record` begins anew."""
+    calls = {**calls}
+    if FILE.exists():
+        merge(calls, json.loads(FILE.read_text()))
     content = {
         parameters: {name: sorted(made) for name, made in sorted(by_function.items())}
         for parameters, by_function in sorted(calls.items())
