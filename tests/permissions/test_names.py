@@ -18,7 +18,6 @@ WAIVERS = {
     ("StackKey", "MISMATCHED_TYPE", "ArnLike"): "an encryption context is text; AWS's page says so",
     ("StackKey", "UNKNOWN_CONDITION_FOR_ACTION", "kms:Describe"): "as AWS's page for logs has it",
     ("*", "RESOURCE_MISMATCH", "express:"): "ours is a standard state machine",
-    ("*LambdaPolicy", "NO_VERSION", ""): "SAM's own, and it has no variables",
     ("deployer-policy.json", "INVALID_ARN", "Account"): "SAM's transform is AWS's own",
     (
         "deployer-policy.json",

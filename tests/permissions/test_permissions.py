@@ -96,6 +96,7 @@ def refusals() -> dict[str, Request]:
     )
     asker = f"arn:aws:iam::{PARAMETERS['RequestingAccounts']}:role/asker"
     schedules = arn("ScheduleGroup")
+    default = f"{schedules.rpartition('/')[0]}/default"
     return {
         "another bus with our key": key(EVENTS, "kms:Decrypt", **{bus: other(arn("Bus"))}),
         "another bus's archive with our key": key(
@@ -129,6 +130,12 @@ def refusals() -> dict[str, Request]:
             "sts:AssumeRole",
             arn("ScheduleRole"),
             {"aws:SourceAccount": NOBODY, "aws:SourceArn": schedules},
+        ),
+        "another account's schedule with the role of our functions' schedules": Request(
+            SCHEDULER,
+            "sts:AssumeRole",
+            arn("FunctionSchedulesRole"),
+            {"aws:SourceAccount": NOBODY, "aws:SourceArn": default},
         ),
         "another account says how an enrollment ended": Request(
             asker,

@@ -174,6 +174,45 @@ def test_no_page_grants_the_invocation_of_functions(page: Path) -> None:
         assert "lambda:Invoke" not in snippet
 
 
+# Roles --------------------------------------------------------------------------------------------
+
+# What says for whom it assumes a role. Sources: the pages on the confused deputy of EventBridge
+# Scheduler (cross-service-confused-deputy-prevention), EventBridge and Step Functions.
+SAYS_FOR_WHOM = {"scheduler.amazonaws.com", "events.amazonaws.com", "states.amazonaws.com"}
+# Lambda's and API Gateway's pages on these roles have no such condition.
+SAYS_NOTHING = {"lambda.amazonaws.com", "apigateway.amazonaws.com"}
+
+
+@pytest.mark.parametrize("path", ["template.yaml", "docs/schedule.yaml"])
+def test_a_service_assumes_a_role_for_this_account_only_where_it_says_for_whom(path: str) -> None:
+    for name, resource in expanded(path)["Resources"].items():
+        if resource["Type"] != "AWS::IAM::Role":
+            continue
+        for one in resource["Properties"]["AssumeRolePolicyDocument"]["Statement"]:
+            services = set(listed(one["Principal"]["Service"]))
+            assert services <= SAYS_FOR_WHOM | SAYS_NOTHING, name
+            if services & SAYS_FOR_WHOM:
+                ours = one.get("Condition", {}).get("StringEquals", {})
+                assert ours.get("aws:SourceAccount") == {"Ref": "AWS::AccountId"}, name
+
+
+def test_the_role_of_the_functions_schedules_invokes_what_they_invoke_and_nothing_else() -> None:
+    targets = [one["Target"] for one in of("AWS::Scheduler::Schedule").values()]
+    (role,) = {attribute(one["RoleArn"]).removesuffix(".Arn") for one in targets}
+    (granted,) = statements(of("AWS::IAM::Role")[role]["Policies"])
+
+    assert len(targets) == 3
+    assert granted["Action"] == "lambda:InvokeFunction"
+    assert sorted(map(attribute, granted["Resource"])) == sorted(
+        attribute(one["Arn"]) for one in targets
+    )
+
+
+def attribute(value: Json) -> str:
+    found = value["Fn::GetAtt"]
+    return found if isinstance(found, str) else ".".join(found)
+
+
 # Names --------------------------------------------------------------------------------------------
 
 # What is no name of a thing in an account: a field of an alarm, an API's stage, a mail's sender.
