@@ -255,8 +255,9 @@ def of_others(account: Account) -> Iterator[Request]:
     yield Request(asker, "events:PutEvents", account.arn("Bus"), REQUESTED)
 
     parent = f"arn:aws:iam::{ACCOUNT}:role/parent"
-    nested = account.imported(read("docs/nested.yaml"))["DeliveryStateMachine"]
-    (account.others[parent],) = nested["Properties"]["Policies"]
+    nested = account.imported(read("docs/nested.yaml"))["DeliveryRole"]
+    (policy,) = nested["Properties"]["Policies"]
+    account.others[parent] = policy["PolicyDocument"]
     execution = arn_of(account, "EnrollmentStateMachine/EXECUTION")
     rule = f"arn:aws:events:{REGION}:{ACCOUNT}:rule/{MANAGED_RULE}"
     yield Request(parent, "states:StartExecution", account.arn("EnrollmentStateMachine"))

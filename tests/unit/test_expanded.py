@@ -183,7 +183,7 @@ SAYS_FOR_WHOM = {"scheduler.amazonaws.com", "events.amazonaws.com", "states.amaz
 SAYS_NOTHING = {"lambda.amazonaws.com", "apigateway.amazonaws.com"}
 
 
-@pytest.mark.parametrize("path", ["template.yaml", "docs/schedule.yaml"])
+@pytest.mark.parametrize("path", PUBLISHED)
 def test_a_service_assumes_a_role_for_this_account_only_where_it_says_for_whom(path: str) -> None:
     for name, resource in expanded(path)["Resources"].items():
         if resource["Type"] != "AWS::IAM::Role":

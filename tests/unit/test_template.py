@@ -280,9 +280,9 @@ def test_a_schedule_is_off_flexible_and_cannot_get_lost_until_somebody_says_othe
 
 
 def test_a_parent_may_start_look_and_stop_and_nothing_else() -> None:
-    machine = read("docs/nested.yaml")["Resources"]["DeliveryStateMachine"]["Properties"]
-    (document,) = machine["Policies"]
-    start, poll, rule = document["Statement"]
+    role = read("docs/nested.yaml")["Resources"]["DeliveryRole"]["Properties"]
+    (policy,) = role["Policies"]
+    start, poll, rule = policy["PolicyDocument"]["Statement"]
 
     assert start["Action"] == "states:StartExecution"
     assert poll["Action"] == ["states:DescribeExecution", "states:StopExecution"]
