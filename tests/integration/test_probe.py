@@ -261,14 +261,23 @@ def test_stopped_from_outside_it_removes_what_it_made(
     tsb.control("POST", "/reset")
     arguments = [str(BINARY), "probe", tsb.url, "--ca", tsb.ca, "--tokens", str(tokens), "--yes"]
     with subprocess.Popen(
-        arguments, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=tmp_path
+        arguments,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        cwd=tmp_path,
+        # A shell lets what it runs in the background ignore Ctrl-C: `make test` does so.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
     ) as process:
         deadline = time.monotonic() + SECONDS
         while not tsb.labels:
             assert time.monotonic() < deadline
             time.sleep(0.05)
         process.send_signal(number)
-        output, _ = process.communicate(timeout=SECONDS)
+        try:
+            output, _ = process.communicate(timeout=SECONDS)
+        finally:
+            process.kill()
 
     assert process.returncode == Exit.INTERRUPTED
     assert not tsb.labels
