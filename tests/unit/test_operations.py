@@ -2,12 +2,14 @@
 
 import json
 import re
+from collections import Counter
+from typing import Any
 
 import pytest
 
 from countersign.errors import CountersignError
 from local.tsb_simulator.errors import CODES
-from tests.unit.test_template import RESOURCES, ROOT, of
+from tests.unit.test_template import RESOURCES, ROOT, TEMPLATE, of
 
 PAGE = (ROOT / "docs/operations.md").read_text()
 STATES = json.loads((ROOT / "statemachine/enrollment.asl.json").read_text())["States"]
@@ -56,6 +58,40 @@ def test_an_alarm_is_heard_where_a_topic_is_given(name: str) -> None:
     assert ALARMS[name]["AlarmActions"]["Fn::If"][0] == "AlarmsAreHeard"
     assert ALARMS[name]["AlarmDescription"]
     assert ALARMS[name]["TreatMissingData"]
+
+
+POLL_CAP = int(TEMPLATE["Parameters"]["PollCapSeconds"]["Default"])
+
+
+def retries(state: str, error: str) -> list[int]:
+    """When a state that fails with an error fails again, in seconds after the first time."""
+    (rule,) = (one for one in STATES[state]["Retry"] if error in one["ErrorEquals"])
+    moments = [0]
+    for number in range(20):
+        wait = rule["IntervalSeconds"] * rule["BackoffRate"] ** number
+        moments.append(moments[-1] + min(wait, rule["MaxDelaySeconds"]))
+    return moments
+
+
+def fires(alarm: dict[str, Any], moments: list[int]) -> bool:
+    """Whether one error at each of these moments sets off an alarm that counts errors."""
+    period = alarm.get("Period") or alarm["Metrics"][0]["MetricStat"]["Period"]
+    errors = Counter(moment // period for moment in moments)
+    breaching = {one for one, count in errors.items() if count > alarm["Threshold"]}
+    needed, among = alarm.get("DatapointsToAlarm", 1), alarm["EvaluationPeriods"]
+    return any(
+        sum(first + later in breaching for later in range(among)) >= needed for first in breaching
+    )
+
+
+@pytest.mark.parametrize("name", ["TsbUnreachableAlarm", "TsbSilentAlarm", "ApprovedWaitingAlarm"])
+def test_one_enrollment_alone_is_enough_to_hear_of_a_fault_that_lasts(name: str) -> None:
+    # What is old is polled at the cap, and each poll takes its time.
+    polls = [number * (POLL_CAP + 30) for number in range(8)]
+
+    assert fires(ALARMS[name], polls)
+    assert fires(ALARMS[name], retries("StoreCsr", "TsbUnavailableError"))
+    assert not fires(ALARMS[name], [0, 30])
 
 
 def test_the_dashboard_shows_every_alarm_and_is_json() -> None:
