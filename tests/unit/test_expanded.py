@@ -291,6 +291,26 @@ def test_a_stack_s_name_that_is_too_long_is_refused_before_anything_has_a_name()
         assert "StackNameCheck" in all_needed(name), name
 
 
+# Sources: IAM quotas, bucket naming rules, PutRule, CreateTable.
+OTHERS = {
+    "AWS::IAM::Role": 64,
+    "AWS::IAM::ManagedPolicy": 128,
+    "AWS::S3::Bucket": 63,
+    "AWS::Events::Rule": 64,
+    "AWS::DynamoDB::Table": 255,
+}
+
+
+@pytest.mark.parametrize("kind", [*LONGEST, *OTHERS])
+def test_a_shortened_name_still_begins_with_the_whole_name_of_the_stack(kind: str) -> None:
+    # What is too long is shared out: 13 characters and a dash are CloudFormation's own, the stack
+    # and the logical id have half of the rest each, or what the other one leaves. Source:
+    # IdentifierUtils of aws-cloudformation/cloudformation-cli-java-plugin.
+    free = {**LONGEST, **OTHERS}[kind] - 13 - 1
+    for name in of(kind):
+        assert max(free // 2, free - len(name)) >= 25, name
+
+
 # Regions ------------------------------------------------------------------------------------------
 
 
