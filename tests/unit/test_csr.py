@@ -311,13 +311,14 @@ def by_hand(
     names: bytes | None = None,
     last: bytes = b"",
     behind: bytes = b"",
+    key: bytes | None = None,
 ) -> str:
     """A CSR of these attributes, signed by the key that was asked for."""
     info = der.tlv(
         der.SEQUENCE,
         version,
         subject((CN, der.UTF8_STRING, b"example")) if names is None else names,
-        base64.b64decode(spki(EC)),
+        base64.b64decode(spki(EC)) if key is None else key,
         der.tlv(0xA0, *attributes),
         last,
     )
@@ -578,6 +579,14 @@ def test_what_is_as_asked_passes_with_either_header() -> None:
 
 def test_no_usage_asked_and_none_given_passes() -> None:
     assert not failed(usages(), keyUsage=None, extendedKeyUsage=[])
+
+
+def test_a_key_that_names_no_algorithm_is_a_finding() -> None:
+    nameless = der.tlv(der.SEQUENCE, der.tlv(der.SEQUENCE), der.bit_string(b""))
+    text = by_hand(ASKED, key=nameless)
+
+    assert failed(text)[0].code == "CSR_PUBLIC_KEY"
+    assert csr.read_csr(text).key == "a key that names no algorithm"
 
 
 def test_the_right_subject_key_identifier_needs_no_asking() -> None:

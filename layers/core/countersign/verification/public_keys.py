@@ -60,8 +60,12 @@ def read(spki: bytes) -> PublicKey:
             exponent that no generator makes.
     """
     identifier, key = _two(der.element(spki, der.SEQUENCE).inside(der.SEQUENCE))
-    first, *parameters = identifier.inside(der.SEQUENCE)
-    algorithm, content = der.dotted(first.of(der.OID)), der.bits(key.of(der.BIT_STRING))
+    match identifier.inside(der.SEQUENCE):
+        case [first, *parameters]:
+            algorithm = der.dotted(first.of(der.OID))
+        case _:
+            raise DerError("names no algorithm")
+    content = der.bits(key.of(der.BIT_STRING))
     match algorithm, parameters:
         case "1.2.840.113549.1.1.1", [one] if one.whole == EMPTY:
             return PublicKey("RSA", _modulus(content).bit_length())
