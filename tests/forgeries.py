@@ -101,6 +101,13 @@ def all_passed(folder: Folder) -> Folder:
     }
 
 
+def check_twice(folder: Folder) -> Folder:
+    """A check failed at first; the same code stands behind it, passed."""
+    written = json.loads(folder["checks.json"])
+    twice = [{**written[0], "result": "failed"}, *written]
+    return {**folder, "checks.json": rfc8785.dumps(twice)}
+
+
 def another_csr(folder: Folder) -> Folder:
     """Another CSR, wherever a CSR stands."""
     pem = other_csr()
@@ -253,6 +260,7 @@ OF_AN_ISSUED = {
     "a check that was left out": Forgery(
         edit("checks.json", **{"0": ...}), "checks.json", "is on record as None"
     ),
+    "a check that is on record twice": Forgery(check_twice, "checks.json", "a check twice"),
     "another word on the attestation": Forgery(
         edit(RECORD, attestation="unverified"), RECORD, "attestation is"
     ),
@@ -266,6 +274,13 @@ OF_AN_ISSUED = {
     ),
     "an issue after a cancellation": Forgery(
         edit(RECORD, cancel={"by": "Eve", "at": "2026-11-26T12:00:00Z"}), RECORD, "nothing says"
+    ),
+    "an id that is none": Forgery(edit(RECORD, id="x/../y"), RECORD, "its id is none"),
+    "no execution": Forgery(edit(RECORD, executionArn=None), RECORD, "names no execution"),
+    "no requester": Forgery(edit(RECORD, origin=...), RECORD, "unknown form"),
+    "a failure of another form": Forgery(edit(RECORD, error={"name": "x"}), RECORD, "unknown form"),
+    "a cancellation by nobody": Forgery(
+        edit(RECORD, cancel={"at": "2026-11-26T12:00:00Z"}), RECORD, "unknown form"
     ),
     "times out of order": Forgery(
         edit(RECORD, times__ended="2020-01-01T00:00:00Z"), "checks.json", "ATTESTATION_ROOT"

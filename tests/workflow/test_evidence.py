@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import rfc8785
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
@@ -281,6 +282,26 @@ def test_a_refused_request_has_its_evidence_too(case: Case, key: bytes) -> None:
 
     assert set(folder) == {"manifest.json", "manifest.sig", "record.json"}
     assert verifier.verify(folder, key).facts["outcome"] == "FAILED"
+
+
+@pytest.mark.parametrize(
+    "values",
+    [{"origin": ...}, {"origin": {"trigger": "x"}}, {"error": {"name": "x"}}, {"id": "x/../y"},
+     {"id": ["x"]}],
+    ids=["no requester", "another trigger", "no message", "a path for an id", "a list for an id"],
+)  # fmt: skip
+def test_the_record_alone_is_of_a_form_that_can_be_shown(
+    issued: Kept, key: bytes, shared_stack: InProcessStack, values: Json
+) -> None:
+    refusal = {"outcome": "FAILED", "status": "FAILED", "error": {"name": "x", "message": "y"}}
+    record = json.loads(issued[1]["record.json"])
+    early = ("id", "kind", "origin", "executionArn", "times", "attempt", "acceptedAt")
+    alone = {"record.json": rfc8785.dumps({name: record[name] for name in early} | refusal)}
+    assert verifier.verify(resealed(shared_stack, alone), key)
+
+    found = invalid(resealed(shared_stack, forgeries.changed(alone, "record.json", **values)), key)
+
+    assert found.part == "record.json"
 
 
 # At the shell -------------------------------------------------------------------------------------

@@ -116,6 +116,7 @@ def _record(folder: Folder) -> Record:
     if "checks.json" in folder:
         record["checks"] = bundle.read(folder, "checks.json")
     _equal("record.json", "kind", record.get("kind"), "enrollment")
+    _require_form(record)
     wanted = bundle.expected(record)
     for name in sorted(wanted - folder.keys()):
         require(False, name, "is missing; by record.json there is one")
@@ -124,6 +125,23 @@ def _record(folder: Folder) -> Record:
         is_answer = bundle.TSB_ANSWER.fullmatch(name) is not None
         require(is_answer, name, "is a part that record.json does not speak of")
     return record
+
+
+def _require_form(record: Record) -> None:
+    """What people are told of the record, and nothing else derives, has the form of its model.
+
+    Raises:
+        EvidenceInvalidError: the id is none, or leads to another folder.
+        InvalidEnrollmentError, KeyError: something else has another form.
+    """
+    is_id = intake.ENROLLMENT_ID.fullmatch(record["id"]) is not None
+    require(is_id, "record.json", "its id is none")
+    require(isinstance(record["executionArn"], str), "record.json", "names no execution")
+    m.Origin.read(record["origin"])
+    if record.get("error") is not None:
+        m.Failure.read(record["error"])
+    if "cancel" in record:
+        m.Cancellation.read(record["cancel"])
 
 
 def _derived(folder: Folder, record: Record, *, now: datetime) -> Proven:
@@ -417,6 +435,7 @@ def _recorded(written: list[Any]) -> dict[str, str]:
 
 def _require_same(verified: Verified, written: list[Any]) -> None:
     recorded = _recorded(written)
+    require(len(recorded) == len(written), "checks.json", "has a check twice")
     for check in verified.checks:
         on_record = recorded.pop(check.code, None)
         require(
