@@ -612,6 +612,21 @@ def test_an_event_that_lies_about_the_outcome_says_only_where_to_look(
     assert not any(b"forged" in body for body in folder.values())
 
 
+def test_the_execution_on_record_is_no_earlier_one(
+    case: Case, stack: InProcessStack, key: bytes, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arn = case.start(case.request(token(group(ADA))))
+    case.decline(ADA)
+    stack.at("KeepEvidence", "GetItem")
+    case.write(earlier=[arn])
+    result = case.end(arn)
+
+    assert verifier.verify(case.evidence(result), key).facts["outcome"] == "REJECTED"
+    case.write(earlier=5)
+    assert "unknown form" in refused(stack, forged_event(case, "arn:another"), capsys)
+    case.write(earlier=[])
+
+
 def test_an_id_with_a_slash_leads_to_nobody_s_folder(
     case: Case, stack: InProcessStack, capsys: pytest.CaptureFixture[str]
 ) -> None:

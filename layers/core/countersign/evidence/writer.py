@@ -57,9 +57,10 @@ def keep_evidence(
     """
     enrollment_id, execution = _where(event)
     record = (records.get(enrollment_id) if enrollment_id else None) or Record()
-    if execution in record.get("earlier", ()):
-        return None
     try:
+        # The record's own execution has taken over from those: its end is the one on record.
+        if record.get("executionArn") != execution and execution in _earlier(record):
+            return None
         if record.get("executionArn") != execution or "outcome" not in record:
             raise EvidenceInvalidError("record", "no such execution has ended this enrollment")
         return _kept(record, objects=objects, evidence=evidence, sign=sign, key=public_key)
@@ -70,6 +71,17 @@ def keep_evidence(
             f"the evidence of {enrollment_id or 'what is no id'} does not hold: {error}",
             action=WHO_WROTE,
         ) from error
+
+
+def _earlier(record: Record) -> list[str]:
+    """The executions that carried out the enrollment before.
+
+    Raises:
+        EvidenceInvalidError: somebody else wrote what is on record.
+    """
+    earlier = record.get("earlier", [])
+    bundle.require(isinstance(earlier, list), "record.json", "earlier has an unknown form")
+    return earlier
 
 
 def _where(event: Mapping[str, Any]) -> tuple[str | None, str]:
