@@ -254,7 +254,7 @@ def public_pem(key: Any) -> str:
     return made.decode()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_stopped_from_outside_it_removes_what_it_made(
     tsb: Tsb, tokens: Path, tmp_path: Path, number: signal.Signals
 ) -> None:
@@ -266,8 +266,6 @@ def test_stopped_from_outside_it_removes_what_it_made(
         stderr=subprocess.STDOUT,
         text=True,
         cwd=tmp_path,
-        # A shell lets what it runs in the background ignore Ctrl-C: `make test` does so.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
     ) as process:
         deadline = time.monotonic() + SECONDS
         while not tsb.labels:
