@@ -25,6 +25,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> None:
         evidence=stack.evidence(),
         sign=key.sign,
         public_key=verifier.public_key(key.public_key()),
+        attestation_root=settings().attestation_root,
         report_conflict=metrics.evidence_conflict,
     )
     logger.info("kept", folder=folder)

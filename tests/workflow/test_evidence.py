@@ -612,6 +612,23 @@ def test_an_event_that_lies_about_the_outcome_says_only_where_to_look(
     assert not any(b"forged" in body for body in folder.values())
 
 
+@pytest.mark.parametrize("deployed", ["", "0" * 64], ids=["none", "another"])
+def test_an_issue_under_another_root_than_the_stack_s_is_not_signed(
+    case: Case, stack: InProcessStack, capsys: pytest.CaptureFixture[str], deployed: str
+) -> None:
+    arn = case.start(case.request(token(group(ADA))))
+    case.approve(ADA)
+    stack.at("CloseEnrollment", "its return")
+    stack.configure(AttestationRoot=deployed)
+    result = case.end(arn)
+
+    said = refused(stack, result.ending, capsys)
+    stack.settle()
+
+    assert "record.json: names another attestation root" in said
+    assert not stack.objects("evidence")
+
+
 def test_the_execution_on_record_is_no_earlier_one(
     case: Case, stack: InProcessStack, key: bytes, capsys: pytest.CaptureFixture[str]
 ) -> None:

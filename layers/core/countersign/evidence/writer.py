@@ -7,6 +7,7 @@ from countersign.errors import EnrollmentConflictError
 from countersign.evidence import bundle, verifier
 from countersign.evidence.bundle import MANIFEST, SIGNATURE, EvidenceInvalidError, Folder
 from countersign.evidence.proof import prove
+from countersign.models import Outcome
 from countersign.record import Record
 from countersign.request import intake
 from countersign.stores import Objects, Records
@@ -28,6 +29,7 @@ def keep_evidence(
     evidence: Objects,
     sign: Sign,
     public_key: verifier.PublicKey,
+    attestation_root: str,
     report_conflict: ReportConflict | None = None,
 ) -> str | None:
     """Write the evidence of an enrollment that has ended, whatever its outcome.
@@ -44,6 +46,8 @@ def keep_evidence(
         evidence: the bucket of the evidence.
         sign: signs with the stack's signing key.
         public_key: of that key.
+        attestation_root: the one that the stack is configured with; empty: none. The record says
+            which one was believed, and whoever may write there could have named their own.
         report_conflict: told where the sources contradict each other.
 
     Returns:
@@ -63,6 +67,12 @@ def keep_evidence(
             return None
         if record.get("executionArn") != execution or "outcome" not in record:
             raise EvidenceInvalidError("record", "no such execution has ended this enrollment")
+        is_issued = record["outcome"] == Outcome.ISSUED
+        bundle.require(
+            not is_issued or record.get("attestationRoot", "") == attestation_root,
+            "record.json",
+            "names another attestation root than this stack's AttestationRoot",
+        )
         return _kept(record, objects=objects, evidence=evidence, sign=sign, key=public_key)
     except EvidenceInvalidError as error:
         if report_conflict is not None:
