@@ -287,8 +287,9 @@ def test_a_refused_request_has_its_evidence_too(case: Case, key: bytes) -> None:
 @pytest.mark.parametrize(
     "values",
     [{"origin": ...}, {"origin": {"trigger": "x"}}, {"error": {"name": "x"}}, {"id": "x/../y"},
-     {"id": ["x"]}],
-    ids=["no requester", "another trigger", "no message", "a path for an id", "a list for an id"],
+     {"id": ["x"]}, {"keyLabel": "x"}, {"metaDataSignature": "x"}, {"outcome": "CANCELLED"}],
+    ids=["no requester", "another trigger", "no message", "a path for an id", "a list for an id",
+         "a key", "what was shown", "another outcome"],
 )  # fmt: skip
 def test_the_record_alone_is_of_a_form_that_can_be_shown(
     issued: Kept, key: bytes, shared_stack: InProcessStack, values: Json

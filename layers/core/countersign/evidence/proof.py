@@ -30,6 +30,11 @@ from countersign.verification.checks import Verified
 
 CANONICAL = ("record.json", "request.json", "approvers.json", "checks.json")  # RFC 8785
 KEPT_ANSWERS = 20  # of a state, beside those that decide; see aws/objects.py
+# What CloseEnrollment puts on record of a request that was never accepted.
+OF_A_REFUSAL = {
+    "id", "kind", "schemaVersion", "codeVersion", "attempt", "executionArn", "origin", "status",
+    "stage", "acceptedAt", "times", "outcome", "error", "announced",
+}  # fmt: skip
 STEPS = (
     ("publicKeySha256", "requestSha256"),
     ("metaDataSha256", "requestSha256"),
@@ -148,6 +153,8 @@ def _derived(folder: Folder, record: Record, *, now: datetime) -> Proven:
     _require_steps(record)
     if "requestSha256" not in record:  # refused: nothing was done
         require(folder.keys() == {"record.json"}, "record.json", "has parts of a refused request")
+        is_refusal = record.keys() <= OF_A_REFUSAL and record["outcome"] == m.Outcome.FAILED
+        require(is_refusal, "record.json", "says more than that a request was refused")
         return Proven(record)
     sent = record["request"]
     _equal("record.json", "requestSha256", record["requestSha256"], canonical.sha256(sent))
