@@ -14,7 +14,7 @@ import typer
 
 from countersign.models import Status, now, timestamp
 from countersign_cli import view, watch
-from countersign_cli.exits import CommandError, Exit, of_status
+from countersign_cli.exits import CommandError, Exit, confirm, of_status
 from countersign_cli.options import AsJson, Profile, Region, Stack, Url
 from countersign_cli.request import read as read_request
 
@@ -217,7 +217,7 @@ def cancel(
         before = api.status(enrollment_id)
         if not before["outcome"]:  # otherwise nothing can be lost, and the API explains
             view.console(error=True).print(view.enrollment(before, now()))
-            typer.confirm("Cancel it? Approvals given so far are lost.", abort=True, err=True)
+            confirm("Cancel it? Approvals given so far are lost.")
     document = api.cancel(enrollment_id)
     if as_json:
         typer.echo(json.dumps(document, indent=2))

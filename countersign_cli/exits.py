@@ -3,6 +3,8 @@
 from enum import IntEnum
 from typing import Any
 
+import typer
+
 
 class Exit(IntEnum):
     """The exit codes, the same for every command. Scripts rely on them: never renumber them."""
@@ -19,6 +21,7 @@ class Exit(IntEnum):
     ACCESS = 9
     NETWORK = 10
     INVALID = 11
+    DECLINED = 12
     INTERRUPTED = 130
 
 
@@ -35,6 +38,7 @@ MEANINGS = {
     Exit.ACCESS: "no credentials, not allowed, or no such stack",
     Exit.NETWORK: "the API cannot be reached, or answers with a fault of its own",
     Exit.INVALID: "the evidence does not hold",
+    Exit.DECLINED: "the command asked first, and the answer was not yes: nothing was done",
     Exit.INTERRUPTED: "interrupted with Ctrl-C; the enrollment goes on",
 }
 
@@ -70,3 +74,15 @@ class CommandError(Exception):
         self.action = action
         self.code = code
         self.problem = problem
+
+
+def confirm(question: str) -> None:
+    """Ask on standard error; every answer but yes, an end of input too, ends the command.
+
+    Raises:
+        typer.Exit: with `Exit.DECLINED`.
+    """
+    try:
+        typer.confirm(question, abort=True, err=True)
+    except typer.Abort:
+        raise typer.Exit(Exit.DECLINED) from None

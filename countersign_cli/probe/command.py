@@ -15,7 +15,7 @@ import typer
 from countersign.errors import CountersignError, TsbCredentialsError
 from countersign.tsb.models import Tls
 from countersign_cli import view
-from countersign_cli.exits import CommandError, Exit
+from countersign_cli.exits import CommandError, Exit, confirm
 from countersign_cli.options import AsJson
 from countersign_cli.probe import report, signer
 from countersign_cli.probe.access import INVALID_API_KEY, MISSING_API_KEY, MISSING_TOKEN
@@ -126,7 +126,7 @@ def probe(
     if not yes:
         for line in announcement(session, url):
             error.print(view.clean(line))
-        typer.confirm("Begin?", abort=True, err=True)
+        confirm("Begin?")
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)
     with error.status("asking") as status:

@@ -142,12 +142,13 @@ def test_a_real_tsb_is_probed_and_nothing_secret_leaves(
     assert_no_secret(result.output, *tsb.tokens.values(), PASSPHRASE, pem.splitlines()[1])
 
 
+@pytest.mark.parametrize("answer", ["n\n", ""], ids=["no", "nothing"])
 def test_it_says_what_it_will_make_and_makes_nothing_without_a_yes(
-    tsb: Tsb, probe: Callable[..., Result], tmp_path: Path
+    answer: str, tsb: Tsb, probe: Callable[..., Result], tmp_path: Path
 ) -> None:
-    result = probe(input="n\n")
+    result = probe(input=answer)
 
-    assert result.exit_code == Exit.DEFECT  # of every prompt that is denied: click's Abort
+    assert result.exit_code == Exit.DECLINED
     assert f"{PREFIX}" in result.output
     assert "removed at the end" in result.output
     assert not tsb.labels
