@@ -47,6 +47,18 @@ def test_every_alarm_has_three_steps() -> None:
     assert all(len(steps) == 3 and all(steps) for steps in listed.values())
 
 
+def test_a_request_that_could_not_be_started_is_started_as_itself_not_put_again() -> None:
+    # An event that is put has an id of its own, and the enrollment's id is made of it.
+    (row,) = [row for row in rows("Alarms") if "`RequestsDeadLetterAlarm`" in row[0]]
+    (line,) = re.findall(
+        r"^- `RequestsDeadLetterQueue`.*\n.*", section("Dead letters"), re.MULTILINE
+    )
+
+    for text in (row[3], line):
+        assert "(triggers.md#what-could-not-be-started)" in text
+    assert "\n## What could not be started\n" in (ROOT / "docs/triggers.md").read_text()
+
+
 def test_every_code_of_the_tsb_says_what_to_do_once() -> None:
     codes = [int(code) for row in rows("TSB's codes") for code in re.findall(r"\d+", row[0])]
 
