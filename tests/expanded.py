@@ -16,12 +16,13 @@ UV = ROOT / ".tools/bin/uv"
 
 
 @cache
-def expanded(path: str = "template.yaml", region: str = REGION) -> Json:
+def expanded(path: str = "template.yaml", region: str = REGION, **parameters: str) -> Json:
     """The expanded template, conditions and references as they stand. Do not change it.
 
     Args:
         path: of a SAM template below the project's root.
         region: SAM asks for one; what it writes differs by partition only.
+        parameters: SAM writes those that an API's `Auth` refers to in their place.
     """
     template = json.loads(json.dumps(read(path), default=str))
     globals_ = template.get("Globals", {}).values()
@@ -32,7 +33,7 @@ def expanded(path: str = "template.yaml", region: str = REGION) -> Json:
                 properties[name] = f"s3://packages/{Path(path).stem}/{name}"
     done = subprocess.run(
         [UV, "run", "--quiet", "--frozen", "--script", ROOT / "local/expand.py"],
-        input=json.dumps({"template": template, "parameters": {}}),
+        input=json.dumps({"template": template, "parameters": parameters}),
         env={**os.environ, "AWS_DEFAULT_REGION": region},
         capture_output=True,
         text=True,

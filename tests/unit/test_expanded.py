@@ -138,6 +138,18 @@ def test_the_function_knows_the_api_that_it_answers() -> None:
     }
 
 
+def deployments(**parameters: str) -> set[str]:
+    resources = expanded(**parameters)["Resources"]
+    return {name for name, one in resources.items() if one["Type"] == "AWS::ApiGateway::Deployment"}
+
+
+@pytest.mark.parametrize("parameter", ["ApiCallerAccounts", "ApiVpcEndpointIds"])
+def test_who_may_call_is_deployed_again_when_it_changes(parameter: str) -> None:
+    # A stage keeps the resource policy of its deployment, and CloudFormation makes a new one only
+    # under another logical id: "apigateway-resource-policies-create-attach" in API Gateway's guide.
+    assert deployments(**{parameter: "one"}) != deployments(**{parameter: "other"})
+
+
 def statements(node: Any) -> Iterator[Json]:
     """Every statement that allows something, wherever it is."""
     if isinstance(node, dict):
@@ -311,6 +323,96 @@ def test_a_shortened_name_still_begins_with_the_whole_name_of_the_stack(kind: st
         assert max(free // 2, free - len(name)) >= 25, name
 
 
+# The longest that a service takes, of names that we give ourselves. Sources: CreateFunction,
+# CreateSchedule, CreateScheduleGroup, CreateStateMachine, PublishLayerVersion, CreateEventBus,
+# CreateLogGroup, PutDashboard, PutParameter (with the path).
+LONGEST_GIVEN = {
+    "FunctionName": 64, "Name": 64, "GroupName": 64, "StateMachineName": 80, "LayerName": 140,
+    "LogGroupName": 512, "DashboardName": 255,
+}  # fmt: skip
+
+
+def test_names_that_we_give_fit_the_longest_stack_s_name() -> None:
+    found = set()
+    for name, one in RESOURCES.items():
+        for key, limit in LONGEST_GIVEN.items():
+            given = one.get("Properties", {}).get(key)
+            if given is None or any(other in RESOURCES for other, _ in references(given)):
+                continue
+            text = given if isinstance(given, str) else given.get("Fn::Sub") or "${AWS::StackName}"
+            assert len(text.replace("${AWS::StackName}", "s" * 25)) <= limit, name
+            found.add(key)
+
+    assert len(found) >= len(LONGEST_GIVEN) - 1
+
+
+# Quotas -------------------------------------------------------------------------------------------
+
+# The longest that stands for a reference: `<stack>-<logical id>-<12>` in an ARN.
+ANY_ARN = "arn:aws:secretsmanager:ap-southeast-1:123456789012:secret:" + "s" * 64
+
+
+def characters(document: Any) -> int:
+    """At most as many characters as IAM counts: without white space, each reference an ARN."""
+
+    def written(node: Any) -> Any:
+        match node:
+            case {"Fn::If": [_, yes, no]}:
+                return max(written(yes), written(no), key=lambda one: len(json.dumps(one)))
+            case {"Ref": _} | {"Fn::GetAtt": _}:
+                return ANY_ARN
+            case {"Fn::Sub": str(text)}:
+                return re.sub(r"\$\{\w+\.Arn\}", ANY_ARN, text)
+            case dict():
+                return {key: written(one) for key, one in node.items()}
+            case list():
+                return [written(one) for one in node]
+        return node
+
+    return len(re.sub(r"\s", "", json.dumps(written(document))))
+
+
+def test_policies_have_the_size_that_their_service_takes() -> None:
+    # IAM and STS quotas: 6,144 of a managed policy, 10,240 of a role's inline policies together,
+    # 2,048 of a trust policy. SQS: 8,192 of a queue's. KMS: 32,768 of a key's.
+    for policy in of("AWS::IAM::ManagedPolicy").values():
+        assert 1_000 < characters(policy["PolicyDocument"]) <= 6_144
+    for role in of("AWS::IAM::Role").values():
+        assert characters(role["AssumeRolePolicyDocument"]) <= 2_048
+        assert sum(characters(one["PolicyDocument"]) for one in role.get("Policies", [])) <= 10_240
+        assert len(role.get("ManagedPolicyArns", [])) <= 10
+    for kind in ("AWS::SQS::QueuePolicy", "AWS::SNS::TopicPolicy", "AWS::S3::BucketPolicy"):
+        for policy in of(kind).values():
+            assert characters(policy["PolicyDocument"]) <= 8_192
+    for key in of("AWS::KMS::Key").values():
+        assert characters(key["KeyPolicy"]) <= 32_768
+
+
+def test_the_template_has_the_size_that_cloudformation_takes() -> None:
+    # CloudFormation quotas: 1 MB in S3, 500 resources, 200 parameters and outputs.
+    assert len(json.dumps(TEMPLATE)) <= 1_000_000
+    assert len(RESOURCES) <= 500
+    assert len(TEMPLATE["Parameters"]) <= 200
+    assert len(TEMPLATE["Outputs"]) <= 200
+
+
+@pytest.mark.parametrize("path", PUBLISHED)
+def test_templates_are_ascii(path: str) -> None:
+    # GetTemplate and DescribeStacks hand out other characters as question marks, outputs too:
+    # aws-cloudformation/cloudformation-coverage-roadmap#814.
+    assert [
+        one for one in json.dumps(expanded(path), ensure_ascii=False) if not one.isascii()
+    ] == []
+
+
+def test_indexes_project_as_many_attributes_as_dynamodb_takes() -> None:
+    # Quotas of DynamoDB: 100 attributes by name over all indexes of a table (20 until 2021).
+    (table,) = of("AWS::DynamoDB::Table").values()
+    projections = [one["Projection"] for one in table["GlobalSecondaryIndexes"]]
+
+    assert 0 < sum(len(one["NonKeyAttributes"]) for one in projections) <= 20
+
+
 # Regions ------------------------------------------------------------------------------------------
 
 
@@ -440,3 +542,21 @@ def test_the_page_names_the_oldest_boto3_that_the_emulator_s_functions_run_on() 
 
     assert f"The oldest that works is {OLDEST_BOTO3} " in page
     assert "boto3" not in (ROOT / "layers/dependencies/requirements.txt").read_text()
+
+
+# Alarms -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", of("AWS::CloudWatch::Alarm"))
+def test_an_alarm_looks_back_no_longer_than_cloudwatch_does(name: str) -> None:
+    # PutMetricAlarm: at most seven days together, one day with periods below an hour; a period is
+    # 10, 20, 30 or a multiple of 60 seconds.
+    alarm = of("AWS::CloudWatch::Alarm")[name]
+    periods = {
+        one["MetricStat"]["Period"] for one in alarm.get("Metrics", ()) if "MetricStat" in one
+    }
+    (period,) = periods or {alarm["Period"]}
+
+    assert period % 60 == 0
+    assert alarm["EvaluationPeriods"] * period <= (7 * 86_400 if period >= 3_600 else 86_400)
+    assert alarm.get("DatapointsToAlarm", 1) <= alarm["EvaluationPeriods"]
