@@ -398,6 +398,17 @@ def test_help_and_readme_tell_every_exit_code() -> None:
         assert f"| {code.value} | {meaning} |" in readme
 
 
+def test_every_question_ends_with_its_own_exit_code_if_the_answer_is_not_yes() -> None:
+    # click's own Abort would end with 1: a defect.
+    asking = {
+        path.name
+        for path in (ROOT / "countersign_cli").rglob("*.py")
+        if "typer.confirm(" in path.read_text()
+    }
+
+    assert asking == {"exits.py"}
+
+
 def named(command: Any) -> str:
     return str(command.name or command.callback.__name__)
 
