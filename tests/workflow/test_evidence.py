@@ -284,6 +284,24 @@ def test_a_refused_request_has_its_evidence_too(case: Case, key: bytes) -> None:
     assert verifier.verify(folder, key).facts["outcome"] == "FAILED"
 
 
+@pytest.mark.parametrize("outcome", ["REJECTED", "EXPIRED"])
+def test_what_the_tsb_has_decided_is_no_failure(
+    case: Case, key: bytes, stack: InProcessStack, outcome: str
+) -> None:
+    arn = case.start(case.request(token(group(ADA), timeout=60)))
+    if outcome == "REJECTED":
+        case.decline(ADA)
+    folder = case.evidence(case.end(arn))
+    error = {"name": "TsbUnavailableError", "message": "x", "state": "PollRequest", "action": "y"}
+    failed = forgeries.changed(
+        folder, "record.json", outcome="FAILED", status="FAILED", error=error
+    )
+
+    found = invalid(resealed(stack, failed), key)
+
+    assert f"TSB has ended the request as {outcome}" in str(found)
+
+
 @pytest.mark.parametrize(
     "values",
     [{"origin": ...}, {"origin": {"trigger": "x"}}, {"error": {"name": "x"}}, {"id": "x/../y"},

@@ -482,6 +482,12 @@ def _end(folder: Folder, proven: Proven) -> None:
         _require_stored(folder, proven)
     if outcome in (m.Outcome.REJECTED, m.Outcome.EXPIRED):
         _equal("record.json", "steps.csr.status", step["status"], outcome)
+    if outcome == m.Outcome.FAILED:
+        # CloseEnrollment lets what TSB has decided, and is on record and kept, win over any error.
+        decided = step.get("status")
+        is_decided = decided in ENDED_AT_TSB - {TsbStatus.EXECUTED, TsbStatus.FAILED}
+        is_kept = is_decided and decided in by_tsb
+        require(not is_kept, "record.json", f"TSB has ended the request as {decided}")
     _equal("record.json", "status", record["status"], outcome)
     error, aside = record.get("error") or {}, record.get("quarantine", {})
     if error.get("name") == CsrInvalidError.__name__:
