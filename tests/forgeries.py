@@ -261,6 +261,11 @@ OF_AN_ISSUED = {
         edit("checks.json", **{"0": ...}), "checks.json", "is on record as None"
     ),
     "a check that is on record twice": Forgery(check_twice, "checks.json", "a check twice"),
+    "a check that passed, with a text": Forgery(
+        edit("checks.json", **{"0__finding": "REQUEST_ID holds, says Ada"}),
+        "checks.json",
+        "says more than that it passed",
+    ),
     "another word on the attestation": Forgery(
         edit(RECORD, attestation="unverified"), RECORD, "attestation is"
     ),
@@ -276,9 +281,15 @@ OF_AN_ISSUED = {
         edit(RECORD, cancel={"by": "Eve", "at": "2026-11-26T12:00:00Z"}), RECORD, "nothing says"
     ),
     "an id that is none": Forgery(edit(RECORD, id="x/../y"), RECORD, "its id is none"),
-    "no execution": Forgery(edit(RECORD, executionArn=None), RECORD, "names no execution"),
+    "no execution": Forgery(edit(RECORD, executionArn=None), RECORD, "executionArn"),
     "no requester": Forgery(edit(RECORD, origin=...), RECORD, "unknown form"),
     "a failure of another form": Forgery(edit(RECORD, error={"name": "x"}), RECORD, "unknown form"),
+    "a release of another form": Forgery(
+        edit(RECORD, codeVersion={"release": 1}), RECORD, "codeVersion has an unknown form"
+    ),
+    "an end without a time zone": Forgery(
+        edit(RECORD, times__ended="2026-11-26T13:00:00"), RECORD, "times.ended"
+    ),
     "a cancellation by nobody": Forgery(
         edit(RECORD, cancel={"at": "2026-11-26T12:00:00Z"}), RECORD, "unknown form"
     ),

@@ -2,7 +2,12 @@
 
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Any, TypedDict, cast
+from typing import Annotated, Any, TypedDict, cast
+
+from pydantic import StringConstraints
+
+# As `models.timestamp` writes it: a time without a zone would be another one for each reader.
+Time = Annotated[str, StringConstraints(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$")]
 
 
 class TsbStatus(StrEnum):
@@ -31,10 +36,10 @@ class Approver(TypedDict):
 class StepTimes(TypedDict, total=False):
     """When the approvers of a step were asked, until when, the next poll, TSB's execution; UTC."""
 
-    requested: str
-    windowEnds: str | None
-    nextPoll: str
-    executed: str
+    requested: Time
+    windowEnds: Time | None
+    nextPoll: Time
+    executed: Time
 
 
 class Step(TypedDict, total=False):
@@ -60,16 +65,16 @@ class Cancellation(TypedDict, total=False):
     """Who cancelled and when, and when TSB confirmed it."""
 
     by: str
-    at: str
-    confirmedAt: str
+    at: Time
+    confirmedAt: Time
 
 
 class Times(TypedDict, total=False):
     """When what happened to the enrollment as a whole, UTC."""
 
-    accepted: str
-    keyCreated: str
-    ended: str
+    accepted: Time
+    keyCreated: Time
+    ended: Time
 
 
 class Record(TypedDict, total=False):
@@ -85,7 +90,7 @@ class Record(TypedDict, total=False):
     requestSha256: str
     request: dict[str, Any]
     acceptedSha256: str
-    acceptedAt: str
+    acceptedAt: Time
     profile: str
     profileSha256: str
     findings: list[dict[str, Any]]
@@ -101,8 +106,8 @@ class Record(TypedDict, total=False):
     steps: Steps
     times: Times
     cancel: Cancellation
-    overdue: str
-    unknownToTsbSince: str
+    overdue: Time
+    unknownToTsbSince: Time
     discards: int
     discardedSha256: str  # public key of the one that was discarded last: never adopted
     metaDataSha256: str
