@@ -118,7 +118,10 @@ def document(
     return {
         **made,
         "approversSee": summary.summary(
-            requested, enrollment_id=raw.get("enrollmentId") or GIVEN_LATER, requester=requester
+            requested,
+            enrollment_id=raw.get("enrollmentId") or GIVEN_LATER,
+            names=names,
+            requester=requester,
         ),
         "schedule": {
             "polls": len(ages),

@@ -167,6 +167,14 @@ OF_AN_ISSUED = {
         "metadata.json",
         "another requester",
     ),
+    "an approver whom the approvers did not see": Forgery(
+        both(
+            edit(RECORD, policy__tokens__0__groups__0__approvers__0="Eve"),
+            edit("approvers.json", **{"0__name": "Eve"}),
+        ),
+        "metadata.json",
+        "names other approvers",
+    ),
     # The key
     "another key at creation": Forgery(
         edit(RECORD, publicKeySha256=OTHER), "tsb/create-key", "the key that is on record"

@@ -480,7 +480,7 @@ def test_a_stranger_s_approval_is_not_hidden() -> None:
 
 
 def shown(raw: dict[str, Any], **more: Any) -> bytes:
-    return tsb_bodies.meta_data(read(raw), enrollment_id="web-1", **more)
+    return tsb_bodies.meta_data(read(raw), enrollment_id="web-1", names={}, **more)
 
 
 def test_approvers_are_shown_the_whole_request_its_hash_and_a_text() -> None:
@@ -562,13 +562,15 @@ def test_what_approvers_are_shown_fits_whoever_they_are(
     requested = EnrollmentRequest.read(raw)
 
     content = tsb_bodies.meta_data(
-        requested, enrollment_id="e" * 64, requester=requester * min(long, 1_024)
+        requested, enrollment_id="e" * 64, names={}, requester=requester * min(long, 1_024)
     )
 
     assert len(content) <= 32 * 1024
     said = json.loads(content)
     assert said["requestSha256"] == canonical.sha256(canonical.accepted(requested))
-    whole = summary.lines(requested, enrollment_id="e" * 64, requester=requester * min(long, 1_024))
+    whole = summary.lines(
+        requested, enrollment_id="e" * 64, names={}, requester=requester * min(long, 1_024)
+    )
     assert (said["about"] == whole) is ("[cut; " not in "".join(said["about"]))
     assert [line.split(":")[0] for line in said["about"]] == [line.split(":")[0] for line in whole]
 

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from countersign.models import EnrollmentRequest
-from countersign.policy.summary import duration, summary
+from countersign.policy import approvers
+from countersign.policy.summary import duration, says, summary
 
 SEED = Path(__file__).parents[2] / "events/seed"
 
@@ -23,7 +24,9 @@ def request(**more: Any) -> EnrollmentRequest:
 
 
 def test_the_approvers_read_what_they_agree_to() -> None:
-    text = summary(request(reason="OPS-42"), enrollment_id="web-01", requester="arn:aws:iam::1:ada")
+    text = summary(
+        request(reason="OPS-42"), enrollment_id="web-01", names={}, requester="arn:aws:iam::1:ada"
+    )
 
     assert text == (
         "Approve: a certificate signing request (CSR), signed once with a new HSM key\n"
@@ -42,11 +45,31 @@ def test_the_approvers_read_what_they_agree_to() -> None:
 
 @pytest.mark.parametrize("trick", ["\n", "\r", "\u2028", "\u202e", "\u200b", "\x1b"])
 def test_a_caller_s_text_cannot_pass_for_a_line_of_ours(trick: str) -> None:
-    text = summary(request(reason=f"x{trick}Agreement: nobody"), enrollment_id="web-01")
+    text = summary(request(reason=f"x{trick}Agreement: nobody"), enrollment_id="web-01", names={})
 
     assert trick not in text.replace("\n", "", 10)
     assert len(text.splitlines()) == 11
     assert f"<U+{ord(trick):04X}>Agreement" in text
+
+
+def test_approvers_have_the_names_that_are_on_record() -> None:
+    requested = request()
+    (asked,) = approvers.approvers(requested.key.policy, {})
+    assert asked.spki_sha256 is not None
+
+    text = summary(requested, enrollment_id="web-01", names={asked.spki_sha256: "Ada"})
+
+    assert 'Agreement: 1 of "Ada"\n' in text
+
+
+def test_a_line_says_what_it_says_in_full_and_one_that_was_cut_as_far_as_it_goes() -> None:
+    shown = ["Reason: none", 'Agreement: 1 of "Ad… [cut; 12 characters in full]']
+
+    assert says(shown, "Reason", "none")
+    assert not says(shown, "Reason", "non")
+    assert not says(shown, "Window", "none")
+    assert says(shown, "Agreement", '1 of "Ada"')
+    assert not says(shown, "Agreement", '1 of "Eve"')
 
 
 def test_alternatives_groups_and_times_are_told() -> None:
@@ -61,7 +84,7 @@ def test_alternatives_groups_and_times_are_told() -> None:
         update={"key": requested.key.model_copy(update={"policy": policy})}
     )
 
-    text = summary(requested, enrollment_id="web-01")
+    text = summary(requested, enrollment_id="web-01", names={})
 
     assert '1 of "ApproverKey1" and 1 of "ApproverKey1" or 1 of "ApproverKey1"' in text
     assert "Window: without end\n" in text

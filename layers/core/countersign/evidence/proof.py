@@ -20,11 +20,10 @@ from countersign import models as m
 from countersign.errors import CsrInvalidError
 from countersign.evidence import bundle
 from countersign.evidence.bundle import Folder, require
-from countersign.policy import approvers, rules
+from countersign.policy import approvers, rules, summary
 from countersign.record import ENDED_AT_TSB, Record, TsbStatus, csr_step
 from countersign.request import canonical, intake
 from countersign.spki import fingerprint
-from countersign.texts import printable
 from countersign.tsb.models import KeyAttributes, RequestStatus
 from countersign.verification import checks
 from countersign.verification.attestation import Trust
@@ -47,7 +46,6 @@ STEPS = (
     ("verifiedSha256", "checks"),
     ("csr", "verifiedSha256"),
 )  # each: what is on record, and what must then be on record, too
-REQUESTER = "Requested by: "  # the line of the summary, see policy/summary.py
 MOST_SKEW_SECONDS = (
     900  # what MaxClockSkewSeconds in template.yaml can be: beyond it nobody is asked
 )
@@ -264,18 +262,15 @@ def _shown(folder: Folder, record: Record, requested: m.EnrollmentRequest) -> No
     _equal("metadata.json", "requestSha256", shown["requestSha256"], digest)
     _equal("metadata.json", "enrollmentId", shown["enrollmentId"], record["id"])
     _equal("metadata.json", "reason", shown["reason"], requested.reason)
-    require(_names_requester(shown["about"], record), "metadata.json", "names another requester")
+    about, requester = shown["about"], m.Origin.read(record["origin"]).requester or "unknown"
+    is_named = summary.says(about, "Requested by", requester)
+    require(is_named, "metadata.json", "names another requester")
+    agreement = summary.agreement(m.PolicySummary.read(record["policy"]))
+    is_agreed = summary.says(about, "Agreement", agreement)
+    require(is_agreed, "metadata.json", "names other approvers than record.json")
     whole = shown["request"]  # null where it was too long
     is_same = whole is None or canonical.canonical(whole) == folder["request.json"]
     require(is_same, "metadata.json", "shows another request than request.json")
-
-
-def _names_requester(lines: list[str], record: Record) -> bool:
-    """Whether the summary's line is about who is on record; a long line was cut, and says so."""
-    wanted = printable(m.Origin.read(record["origin"]).requester or "unknown")
-    named = [line.removeprefix(REQUESTER) for line in lines if line.startswith(REQUESTER)]
-    cut = [line.rpartition("… [cut; ")[0] for line in named if line.endswith("in full]")]
-    return wanted in named or any(part and wanted.startswith(part) for part in cut)
 
 
 # What TSB answered ------------------------------------------------------------------------------

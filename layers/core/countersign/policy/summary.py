@@ -4,8 +4,9 @@ Their app shows it unchanged, so nothing that a caller wrote may look like a lin
 """
 
 from countersign.algorithms import CURVES, ED25519
-from countersign.models import EnrollmentRequest, Token, cut
+from countersign.models import EnrollmentRequest, PolicySummary, TokenSummary, cut
 from countersign.policy import approvers, rules
+from countersign.policy.rules import Names
 from countersign.texts import printable, quoted
 
 SECONDS_PER = {"day": 86_400, "hour": 3_600, "minute": 60}
@@ -15,12 +16,19 @@ def summary(
     request: EnrollmentRequest,
     *,
     enrollment_id: str,
+    names: Names,
     requester: str | None = None,
     most_bytes: int | None = None,
 ) -> str:
     """The `lines` as one text, without a final line end."""
     return "\n".join(
-        lines(request, enrollment_id=enrollment_id, requester=requester, most_bytes=most_bytes)
+        lines(
+            request,
+            enrollment_id=enrollment_id,
+            names=names,
+            requester=requester,
+            most_bytes=most_bytes,
+        )
     )
 
 
@@ -28,6 +36,7 @@ def lines(
     request: EnrollmentRequest,
     *,
     enrollment_id: str,
+    names: Names,
     requester: str | None = None,
     most_bytes: int | None = None,
 ) -> list[str]:
@@ -39,6 +48,7 @@ def lines(
     Args:
         request: the accepted request, after a profile was expanded.
         enrollment_id: the id of this enrollment.
+        names: people's names in the directory, as they are on record.
         requester: who asked, as far as the trigger knows them.
         most_bytes: of a line's value, as JSON in UTF-8. A longer one is cut and says so.
     """
@@ -53,7 +63,7 @@ def lines(
         "Key label": request.key.label,
         "Signature": request.csr.signature_algorithm,
         "Usages": ", ".join(usages) or "none",
-        "Agreement": agreement(request.key.policy.rule_use.tokens),
+        "Agreement": agreement(approvers.summary(request.key.policy, names)),
         "Window": window(request),
         **({"Profile": request.profile} if request.profile else {}),
         "Enrollment": enrollment_id,
@@ -79,9 +89,21 @@ def key(request: EnrollmentRequest) -> str:
     return f"{requested.algorithm} {size}" if size else requested.algorithm
 
 
-def agreement(tokens: tuple[Token, ...]) -> str:
+def agreement(rule: PolicySummary) -> str:
     """Who must agree: tokens are alternatives, and all groups of a token are needed."""
-    return " or ".join(_token(token) for token in tokens) or "nobody can agree"
+    return " or ".join(_token(token) for token in rule.tokens) or "nobody can agree"
+
+
+def says(shown: list[str], label: str, value: str) -> bool:
+    """Whether these lines say so under this label; a line that was cut says so as far as it goes.
+
+    What is signed is a text that only people read. So its lines are compared one by one.
+    """
+    wanted = printable(value)
+    found = [line.removeprefix(f"{label}: ") for line in shown if line.startswith(f"{label}: ")]
+    whole = [text == wanted for text in found]
+    kept = [text.rpartition("… [cut; ")[0] for text in found if text.endswith("in full]")]
+    return any(whole) or any(part and wanted.startswith(part) for part in kept)
 
 
 def window(request: EnrollmentRequest) -> str:
@@ -101,10 +123,9 @@ def duration(seconds: int) -> str:
     return f"{seconds} s"
 
 
-def _token(token: Token) -> str:
+def _token(token: TokenSummary) -> str:
     groups = [
-        f"{group.quorum} of "
-        + ", ".join(quoted(approvers.approver(approval).name) for approval in group.approvals)
-        for group in token.groups or ()
+        f"{group.quorum} of " + ", ".join(quoted(name) for name in group.approvers)
+        for group in token.groups
     ]
     return " and ".join(groups) or "nobody has to agree"

@@ -10,6 +10,7 @@ from countersign.models import (
     EnrollmentRequest,
 )
 from countersign.policy import summary
+from countersign.policy.rules import Names
 from countersign.request.canonical import accepted, sha256
 from countersign.request.validation import MAX_META_DATA_BYTES
 
@@ -26,7 +27,11 @@ def tsb_key(request: EnrollmentRequest, password: str | None) -> dict[str, Any]:
 
 
 def meta_data(
-    request: EnrollmentRequest, *, enrollment_id: str, requester: str | None = None
+    request: EnrollmentRequest,
+    *,
+    enrollment_id: str,
+    names: Names,
+    requester: str | None = None,
 ) -> bytes:
     """The metadata that approvers see: a summary, the accepted request, and its SHA-256.
 
@@ -38,7 +43,9 @@ def meta_data(
     """
     requested = accepted(request)
     content = {
-        "about": summary.lines(request, enrollment_id=enrollment_id, requester=requester),
+        "about": summary.lines(
+            request, enrollment_id=enrollment_id, names=names, requester=requester
+        ),
         "app": "countersign",
         "type": "CertificateSigningRequest",
         "schemaVersion": SCHEMA_VERSION,
@@ -55,7 +62,11 @@ def meta_data(
     if len(short) <= MAX_META_DATA_BYTES:
         return short
     content["about"] = summary.lines(
-        request, enrollment_id=enrollment_id, requester=requester, most_bytes=MAX_LINE_BYTES
+        request,
+        enrollment_id=enrollment_id,
+        names=names,
+        requester=requester,
+        most_bytes=MAX_LINE_BYTES,
     )
     shortest: bytes = rfc8785.dumps(content)
     return shortest

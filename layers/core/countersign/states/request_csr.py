@@ -79,7 +79,7 @@ def request_csr(
         return _requested(None, schedule)
     intent = f"{m.timestamp(m.now())} {uuid.uuid4().hex}"
     with _nobody_asked():
-        asking, noted = _prepare(event, records, objects, password, sign)
+        asking, noted = _prepare(event, records, objects, password, sign, names=names)
         existing = progress(
             event,
             records,
@@ -120,12 +120,17 @@ def _prepare(
     objects: Objects,
     password: Password,
     sign: Sign,
+    *,
+    names: rules.Names,
 ) -> tuple[dict[str, Any], Item]:
     """The body for TSB, and the values for the record."""
     key = event.request.key
     origin = (records.get(event.enrollment_id) or Record()).get("origin", {})
     shown = tsb_bodies.meta_data(
-        event.request, enrollment_id=event.enrollment_id, requester=m.Origin.read(origin).requester
+        event.request,
+        enrollment_id=event.enrollment_id,
+        names=names,
+        requester=m.Origin.read(origin).requester,
     )
     digest = hashlib.sha256(shown).hexdigest()
     signature = sign(shown)
@@ -140,6 +145,8 @@ def _prepare(
         "acceptedSha256": canonical.sha256(canonical.accepted(event.request)),
         "metaDataSha256": digest,
         "metaDataSignature": base64.b64encode(signature).decode(),
+        # By the names of this moment, as the approvers are shown them.
+        "policy": approvers.summary(key.policy, names).dump(),
     }
 
 
@@ -170,8 +177,6 @@ def _ask(
             event.enrollment_id,
             {
                 "steps.csr.requestId": answer.sign_request_id,
-                # By the names of this moment, as the approvers below.
-                "policy": approvers.summary(key.policy, names).dump(),
                 "steps.csr.status": TsbStatus.PENDING,
                 "steps.csr.approvers": [
                     one.dump() for one in approvers.approvers(key.policy, names)
