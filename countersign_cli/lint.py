@@ -63,6 +63,7 @@ EscapedSubjects = Annotated[
         envvar="COUNTERSIGN_TSB_ESCAPES_SUBJECTS",
     ),
 ]
+POLICIES_ONLY = "Only policies were judged. For a request by a profile: countersign lint FILE"
 DEFAULT_DAYS = DEADLINE_SECONDS // DAY_SECONDS
 Requester = Annotated[
     str | None,
@@ -79,7 +80,8 @@ def lint(
         list[str] | None,
         typer.Argument(
             metavar="FILE...",
-            help="A request as for submit. Without one, every profile is looked at.",
+            help="A request as for submit. Without one, the policy of every profile is judged, and"
+            " no request by it.",
             show_default=False,
         ),
     ] = None,
@@ -106,6 +108,8 @@ def lint(
         print(json.dumps([document(*one) for one in said], indent=2))
     else:
         view.console().print(shown(said))
+        if not files:
+            view.console().print(Text(POLICIES_ONLY, style="dim"))
     if any(errors(found) for _, found in said):
         raise typer.Exit(Exit.REFUSED)
 

@@ -244,6 +244,10 @@ def test_plan_and_lint_call_nobody_and_say_by_their_exit_code(tmp_path: Path) ->
     code, text = invoke("lint", str(file), profiles, "--as", ADA)
     assert code == Exit.REFUSED
     assert "requester-approves" in text
+    assert lint.POLICIES_ONLY not in text
+    code, text = invoke("lint", profiles)
+    assert code == Exit.OK
+    assert lint.POLICIES_ONLY in " ".join(text.split())
     code, text = invoke("lint", profiles, "--json")
     assert code == Exit.OK
     assert [one["subject"] for one in json.loads(text)] == ["code-signing@1", "trial@1"]
