@@ -22,7 +22,11 @@ class TsbStatus(StrEnum):
     FAILED = "FAILED"
 
 
+# What TSB's word decides. Only EXECUTED has a CSR: after any other end there is nothing to resume.
+# Of these the enrollment's outcome has the same name. FAILED is an end without a reason.
 ENDED_AT_TSB = frozenset(TsbStatus) - {TsbStatus.PENDING, TsbStatus.APPROVED}
+ENDED_WITHOUT_CSR = ENDED_AT_TSB - {TsbStatus.EXECUTED}
+OUTCOMES_AT_TSB = ENDED_WITHOUT_CSR - {TsbStatus.FAILED}
 
 
 class Approver(TypedDict):

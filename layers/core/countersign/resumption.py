@@ -6,26 +6,47 @@ TSB has made of the request.
 
 from countersign import models as m
 from countersign.errors import CsrInvalidError, EnrollmentConflictError
-from countersign.record import ENDED_AT_TSB, Record, TsbStatus, approvers_asked, csr_step
+from countersign.record import ENDED_WITHOUT_CSR, Record, approvers_asked, csr_step
 
-DECIDED_BY_TSB = ENDED_AT_TSB - {TsbStatus.EXECUTED}
 KEPT = (None, "kept", "started")  # results of `unusedKey` that leave the key as it was
 ANOTHER = "Start another enrollment, with another id."
+DECIDED = f"That is decided. {ANOTHER}"
 
 
 def is_decided(record: Record, error: str | None) -> bool:
-    """Whether an end without a CSR is a decision: TSB's, a cancellation, a check that failed.
+    """Whether an end without a CSR is a decision: one of `_decisions`, or no error ended it.
 
-    Where nobody was asked, there is nothing to decide. After any other end people may have agreed,
-    so that key and request are kept. Asked before the outcome is on record; `is_over` asks after.
+    After any other end people may have agreed, so that key and request are kept. Asked before the
+    outcome is on record; `is_over` asks after.
 
     Args:
         record: the enrollment's.
         error: the name of the error that ended it, if one did.
     """
-    if error is None or error == CsrInvalidError.__name__ or "cancel" in record:
-        return True
-    return csr_step(record).get("status") in DECIDED_BY_TSB or not approvers_asked(record)
+    return error is None or any(holds for holds, _, _ in _decisions(record, error))
+
+
+def _decisions(record: Record, error: str | None) -> tuple[tuple[bool, str, str], ...]:
+    """What leaves nothing to be taken up: whether it holds, in words, and what to do."""
+    status = csr_step(record).get("status")
+    return (
+        (
+            not approvers_asked(record),
+            "failed before anybody was asked",
+            "Start it again with the same id.",
+        ),
+        ("cancel" in record, "was cancelled", DECIDED),
+        (
+            status in ENDED_WITHOUT_CSR,
+            f"failed after the TSB had ended its request as {status}",
+            DECIDED,
+        ),
+        (
+            "quarantine" in record or error == CsrInvalidError.__name__,
+            "failed because what came back is not what was approved",
+            "Treat it as a security incident; see docs/operations.md.",
+        ),
+    )
 
 
 def why_not(record: Record) -> EnrollmentConflictError | None:
@@ -45,34 +66,16 @@ def why_not(record: Record) -> EnrollmentConflictError | None:
 
 def is_over(record: Record) -> EnrollmentConflictError | None:
     """Why this enrollment can never be resumed, or need not be; None if its key must be kept."""
-    step = csr_step(record)
-    outcome, status = record.get("outcome"), step.get("status")
+    outcome, name = record.get("outcome"), (record.get("error") or {}).get("name")
     disposed = record.get("unusedKey", {}).get("result")
-    name = (record.get("error") or {}).get("name")
-    decided = f"That is decided. {ANOTHER}"
     rules = (
         (outcome is None, "has not ended", "Follow it; its execution is on the record."),
-        (outcome != m.Outcome.FAILED, f"ended as {outcome}", decided),
+        (outcome != m.Outcome.FAILED, f"ended as {outcome}", DECIDED),
+        *_decisions(record, name),
         (
-            not approvers_asked(record),
-            "failed before anybody was asked",
-            "Start it again with the same id.",
-        ),
-        (
-            "requestId" not in step,
+            "requestId" not in csr_step(record),
             "got no answer to its request, so nobody knows which one at the TSB it is",
             f"See at the TSB which requests of the key are open and cancel them. {ANOTHER}",
-        ),
-        ("cancel" in record, "was cancelled", decided),
-        (
-            status in DECIDED_BY_TSB,
-            f"failed after the TSB had ended its request as {status}",
-            decided,
-        ),
-        (
-            "quarantine" in record or name == CsrInvalidError.__name__,
-            "failed because what came back is not what was approved",
-            "Treat it as a security incident; see docs/operations.md.",
         ),
         (disposed not in KEPT, f"has no usable key any more (unusedKey: {disposed})", ANOTHER),
     )
