@@ -16,6 +16,7 @@ from boto3.dynamodb.types import TypeDeserializer, TypeSerializer
 
 from countersign.events import ENDINGS
 from countersign.evidence.bundle import SIGNATURE
+from countersign.models import now, timestamp
 from countersign.record import csr_step
 from countersign.verification import csr
 from local import approver as approvers
@@ -240,7 +241,7 @@ class Case:
 
     def cancel(self, by: str = "Ada") -> None:
         """Put a cancellation on record, as the API does."""
-        self.write(cancel={"by": by, "at": "2026-11-26T12:00:00Z"}, status="CANCELLING")
+        self.write(cancel={"by": by, "at": timestamp(now())}, status="CANCELLING")
 
     def advance(self, seconds: int) -> None:
         """Let TSB's clock advance for this case's key."""

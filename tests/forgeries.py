@@ -2,6 +2,7 @@
 one in which they do not agree. docs/evidence.md lists them.
 """
 
+import base64
 import hashlib
 import json
 from collections.abc import Callable
@@ -48,7 +49,7 @@ def changed(folder: Folder, part: str, **values: Any) -> Folder:
         for name in outer:
             inner = inner[name]
         if value is ...:
-            del inner[last]
+            inner.pop(last, None) if isinstance(inner, dict) else inner.pop(last)
         else:
             inner[last] = value
     return {**folder, part: rfc8785.dumps(content)}
@@ -133,9 +134,66 @@ def another_reason(folder: Folder) -> Folder:
     )
 
 
-POLL, KEY, CREATED = "tsb/poll-request-1.json", "tsb/store-csr-1.json", "tsb/create-key-1.json"
+def not_issued(folder: Folder) -> Folder:
+    """No CSR, neither on record nor beside it."""
+    return without("request.pem")(changed(folder, RECORD, csr=...))
+
+
+def not_verified(folder: Folder) -> Folder:
+    """Nothing of what StoreCsr writes."""
+    left = without("checks.json", "attestation-chain.pem")(not_issued(folder))
+    created = json.loads(folder[CREATED])
+    attested = {
+        "attestation.xml": created["xml"].encode(),
+        "attestation.sig": base64.b64decode(created["xmlSignature"]),
+    }
+    said = ("verifiedSha256", "attestation", "attestationRoot")
+    return {**changed(left, RECORD, **dict.fromkeys(said, ...)), **attested}
+
+
+def not_executed(folder: Folder) -> Folder:
+    """Nothing of what came after the request was made."""
+    asked = [{**one, "decision": "outstanding"} for one in json.loads(folder["approvers.json"])]
+    left = not_verified({**folder, "approvers.json": rfc8785.dumps(asked)})
+    left = without(POLL, KEY)(left)
+    return changed(left, RECORD, steps__csr__status="PENDING", steps__csr__times__executed=...)
+
+
+def executed_late(folder: Folder) -> Folder:
+    answer = {"id": json.loads(folder[RECORD])["steps"]["csr"]["requestId"], "status": "EXECUTED"}
+    late = json.dumps({**answer, "executionTime": "2026-12-26T12:00:00Z"})
+    return {**folder, POLL: late.encode()}
+
+
+def ended(outcome: str, error: str | None = None) -> Callable[[Folder], Folder]:
+    failed = {"name": error, "message": "x", "state": "StoreCsr", "action": "y"}
+    return edit(RECORD, outcome=outcome, status=outcome, error=failed if error else ...)
+
+
+def cancellation(at: str, **more: str) -> Json:
+    return {"by": "Eve", "at": at, **more}
+
+
+def cancelled(at: str = "ended", confirmed: str | None = None) -> Callable[[Folder], Folder]:
+    """Cancelled at a time on record."""
+
+    def made(folder: Folder) -> Folder:
+        times = json.loads(folder[RECORD])["times"]
+        more = {"confirmedAt": times[confirmed]} if confirmed else {}
+        return changed(folder, RECORD, cancel=cancellation(times[at], **more))
+
+    return made
+
+
 RECORD = "record.json"
-# By the name in docs/evidence.md. Each is made of the folder of an issued CSR.
+POLL, KEY, CREATED = "tsb/poll-request-1.json", "tsb/store-csr-1.json", "tsb/create-key-1.json"
+# The poll that found TSB's last word came five minutes after the request.
+late = edit(
+    RECORD,
+    times__ended="2026-11-26T12:06:00Z",
+    steps__csr__times__nextPoll="2026-11-26T12:05:00Z",
+)
+# By the name in docs/evidence.md. Each is made of the folder of an enrollment that ended so.
 OF_AN_ISSUED = {
     # What was asked
     "a record that reads like another": Forgery(not_canonical, RECORD, "canonical form"),
@@ -283,10 +341,62 @@ OF_AN_ISSUED = {
     ),
     "another status": Forgery(edit(RECORD, status="PENDING"), RECORD, "status is"),
     "an issued enrollment as failed": Forgery(
-        edit(RECORD, outcome="FAILED", error={"name": "x", "message": "y"}), RECORD, "outcome is"
+        edit(RECORD, outcome="FAILED", error={"name": "x", "message": "y"}),
+        RECORD,
+        "by what is on record it is ISSUED",
     ),
     "an issue after a cancellation": Forgery(
-        edit(RECORD, cancel={"by": "Eve", "at": "2026-11-26T12:00:00Z"}), RECORD, "nothing says"
+        edit(RECORD, cancel={"by": "Eve", "at": "2026-11-26T12:00:00Z"}),
+        RECORD,
+        "was verified, and cancelled as well",
+    ),
+    "an issue as cancelled": Forgery(
+        both(not_issued, ended("CANCELLED"), edit(RECORD, verifiedSha256=...), cancelled()),
+        RECORD,
+        "no verifiedSha256",
+    ),
+    "an issue as cancelled, as if nothing had been verified": Forgery(
+        both(
+            not_verified,
+            late,
+            ended("CANCELLED"),
+            cancelled("accepted"),
+        ),
+        RECORD,
+        "cancelled before what a cancellation prevents",
+    ),
+    "an issue as confirmed to be cancelled": Forgery(
+        both(not_verified, ended("CANCELLED"), cancelled("ended", confirmed="accepted")),
+        RECORD,
+        "TSB has confirmed what was not cancelled",
+    ),
+    "a cancellation before the request": Forgery(
+        both(
+            not_executed,
+            ended("CANCELLED"),
+            edit(RECORD, cancel=cancellation("2026-11-26T11:59:00Z")),
+        ),
+        RECORD,
+        "cancelled before what a cancellation prevents",
+    ),
+    "a cancellation after the end": Forgery(
+        both(
+            not_executed,
+            ended("CANCELLED"),
+            edit(RECORD, cancel=cancellation("2026-12-26T12:00:00Z")),
+        ),
+        RECORD,
+        "was cancelled after its end",
+    ),
+    "an execution after a cancellation": Forgery(
+        both(not_executed, ended("CANCELLED"), executed_late, cancelled("ended")),
+        RECORD,
+        "executed what was cancelled before",
+    ),
+    "an issue as failed, without its CSR": Forgery(
+        both(not_issued, ended("FAILED", "TsbUnavailableError"), edit(RECORD, verifiedSha256=...)),
+        RECORD,
+        "no verifiedSha256",
     ),
     "an id that is none": Forgery(edit(RECORD, id="x/../y"), RECORD, "its id is none"),
     "no execution": Forgery(edit(RECORD, executionArn=None), RECORD, "executionArn"),
@@ -332,6 +442,36 @@ OF_AN_ISSUED = {
         put("quarantine/request.pem", b""), "quarantine/request.pem", "does not speak of"
     ),
 }
+
+OF_A_QUARANTINED = {
+    "a failed check under another error": Forgery(
+        edit(RECORD, error__name="TsbUnavailableError"), RECORD, "error.name"
+    ),
+    "another failed check as the error": Forgery(
+        edit(RECORD, error__reason="KEY_BLOCKED"), RECORD, "error.reason"
+    ),
+    "a failed check as a cancellation": Forgery(
+        both(late, ended("CANCELLED"), cancelled("accepted")),
+        RECORD,
+        "cancelled before what a cancellation prevents",
+    ),
+}
+OF_A_REJECTED = {
+    "a rejection as a cancellation": Forgery(
+        both(late, ended("CANCELLED"), cancelled("accepted")),
+        RECORD,
+        "cancelled before what a cancellation prevents",
+    ),
+    "a rejection as an expiry": Forgery(
+        both(ended("EXPIRED"), edit(RECORD, steps__csr__status="EXPIRED")),
+        "tsb/poll-request",
+        "no answer says",
+    ),
+    "a rejection as a failure": Forgery(
+        ended("FAILED", "TsbUnavailableError"), RECORD, "by what is on record it is REJECTED"
+    ),
+}
+BY_END = {"issued": OF_AN_ISSUED, "forged": OF_A_QUARANTINED, "rejected": OF_A_REJECTED}
 
 
 # Material -----------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from countersign import events
+from countersign.models import now, timestamp
 from local.engine.stack import InProcessStack
 from tests.case import Case, Json, Result, assert_issued, group, people, token
 
@@ -227,6 +228,22 @@ def test_an_end_on_record_counts_whatever_became_of_the_execution(
         assert result.failures == [("StoreCsr", "Lambda.Unknown")] * A_DAY_OF_TRIES
 
 
+def test_a_check_that_failed_is_the_error_whatever_ended_the_execution(case: Case) -> None:
+    case.fault("GET", REQUEST, "forge", what="added_san", times=None)
+    (ada,) = people(1)
+    arn = case.start(case.request(token(group(ada))))
+    case.approve(ada)
+    case.until(lambda: "quarantine" in case.record(), "findings on record")
+    case.stop(arn)
+    result = case.end(arn)
+
+    assert result.status == "ABORTED"
+    assert result.record["error"]["name"] == "CsrInvalidError"
+    assert result.record["error"]["reason"] == "CSR_ALTERNATIVE_NAMES"
+    assert result.record["error"]["action"].endswith(f"quarantine/{case.id}/.")
+    assert result.endings == ["Enrollment Failed"]
+
+
 # Who ----------------------------------------------------------------------------------------------
 
 
@@ -234,7 +251,7 @@ def test_a_cancelled_enrollment_says_who_cancelled(case: Case) -> None:
     case.fault("DELETE", REQUEST, "status", httpStatus=503, times=None)
     arn = case.start(case.request())
     case.await_request()
-    cancel = {"by": "arn:aws:iam::111122223333:user/ada", "at": "2026-11-24T10:31:00Z"}
+    cancel = {"by": "arn:aws:iam::111122223333:user/ada", "at": timestamp(now())}
     case.write(cancel=cancel)
     result = case.end(arn)
 

@@ -55,6 +55,12 @@ def approved_and_forged(case: Case) -> Result:
     return approved_by_one(case)
 
 
+def declined(case: Case) -> Result:
+    arn = case.start(case.request(token(group(ADA))))
+    case.decline(ADA)
+    return case.end(arn)
+
+
 def once(stack: InProcessStack, scenario: Callable[[Case], Result]) -> Kept:
     """Go through a scenario for all tests of this module that only read its evidence."""
     case = Case(stack)
@@ -72,6 +78,11 @@ def issued(shared_stack: InProcessStack) -> Kept:
 @pytest.fixture(scope="module")
 def forged(shared_stack: InProcessStack) -> Kept:
     return once(shared_stack, approved_and_forged)
+
+
+@pytest.fixture(scope="module")
+def rejected(shared_stack: InProcessStack) -> Kept:
+    return once(shared_stack, declined)
 
 
 @pytest.fixture(scope="module")
@@ -197,12 +208,14 @@ def test_a_folder_that_is_sealed_again_is_as_good(
     assert verifier.verify(again, key).facts == verifier.verify(folder, key).facts
 
 
-@pytest.mark.parametrize("name", forgeries.OF_AN_ISSUED)
+@pytest.mark.parametrize(
+    ("end", "name"), [(end, name) for end, names in forgeries.BY_END.items() for name in names]
+)
 def test_a_forgery_under_the_right_signature_is_refused(
-    issued: Kept, key: bytes, shared_stack: InProcessStack, name: str
+    request: pytest.FixtureRequest, key: bytes, shared_stack: InProcessStack, end: str, name: str
 ) -> None:
-    _, folder = issued
-    forgery = forgeries.OF_AN_ISSUED[name]
+    _, folder = request.getfixturevalue(end)
+    forgery = forgeries.BY_END[end][name]
 
     found = invalid(resealed(shared_stack, forgery.made(folder)), key)
 
@@ -245,7 +258,7 @@ def test_a_signed_folder_of_another_form_is_not_taken_for_proof(
 def test_the_documents_list_every_forgery() -> None:
     text = forgeries.EVIDENCE.read_text()
 
-    for name, one in forgeries.OF_AN_ISSUED.items():
+    for name, one in [row for rows in forgeries.BY_END.values() for row in rows.items()]:
         assert f"| {name} | `{one.part}` |" in text
 
 
@@ -299,7 +312,7 @@ def test_what_the_tsb_has_decided_is_no_failure(
 
     found = invalid(resealed(stack, failed), key)
 
-    assert f"TSB has ended the request as {outcome}" in str(found)
+    assert f"by what is on record it is {outcome}" in str(found)
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ CloseEnrollment before it announces a CSR, and the verifier years later.
 """
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cache
@@ -21,7 +21,7 @@ from countersign.errors import CsrInvalidError
 from countersign.evidence import bundle
 from countersign.evidence.bundle import Folder, require
 from countersign.policy import approvers, rules, summary
-from countersign.record import ENDED_AT_TSB, Record, TsbStatus, csr_step
+from countersign.record import ENDED_AT_TSB, OUTCOMES_AT_TSB, Record, TsbStatus, csr_step
 from countersign.request import canonical, intake
 from countersign.spki import fingerprint
 from countersign.tsb.models import KeyAttributes, RequestStatus
@@ -49,6 +49,8 @@ STEPS = (
 MOST_SKEW_SECONDS = (
     900  # what MaxClockSkewSeconds in template.yaml can be: beyond it nobody is asked
 )
+# A function that has read the record before a cancellation may still run; Timeout in template.yaml.
+LONGEST_CALL = timedelta(seconds=30)
 ROUNDING = timedelta(seconds=2)  # whole seconds, on both sides
 
 
@@ -469,44 +471,99 @@ def _require_same(verified: Verified, written: list[Any]) -> None:
 # The end ----------------------------------------------------------------------------------------
 
 
+def end_on_record(record: Record, is_kept: Callable[[str], bool]) -> m.Outcome | None:
+    """The end that is on record, whatever went wrong on the way to it. The first that holds:
+
+    A CSR is verified and stored, and can no longer be cancelled. Who cancelled was answered that
+    the enrollment ends as CANCELLED, so it does. A check that failed is no other failure. TSB's
+    decision counts where its answer is kept. None: only the execution knows why it failed.
+
+    Args:
+        record: an enrollment's; a CSR in it was verified again.
+        is_kept: whether an answer of TSB about the request, with this status, is kept.
+    """
+    status = csr_step(record).get("status", "")
+    if "csr" in record:
+        return m.Outcome.ISSUED
+    if "cancel" in record:
+        return m.Outcome.CANCELLED
+    if "quarantine" in record:
+        return m.Outcome.FAILED
+    return m.Outcome(status) if status in OUTCOMES_AT_TSB and is_kept(status) else None
+
+
 def _end(folder: Folder, proven: Proven) -> None:
     """The outcome is the one that the facts give, and the times are in order."""
     record, step = proven.record, csr_step(proven.record)
-    outcome = m.Outcome(record["outcome"])
-    is_cancelled = "cancel" in record
-    by_tsb = {
-        one.status
+    own = [
+        one
         for one in bundle.answers(folder, "poll-request", RequestStatus)
         if one.id == step.get("requestId")
-    }
-    has_failed = record.get("error") is not None
-    why = {
-        m.Outcome.ISSUED: "csr" in record and not is_cancelled and not has_failed,
-        m.Outcome.REJECTED: TsbStatus.REJECTED in by_tsb and not has_failed,
-        m.Outcome.EXPIRED: TsbStatus.EXPIRED in by_tsb and not has_failed,
-        m.Outcome.CANCELLED: (is_cancelled or TsbStatus.CANCELLED in by_tsb) and not has_failed,
-        m.Outcome.FAILED: has_failed and not is_cancelled,
-    }
-    require(why[outcome], "record.json", f"nothing says that the enrollment is {outcome}")
-    if "csr" in record:
-        _equal("record.json", "outcome", outcome, m.Outcome.ISSUED)
+    ]
+    given = end_on_record(record, {one.status for one in own}.__contains__) or m.Outcome.FAILED
+    outcome, error = m.Outcome(record["outcome"]), record.get("error")
+    is_given = outcome == given and (error is not None) is (outcome == m.Outcome.FAILED)
+    require(
+        is_given,
+        "record.json",
+        f"nothing says that the enrollment is {outcome}; by what is on record it is {given}",
+    )
+    if outcome == m.Outcome.ISSUED:
         _require_passed(proven)
         _require_stored(folder, proven)
-    if outcome in (m.Outcome.REJECTED, m.Outcome.EXPIRED):
-        _equal("record.json", "steps.csr.status", step["status"], outcome)
-    if outcome == m.Outcome.FAILED:
-        # CloseEnrollment lets what TSB has decided, and is on record and kept, win over any error.
-        decided = step.get("status")
-        is_decided = decided in ENDED_AT_TSB - {TsbStatus.EXECUTED, TsbStatus.FAILED}
-        is_kept = is_decided and decided in by_tsb
-        require(not is_kept, "record.json", f"TSB has ended the request as {decided}")
     _equal("record.json", "status", record["status"], outcome)
-    error, aside = record.get("error") or {}, record.get("quarantine", {})
-    if error.get("name") == CsrInvalidError.__name__:
-        _equal("record.json", "error.reason", error.get("reason"), aside.get("code"))
+    aside = record.get("quarantine", {})
+    name, reason = (error or {}).get("name"), (error or {}).get("reason")
+    is_invalid = outcome == m.Outcome.FAILED and "quarantine" in record
+    if is_invalid or name == CsrInvalidError.__name__:
+        _equal("record.json", "error.name", name, CsrInvalidError.__name__)
+        _equal("record.json", "error.reason", reason, aside.get("code"))
+    # StoreCsr writes both at once, so without it nothing was verified.
+    is_noted = "checks" not in record or {"quarantine", "verifiedSha256"} & record.keys()
+    require(bool(is_noted), "record.json", "has passed all checks and no verifiedSha256")
     _in_order(record)
+    if "cancel" in record:
+        _in_time(record, own)
     if proven.requested is not None and "requested" in step.get("times", {}):
         _in_window(record, proven.requested)
+
+
+def _in_time(record: Record, own: list[RequestStatus]) -> None:
+    """The cancellation was before everything that it prevents, and after what it did not prevent.
+
+    Each state looks for it before it goes on: RequestCsr before it asks, PollRequest before it
+    reads TSB's answer, StoreCsr as it records that all checks have passed. So TSB's last word and a
+    cancellation are both on record only where the one came while the other was under way, or after
+    it and before the end.
+
+    Args:
+        record: with a cancellation.
+        own: TSB's answers about its request.
+
+    Raises:
+        EvidenceInvalidError: it was not.
+    """
+    require("verifiedSha256" not in record, "record.json", "was verified, and cancelled as well")
+    step, cancel = csr_step(record), record["cancel"]
+    at, times = datetime.fromisoformat(cancel["at"]), step.get("times", {})
+    before = [record["times"]["accepted"], step.get("intent", "").partition(" ")[0]]
+    earliest = [datetime.fromisoformat(one) for one in before if one]
+    if step.get("status") in ENDED_AT_TSB:
+        earliest.append(datetime.fromisoformat(times["nextPoll"]) - LONGEST_CALL)
+    is_later = at >= max(earliest) - ROUNDING
+    require(is_later, "record.json", "was cancelled before what a cancellation prevents")
+    is_before = at <= datetime.fromisoformat(record["times"]["ended"]) + ROUNDING
+    require(is_before, "record.json", "was cancelled after its end")
+    ended = at + LONGEST_CALL
+    if "confirmedAt" in cancel:
+        confirmed = datetime.fromisoformat(cancel["confirmedAt"])
+        is_asked = "requestId" in step and confirmed >= at - ROUNDING
+        require(is_asked, "record.json", "TSB has confirmed what was not cancelled")
+        ended = min(ended, confirmed)
+    skew = timedelta(seconds=int(record.get("clockSkewSeconds", 0)))
+    executed = [one.execution_time - skew for one in own if one.execution_time]
+    is_earlier = all(one <= ended + clocks.TOLERATED for one in executed)
+    require(is_earlier, "record.json", "TSB has executed what was cancelled before")
 
 
 def _require_passed(proven: Proven) -> None:
@@ -540,9 +597,6 @@ def _in_order(record: Record) -> None:
     texts = [times.get("accepted"), step.get("requested"), times["ended"]]
     own = [datetime.fromisoformat(one) for one in texts if one]
     require(own == sorted(own), "record.json", "its times are not in order")
-    if "cancel" in record:
-        is_before = datetime.fromisoformat(record["cancel"]["at"]) <= own[-1]
-        require(is_before, "record.json", "was cancelled after its end")
     if "accepted" in times:
         _equal("record.json", "acceptedAt", record["acceptedAt"], times["accepted"])
     if "publicKeySha256" in record:

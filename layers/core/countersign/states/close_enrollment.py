@@ -13,6 +13,7 @@ from countersign import models as m
 from countersign.errors import (
     AwsCallError,
     CountersignError,
+    CsrInvalidError,
     EnrollmentConflictError,
     InvalidEnrollmentError,
     TsbRefusedError,
@@ -27,7 +28,6 @@ from countersign.tsb.models import RequestStatus
 
 BACKSTOP = ""  # as the state of a failure: none of the workflow's
 ENDED = ("SUCCEEDED", "FAILED", "TIMED_OUT", "ABORTED")  # of an execution
-DECIDED_BY_TSB = (TsbStatus.REJECTED, TsbStatus.EXPIRED, TsbStatus.CANCELLED)
 DELIVERED_AT_LEAST_ONCE = ("event", "schedule")  # each with an id of its own in the origin
 # The document of a failure is the Cause of its execution: 32,768 characters at the most, its Error
 # 256 (AWS Step Functions, ExecutionFailedEventDetails). All in bytes of its JSON in UTF-8, of which
@@ -331,18 +331,17 @@ def _on_record(
 ) -> dict[str, Any] | None:
     """The end that is on record already, whatever went wrong on the way here.
 
-    A CSR on record is verified and stored, and can no longer be cancelled (`verifiedSha256`). Who
-    cancelled was answered that the enrollment ends as CANCELLED, so it does. TSB's decision counts
-    where its answer is kept.
+    See `proof.end_on_record`. A CSR counts where it is verified again, and TSB's decision where its
+    answer is kept.
     """
-    if "csr" in record and _holds(record, objects):
-        return {"outcome": m.Outcome.ISSUED, "error": None}
-    if "cancel" in record:
-        return {"outcome": m.Outcome.CANCELLED, "error": None}
-    status = csr_step(record).get("status")
-    if status in DECIDED_BY_TSB and _is_kept(status, record, objects):
-        return {"outcome": m.Outcome(status), "error": None}
-    if status == TsbStatus.FAILED and event.failure is None:
+    if "csr" in record and not _holds(record, objects):
+        record = Record(**{name: one for name, one in record.items() if name != "csr"})  # type: ignore[typeddict-item]
+    outcome = proof.end_on_record(record, lambda status: _is_kept(status, record, objects))
+    if outcome == m.Outcome.FAILED:
+        return {"outcome": outcome, "error": _quarantined(record, event)}
+    if outcome is not None:
+        return {"outcome": outcome, "error": None}
+    if csr_step(record).get("status") == TsbStatus.FAILED and event.failure is None:
         return {"outcome": m.Outcome.FAILED, "error": _failed_at_tsb()}
     return None
 
@@ -392,6 +391,31 @@ def _failed(record: Record, event: m.CloseEnrollmentInput) -> dict[str, Any]:
         )
         failed = _bounded(failed.model_copy(update={"action": said}))
     return {"outcome": m.Outcome.FAILED, "error": failed}
+
+
+def _quarantined(record: Record, event: m.CloseEnrollmentInput) -> m.Failure:
+    """The failure of a check, whatever has ended the execution since it was recorded."""
+    said = failure(event.failure) if event.failure is not None else None
+    if said is not None and said.name == CsrInvalidError.__name__:
+        return said
+    checks = [m.Check.read(one) for one in record.get("checks", ())]
+    failed = next(one for one in checks if one.result == "failed")
+    aside = record["quarantine"].get("prefix")
+    invalid = ownership.csr_invalid(
+        failed,
+        "Treat it as a security incident"
+        + (f"; what came back lies at {aside}." if aside else "."),
+    )
+    return _bounded(
+        m.Failure(
+            name=type(invalid).__name__,
+            message=invalid.message,
+            state="StoreCsr" if aside else "PollRequest",
+            field=invalid.field,
+            reason=invalid.reason,
+            action=invalid.action,
+        )
+    )
 
 
 def _failed_at_tsb() -> m.Failure:

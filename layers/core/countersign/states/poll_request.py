@@ -92,7 +92,10 @@ def poll_request(
             "steps.csr.status": status,
             "steps.csr.approvers": [one.dump() for one in decided],
             **_executed(answer),
-            "steps.csr.times.nextPoll": m.timestamp(m.now() + timedelta(seconds=wait_seconds)),
+            # After TSB's last word there is none: then it is the time of this one.
+            "steps.csr.times.nextPoll": m.timestamp(
+                m.now() + timedelta(seconds=wait_seconds if status in WAITING else 0)
+            ),
         }
         _record(event, record, values, records)
         if status in WAITING:
