@@ -102,6 +102,12 @@ def all_passed(folder: Folder) -> Folder:
     }
 
 
+def approved_and_declined(folder: Folder) -> Folder:
+    """TSB says of one person both."""
+    approved = json.loads(folder[POLL])["approvedBy"][:1]
+    return changed(folder, POLL, rejectedBy=approved)
+
+
 def check_twice(folder: Folder) -> Folder:
     """A check failed at first; the same code stands behind it, passed."""
     written = json.loads(folder["checks.json"])
@@ -279,6 +285,9 @@ OF_AN_ISSUED = {
         edit("approvers.json", **{"0__publicKey": "AAAA"}),
         "approvers.json",
         "not what TSB answered",
+    ),
+    "an approval of somebody who declined as well": Forgery(
+        approved_and_declined, "approvers.json", "not what TSB answered"
     ),
     "too few approvals": Forgery(all_passed, "checks.json", "APPROVAL_QUORUM"),
     "a request that is still open": Forgery(

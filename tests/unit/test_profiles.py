@@ -271,7 +271,7 @@ def test_every_key_of_a_person_leads_back_to_the_name_certificates_by_their_publ
     )  # fmt: skip
 
     assert [(one.name[:10], one.decision) for one in seen] == [
-        ("key sha256", "declined"), ("Ada", "approved"), ("Ada", "approved"),
+        ("Ada", "approved"), ("Ada", "approved"), ("key sha256", "declined"),
     ]  # fmt: skip
 
 

@@ -476,6 +476,12 @@ def test_a_stranger_s_approval_is_not_hidden() -> None:
     ]
 
 
+def test_who_approved_and_declined_has_not_agreed() -> None:
+    seen = decided((), approved=[OTHER_KEY], declined=[OTHER_KEY], outstanding=[], names=dict)
+
+    assert [one.decision for one in seen] == ["declined"]
+
+
 # What approvers are shown -------------------------------------------------------------------------
 
 

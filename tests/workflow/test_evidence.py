@@ -223,6 +223,28 @@ def test_a_forgery_under_the_right_signature_is_refused(
     assert forgery.says in str(found)
 
 
+def test_approvals_of_which_no_answer_is_kept_are_unknown(
+    issued: Kept, key: bytes, shared_stack: InProcessStack
+) -> None:
+    _, folder = issued
+    open_yet = forgeries.not_executed(folder)
+    request = json.loads(open_yet["record.json"])["steps"]["csr"]["requestId"]
+    answers = {
+        f"tsb/poll-request-{number}.json": json.dumps({"id": request, "status": "PENDING"}).encode()
+        for number in range(1, 21)
+    }
+    agreed = [{**one, "decision": "approved"} for one in json.loads(open_yet["approvers.json"])]
+    cancelled = forgeries.both(forgeries.ended("CANCELLED"), forgeries.cancelled())
+    told = cancelled({**open_yet, **answers, "approvers.json": rfc8785.dumps(agreed)})
+
+    facts = verifier.verify(resealed(shared_stack, told), key).facts
+
+    assert facts["agreed"].startswith("unknown")
+    assert "approved by" not in facts
+    renamed = forgeries.changed(told, "approvers.json", **{"0__name": "Eve"})
+    assert invalid(resealed(shared_stack, renamed), key).part == "approvers.json"
+
+
 def test_a_manifest_says_only_what_its_parts_give(
     issued: Kept, key: bytes, shared_stack: InProcessStack
 ) -> None:

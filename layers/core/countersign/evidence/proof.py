@@ -61,7 +61,8 @@ class Proven:
     Args:
         record: the enrollment's, every claim in it compared; the rest is testimony of the stack.
         requested: the accepted request; None where none was accepted or carried out.
-        approvers: everybody who was asked, with the decision that TSB reports.
+        approvers: everybody who was asked, with the decision that TSB reports; None where the
+            answer that reports it was not kept.
         verified: the checks of the CSR, made again; None where StoreCsr did not come so far.
         pem: the CSR as TSB answered it; empty where it was not verified.
         about_key: TSB's answer that says what the key was in the end, with the attestation.
@@ -69,7 +70,7 @@ class Proven:
 
     record: Record
     requested: m.EnrollmentRequest | None = None
-    approvers: tuple[m.Approver, ...] = ()
+    approvers: tuple[m.Approver, ...] | None = ()
     verified: Verified | None = None
     pem: str = ""
     about_key: KeyAttributes | None = None
@@ -300,8 +301,8 @@ def _created(
 
 def _approvals(
     folder: Folder, record: Record, people: tuple[m.Approver, ...]
-) -> tuple[tuple[m.Approver, ...], list[RequestStatus]]:
-    """Who decided what, and TSB's answers that the request was executed."""
+) -> tuple[tuple[m.Approver, ...] | None, list[RequestStatus]]:
+    """Who decided what (None: that answer was not kept), and TSB's answers of an execution."""
     step = csr_step(record)
     if "requestId" not in step:
         return (), []
@@ -331,14 +332,13 @@ def _approvals(
     for decided in possible:
         if [_with_key(one, keys) for one in decided] == written:
             return decided, [one for one in own if one.status == TsbStatus.EXECUTED]
-    # Of an approval that many people moved, only the first answers and the last are kept.
+    # Of an approval that many people moved, only the first answers and the last are kept. What one
+    # in between said is unknown, and only who was asked is compared.
+    asked = [{**_with_key(one, keys), "decision": ""} for one in people]
+    is_same = asked == [{**one, "decision": ""} for one in written[: len(asked)]]
     is_dropped = status not in ENDED_AT_TSB and len(own) >= KEPT_ANSWERS
-    require(is_dropped, "approvers.json", "is not what TSB answered")
-    recorded = tuple(
-        m.Approver.read({name: one for name, one in entry.items() if name != "publicKey"})
-        for entry in written
-    )
-    return recorded, []
+    require(is_same and is_dropped, "approvers.json", "is not what TSB answered")
+    return None, []
 
 
 def _executed_as_recorded(answer: RequestStatus, record: Record) -> bool:
@@ -426,7 +426,7 @@ def _verified(
 ) -> Verified:
     record, step = proven.record, csr_step(proven.record)
     assert proven.requested is not None  # noqa: S101  for the type checker  # nosec B101
-    people = [one.dump() for one in proven.approvers]
+    people = [one.dump() for one in proven.approvers or ()]
     returned = checks.Returned(
         requested=proven.requested,
         request_id=answer.id,

@@ -218,6 +218,8 @@ def _policy(rule: m.PolicySummary) -> str:
 
 
 def _agreed(proven: Proven) -> dict[str, str]:
+    if proven.approvers is None:
+        return {"agreed": "unknown: TSB's last answer about the approvals was not kept"}
     if not proven.approvers:
         return {"agreed": "nobody was asked, as far as is known"}
     approved = [one for one in proven.approvers if one.decision == "approved"]

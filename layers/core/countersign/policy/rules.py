@@ -92,12 +92,15 @@ def decided(
     A key that the policy does not name is kept, under its name in the directory or its fingerprint.
     Dropping it would hide that an approver who is not in the policy approved. A text that is not a
     key is kept, too. `names` is called only if there is such a key.
+
+    Whoever is in two lists has not agreed: outstanding is the weakest word, and declined the
+    strongest.
     """
     said: dict[str, Any] = {}
     for decision, keys in (
         ("outstanding", outstanding),
-        ("declined", declined),
         ("approved", approved),
+        ("declined", declined),
     ):
         said.update({_identity(key): decision for key in keys})
     result = [
