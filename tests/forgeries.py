@@ -227,7 +227,7 @@ OF_AN_ISSUED = {
         put("metadata.sig", b"0"), "metadata.sig", "no signature of this key"
     ),
     "a requester whom the approvers did not see": Forgery(
-        edit(RECORD, origin={"trigger": "api", "principal": "arn:aws:iam::1:user/ceo"}),
+        edit(RECORD, origin={"trigger": "start", "principal": "arn:aws:iam::1:user/ceo"}),
         "metadata.json",
         "another requester",
     ),
@@ -411,6 +411,26 @@ OF_AN_ISSUED = {
     "no execution": Forgery(edit(RECORD, executionArn=None), RECORD, "executionArn"),
     "no requester": Forgery(edit(RECORD, origin=...), RECORD, "unknown form"),
     "a failure of another form": Forgery(edit(RECORD, error={"name": "x"}), RECORD, "unknown form"),
+    "an execution of another form": Forgery(
+        edit(RECORD, executionArn="Ada"), RECORD, "no execution of its own"
+    ),
+    "another attempt": Forgery(edit(RECORD, attempt=2), RECORD, "has 1 executions before"),
+    "an execution before that nobody began": Forgery(
+        edit(RECORD, earlier=["arn:aws:states:x:123456789012:execution:m:e"]),
+        RECORD,
+        "has 0 executions before",
+    ),
+    "another trigger": Forgery(
+        edit(
+            RECORD,
+            origin={"trigger": "schedule", "id": "s/nightly", "time": "2026-11-26T12:00:00Z"},
+        ),
+        RECORD,
+        "schedule.nightly.20261126T120000Z",
+    ),
+    "another id of its trigger": Forgery(
+        edit(RECORD, origin={"trigger": "api", "id": "other-enrollment"}), RECORD, "origin.id"
+    ),
     "a release of another form": Forgery(
         edit(RECORD, codeVersion={"release": 1}), RECORD, "codeVersion has an unknown form"
     ),

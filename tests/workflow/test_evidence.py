@@ -573,7 +573,7 @@ def test_an_execution_that_the_record_does_not_know_has_no_evidence(
     arn = case.start(case.request(token(group(ADA))))
     case.approve(ADA)
     stack.at("KeepEvidence", "GetItem")
-    case.write(executionArn="arn:another")
+    case.write(executionArn=f"{arn}-another")
     case.end(arn)
     stack.settle()
 
@@ -683,16 +683,30 @@ def test_an_issue_under_another_root_than_the_stack_s_is_not_signed(
     assert not stack.objects("evidence")
 
 
+def test_an_issue_in_another_bucket_than_the_stack_s_is_not_signed(
+    case: Case, stack: InProcessStack, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arn = case.start(case.request(token(group(ADA))))
+    case.approve(ADA)
+    stack.at("KeepEvidence", "GetItem")
+    case.write(**{"csr.bucket": "another"})
+    result = case.end(arn)
+    stack.settle()
+
+    assert "names another bucket" in refused(stack, result.ending, capsys)
+
+
 def test_the_execution_on_record_is_no_earlier_one(
-    case: Case, stack: InProcessStack, key: bytes, capsys: pytest.CaptureFixture[str]
+    case: Case, stack: InProcessStack, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arn = case.start(case.request(token(group(ADA))))
     case.decline(ADA)
     stack.at("KeepEvidence", "GetItem")
     case.write(earlier=[arn])
     result = case.end(arn)
+    stack.settle()
 
-    assert verifier.verify(case.evidence(result), key).facts["outcome"] == "REJECTED"
+    assert "no execution of its own" in refused(stack, result.ending, capsys)
     case.write(earlier=5)
     assert "unknown form" in refused(stack, forged_event(case, "arn:another"), capsys)
     case.write(earlier=[])

@@ -363,6 +363,9 @@ def test_of_two_executions_at_once_one_owns_it(case: Case, stack: InProcessStack
     assert issued.record["earlier"] == [failed.arn]
 
 
+ANOTHER = "arn:aws:states:eu-central-1:123456789012:execution:machine:another"
+
+
 def _accepting(stack: InProcessStack) -> list[Invocation]:
     """The invocations that were to resume the enrollment, as soon as they have ended."""
     found = [one for one in stack.invocations if one.function == "AcceptEnrollment"]
@@ -372,11 +375,11 @@ def _accepting(stack: InProcessStack) -> list[Invocation]:
 @pytest.mark.parametrize(
     "meanwhile",
     [
-        {"executionArn": "arn:aws:states:eu-central-1:123456789012:execution:machine:another"},
+        {"executionArn": ANOTHER},
         pytest.param({"attempt": 2}, marks=pytest.mark.forged),
         pytest.param({"outcome": "ISSUED", "status": "ISSUED"}, marks=pytest.mark.forged),
         {"unusedKey": {"action": "delete", "result": "deleted", "at": "2026-11-26T12:00:00Z"}},
-        {"resumed": 1},
+        {"resumed": 1, "earlier": [ANOTHER]},
     ],
     ids=lambda meanwhile: next(iter(meanwhile)),
 )

@@ -29,6 +29,9 @@ ENDED_WITHOUT_CSR = ENDED_AT_TSB - {TsbStatus.EXECUTED}
 OUTCOMES_AT_TSB = ENDED_WITHOUT_CSR - {TsbStatus.FAILED}
 
 
+MAX_EARLIER = 100  # executions that are remembered
+
+
 class Approver(TypedDict):
     """Somebody whom the policy asks, and their decision; see `models.Approver`."""
 

@@ -6,6 +6,7 @@ CloseEnrollment before it announces a CSR, and the verifier years later.
 """
 
 import hashlib
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -21,7 +22,14 @@ from countersign.errors import CsrInvalidError
 from countersign.evidence import bundle
 from countersign.evidence.bundle import Folder, require
 from countersign.policy import approvers, rules, summary
-from countersign.record import ENDED_AT_TSB, OUTCOMES_AT_TSB, Record, TsbStatus, csr_step
+from countersign.record import (
+    ENDED_AT_TSB,
+    MAX_EARLIER,
+    OUTCOMES_AT_TSB,
+    Record,
+    TsbStatus,
+    csr_step,
+)
 from countersign.request import canonical, intake
 from countersign.spki import fingerprint
 from countersign.tsb.models import KeyAttributes, RequestStatus
@@ -51,6 +59,7 @@ MOST_SKEW_SECONDS = (
 )
 # A function that has read the record before a cancellation may still run; Timeout in template.yaml.
 LONGEST_CALL = timedelta(seconds=30)
+EXECUTION = re.compile(r"arn:[^:]+:states:[^:]+:[0-9]{12}:execution:[^:]+:[^:/]+")
 ROUNDING = timedelta(seconds=2)  # whole seconds, on both sides
 
 
@@ -149,11 +158,48 @@ def _require_form(record: Record) -> None:
         raise bundle.EvidenceInvalidError("record.json", f"{field} has an unknown form") from None
     is_id = intake.ENROLLMENT_ID.fullmatch(record["id"]) is not None
     require(is_id, "record.json", "its id is none")
-    m.Origin.read(record["origin"])
+    _require_place(record)
     if record.get("error") is not None:
         m.Failure.read(record["error"])
     if "cancel" in record:
         m.Cancellation.read(record["cancel"])
+
+
+def _require_place(record: Record) -> None:
+    """Where the enrollment came from and which execution carried it out, as far as parts name it.
+
+    An id is the caller's own, or made of what the trigger knows. Each attempt but the first, and
+    each resume, leaves the execution before it in `earlier`.
+
+    Raises:
+        EvidenceInvalidError: two of them contradict each other.
+    """
+    origin, earlier = m.Origin.read(record["origin"]), record.get("earlier", [])
+    executions = [*earlier, record["executionArn"]]
+    is_own = EXECUTION.fullmatch(executions[-1]) is not None and executions[-1] not in earlier
+    require(is_own, "record.json", "executionArn is no execution of its own")
+    before = record["attempt"] - 1 + record.get("resumed", 0)
+    is_known = len(earlier) == min(before, MAX_EARLIER)
+    require(is_known, "record.json", f"has {before} executions before, and earlier {len(earlier)}")
+    if "request" not in record or before > MAX_EARLIER:
+        return  # refused, and what was sent is not kept; or the first execution is not known
+    if origin.trigger == "api":
+        _equal("record.json", "origin.id", origin.id, record["id"])
+        return
+    said = origin.said or m.StatedOrigin()
+    stated = {
+        "trigger": origin.said.trigger if origin.said else origin.trigger,
+        "id": origin.id or said.id,
+        "time": origin.time or said.time,
+    }
+    made = intake.enrollment_id(
+        {
+            "request": record["request"],
+            "origin": {name: one for name, one in stated.items() if one is not None},
+        },
+        executions[0].rpartition(":")[2],
+    )
+    _equal("record.json", "id", record["id"], made)
 
 
 @cache
@@ -214,9 +260,6 @@ def _requested(folder: Folder, record: Record) -> m.EnrollmentRequest:
         require(is_named, "request.json", "the profile is another than was sent")
     else:
         require(canonical.canonical(sent) == body, "request.json", "is not what was sent")
-    own = intake.own_id(sent)
-    if own is not None and record["origin"]["trigger"] != "schedule":
-        _equal("record.json", "id", record["id"], own)
     return requested
 
 

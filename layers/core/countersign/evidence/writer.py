@@ -68,6 +68,9 @@ def keep_evidence(
         if record.get("executionArn") != execution or "outcome" not in record:
             raise EvidenceInvalidError("record", "no such execution has ended this enrollment")
         is_issued = record["outcome"] == Outcome.ISSUED
+        # No other part of the folder names the bucket.
+        is_here = record.get("csr", {}).get("bucket", objects.bucket) == objects.bucket
+        bundle.require(is_here, "record.json", "names another bucket than this stack's")
         bundle.require(
             not is_issued or record.get("attestationRoot", "") == attestation_root,
             "record.json",

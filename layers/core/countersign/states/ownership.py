@@ -8,7 +8,7 @@ from countersign.errors import (
     CsrInvalidError,
     EnrollmentConflictError,
 )
-from countersign.record import Record, approvers_asked
+from countersign.record import MAX_EARLIER, Record, approvers_asked
 from countersign.stores import Item, Objects, Records
 
 type Password = Callable[[str], str]  # the text of the secret at this ARN
@@ -93,7 +93,6 @@ KIND = "enrollment"  # one partition of the index by time; see docs/decisions.md
 READ_BY_EXECUTION = (
     "executionArn", "acceptedSha256", "findings", "profile", "profileSha256", "policy",
 )  # fmt: skip
-MAX_EARLIER = 100  # attempts whose executions are remembered
 ROUNDS = 3  # each rule of `claim` can lose to a rival at most once
 
 

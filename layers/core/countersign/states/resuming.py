@@ -8,10 +8,10 @@ from typing import Any
 from countersign import events, polling, resumption
 from countersign import models as m
 from countersign.errors import EnrollmentConflictError
-from countersign.record import Record, csr_step, request_object
+from countersign.record import MAX_EARLIER, Record, csr_step, request_object
 from countersign.spki import fingerprint
 from countersign.states import schedules
-from countersign.states.ownership import MAX_EARLIER, has_ended
+from countersign.states.ownership import has_ended
 from countersign.stores import Bus, Objects, Records
 
 MAX_ANSWERS = 20  # of CreateKey that are kept; see aws/objects.py
