@@ -153,7 +153,7 @@ def not_verified(folder: Folder) -> Folder:
         "attestation.xml": created["xml"].encode(),
         "attestation.sig": base64.b64decode(created["xmlSignature"]),
     }
-    said = ("verifiedSha256", "attestation", "attestationRoot")
+    said = ("verifiedSha256", "attestation", "attestationRoot", "attestationChainSha256")
     return {**changed(left, RECORD, **dict.fromkeys(said, ...)), **attested}
 
 
@@ -267,9 +267,15 @@ OF_AN_ISSUED = {
         edit(RECORD, attestationRoot=OTHER), "checks.json", "ATTESTATION_ROOT"
     ),
     "no root, where one was believed": Forgery(
-        both(edit(RECORD, attestationRoot=""), without("attestation-chain.pem")),
+        both(
+            edit(RECORD, attestationRoot="", attestationChainSha256=...),
+            without("attestation-chain.pem"),
+        ),
         "checks.json",
         "ATTESTATION_ROOT",
+    ),
+    "another chain": Forgery(
+        put("attestation-chain.pem", b"other"), "attestation-chain.pem", "attestationChainSha256"
     ),
     # The approval
     "an answer about another request": Forgery(

@@ -762,6 +762,26 @@ def test_a_csr_whose_object_is_gone_is_not_announced(case: Case, stack: InProces
     assert not stack.objects("evidence")
 
 
+def test_what_somebody_has_put_there_first_spoils_no_evidence(
+    case: Case, stack: InProcessStack, key: bytes, issued: Kept
+) -> None:
+    _, foreign = issued
+    names = {"attestation-chain.pem": b"mine"} | {
+        f"tsb/{state}-{number}.json": foreign[f"tsb/{state}-1.json"] + b" " * number
+        for state in ("create-key", "poll-request", "store-csr")
+        for number in range(1, 100)
+    }
+    for name, body in names.items():
+        stack.client("s3").put_object(
+            Bucket=stack.outputs["CsrBucketName"], Key=f"enrollments/{case.id}/{name}", Body=body
+        )
+    result = approved_by_one(case)
+    folder = case.evidence(result)
+
+    assert verifier.verify(folder, key).facts["outcome"] == "ISSUED"
+    assert verifier.verify(folder, key).facts["agreed"] == "1 of 1 who were asked"
+
+
 def test_what_somebody_adds_to_the_bucket_spoils_no_evidence(
     case: Case, stack: InProcessStack, key: bytes, issued: Kept
 ) -> None:

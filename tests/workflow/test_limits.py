@@ -48,6 +48,10 @@ def test_of_an_answer_that_changes_with_each_poll_the_first_twenty_are_kept(
 
     kept = objects.below("enrollments/web-1/tsb/")
     assert sorted(kept.values()) == sorted(f"answer {number}".encode() for number in range(20))
+    for _ in range(2):
+        objects.keep_answer("web-1", "poll-request", "decided", decides=True)
+    assert b"decided" in (kept := objects.below("enrollments/web-1/tsb/")).values()
+    assert len(kept) == 21
 
 
 def test_a_secret_that_was_replaced_is_in_use_within_five_minutes(

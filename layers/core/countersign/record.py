@@ -122,6 +122,7 @@ class Record(TypedDict, total=False):
     checks: list[dict[str, Any]]
     attestation: str
     attestationRoot: str
+    attestationChainSha256: str  # of the chain that was verified; absent: there was none
     verifiedSha256: str
     csr: dict[str, Any]
     quarantine: dict[str, Any]
@@ -143,6 +144,14 @@ def approvers_asked(record: Mapping[str, Any] | Record) -> bool:
     """Whether approvers were asked, or may have been."""
     step = csr_step(record)
     return "intent" in step or "requestId" in step
+
+
+def chain_object(sha256: str) -> str:
+    """The object, below the enrollment's prefix, of an attestation chain.
+
+    It is named for its hash: nobody can take the place of the one that is verified later.
+    """
+    return f"attestation-chain/{sha256}.pem"
 
 
 def request_object(attempt: int) -> str:

@@ -73,9 +73,9 @@ class Objects(Protocol):
         """Write an object unless one exists; return the content that is stored then."""
 
     def keep_answer(
-        self, enrollment_id: str, state: str, raw: str, *, is_last: bool = False
+        self, enrollment_id: str, state: str, raw: str, *, decides: bool = False
     ) -> None:
-        """Keep TSB's answer unchanged, once; beyond a limit only what decides (`is_last`)."""
+        """Keep TSB's answer unchanged, once; beyond a limit only what decides."""
 
     def read(self, key: str) -> bytes | None:
         """An object's content as it is now; None if there is no object."""

@@ -1,5 +1,6 @@
 """The bucket: requests, TSB's answers, and issued CSRs."""
 
+import hashlib
 from typing import Any
 
 from botocore.exceptions import ClientError
@@ -48,9 +49,11 @@ class Objects:
         return self._put(key, body, content_type)[1]
 
     def keep_answer(
-        self, enrollment_id: str, state: str, raw: str, *, is_last: bool = False
+        self, enrollment_id: str, state: str, raw: str, *, decides: bool = False
     ) -> None:
         """Keep TSB's answer unchanged, as `tsb/<state>-<n>.json`: it cannot be fetched later.
+
+        Where all numbers are taken, by whomever, an answer that decides is named for its SHA-256.
 
         Idempotent: an answer that exists is not written again.
 
@@ -58,13 +61,15 @@ class Objects:
             enrollment_id: whose it is.
             state: the state that asked.
             raw: the answer.
-            is_last: whether it decides; it is kept however many there were before.
+            decides: whether an end may rest on it; then it is kept however many there are.
         """
         body = raw.encode()
-        for number in range(1, MAX_ANSWERS * (2 if is_last else 1) + 1):
-            key = f"enrollments/{enrollment_id}/tsb/{state}-{number}.json"
-            if self._put(key, body, "application/json")[1] == body:
+        prefix = f"enrollments/{enrollment_id}/tsb/{state}-"
+        for number in range(1, MAX_ANSWERS + 1):
+            if self._put(f"{prefix}{number}.json", body, "application/json")[1] == body:
                 return
+        if decides:
+            self._put(f"{prefix}{hashlib.sha256(body).hexdigest()}.json", body, "application/json")
 
     def read(self, key: str) -> bytes | None:
         """An object's content as it is now; None if there is no object.

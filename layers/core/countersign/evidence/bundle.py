@@ -20,7 +20,7 @@ from countersign import models as m
 from countersign.errors import CountersignError
 from countersign.policy.certificates import approver_public_key
 from countersign.policy.rules import approvals_of
-from countersign.record import Record, csr_step, request_object
+from countersign.record import Record, chain_object, csr_step, request_object
 from countersign.spki import fingerprint
 from countersign.stores import Item
 from countersign.tsb.models import Answer, KeyAttributes, Reply, RequestStatus
@@ -31,7 +31,7 @@ ATTESTATION = ("attestation.xml", "attestation.sig")
 # What the states keep of TSB's answers. The folder takes nothing else from there: a key of S3 may
 # be `tsb/../../name`, and a copy of it would then lie outside of the folder.
 TSB_ANSWER = re.compile(
-    r"tsb/(?P<state>create-key|poll-request|store-csr)-(?P<number>[1-9][0-9]?)\.json"
+    r"tsb/(?P<state>create-key|poll-request|store-csr)-(?P<number>[1-9][0-9]?|[0-9a-f]{64})\.json"
 )
 
 # Parts of their own, or noted after the outcome was announced, maybe after this is written.
@@ -135,9 +135,13 @@ def _parts(record: Record, found: Folder, aside: Folder) -> dict[str, bytes]:
         parts["checks.json"] = rfc8785.dumps(record["checks"])
     parts |= {name: body for name, body in found.items() if TSB_ANSWER.fullmatch(name)}
     wanted = expected(record)
-    for name in ("request.pem", "attestation-chain.pem"):
-        if name in wanted and name in found:
-            parts[name] = found[name]
+    places = {
+        "request.pem": "request.pem",
+        "attestation-chain.pem": chain_object(record.get("attestationChainSha256", "")),
+    }
+    for name, place in places.items():
+        if name in wanted and place in found:
+            parts[name] = found[place]
     for name in ("request.pem", "findings.json"):
         if f"quarantine/{name}" in wanted and name in aside:
             parts[f"quarantine/{name}"] = aside[name]
@@ -156,7 +160,7 @@ def expected(record: Record) -> set[str]:
         "metadata.sig": "metaDataSha256" in record,
         "approvers.json": "requestId" in step,
         "checks.json": "checks" in record,
-        "attestation-chain.pem": bool(record.get("attestationRoot")),
+        "attestation-chain.pem": "attestationChainSha256" in record,
         "request.pem": "csr" in record,
         "quarantine/request.pem": "prefix" in record.get("quarantine", {}),
         "quarantine/findings.json": "prefix" in record.get("quarantine", {}),
@@ -210,13 +214,17 @@ def public_keys(folder: Folder, accepted: bytes | None) -> dict[str, str]:
 
 
 def answers[A: Answer](folder: Folder, state: str, form: type[A]) -> list[A]:
-    """TSB's kept answers in a state, newest first. What cannot be read is no answer of TSB."""
-    found: dict[int, A] = {}
+    """TSB's kept answers in a state, newest first. What cannot be read is no answer of TSB.
+
+    One that is named for its SHA-256 came when all numbers were taken.
+    """
+    found: dict[tuple[int, str], A] = {}
     for name, body in folder.items():
         kept = TSB_ANSWER.fullmatch(name)
         if kept and kept["state"] == state:
             with suppress(ValueError):
-                found[int(kept["number"])] = form.read(Reply(HTTPStatus.OK, body))
+                number = kept["number"]
+                found[len(number), number] = form.read(Reply(HTTPStatus.OK, body))
     return [found[number] for number in sorted(found, reverse=True)]
 
 

@@ -432,6 +432,7 @@ def _checked(
             "checks": written,
             "attestation": record["attestation"],
             "attestationRoot": record["attestationRoot"],
+            **{name: one for name, one in record.items() if name == "attestationChainSha256"},
         }
         is_same = bundle.read(folder, "quarantine/findings.json") == noted
         require(is_same, "quarantine/findings.json", "says something else than checks.json")
@@ -478,8 +479,12 @@ def _verified(
         answer=key,
         record={**record, "steps": {"csr": {**step, "approvers": people}}},
     )
-    chain = folder.get("attestation-chain.pem", b"").decode(errors="replace")
-    trust = Trust(root_sha256=record.get("attestationRoot", ""), chain=chain)
+    chain = folder.get("attestation-chain.pem", b"")
+    if chain:
+        said = record["attestationChainSha256"]
+        _equal("attestation-chain.pem", "attestationChainSha256", said, _sha256(chain))
+    root = record.get("attestationRoot", "")
+    trust = Trust(root_sha256=root, chain=chain.decode(errors="replace"))
     return checks.verify(returned, trust, now=now)
 
 

@@ -103,7 +103,7 @@ def create_key(
     skew = clocks.skew_seconds(answer.key.create_time, after=begun, before=m.now())
     if report_skew is not None:
         report_skew(skew)
-    objects.keep_answer(event.enrollment_id, "create-key", answer.raw)
+    objects.keep_answer(event.enrollment_id, "create-key", answer.raw, decides=True)
     _require_as_asked(answer, key)
     _require_attested(answer, key, trust)
     fingerprint = spki_sha256(answer.key.public_key)

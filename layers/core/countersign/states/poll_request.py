@@ -77,7 +77,7 @@ def poll_request(
     news: events.Event | None = None
     if is_news:
         objects.keep_answer(
-            event.enrollment_id, "poll-request", answer.raw, is_last=status not in WAITING
+            event.enrollment_id, "poll-request", answer.raw, decides=status not in WAITING
         )
         requested = tuple(m.Approver.read(one) for one in csr_step(record).get("approvers", ()))
         decided = rules.decided(
@@ -207,7 +207,7 @@ def _executed(answer: RequestStatus) -> Item:
 def _another_request(
     event: m.PollRequestInput, answer: RequestStatus, records: Records, objects: Objects
 ) -> CsrInvalidError:
-    objects.keep_answer(event.enrollment_id, "poll-request", answer.raw)
+    objects.keep_answer(event.enrollment_id, "poll-request", answer.raw, decides=True)
     check = m.Check(
         code="REQUEST_ID",
         result="failed",

@@ -8,11 +8,13 @@ from typing import Any
 from countersign import events, polling, resumption
 from countersign import models as m
 from countersign.errors import EnrollmentConflictError
+from countersign.evidence import bundle
 from countersign.record import MAX_EARLIER, Record, csr_step, request_object
 from countersign.spki import fingerprint
 from countersign.states import schedules
 from countersign.states.ownership import has_ended
 from countersign.stores import Bus, Objects, Records
+from countersign.tsb.models import KeyAttributes
 
 MAX_ANSWERS = 20  # of CreateKey that are kept; see aws/objects.py
 OF_THE_END = ("outcome", "error", "announced", "times.ended", "unusedKey", "unknownToTsbSince")
@@ -138,10 +140,13 @@ def _accepted_request(record: Record, objects: Objects) -> dict[str, Any]:
 def _key(record: Record, objects: Objects) -> m.CreatedKey:
     """The key as CreateKey reported it, from TSB's answer: StoreCsr compares the whole key."""
     for number in range(1, MAX_ANSWERS + 1):
-        answer = objects.read(f"enrollments/{record['id']}/tsb/create-key-{number}.json")
+        name = f"tsb/create-key-{number}.json"
+        answer = objects.read(f"enrollments/{record['id']}/{name}")
         if answer is None:
             break
-        public_key = json.loads(answer)["json"]["publicKey"]
+        # What somebody else has put there is no answer.
+        found = bundle.answers({name: answer}, "create-key", KeyAttributes)
+        public_key = found[0].key.public_key if found else ""
         if fingerprint(public_key) == record["publicKeySha256"]:
             return m.CreatedKey(
                 label=record["keyLabel"],

@@ -1,12 +1,13 @@
 """State StoreCsr: verify the CSR, and store it only if every check passes."""
 
+import hashlib
 import json
 
 from countersign import models as m
 from countersign.errors import (
     CsrInvalidError,
 )
-from countersign.record import Record
+from countersign.record import Record, chain_object
 from countersign.states.ownership import (
     Password,
     csr_invalid,
@@ -54,7 +55,7 @@ def store_csr(
         return m.StoredResult(outcome="ISSUED")
     secret = password(requested.key.password.secret_arn) if requested.key.password else None
     answer = tsb.key_attributes(requested.key.label, secret)
-    objects.keep_answer(event.enrollment_id, "store-csr", answer.raw)
+    objects.keep_answer(event.enrollment_id, "store-csr", answer.raw, decides=True)
     returned = checks.Returned(
         requested=requested,
         request_id=event.request_id,
@@ -64,14 +65,20 @@ def store_csr(
         record=record,
     )
     verified = checks.verify(returned, trust, now=m.now())
-    if trust.chain:
-        objects.keep_first(
-            f"enrollments/{event.enrollment_id}/attestation-chain.pem", trust.chain.encode()
+    chain = trust.chain.encode()
+    digest = hashlib.sha256(chain).hexdigest()
+    if chain:
+        put_once(
+            objects,
+            f"enrollments/{event.enrollment_id}/{chain_object(digest)}",
+            chain,
+            "application/x-pem-file",
         )
     noted = {
         "checks": [check.dump() for check in verified.checks],
         "attestation": verified.attestation,
         "attestationRoot": trust.root_sha256,
+        **({"attestationChainSha256": digest} if chain else {}),
     }
     checked = verified.csr
     if verified.failed is not None or checked is None:
