@@ -157,6 +157,39 @@ def terminal_errors() -> None:
     stepfunctions._error_matches = matches_others
 
 
+def callback_waits() -> None:
+    """AWS evaluates a JSONata `TimeoutSeconds`; MiniStack compares the expression as it stands.
+
+    MiniStack scales a Wait, so a wait for a task token is scaled as well: its time-out, and how
+    long it seems to have lasted when somebody wakes it.
+    """
+    execute, assign = stepfunctions._execute_task, stepfunctions._apply_state_assign
+
+    def is_callback(state):
+        return ".waitForTaskToken" in state.get("Resource", "")
+
+    def scaled(state, raw_input, execution, ctx):
+        if is_callback(state) and isinstance(state.get("TimeoutSeconds"), str):
+            seconds = stepfunctions._jsonata_state_field(
+                state, "TimeoutSeconds", "number", raw_input, ctx
+            )
+            state = {**state, "TimeoutSeconds": seconds * stepfunctions._SFN_WAIT_SCALE}
+        return execute(state, raw_input, execution, ctx)
+
+    def as_long_as_it_seems(state, raw_input, ctx, result=None, error_output=None):
+        if is_callback(state) and stepfunctions._SFN_WAIT_SCALE > 0:
+            entered = datetime.fromisoformat(ctx["State"]["EnteredTime"])
+            now = datetime.now(UTC)
+            seemed = (now - entered) / stepfunctions._SFN_WAIT_SCALE
+            moment = (now - seemed).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+            ctx.setdefault("variables", {})
+            ctx = {**ctx, "State": {**ctx["State"], "EnteredTime": moment}}
+        assign(state, raw_input, ctx, result=result, error_output=error_output)
+
+    stepfunctions._execute_task = scaled
+    stepfunctions._apply_state_assign = as_long_as_it_seems
+
+
 def idempotent_start() -> None:
     """AWS answers a repeated StartExecution (name, input, still running); MiniStack refuses it."""
     start = stepfunctions._start_execution
@@ -507,6 +540,7 @@ SHIMS = (
     surviving_workers,
     capped_retries,
     terminal_errors,
+    callback_waits,
     idempotent_start,
     universal_schedule,
     nested_failures,

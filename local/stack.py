@@ -72,6 +72,7 @@ PARAMETERS = {
     "ApiRateLimit": "1000",
     "ApiBurstLimit": "1000",
     "AllowRawPolicy": "true",
+    "Dashboard": "true",
     "EvidenceRetentionDays": "0",
     "ProtectTable": "false",
     "SilenceLimitMinutes": "10",

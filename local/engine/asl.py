@@ -54,12 +54,23 @@ from moto.stepfunctions.parser.asl.component.eval_component import EvalComponent
 from moto.stepfunctions.parser.asl.component.program.program import Program
 from moto.stepfunctions.parser.asl.component.state.exec import execute_state
 from moto.stepfunctions.parser.asl.component.state.exec.state_task import lambda_eval_utils
+from moto.stepfunctions.parser.asl.component.state.exec.state_task.service import (
+    state_task_service_aws_sdk,
+)
+from moto.stepfunctions.parser.asl.component.state.exec.state_task.service.state_task_service_callback import (  # noqa: E501
+    StateTaskServiceCallback,
+)
 from moto.stepfunctions.parser.asl.component.state.exec.state_task.service.state_task_service_sfn import (  # noqa: E501
     StateTaskServiceSfn,
 )
 from moto.stepfunctions.parser.asl.component.state.wait.wait_function.timestamp import Timestamp
 from moto.stepfunctions.parser.asl.component.state.wait.wait_function.wait_function import (
     WaitFunction,
+)
+from moto.stepfunctions.parser.asl.eval.callback.callback import (
+    CallbackEndpoint,
+    CallbackOutcome,
+    CallbackOutcomeTimedOut,
 )
 from moto.stepfunctions.parser.asl.eval.environment import Environment
 from moto.stepfunctions.parser.asl.eval.evaluation_details import (
@@ -89,17 +100,21 @@ class Ways:
         stop: called when the execution of this ARN was stopped.
         invoke: invokes a Lambda function: the execution's ARN, the function's name, its event as
             JSON text. Returns the answer of Lambda's Invoke, with `Payload` as a JSON value.
-        wait: lets so many seconds pass in the execution of this ARN, for a Wait state or before a
-            retry.
+        wait: lets so many seconds pass in the execution of this ARN, for a Wait state, before a
+            retry or for a task token.
+        wake: ends such a wait of the execution of this ARN now.
+        client: a boto3 client of a service, for tasks that call AWS.
     """
 
     start: Callable[[str, Callable[[], None]], None]
     stop: Callable[[str], None]
     invoke: Callable[[str, str, str], Json]
     wait: Callable[[str, float], None]
+    wake: Callable[[str], None]
+    client: Callable[[str], Any]
 
 
-def install(ways: Ways) -> Callable[[], None]:
+def install(ways: Ways) -> Callable[[], None]:  # noqa: PLR0915  one place for all replacements
     """Let moto's interpreter use these functions, until the returned function is called."""
     replaced: list[tuple[Any, str, Any]] = []
 
@@ -137,6 +152,21 @@ def install(ways: Ways) -> Callable[[], None]:
     def wait(_: WaitFunction, env: Environment, wait_seconds: float) -> None:
         ways.wait(_arn(env), wait_seconds)
 
+    def wait_for_token(
+        _: Any, *, env: Environment, timeout_seconds: float, callback_endpoint: Any, **__: Any
+    ) -> Any:
+        if callback_endpoint.get_outcome() is None:
+            callback_endpoint.arn = _arn(env)
+            ways.wait(callback_endpoint.arn, timeout_seconds)
+            callback_endpoint.arn = None
+        timed_out = CallbackOutcomeTimedOut(callback_id=callback_endpoint.callback_id)
+        return callback_endpoint.get_outcome() or timed_out
+
+    def notify(endpoint: Any, outcome: CallbackOutcome) -> None:
+        endpoint._outcome = outcome
+        if getattr(endpoint, "arn", None):
+            ways.wake(endpoint.arn)
+
     def retry(retrier: Any, env: Environment) -> None:
         _retry(retrier, env, lambda seconds: ways.wait(_arn(env), seconds))
 
@@ -151,6 +181,12 @@ def install(ways: Ways) -> Callable[[], None]:
     replace(execute_state, "Thread", _Inline)
     replace(lambda_eval_utils, "execute_lambda_function_integration", invoke)
     replace(WaitFunction, "_wait_interval", wait)
+    replace(StateTaskServiceCallback, "_eval_wait_for_task_token", wait_for_token)
+    replace(CallbackEndpoint, "notify", notify)
+    # moto makes a client for each call, which takes longer than the call.
+    replace(
+        state_task_service_aws_sdk, "boto_client_for", lambda service, **_: ways.client(service)
+    )
     replace(Timestamp, "_get_wait_seconds", _seconds_until)
     replace(StateTaskServiceSfn, "_normalise_parameters", _as_boto3_says)
     replace(StateTaskServiceSfn, "_normalise_response", _as_definitions_say)
@@ -160,7 +196,13 @@ def install(ways: Ways) -> Callable[[], None]:
     return undo
 
 
-def execute(definition: str, arn: str, given: Any, invoke: Callable[[str, str], Json]) -> Any:
+def execute(
+    definition: str,
+    arn: str,
+    given: Any,
+    invoke: Callable[[str, str], Json],
+    client: Callable[[str], Any],
+) -> Any:
     """Execute a definition to its end, in the calling thread, without moto's AWS services.
 
     Args:
@@ -169,6 +211,7 @@ def execute(definition: str, arn: str, given: Any, invoke: Callable[[str, str], 
         given: the input of the execution.
         invoke: invokes a Lambda function: its name, its event as JSON text. Returns Invoke's
             answer.
+        client: a boto3 client of a service.
 
     Returns:
         The last state's output; if that is a Fail state, its input. Waits take no time.
@@ -190,6 +233,8 @@ def execute(definition: str, arn: str, given: Any, invoke: Callable[[str, str], 
             stop=lambda *_: None,
             invoke=lambda _, function, event: invoke(function, event),
             wait=lambda *_: None,
+            wake=lambda *_: None,
+            client=client,
         )
     )
     try:
@@ -228,6 +273,17 @@ def _compiled(expression: str) -> jsonata.Jsonata:
     return jsonata.Jsonata(expression)
 
 
+def _value(expression: str, bound: dict[str, Any]) -> Any:
+    """The value of an expression now.
+
+    jsonata-python takes $millis() and $now() from the expression that was compiled last, and that
+    may have been evaluated long ago: this one is compiled once.
+    """
+    compiled = _compiled(expression)
+    jsonata.Jsonata.CURRENT.jsonata = compiled
+    return compiled.evaluate(None, bound)
+
+
 @lru_cache(maxsize=1_000)
 def _parts(expression: str) -> frozenset[str]:
     """The parts of `$states` that an expression names; all of them where it names none of them."""
@@ -250,10 +306,8 @@ def _evaluate(string: StringJSONata, env: Environment) -> None:
     bindings = {"states": states, **variables}
     bound = {name: Utils.NULL_VALUE if v is None else v for name, v in bindings.items()}
     try:
-        result = _compiled(string.expression).evaluate(None, bound)
-        missing = result is None and not _compiled(f"$exists({string.expression})").evaluate(
-            None, bound
-        )
+        result = _value(string.expression, bound)
+        missing = result is None and not _value(f"$exists({string.expression})", bound)
     except Exception as error:
         raise _not_evaluated(env, f"'{string.expression}': {error}") from error
     if missing:

@@ -6,6 +6,7 @@ It also corrects moto's answers that differ from AWS, where the product depends 
 import hashlib
 import time
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from email.utils import formatdate
 from functools import cache
 from http.client import RemoteDisconnected
@@ -44,7 +45,7 @@ def client(service: str) -> Any:
     return boto3.client(service, region_name=REGION)  # type: ignore[call-overload]
 
 
-def replace(
+def replace(  # noqa: PLR0915  one place for all replacements
     simulator: Callable[[], Simulator],
     hand_over: Callable[[str, str], None],
     announced: Callable[[], None],
@@ -113,6 +114,19 @@ def replace(
         # too.
         return time.time() if isinstance(current(), Invocation) else real_monotonic()
 
+    def submit(pool: Any, work: Any, *args: Any, **options: Any) -> Future[Any]:
+        """A function's threads take turns in its own process: only that one has virtual time."""
+        if not isinstance(current(), Invocation):
+            begun: Future[Any] = real_submit(pool, work, *args, **options)
+            return begun
+        done: Future[Any] = Future()
+        try:
+            done.set_result(work(*args, **options))
+        except Exception as error:  # noqa: BLE001  as a pool keeps it for whoever asks
+            done.set_exception(error)
+        return done
+
+    real_submit = put(ThreadPoolExecutor, "submit", submit)
     real_send = put(requests.adapters.HTTPAdapter, "send", send)
     real_call = put(botocore.client.BaseClient, "_make_api_call", call)
     real_sleep = put(time, "sleep", sleep)

@@ -155,6 +155,6 @@ def _list_objects(parameters: Json) -> Json | None:
 
 
 def _refused(code: str, message: str, operation: str, more: Json, status: int = 400) -> ClientError:
-    meta = {"HTTPStatusCode": status}
+    meta = {"HTTPStatusCode": status, "RequestId": "in-process"}
     said: Any = {"Error": {"Code": code, "Message": message}, "ResponseMetadata": meta, **more}
     return ClientError(said, operation)

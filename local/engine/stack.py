@@ -16,9 +16,11 @@ import sys
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from botocore.exceptions import ClientError
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
@@ -57,6 +59,17 @@ RSA_KEYS: dict[int, list[rsa.RSAPrivateKey]] = defaultdict(list)
 type Json = dict[str, Any]
 
 
+class _Refusing:
+    """A table that has no capacity."""
+
+    def update_item(self, **_: Any) -> None:
+        error: Any = {
+            "Error": {"Code": "ProvisionedThroughputExceededException", "Message": "too much"},
+            "ResponseMetadata": {"HTTPStatusCode": 400, "RequestId": "x"},
+        }
+        raise ClientError(error, "UpdateItem")
+
+
 class InProcessStack:
     """One new stack and one new TSB, for any number of enrollments.
 
@@ -84,6 +97,7 @@ class InProcessStack:
         self._events: list[Json] = []
         self._rsa_keys = Counter[int]()  # created so far
         self._has_news = False
+        self.refused_waits = 0
         self._undo: list[Callable[[], None]] = []
         self._changes: list[Callable[[], None]] = []
 
@@ -111,6 +125,8 @@ class InProcessStack:
                     stop=self._stopped,
                     invoke=self._invoke,
                     wait=self._wait,
+                    wake=self._wake,
+                    client=self._client,
                 )
             )
         )
@@ -129,6 +145,7 @@ class InProcessStack:
         while self._changes:
             self._changes.pop()()
         self.configured.clear()
+        self.refused_waits = 0
         forget()
         self.schedule.close()
         self.schedule = Schedule(self.clock)
@@ -241,6 +258,18 @@ class InProcessStack:
 
         return self.until(existing, f"{function} at {call}")
 
+    def watch(self) -> None:
+        """Run WatchEnrollments each minute from now on, as its schedule does."""
+
+        def work() -> None:
+            while True:
+                process.pause("the next minute", 60)
+                moment = datetime.fromtimestamp(self.clock.now, UTC)
+                event = {"scheduledTime": moment.strftime("%Y-%m-%dT%H:%M:%SZ")}
+                self._invocation("WatchEnrollments", json.dumps(event))
+
+        process = self.schedule.add(Process(self.schedule, "the schedule of the watch", work))
+
     def call(self, function: str, event: Json, seconds: float | None = None) -> Any:
         """Invoke a function beside the workflow and wait for its result.
 
@@ -269,6 +298,10 @@ class InProcessStack:
         order = Order(function, text, fault)
         self._orders.append(order)
         return order
+
+    def refuse_waits(self, times: int) -> None:
+        """Let the table refuse the next so many waits that WaitForApproval writes."""
+        self.refused_waits = times
 
     def kill_caller(self, call: Json) -> None:
         """Kill the function that waits for the answer to this call to the TSB."""
@@ -344,6 +377,13 @@ class InProcessStack:
         before = store.get_secret_value(SecretId=name)["SecretString"]
         self._changes.append(lambda: store.put_secret_value(SecretId=name, SecretString=before))
         store.put_secret_value(SecretId=name, SecretString=json.dumps(content))
+
+    def _client(self, service: str) -> Any:
+        """The client with which a state calls AWS."""
+        if self.refused_waits:
+            self.refused_waits -= 1
+            return _Refusing()
+        return network.client(service)
 
     def _machines(self) -> Any:
         return stepfunctions_parser_backends[ACCOUNT][REGION]
@@ -438,6 +478,9 @@ class InProcessStack:
     def _wait(self, arn: str, seconds: float) -> None:
         self.waits[arn].append(seconds)
         self._executions[arn].pause(f"after {seconds:.0f} s", seconds)
+
+    def _wake(self, arn: str) -> None:
+        self._executions[arn].due = self.clock.now
 
     # Events -----------------------------------------------------------------------------------
 

@@ -13,10 +13,11 @@ from tests.definitions import FAILING, failing
 pytestmark = pytest.mark.e2e
 
 SHIMS = [
-    "class_names", "surviving_workers", "capped_retries", "terminal_errors", "idempotent_start",
-    "universal_schedule", "nested_failures", "nested_events", "archives", "api_extensions",
-    "role_boundaries", "object_locks", "metric_math", "bus_policies", "moved_messages",
-    "secure_loopback", "bounded_workers", "shared_layers", "clean_interpreter", "api_hosts",
+    "class_names", "surviving_workers", "capped_retries", "terminal_errors", "callback_waits",
+    "idempotent_start", "universal_schedule", "nested_failures", "nested_events", "archives",
+    "api_extensions", "role_boundaries", "object_locks", "metric_math", "bus_policies",
+    "moved_messages", "secure_loopback", "bounded_workers", "shared_layers", "clean_interpreter",
+    "api_hosts",
 ]  # fmt: skip
 SECONDS = 20
 

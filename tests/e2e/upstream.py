@@ -46,6 +46,15 @@ def terminal_errors() -> bool:
     return any(stepfunctions._error_matches(["States.ALL"], one) for one in emulator.TERMINAL)
 
 
+def callback_waits() -> bool:
+    seconds = {"Resource": "x.waitForTaskToken", "TimeoutSeconds": "{% 1 %}"}
+    try:
+        stepfunctions._invoke_with_callback("x.waitForTaskToken", {}, "token", seconds)
+    except TypeError:  # it was compared with a number
+        return True
+    return False
+
+
 def idempotent_start() -> bool:
     trust = json.dumps({"Version": "2012-10-17", "Statement": []})
     iam._create_role({"RoleName": ["role"], "AssumeRolePolicyDocument": [trust]})

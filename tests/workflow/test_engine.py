@@ -143,6 +143,14 @@ def test_null_is_a_value_and_nothing_is_an_error(unrecorded_stack: InProcessStac
     assert one(unrecorded_stack, "$ceil($given)", "x") == "States.QueryEvaluationError"
 
 
+def test_the_time_is_that_of_the_evaluation(unrecorded_stack: InProcessStack) -> None:
+    first = one(unrecorded_stack, "$millis()", None)
+    one(unrecorded_stack, "$millis() + 0", None)  # what is compiled later has a time of its own
+    unrecorded_stack.clock.advance(3_600)
+
+    assert one(unrecorded_stack, "$millis()", None) - first >= 3_600_000
+
+
 # Functions ----------------------------------------------------------------------------------------
 
 
