@@ -34,6 +34,7 @@ GIVEN_LATER = "(given when it is submitted)"
 AROUND_TRANSITIONS, POLL_TRANSITIONS = 10, 3
 AROUND_CALLS, POLL_CALLS = 5, 1
 FIRST_POLLS = 6
+WATCHED_EVERY_SECONDS = 60  # WatchEnrollments' schedule in template.yaml
 AGES_SECONDS = (600, 3_600, 28_800)  # cost is shown for an end at these ages, and with the window
 RULES = {"ruleUse": "use", "ruleBlock": "block", "ruleUnblock": "unblock", "ruleModify": "change"}
 
@@ -54,7 +55,7 @@ def plan(
     """Show what a request would lead to. Nothing is called, nothing is changed, nobody is asked.
 
     The policy that the key would have, the text that its approvers would see, the linter's
-    findings, when TSB would be looked at, when it would end at the latest, and what it would cost.
+    findings, when TSB would be polled, when it would end at the latest, and what it would cost.
     Times and prices are those of a stack whose other parameters have their defaults.
     """
     rules = linting.rules_of(profile_store, deadline_days, escapes_subjects=tsb_escapes_subjects)
@@ -124,13 +125,14 @@ def document(
             requester=requester,
         ),
         "schedule": {
+            "watchedEverySeconds": WATCHED_EVERY_SECONDS,
             "polls": len(ages),
-            "firstLooksSeconds": ages[:FIRST_POLLS],
+            "firstPollsSeconds": ages[:FIRST_POLLS],
             "longestWaitSeconds": schedule.cap,
             "windowEnds": _after(moment, schedule.window_seconds)
             if schedule.window_seconds
             else None,
-            "lastLook": _after(moment, ages[-1]),
+            "lastPoll": _after(moment, ages[-1]),
             "latestEnd": _after(moment, schedule.last_age),
         },
         "price": {
@@ -141,15 +143,16 @@ def document(
                 {"endedAfterSeconds": age, **cost(ages, age, listed)}
                 for age in (*(age for age in AGES_SECONDS if age < schedule.end), schedule.end)
             ],
+            "furtherWakeUsd": round(_poll_usd(listed), 6),
         },
     }
 
 
 def polls(schedule: polling.Schedule) -> list[int]:
     """The ages (seconds) at which TSB is polled if nobody decides; the last poll sees the end."""
-    ages = [polling.first_wait(schedule)]
+    ages = [polling.FIRST_SECONDS]
     while ages[-1] < schedule.end:
-        ages.append(ages[-1] + polling.next_wait(schedule, ages[-1], "PENDING"))
+        ages.append(ages[-1] + polling.next_wait(schedule, ages[-1]))
     return ages
 
 
@@ -160,6 +163,10 @@ def cost(ages: Sequence[int], ended_seconds: int, listed: Prices) -> Json:
     calls = AROUND_CALLS + POLL_CALLS * number
     usd = transitions * listed["stateTransition"] + calls * listed["lambdaRequest"]
     return {"polls": number, "transitions": transitions, "usd": round(usd, 6)}
+
+
+def _poll_usd(listed: Prices) -> float:
+    return POLL_TRANSITIONS * listed["stateTransition"] + POLL_CALLS * listed["lambdaRequest"]
 
 
 def _policy(requested: Policy, names: policy_rules.Names) -> Json:
@@ -218,10 +225,10 @@ def shown(made: Json) -> Group:
         parts += _part("the CA key", Text(view.clean(made["caKey"])))
     if not made["refused"]:
         parts += _part("what the approvers will see", Text(made["approversSee"]))
-        parts += _part("when TSB is looked at", _schedule(made["schedule"]))
+        parts += _part("when TSB is asked", _schedule(made["schedule"]))
         parts += _part(
             f"price in USD, AWS list of {made['price']['asOf']}, {made['price']['region']}",
-            _price(made["price"]["cases"]),
+            _price(made["price"]),
         )
     return Group(*parts)
 
@@ -240,28 +247,33 @@ def _facts(facts: Json) -> Table:
 
 
 def _schedule(schedule: Json) -> Table:
-    first = ", ".join(str(age) for age in schedule["firstLooksSeconds"])
+    first = ", ".join(str(age) for age in schedule["firstPollsSeconds"])
     return _facts(
         {
-            "polls": f"{schedule['polls']} at most, after {first} … s;"
-            f" {schedule['longestWaitSeconds']} s apart at most",
+            "watched": f"every {schedule['watchedEverySeconds']} s; news wakes the workflow",
+            "polled besides": f"{schedule['polls']} times at most, after {first} … s;"
+            f" {summary.duration(schedule['longestWaitSeconds'])} apart at most",
             "window closes": schedule["windowEnds"] or "never; the workflow's deadline ends it",
-            "last poll": schedule["lastLook"],
+            "last poll": schedule["lastPoll"],
             "ends at the latest": f"{schedule['latestEnd']}, should TSB be silent",
         }
     )
 
 
-def _price(cases: Sequence[Json]) -> RenderableType:
+def _price(price: Json) -> RenderableType:
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
     for name in ("ended after", "polls", "transitions", "USD"):
         table.add_column(name, justify="left" if name == "ended after" else "right")
-    for case in cases:
+    for case in price["cases"]:
         table.add_row(
             summary.duration(case["endedAfterSeconds"]),
             str(case["polls"]),
             str(case["transitions"]),
             f"{case['usd']:.6f}",
         )
-    note = Text("state transitions and Lambda's requests; its running time comes on top", "dim")
+    note = Text(
+        f"State transitions and Lambda's requests; its running time comes on top. Each approval"
+        f" on the way adds {price['furtherWakeUsd']:.6f}.",
+        "dim",
+    )
     return Group(table, note)

@@ -249,7 +249,7 @@ def _deadlines(document: Json, times: Json, now: datetime) -> Iterator[tuple[str
 
 def _next_poll(left: timedelta) -> Text:
     if left > timedelta(0):
-        return Text(f"in {_span(left)}")
+        return Text(f"within a minute of news, else in {_span(left)}")
     # Only changes are recorded. Later polls happen at times that are not on record.
     return Text("due" if -left < LATE else "soon; nothing has changed lately")
 

@@ -124,15 +124,19 @@ class Result:
 
     @property
     def failures(self) -> list[tuple[str, str]]:
-        """Each failed task: its state and its error."""
+        """Each failed task: its state and its error. A wait that times out has not failed."""
         found, state = [], ""
         for event in self.history:
             if event["type"] == "TaskStateEntered":
                 state = event["stateEnteredEventDetails"]["name"]
             elif event["type"] in ("TaskFailed", "TaskTimedOut"):
                 details = event.get("taskFailedEventDetails") or event["taskTimedOutEventDetails"]
-                found.append((state, details["error"]))
+                if (state, details["error"]) != TIMED_OUT:
+                    found.append((state, details["error"]))
         return found
+
+
+TIMED_OUT = ("WaitForApproval", "States.Timeout")  # the regular end of a wait that nobody wakes
 
 
 def is_ending(event: Json, arn: str) -> bool:

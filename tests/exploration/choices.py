@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from countersign.aws import executions
 from local.engine.invocation import FunctionFailedError, Invocation
 from local.engine.schedule import Process
 from local.engine.stack import InProcessStack
@@ -44,6 +45,9 @@ EVENTS = {
     "again": "a second execution with the same id and request",
     "stop": "somebody stops the execution",
     "backstop": "a made-up message says that the execution was aborted",
+    "watch": "WatchEnrollments runs",
+    "wake": "somebody ends the wait without news",
+    "unkept": "the table refuses the next wait that can be woken",
     "behind": "the HSM's clock jumps back 90 s",
     "ahead": "the HSM's clock jumps ahead 90 s",
 }
@@ -65,12 +69,18 @@ class Walk:
     @property
     def notes(self) -> object:
         """What a fingerprint must hold beside the stack."""
-        return [one.ended for one in self.cancels], self.stops
+        return [one.ended for one in self.cancels], self.stops, self.stack.refused_waits
 
     @property
     def open_requests(self) -> list[Any]:
         broker = self.stack.simulator.broker
         return [one for one in broker.requests.values() if broker.assess(one) in OPEN]
+
+    @property
+    def token(self) -> str | None:
+        """What ends the wait, whether anybody still waits or not."""
+        token = self.case.record(f"wait#{self.case.id}").get("token")
+        return None if token is None else str(token)
 
     def decide(self, *, approves: bool) -> None:
         """Everybody who is asked decides so."""
@@ -139,6 +149,10 @@ def events(process: Process | None, walk: Walk) -> Iterator[str]:
         if process.function not in STATES or not is_write:
             return
     yield from ("again", "cancel", "stop", "backstop")
+    if walk.stack.simulator.broker.requests:
+        yield from ("watch", "unkept")
+    if walk.token is not None:
+        yield "wake"
     if walk.stack.simulator.broker.keys:
         yield from ("behind", "ahead")
     if walk.open_requests:
@@ -189,6 +203,12 @@ def _happen(event: str, walk: Walk) -> None:
         stack.control("POST", "/clock", {"advanceSeconds": seconds, "label": case.label})
     elif event == "again":
         walk.start(walk)
+    elif event == "watch":
+        stack.begin("WatchEnrollments", {})
+    elif event == "wake":
+        executions.wake(walk.token or "")
+    elif event == "unkept":
+        stack.refuse_waits(1)
     elif event == "stop":
         walk.stops += 1
         case.stop(walk.running[0])

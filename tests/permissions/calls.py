@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from local.engine.invocation import AwsCall
 from local.engine.resources import Resources
@@ -72,7 +73,8 @@ def _requested(resources: Resources, call: AwsCall) -> Iterator[str]:  # noqa: P
     match call.service, call.operation:
         case "dynamodb", _:
             index = f"/index/{given['IndexName']}" if "IndexName" in given else ""
-            yield f"dynamodb:{call.operation} {name(given['TableName'])}{index}"
+            leading = _leading_key(given)
+            yield f"dynamodb:{call.operation} {name(given['TableName'])}{index}{leading}"
         case "s3", "ListObjectsV2":
             yield f"s3:ListBucket {name(given['Bucket'])}"
         case "s3", "GetObject" | "PutObject":
@@ -93,12 +95,21 @@ def _requested(resources: Resources, call: AwsCall) -> Iterator[str]:  # noqa: P
             yield f"sns:Publish {name(given['TopicArn'])}"
         case "stepfunctions", "StartExecution":
             yield f"states:StartExecution {name(given['stateMachineArn'])}"
+        case "stepfunctions", "SendTaskSuccess":
+            yield "states:SendTaskSuccess EnrollmentStateMachine"
         case "stepfunctions", "DescribeExecution":
             yield "states:DescribeExecution EnrollmentStateMachine/EXECUTION"
         case "lambda", "Invoke":
             yield f"lambda:InvokeFunction {given['FunctionName']}Function"
         case _:
             raise AssertionError(f"which IAM action is {call.service} {call.operation}?")
+
+
+def _leading_key(given: Any) -> str:
+    """The kind of an item that is no enrollment, as IAM's `dynamodb:LeadingKeys` has it."""
+    item = given.get("Key") or given.get("Item") or {}
+    kind, sharp, _ = str(item.get("id", {}).get("S", "")).partition("#")
+    return f" {kind}#ID" if sharp else ""
 
 
 def _secret(resources: Resources, arn: str) -> str:
@@ -109,6 +120,6 @@ def _secret(resources: Resources, arn: str) -> str:
 def _key(key: str) -> str:
     """A key of an object without what is another in each run: ids, executions, digests."""
     *folders, file = key.split("/")
-    known = ("enrollments", "quarantine", "tsb", "metadata")
+    known = ("enrollments", "quarantine", "tsb", "metadata", "attestation-chain")
     path = [one if one in known else "ID" for one in folders]
     return "/".join((*path, re.sub(r"[0-9a-f]{16,}|\d+", "N", file)))

@@ -9,7 +9,15 @@ import pytest
 from tests.expanded import REGION
 from tests.permissions import allowances, calls, requested
 from tests.permissions.account import ACCOUNT, PARAMETERS, Account, Request
-from tests.permissions.requested import EVENTS, LOGS, OURS, REQUESTED, SCHEDULER, arn_of
+from tests.permissions.requested import (
+    EVENTS,
+    LOGS,
+    OURS,
+    REQUESTED,
+    SCHEDULER,
+    SEND_TASK_SUCCESS,
+    arn_of,
+)
 from tests.permissions.simulator import ALLOWED, answers, evaluated, refused
 
 BY_PARAMETERS = requested.by_parameters()
@@ -26,6 +34,14 @@ UNUSED = {
     ),
     "AuditKeysFunctionRole: secretsmanager:GetSecretValue /key-password/KEY": (
         "looks at keys that have a password"
+    ),
+    **dict.fromkeys(
+        (
+            "CancelRequestFunctionRole: states:SendTaskSuccess EnrollmentStateMachine",
+            "WatchEnrollmentsFunctionRole: states:SendTaskSuccess EnrollmentStateMachine",
+            "FunctionsBoundary: states:SendTaskSuccess EnrollmentStateMachine",
+        ),
+        "test_waits_are_ended_of_this_state_machine_only",
     ),
     "SweepKeysFunctionRole: s3:ListBucket CsrBucket": (
         "to be told that a request is missing; no test loses one"
@@ -47,6 +63,27 @@ def test_everything_that_the_stack_does_is_allowed(parameters: str) -> None:
     account, asked = BY_PARAMETERS[parameters]
 
     assert refused(account, asked) == []
+
+
+def test_waits_are_ended_of_this_state_machine_only() -> None:
+    wakers = {
+        name
+        for name, made in calls.recorded()[calls.DEFAULTS].items()
+        if any(one.startswith(SEND_TASK_SUCCESS) for one in made)
+    }
+    anything = Account(WakeAnything="true")
+    roles = [f"{name}FunctionRole" for name in sorted(wakers)]
+    allowed = {
+        (one.policy, one.resource)
+        for one in allowances.of_template(ACCOUNT_OF_STACK)
+        if one.action == SEND_TASK_SUCCESS
+    }
+
+    assert wakers == {"CancelRequest", "WatchEnrollments"}
+    machine = ACCOUNT_OF_STACK.arn("EnrollmentStateMachine")
+    assert allowed == {(policy, machine) for policy in (*roles, "FunctionsBoundary")}
+    # Where AWS demands `*`, as its reference says: the parameter.
+    assert refused(anything, [Request(role, SEND_TASK_SUCCESS, "*") for role in roles]) == []
 
 
 def test_every_role_and_every_function_asks_for_something() -> None:

@@ -23,7 +23,8 @@ ROUTER = ROOT / "functions/api.py"
 LOWER_FIRST = [
     "errors", "settings", "clocks", "polling", "texts", "algorithms", "record", "models",
     "resumption", "der", "spki", "stores", "policy",
-    "request", "events", "mails", "tsb", "verification", "keys", "evidence", "watch", "states",
+    "request", "events", "mails", "tsb", "verification", "keys", "evidence",
+    "waits", "watch", "states",
     "api", "aws",
 ]  # fmt: skip
 # A measured reason stands beside each.
@@ -155,7 +156,11 @@ def test_no_name_exists_both_as_function_and_in_a_layer() -> None:
 
 def test_one_spelling_from_state_to_resource() -> None:
     states = json.loads((ROOT / "statemachine/enrollment.asl.json").read_text())["States"]
-    tasks = {name for name, state in states.items() if state["Type"] == "Task"}
+    tasks = {
+        name
+        for name, state in states.items()
+        if state.get("Resource", "").endswith(":lambda:invoke")
+    }
     template = (ROOT / "template.yaml").read_text()
 
     for name in tasks:

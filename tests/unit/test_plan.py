@@ -24,6 +24,7 @@ from countersign_cli import lint, plan
 from countersign_cli.exits import Exit
 from countersign_cli.main import app
 from countersign_cli.prices import Prices
+from tests.unit.test_template import RESOURCES
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = Path(__file__).parent / "golden"
@@ -186,11 +187,11 @@ def test_the_looks_of_a_plan_are_those_of_the_workflow() -> None:
 
     ages = plan.polls(schedule)
 
-    assert ages[0] == polling.first_wait(schedule)
+    assert ages[0] == polling.FIRST_SECONDS
     assert ages[-2] < 600 <= ages[-1] <= 600 + polling.MARGIN_SECONDS
     for age, after in zip(ages, ages[1:], strict=False):
-        assert after - age == polling.next_wait(schedule, age, "PENDING")
-    assert made(seed())["schedule"]["lastLook"] == timestamp(NOW.replace(minute=10, second=2))
+        assert after - age == polling.next_wait(schedule, age)
+    assert made(seed())["schedule"]["lastPoll"] == timestamp(NOW.replace(minute=10, second=2))
 
 
 def test_a_plan_counts_every_state_that_is_entered() -> None:
@@ -212,8 +213,12 @@ def test_a_plan_counts_every_state_that_is_entered() -> None:
 
     assert len(entered) == plan.AROUND_TRANSITIONS
     assert len(loop) == plan.POLL_TRANSITIONS
-    assert sum(states[one]["Type"] == "Task" for one in entered) == plan.AROUND_CALLS
-    assert sum(states[one]["Type"] == "Task" for one in loop) == plan.POLL_CALLS
+    for path, calls in ((entered, plan.AROUND_CALLS), (loop, plan.POLL_CALLS)):
+        resources = [states[one].get("Resource", "") for one in path]
+        assert sum(one.endswith(":lambda:invoke") for one in resources) == calls
+    schedule = RESOURCES["WatchEnrollmentsFunction"]["Properties"]["Events"]["Watch"]
+    assert schedule["Properties"]["ScheduleExpression"] == "rate(1 minute)"
+    assert plan.WATCHED_EVERY_SECONDS == 60
     assert plan.cost([10, 20, 30], 15, LISTED) == {
         "polls": 2,
         "transitions": 16,

@@ -14,7 +14,11 @@ from tests.definitions import slower
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "statemachine/enrollment.asl.json").read_text()
 STATES: dict[str, dict[str, Any]] = json.loads(TEXT)["States"]
-TASKS = {name: state for name, state in STATES.items() if state["Type"] == "Task"}
+TASKS = {
+    name: state
+    for name, state in STATES.items()
+    if state.get("Resource", "").endswith(":lambda:invoke")
+}
 OURS = {error.__name__ for error in errors.CountersignError.__subclasses__()}
 EVERYTHING = "States.ALL"
 TIMEOUT_SECONDS = 30  # template.yaml, Globals
@@ -34,7 +38,7 @@ def targets(state: dict[str, Any]) -> set[str]:
 def test_lambda_s_own_word_comes_before_the_timeout_of_the_task(name: str) -> None:
     timeout = TASKS[name]["TimeoutSeconds"]
 
-    assert isinstance(timeout, int)  # the emulator ignores an expression
+    assert isinstance(timeout, int)
     assert TIMEOUT_SECONDS < timeout <= 120
 
 
@@ -60,6 +64,20 @@ def test_any_other_error_comes_alone_and_last(name: str, kind: str) -> None:
     assert not any(EVERYTHING in one for one in lists[:-1])
 
 
+def test_a_wait_ends_by_time_by_a_wake_or_by_a_cancellation_and_never_fails() -> None:
+    wait = STATES["WaitForApproval"]
+    ends = [(one["ErrorEquals"], one["Next"]) for one in wait["Catch"]]
+
+    assert wait["Resource"].endswith(":aws-sdk:dynamodb:updateItem.waitForTaskToken")
+    assert "Retry" not in wait  # a table that refuses must not be asked again and again
+    assert ends == [
+        (["States.Timeout"], "PollRequest"),
+        (["DynamoDb.ConditionalCheckFailedException"], "PollRequest"),
+        ([EVERYTHING], "WaitWithoutToken"),
+    ]
+    assert wait["Next"] == STATES["WaitWithoutToken"]["Next"] == "PollRequest"
+
+
 def test_retries_have_jitter_but_where_it_would_take_what_the_wait_is_for() -> None:
     """No interpreter of the tests draws random waits."""
     plain = [retry for _, retry in clauses("Retry") if retry.get("JitterStrategy") != "FULL"]
@@ -71,7 +89,7 @@ def test_retries_have_jitter_but_where_it_would_take_what_the_wait_is_for() -> N
         assert for_a_day or until_nobody_is_at_work
 
 
-SETTLED = STATES["ChooseNext"]["Choices"][2]
+SETTLED = next(one for one in STATES["ChooseNext"]["Choices"] if one["Next"] == "CloseEnrollment")
 FAILURE = {"failure": {"state": "StoreCsr", "error": "CsrInvalidError", "cause": ""}}
 
 

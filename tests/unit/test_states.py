@@ -23,7 +23,7 @@ TASKS: dict[str, dict[str, Any]] = {
     for name, state in json.loads((ROOT / "statemachine/enrollment.asl.json").read_text())[
         "States"
     ].items()
-    if state["Type"] == "Task"
+    if state.get("Resource", "").endswith(":lambda:invoke")
 }
 INPUTS: dict[str, type[m.Model]] = {
     "AcceptEnrollment": m.AcceptEnrollmentInput,

@@ -1,54 +1,39 @@
 """What the operator's alarms rest on: the sighting, and the metrics in the log."""
 
+import itertools
 import json
 from collections.abc import Iterator
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import boto3
 import pytest
-from moto import mock_aws
+import time_machine
 
 from countersign import models as m
 from countersign import settings
-from countersign.aws import clients, metrics
+from countersign.aws import metrics
 from countersign.aws.records import Records
+from countersign.errors import (
+    AwsCallError,
+    CountersignError,
+    TsbCredentialsError,
+    TsbOutcomeUnknownError,
+    TsbUnavailableError,
+)
 from countersign.policy.certificates import expiries
 from countersign.policy.directory import Directory
 from countersign.polling import Schedule
 from countersign.record import Record, StepTimes
 from countersign.stores import Sighting
-from countersign.tsb.models import Exchange, Role, Tls
-from countersign.watch import watch_enrollments
+from countersign.tsb.models import Exchange, RequestStatus, Role, Tls
+from countersign.waits import Ask, Run, Wake, wake_the_decided
+from countersign.watch import tls_days_left, watch_enrollments
 from local.approver import Approver
-from tests.unit.test_template import of
 
 HOUR = timedelta(hours=1)
 PACE = Schedule(window_seconds=0, timelock_seconds=0)
 
 type Json = dict[str, Any]
-
-
-@pytest.fixture
-def records(monkeypatch: pytest.MonkeyPatch) -> Iterator[Records]:
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-central-1")
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-    clients.client.cache_clear()
-    with mock_aws():
-        properties = of("AWS::DynamoDB::Table")["EnrollmentsTable"]
-        boto3.client("dynamodb").create_table(
-            TableName="table",
-            **{
-                name: properties[name]
-                for name in (
-                    "BillingMode", "AttributeDefinitions", "KeySchema", "GlobalSecondaryIndexes"
-                )
-            },
-        )  # fmt: skip
-        yield Records("table")
-    clients.client.cache_clear()
 
 
 def put(records: Records, name: str, accepted: timedelta, **more: Any) -> None:
@@ -66,15 +51,24 @@ def put(records: Records, name: str, accepted: timedelta, **more: Any) -> None:
     )
 
 
-def requested(ago: timedelta, window: timedelta | None) -> Json:
-    """The times of a request to approvers."""
+def put_wait(records: Records, name: str, ago: timedelta, failing: str = "") -> None:
+    """The wait of an enrollment, which began so long ago."""
+    since = m.timestamp(datetime.now(UTC) - ago)
+    names = {"enrollmentId": name, "requestId": "x", "token": "x", "seen": "x", "failing": failing}
+    records.put({"id": f"wait#{name}", "waiting": "yes", "since": since, **names})
+
+
+def requested(ago: timedelta, window: timedelta | None, status: str | None = None) -> Json:
+    """The times of a request to approvers, and TSB's word on it."""
     return {
         "steps": {
             "csr": {
+                **({"status": status} if status else {}),
                 "times": {
+                    **({"nextPoll": m.timestamp(datetime.now(UTC) - ago + HOUR)} if status else {}),
                     "requested": m.timestamp(datetime.now(UTC) - ago),
                     "windowEnds": m.timestamp(datetime.now(UTC) - ago + window) if window else None,
-                }
+                },
             }
         },
     }
@@ -86,16 +80,35 @@ def certificate(days: int) -> str:
 
 def poll(
     records: Records,
-    tls: Tls | None = None,
     polling_settings: Schedule = PACE,
     directory: Directory | None = None,
 ) -> Sighting:
-    return watch_enrollments(
+    (seen,) = sightings(records, None, polling_settings, directory)
+    return seen
+
+
+def sightings(
+    records: Records,
+    scheduled: str | None,
+    polling_settings: Schedule = PACE,
+    directory: Directory | None = None,
+) -> list[Sighting]:
+    found: list[Sighting] = []
+    watch_enrollments(
+        scheduled=scheduled,
         records=records,
-        tls=tls or Tls(),
         polling_settings=polling_settings,
-        directory=directory or Directory(),
+        directory=lambda: directory or Directory(),
+        report=found.append,
     )
+    return found
+
+
+def test_it_looks_at_everything_each_fifth_minute_and_when_somebody_asks(records: Records) -> None:
+    minutes = [f"2026-11-27T03:{minute:02}:37Z" for minute in range(60)]
+
+    assert [len(sightings(records, one)) for one in minutes] == [1, 0, 0, 0, 0] * 12
+    assert len(sightings(records, None)) == 1
 
 
 def test_open_enrollments_are_counted_and_ended_ones_are_not(records: Records) -> None:
@@ -119,21 +132,71 @@ def test_what_should_have_ended_is_overdue_with_its_reason(records: Records) -> 
     put(records, "no limit", 20 * day, **requested(20 * day, None))
     put(records, "no limit, forgotten", 40 * day, **requested(40 * day, None))
     put(records, "never asked", 3 * HOUR, stage="RequestCsr")
+    put(records, "just ended", 2 * HOUR, **requested(HOUR * 1.4, day, "REJECTED"))
+    put(records, "not closed", 2 * HOUR, **requested(HOUR * 1.6, day, "REJECTED"))
+    cancel = {"by": "Ada", "at": m.timestamp(datetime.now(UTC) - 3 * HOUR)}
+    put(records, "not cancelled", 9 * HOUR, status="CANCELLING", cancel=cancel)
 
     overdue = poll(records).overdue
 
-    assert set(overdue) == {"forgotten", "no limit, forgotten", "never asked"}
+    assert set(overdue) == {
+        "forgotten",
+        "no limit, forgotten",
+        "never asked",
+        "not closed",
+        "not cancelled",
+    }
+    assert overdue["not closed"].startswith("REJECTED at the TSB since")
     assert overdue["forgotten"] == "its window and the silence after it are over, in PollRequest"
     assert overdue["never asked"] == "still in RequestCsr, nobody was asked"
 
 
-def test_looks_are_due_where_the_longest_wait_is_an_hour_at_most(records: Records) -> None:
-    put(records, "just asked", HOUR / 2, **requested(HOUR / 2, 24 * HOUR))
-    put(records, "asked", 2 * HOUR, **requested(2 * HOUR, 24 * HOUR))
-    put(records, "a year", 2 * HOUR, **requested(2 * HOUR, 365 * 24 * HOUR))
+def test_open_requests_that_nobody_can_wake_are_counted(records: Records) -> None:
+    day = 24 * HOUR
+    put(records, "not asked", HOUR)
+    put(records, "just asked", HOUR / 6, **requested(HOUR / 6, day))
+    put(records, "approved", 3 * HOUR, **requested(3 * HOUR, day, "EXECUTED"))
+    for name in ("waits", "waited too long", "waits without a token", "waits at the cap"):
+        put(records, name, 10 * HOUR, **requested(10 * HOUR, day))
+    put_wait(records, "waits", 2 * HOUR)
+    put_wait(records, "waits at the cap", 4.4 * HOUR)
+    put_wait(records, "waited too long", 4.6 * HOUR)
+    put(records, "young", HOUR, **requested(HOUR, day))
+    put_wait(records, "young", HOUR * 0.8)  # waited for twelve minutes then
 
-    assert poll(records).polls_due == 1
-    assert poll(records, polling_settings=replace(PACE, cap_seconds=3601)).polls_due == 0
+    assert set(poll(records).unattended) == {"waits without a token", "waited too long", "young"}
+
+
+def test_a_timelock_and_polls_that_fail_are_waited_for_as_the_execution_does(
+    records: Records,
+) -> None:
+    tokens = [{"name": "x", "timelock": 30 * 3_600, "timeout": 50 * 3_600, "groups": []}]
+    put(records, "locked", 3 * HOUR, policy={"tokens": tokens}, **requested(3 * HOUR, 50 * HOUR))
+    put(records, "fails", 3 * HOUR, **requested(3 * HOUR, 50 * HOUR))
+    since = m.timestamp(datetime.now(UTC) - HOUR / 2)
+    for name, failing in (
+        ("locked", ""),
+        ("fails", json.dumps({"since": since, "error": "ImportError"})),
+    ):
+        put_wait(records, name, 2.9 * HOUR, failing)
+
+    seen = poll(records)
+
+    assert not seen.unattended
+    assert not seen.overdue
+
+
+def test_polls_that_have_failed_for_an_hour_are_named_with_their_error(records: Records) -> None:
+    for name, since in (("short", 0.9 * HOUR), ("long", 1.1 * HOUR)):
+        put(records, name, 3 * HOUR, **requested(3 * HOUR, 50 * HOUR))
+        began = m.timestamp(datetime.now(UTC) - since)
+        put_wait(records, name, HOUR / 2, json.dumps({"since": began, "error": "ImportError"}))
+
+    (why,) = poll(records).overdue.items()
+
+    assert why[0] == "long"
+    assert why[1].startswith("its polls have failed since")
+    assert why[1].endswith("with ImportError")
 
 
 def test_the_days_that_certificates_have_left_are_seen(records: Records) -> None:
@@ -143,11 +206,11 @@ def test_the_days_that_certificates_have_left_are_seen(records: Records) -> None
     put(records, "x", HOUR, request=request, **requested(HOUR, 24 * HOUR))
     pem = f"-----BEGIN CERTIFICATE-----\n{later}\n-----END CERTIFICATE-----\n"
 
-    seen = poll(records, Tls(ca_bundle=pem, certificate="nonsense"))
+    ours = tls_days_left(Tls(ca_bundle=pem, certificate="nonsense"))
 
-    assert 4 < seen.expiring_days["approver"] <= 5
-    assert 299 < seen.expiring_days["ca"] <= 300
-    assert "client" not in seen.expiring_days
+    assert 4 < poll(records).expiring_days["approver"] <= 5
+    assert 299 < ours["ca"] <= 300
+    assert "client" not in ours
     assert expiries("") == []
 
 
@@ -262,4 +325,112 @@ def test_a_sighting_names_what_is_overdue_and_says_zero_where_nothing_is(lines: 
     assert told["Pending"]["Pending"] == [2]
     assert told["Overdue"]["enrollment_id"] == "stuck"
     assert told["Overdue"]["why"] == "because"
-    assert told["PollsDue"]["PollsDue"] == [0]
+    assert told["WaitsMissing"]["WaitsMissing"] == [0]
+
+
+def test_an_idle_stack_emits_one_metric(lines: list[Json]) -> None:
+    metrics.sighting(Sighting())
+    metrics.woken(Run())
+    metrics.expiring({"ca": 61})
+
+    assert set(read(lines)) == {"Pending"}
+
+
+def test_a_certificate_is_a_metric_from_sixty_days_on(lines: list[Json]) -> None:
+    metrics.expiring({"ca": 59.5, "client": 365})
+
+    told = read(lines)
+
+    assert told["CertificateDaysLeft"]["CertificateDaysLeft"] == [59.5]
+    assert told["CertificateDaysLeft"]["Certificate"] == "ca"
+
+
+# Waking -------------------------------------------------------------------------------------------
+
+
+def watched(records: Records, ask: Ask, wake: Wake = lambda _: True) -> Run:
+    """One run over what is open."""
+    runs: list[Run] = []
+    wake_the_decided(records=records, ask=ask, wake=wake, limit=300, many=map, report=runs.append)
+    return runs[0]
+
+
+def answers(request_id: str) -> RequestStatus:
+    return RequestStatus.model_validate({"id": request_id, "status": "PENDING"})
+
+
+def refuses(error: type[CountersignError], **more: Any) -> Ask:
+    def ask(_: str) -> RequestStatus:
+        raise error("by command", action="none", **more)
+
+    return ask
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        refuses(TsbUnavailableError),
+        refuses(TsbOutcomeUnknownError, http_status=404),
+        refuses(TsbUnavailableError, error_code=701),
+        refuses(TsbCredentialsError, error_code=631),
+    ],
+    ids=["away", "a proxy's page", "the HSM is away", "no valid key"],
+)
+@pytest.mark.parametrize("number", [1, 20])
+def test_tsb_is_silent_while_nothing_can_be_learned_from_it_whatever_it_answers(
+    records: Records, ask: Ask, number: int
+) -> None:
+    for name in range(number):
+        put_wait(records, str(name), HOUR)
+    with time_machine.travel(datetime(2026, 11, 27, 12, tzinfo=UTC), tick=False) as clock:
+        assert watched(records, answers).silent_since is None
+        first = watched(records, ask)
+        clock.shift(600)
+        later = watched(records, ask)
+
+        assert first.silent_since == later.silent_since == "2026-11-27T12:00:00Z"
+        assert watched(records, answers).silent_since is None
+
+
+def test_nothing_is_silent_where_nothing_is_open(records: Records) -> None:
+    put_wait(records, "x", HOUR)
+    assert watched(records, refuses(TsbUnavailableError)).silent_since is not None
+    records.delete("wait#x")
+
+    assert watched(records, answers).silent_since is None
+    put_wait(records, "y", HOUR)
+    with time_machine.travel(datetime.now(UTC) + HOUR, tick=False):
+        assert watched(records, refuses(TsbUnavailableError)).silent_since == m.timestamp(m.now())
+
+
+def test_a_request_without_an_answer_among_others_is_no_silence(records: Records) -> None:
+    for name in range(20):
+        put_wait(records, str(name), HOUR)
+
+    numbers = itertools.count()
+
+    def ask(request_id: str) -> RequestStatus:
+        known = answers if next(numbers) == 0 else refuses(TsbUnavailableError, error_code=701)
+        return known(request_id)
+
+    run = watched(records, ask)
+
+    assert (run.open, run.failed, run.silent_since) == (20, 19, None)
+
+
+def test_a_run_that_may_wake_nobody_fails_after_it_has_looked_at_everything(
+    records: Records,
+) -> None:
+    for name in ("x", "y"):
+        put_wait(records, name, HOUR)
+    runs: list[Run] = []
+
+    def wake(_: str) -> bool:
+        raise AwsCallError("by command", action="none")
+
+    with pytest.raises(AwsCallError, match="by command"):
+        wake_the_decided(
+            records=records, ask=answers, wake=wake, limit=300, many=map, report=runs.append
+        )
+
+    assert (runs[0].open, runs[0].woken) == (2, 0)

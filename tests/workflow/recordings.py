@@ -8,6 +8,7 @@ what is different. What differs from run to run (ids, times, keys, signatures) h
 import json
 import re
 from collections.abc import Iterator
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from boto3.dynamodb.types import TypeDeserializer
 
 from countersign.evidence.bundle import MANIFEST
 from local.engine.stack import InProcessStack
-from tests.case import Case, Json
+from tests.case import TIMED_OUT, Case, Json
 
 FOLDER = Path(__file__).parent / "recorded"
 # In this order: a longer form first.
@@ -42,7 +43,13 @@ CASE = re.compile(r"\be2e-[0-9a-f]{12}\b")  # never in the middle of a UUID
 
 def recording(stack: InProcessStack) -> str:
     """Everything that has happened on a stack since it was fresh."""
-    return normalized("\n".join(_lines(stack))) + "\n"
+    return counted(normalized("\n".join(_lines(stack)))) + "\n"
+
+
+def counted(text: str) -> str:
+    """The text with a line that comes again and again once, and how often it comes."""
+    lines = ((line, len(list(same))) for line, same in groupby(text.split("\n")))
+    return "\n".join(line if times == 1 else f"{line} × {times}" for line, times in lines)
 
 
 def normalized(text: str) -> str:
@@ -67,22 +74,24 @@ def _without_hash(name: str) -> tuple[str, str]:
 
 def path(history: list[Json]) -> Iterator[str]:
     """The states of an execution, what failed in them, and whether a retry succeeded."""
-    failed = False
+    failed, state = False, ""
     for event in history:
         if event["type"].endswith("StateEntered"):
             failed = False
-            yield event["stateEnteredEventDetails"]["name"]
+            state = event["stateEnteredEventDetails"]["name"]
+            yield state
         elif event["type"] in ("TaskFailed", "TaskTimedOut"):
             (details,) = (v for k, v in event.items() if k.endswith("EventDetails"))
-            failed = True
-            yield f"!{details['error']}"
+            if (state, details["error"]) != TIMED_OUT:
+                failed = True
+                yield f"!{details['error']}"
         elif event["type"] == "TaskSucceeded" and failed:
             yield RETRIED
 
 
 def deployed_recording(case: Case) -> str:
     """Of one enrollment on a deployed stack, what can be the same there."""
-    return normalized("\n".join(_deployed_lines(case))) + "\n"
+    return counted(normalized("\n".join(_deployed_lines(case)))) + "\n"
 
 
 def comparable(recorded: str) -> Json:

@@ -102,7 +102,7 @@ def test_the_same_request_again_is_the_same_enrollment_and_another_is_a_conflict
 def test_whoever_waits_sees_who_is_outstanding_and_when_the_next_poll_is_due(
     case: Case, user: Caller
 ) -> None:
-    user.call("POST", "/enrollments", case.request(token(group(*people(2)), timeout=60)))
+    user.call("POST", "/enrollments", case.request(token(group(*people(2)))))
     case.await_calls(REQUEST, 1)
     case.until(lambda: case.step().get("approvers"), "approvers on record")
 

@@ -658,7 +658,7 @@ def test_a_poll_comes_back_whatever_becomes_of_its_invocation(case: Case) -> Non
     for name in OF_LAMBDA:
         case.strike("PollRequest", kind="error", name=name, when="before")
     (person,) = people(1)
-    arn = case.start(case.request(token(group(person))))
+    arn = case.start(case.request(token(group(person), timeout=7 * 86_400)))
     case.approve(person)
     result = case.end(arn)
 

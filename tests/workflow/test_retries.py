@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from countersign.polling import LONGEST_WINDOW_SECONDS, Schedule, first_wait
+from countersign.polling import FIRST_SECONDS, LONGEST_WINDOW_SECONDS, Schedule
 from local.engine.stack import InProcessStack
 from tests.case import Case, Json, Result, assert_failed, assert_issued, group, people, token
 from tests.definitions import slower
@@ -67,7 +67,7 @@ def struck(case: Case, state: str, *names: str) -> str:
 def polls_in_silence(window: int = WINDOW_SECONDS, **parameters: Any) -> int:
     """How often a window is polled where no poll succeeds, by these parameters."""
     schedule = replace(Schedule(window_seconds=window, timelock_seconds=0), **parameters)
-    age, wait, polls = 0, first_wait(schedule), 0
+    age, wait, polls = 0, FIRST_SECONDS, 0
     while age < schedule.last_age:
         age, polls = age + wait, polls + 1
         wait = slower(wait, schedule.growth, schedule.cap)

@@ -1,21 +1,21 @@
 """How long to wait before the next poll of a request. Pure arithmetic, all in seconds.
 
-The wait is a share of the request's age: quick decisions are noticed quickly, and slow ones do not
-cost needless polls. The age is the sum of the waits decided so far, so scaled waits age too.
+WatchEnrollments wakes an execution within a minute of any news. These polls are the insurance for
+the times when it does not: the wait is a share of the request's age, whatever TSB's status is.
 """
 
 import math
 from dataclasses import dataclass
 
-GROWTH = 0.2  # on average a decision is noticed growth/2 = a tenth of the age late
-FLOOR_SECONDS = 10
-CAP_SECONDS = 900  # the vendor's approver app fetches its tasks every 15 minutes
+FIRST_SECONDS = 10  # this poll shows that the approvers are asked, and announces it
+GROWTH = 1.0  # each wait doubles the age
+FLOOR_SECONDS = 60  # WatchEnrollments looks once a minute
+CAP_SECONDS = 4 * 3600
 # The cap is stretched for a window that it would cross in more polls than this. With those of the
-# first hour, after the window and during the silence there are 1,500 at most: at 9 history events a
-# poll, and with the states around the loop, 14,000 of the 25,000 that AWS allows.
-POLLS_AT_THE_CAP = 1_250
-EXECUTION_SECONDS = 60  # once a minute TSB's timer executes what a timelock held back
-EXECUTED_WITHIN_SECONDS = 300  # after a timelock; what lasts longer, another timelock holds back
+# first hours and after the window there are 1,000 at most, and 500 wakes besides: at 13 history
+# events a turn, and with the states around the loop, 22,000 of the 25,000 that AWS allows.
+POLLS_AT_THE_CAP = 960
+EXECUTED_WITHIN_SECONDS = 300  # after a timelock; TSB's timer runs once a minute
 MARGIN_SECONDS = 2  # added to a time, so that TSB's clock has passed it too
 DAY_SECONDS = 86_400
 
@@ -77,44 +77,35 @@ class Schedule:
         )
 
 
-def first_wait(schedule: Schedule) -> int:
-    """The wait before the first poll, which shows that the approvers are asked. Always short.
-
-    It is short under a timelock too: approvers may approve meanwhile.
-    """
-    return _paced(schedule, 0)
-
-
-def next_wait(schedule: Schedule, age_seconds: int, status: str, *, is_news: bool = False) -> int:
+def next_wait(schedule: Schedule, age_seconds: int) -> int:
     """The wait after a poll at `age_seconds`.
 
     Args:
         schedule: what is known of the request.
-        age_seconds: the sum of the waits so far.
-        status: what the poll found, PENDING or APPROVED. TSB executes what is APPROVED within a
-            minute, unless another timelock holds it back, for days perhaps.
-        is_news: whether the poll before found something else.
+        age_seconds: for how long the approvers have been asked.
     """
     if age_seconds < schedule.timelock_seconds:
         # Nothing can be executed yet. A decline is possible but not urgent.
         return _until(schedule.timelock_seconds, age_seconds, schedule.cap)
-    is_due = age_seconds < schedule.timelock_seconds + EXECUTED_WITHIN_SECONDS
-    if status == "APPROVED" and (is_news or is_due):
-        return EXECUTION_SECONDS
     if age_seconds < schedule.end:
         return _until(schedule.end, age_seconds, _paced(schedule, age_seconds))
     # After the end, wait as for a new request: TSB is about to report the end.
     return _paced(schedule, age_seconds - schedule.end)
 
 
-def next_poll(schedule: Schedule, age_seconds: int, status: str) -> int:
-    """The age at which a request of this age and status is polled next.
+def next_poll(schedule: Schedule, age_seconds: int, *, noted: int = FIRST_SECONDS) -> int:
+    """The age at which a request of this age is polled next, if nothing wakes its execution.
 
     It is computed again, because a poll that finds nothing new writes nothing.
+
+    Args:
+        schedule: what is known of the request.
+        age_seconds: for how long the approvers have been asked.
+        noted: the age of the next poll as the last poll with news wrote it down.
     """
-    poll = first_wait(schedule)
+    poll = noted
     while poll <= age_seconds:
-        poll += next_wait(schedule, poll, status)
+        poll += next_wait(schedule, poll)
     return poll
 
 

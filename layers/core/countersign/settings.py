@@ -28,6 +28,8 @@ class Settings:
     state_machine_arn: str
     cancel_request_function: str
     keys_per_minute: int
+    watch_requests_per_minute: int
+    watch_by_list: bool
     fresh_start_after: timedelta
     signing_key_arn: str
     attestation_root: str
@@ -70,15 +72,17 @@ def settings() -> Settings:
         state_machine_arn=env.get("STATE_MACHINE_ARN", ""),
         cancel_request_function=env.get("CANCEL_REQUEST_FUNCTION", ""),
         keys_per_minute=int(env.get("KEYS_PER_MINUTE", "0")),
+        watch_requests_per_minute=int(env.get("WATCH_REQUESTS_PER_MINUTE", "300")),
+        watch_by_list=env.get("WATCH_BY_LIST", "false") == "true",
         fresh_start_after=timedelta(seconds=int(env.get("FRESH_START_SECONDS", "300"))),
         signing_key_arn=env.get("SIGNING_KEY_ARN", ""),
         attestation_root=env.get("ATTESTATION_ROOT", ""),
         code_version=env.get("CODE_VERSION", ""),
         sweep_keys=env.get("SWEEP_KEYS", "off"),
         sweep_key_prefix=env.get("SWEEP_KEY_PREFIX", ""),
-        poll_growth=float(env.get("POLL_GROWTH", "0.2")),
-        poll_floor_seconds=int(env.get("POLL_FLOOR_SECONDS", "10")),
-        poll_cap_seconds=int(env.get("POLL_CAP_SECONDS", "900")),
+        poll_growth=float(env.get("POLL_GROWTH", "1")),
+        poll_floor_seconds=int(env.get("POLL_FLOOR_SECONDS", "60")),
+        poll_cap_seconds=int(env.get("POLL_CAP_SECONDS", "14400")),
         workflow_deadline_days=int(env.get("WORKFLOW_DEADLINE_DAYS", "30")),
         silence_limit_minutes=int(env.get("SILENCE_LIMIT_MINUTES", "1440")),
         max_clock_skew=timedelta(seconds=int(env.get("MAX_CLOCK_SKEW_SECONDS", "300"))),

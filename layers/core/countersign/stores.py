@@ -31,6 +31,11 @@ class Records(Protocol):
     ) -> tuple[list[Record], Item | None]:
         """A page of an index's partition, newest first, and where it ended; None on the last."""
 
+    def page(
+        self, index: str, partition: Item, *, sort: str, limit: int, after: Item | None = None
+    ) -> tuple[list[Record], Item | None]:
+        """A page of an index's partition in the order of its sort key, and where it ended."""
+
     def at_status(self, status: str) -> Iterator[Record]:
         """What the list shows of every enrollment with this status, oldest first."""
 
@@ -51,8 +56,8 @@ class Records(Protocol):
     ) -> Record | None:
         """Set some attributes of an item that exists."""
 
-    def delete(self, item_id: str, *, when: Item) -> None:
-        """Delete an item if it has the values `when`."""
+    def delete(self, item_id: str, *, when: Item | None = None) -> None:
+        """Delete an item, or only one that has the values `when`."""
 
 
 class Objects(Protocol):
@@ -111,13 +116,14 @@ class Sighting:
     Args:
         pending: open enrollments.
         oldest_seconds: the age of the oldest.
-        overdue: ids of enrollments that should have ended according to their record, and why.
-        polls_due: how many open requests must have been polled within the last hour.
+        overdue: ids of enrollments that should have come further by now, and why.
+        unattended: ids of open requests whose execution no longer waits where it can be woken, and
+            since when.
         expiring_days: by certificate, the days until it expires; negative after its end.
     """
 
     pending: int = 0
     oldest_seconds: int = 0
     overdue: dict[str, str] = field(default_factory=dict)
-    polls_due: int = 0
+    unattended: dict[str, str] = field(default_factory=dict)
     expiring_days: dict[str, float] = field(default_factory=dict)

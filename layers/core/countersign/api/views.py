@@ -11,13 +11,14 @@ from countersign.record import Record, csr_step
 
 
 def next_poll(record: Record, polling_settings: polling.Schedule) -> str | None:
-    """When TSB is asked next, to some seconds; None before it is asked and after the end."""
-    step = csr_step(record)
-    asked_at, tokens = (
-        step.get("times", {}).get("requested"),
-        record.get("policy", {}).get("tokens"),
-    )
-    if not (asked_at and tokens) or "outcome" in record:
+    """When the execution polls TSB next, to some seconds, if nothing wakes it before.
+
+    None before TSB is asked, and after the end.
+    """
+    times = csr_step(record).get("times", {})
+    asked_at, noted = times.get("requested"), times.get("nextPoll")
+    tokens = record.get("policy", {}).get("tokens")
+    if not (asked_at and noted and tokens) or "outcome" in record:
         return None
     summarized = [m.TokenSummary.read(token) for token in tokens]
     schedule = replace(
@@ -27,7 +28,8 @@ def next_poll(record: Record, polling_settings: polling.Schedule) -> str | None:
     )
     began = datetime.fromisoformat(asked_at)
     age = int((m.now() - began).total_seconds())
-    poll = polling.next_poll(schedule, age, step.get("status", "PENDING"))
+    first = int((datetime.fromisoformat(noted) - began).total_seconds())
+    poll = polling.next_poll(schedule, age, noted=max(first, polling.FIRST_SECONDS))
     return m.timestamp(began + timedelta(seconds=poll))
 
 

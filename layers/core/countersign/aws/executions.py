@@ -52,6 +52,32 @@ class Executions:
         return True
 
 
+def wake(token: str) -> bool:
+    """End the wait of the execution that holds this task token.
+
+    Idempotent: a wait that has ended stays ended.
+
+    Returns:
+        Whether an execution was woken; False if its wait had ended.
+
+    Raises:
+        AwsCallError: Step Functions refused or did not answer.
+    Source: AWS Step Functions API, SendTaskSuccess.
+    """
+    with named_errors("waking an execution"):
+        try:
+            client("stepfunctions").send_task_success(taskToken=token, output="{}")
+        except ClientError as error:
+            if error.response.get("Error", {}).get("Code") not in (
+                "TaskTimedOut",
+                "TaskDoesNotExist",
+                "InvalidToken",
+            ):
+                raise
+            return False
+    return True
+
+
 def describe(execution_arn: str) -> dict[str, Any] | None:
     """What Step Functions says of an execution; None if there is none with this ARN.
 

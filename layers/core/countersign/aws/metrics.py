@@ -4,7 +4,7 @@ Names and dimensions are those that the alarms and the dashboard of `template.ya
 is the stack. Importing costs nothing: `aws_lambda_powertools` loads its metrics with its Logger.
 """
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from aws_lambda_powertools.metrics import EphemeralMetrics, MetricUnit
 
@@ -13,13 +13,20 @@ from countersign.record import Record, csr_step
 from countersign.settings import settings
 from countersign.stores import Sighting
 from countersign.tsb.models import Exchange
+from countersign.waits import Run
 
 NAMESPACE = "Countersign"
+SOON_DAYS = 60  # twice the threshold of CertificateExpiringAlarm
 
 
 def tsb_call(exchange: Exchange) -> None:
     """One call to the TSB: how long it took, and its error by name and code."""
     _emit("TsbLatency", MetricUnit.Milliseconds, exchange.milliseconds, Endpoint=exchange.endpoint)
+    tsb_fault(exchange)
+
+
+def tsb_fault(exchange: Exchange) -> None:
+    """What went wrong in one call to the TSB, by name and code; nothing where nothing did."""
     if exchange.error is not None:
         code = exchange.error_code or exchange.http_status or "none"
         _emit("TsbErrors", MetricUnit.Count, 1, Error=exchange.error, ErrorCode=str(code))
@@ -69,15 +76,39 @@ def evidence_conflict() -> None:
 
 
 def sighting(seen: Sighting) -> None:
-    """What `watch_enrollments` found."""
+    """What `watch_enrollments` found.
+
+    Only Pending is emitted for ever, as the sign of life that an alarm misses. The others have a
+    value, 0 too, while something is pending: a metric costs by the hour in which it is emitted.
+    """
     _emit("Pending", MetricUnit.Count, seen.pending)
+    if not seen.pending:
+        return
     _emit("OldestPending", MetricUnit.Seconds, seen.oldest_seconds)
-    _emit("Overdue", MetricUnit.Count, 0)  # so that the metric has a value even if none is overdue
-    for enrollment_id, why in seen.overdue.items():
-        _emit("Overdue", MetricUnit.Count, 1, about={"enrollment_id": enrollment_id, "why": why})
-    _emit("PollsDue", MetricUnit.Count, seen.polls_due)
-    for name, days in seen.expiring_days.items():
-        _emit("CertificateDaysLeft", MetricUnit.Count, days, Certificate=name)
+    for name, found in (("Overdue", seen.overdue), ("WaitsMissing", seen.unattended)):
+        _emit(name, MetricUnit.Count, 0)
+        for enrollment_id, why in found.items():
+            _emit(name, MetricUnit.Count, 1, about={"enrollment_id": enrollment_id, "why": why})
+    expiring(seen.expiring_days)
+
+
+def expiring(days_left: dict[str, float]) -> None:
+    """Certificates that are about to expire; others would cost a metric each, all year."""
+    for name, days in days_left.items():
+        if days < SOON_DAYS:
+            _emit("CertificateDaysLeft", MetricUnit.Count, days, Certificate=name)
+
+
+def woken(run: Run) -> None:
+    """What one run of the watch over the open requests found; nothing where none is open."""
+    if not run.open:
+        return
+    silent = 0.0
+    if run.silent_since is not None:
+        silent = (datetime.now(UTC) - datetime.fromisoformat(run.silent_since)).total_seconds()
+    about = {"open": str(run.open), "woken": str(run.woken), "failed": str(run.failed)}
+    _emit("TsbSilent", MetricUnit.Seconds, silent, about=about)
+    _emit("LongestUnseen", MetricUnit.Seconds, run.longest_unseen_seconds)
 
 
 def _emit(

@@ -84,6 +84,37 @@ class Records:
         ended = {name: last[name] for name in ("id", "acceptedAt")} if last else None
         return [_item(one) or Record() for one in answer["Items"]], ended
 
+    def page(
+        self, index: str, partition: Item, *, sort: str, limit: int, after: Item | None = None
+    ) -> tuple[list[Record], Item | None]:
+        """A page of an index's partition in the order of its sort key, and where it ended.
+
+        Args:
+            index: its name.
+            partition: the partition key and its value.
+            sort: the sort key.
+            limit: how many items at most.
+            after: where the previous page ended: `id` and the sort key.
+
+        Returns:
+            The items as the index has them, and where this page ended; None on the last page.
+        """
+        expression = _Expression()
+        condition = expression.all_equal(partition)
+        start = {name: _serialize(value) for name, value in {**(after or {}), **partition}.items()}
+        with named_errors(f"reading {index}"):
+            answer = client("dynamodb").query(
+                TableName=self._table_name,
+                IndexName=index,
+                KeyConditionExpression=condition,
+                Limit=limit,
+                **({"ExclusiveStartKey": start} if after else {}),
+                **expression.arguments(),
+            )
+        last = _item(answer.get("LastEvaluatedKey"))
+        ended = {name: last[name] for name in ("id", sort)} if last else None  # type: ignore[literal-required]
+        return [_item(one) or Record() for one in answer["Items"]], ended
+
     def at_status(self, status: str) -> Iterator[Record]:
         """What the list shows of every enrollment with this status, oldest first."""
         expression = _Expression()
@@ -195,14 +226,15 @@ class Records:
             **expression.arguments(),
         )
 
-    def delete(self, item_id: str, *, when: Item) -> None:
-        """Delete an item if it has the values `when`; else do nothing."""
+    def delete(self, item_id: str, *, when: Item | None = None) -> None:
+        """Delete an item, or only one that has the values `when`; else do nothing."""
         condition = _Expression()
+        only = {"ConditionExpression": condition.all_equal(when)} if when else {}
         self._write(
             f"deleting {item_id}",
             client("dynamodb").delete_item,
             Key=_key(item_id),
-            ConditionExpression=condition.all_equal(when),
+            **only,
             **condition.arguments(),
         )
 

@@ -73,7 +73,10 @@ class ApprovalTimes(Model):
 
     requested: Moment | None = None
     window_ends: Moment | None = None
-    next_poll: Moment | None = Field(default=None, description="Planned.")
+    next_poll: Moment | None = Field(
+        default=None,
+        description="When TSB is polled at the latest. News wakes the workflow within a minute.",
+    )
     executed: Moment | None = None
 
 

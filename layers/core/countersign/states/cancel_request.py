@@ -6,12 +6,19 @@ from countersign import models as m
 from countersign.record import Record, csr_step
 from countersign.stores import Records
 from countersign.tsb.client import TsbClient
+from countersign.waits import Wake, wake_cancelled
 
 
 def cancel_request(
-    event: m.CancelRequestInput, *, records: Records, tsb: Callable[[], TsbClient]
+    event: m.CancelRequestInput,
+    *,
+    records: Records,
+    tsb: Callable[[], TsbClient],
+    wake: Wake,
 ) -> m.CancelledRequest:
-    """Cancel the TSB request of an enrollment that was cancelled on record.
+    """Cancel the TSB request of an enrollment that was cancelled on record, and wake its execution.
+
+    The execution is woken whatever TSB says: the cancellation is on record, so it can end.
 
     An enrollment that has ended as CANCELLED meanwhile may still have its request open: its last
     state may have begun before the cancellation, and not known of it.
@@ -26,6 +33,16 @@ def cancel_request(
             open. Lambda repeats the call; if it keeps failing, PollRequest cancels.
     Source: TSB REST API, DELETE /v1/request/{id}.
     """
+    try:
+        return confirm_at_tsb(event, records=records, tsb=tsb)
+    finally:
+        wake_cancelled(event.enrollment_id, records, wake)
+
+
+def confirm_at_tsb(
+    event: m.CancelRequestInput, *, records: Records, tsb: Callable[[], TsbClient]
+) -> m.CancelledRequest:
+    """The same for an execution that is awake: PollRequest's part. Raises as above."""
     record = records.get(event.enrollment_id) or Record()
     request_id = csr_step(record).get("requestId")
     ended_otherwise = record.get("outcome", m.Outcome.CANCELLED) != m.Outcome.CANCELLED

@@ -8,7 +8,7 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from countersign import events
+from countersign import events, waits
 from countersign import models as m
 from countersign.errors import (
     AwsCallError,
@@ -127,6 +127,8 @@ def close_enrollment(
         record = records.put(refused_record) or records.get(enrollment_id) or Record()
     record = _decided(record, event, records, objects, code_version)
     if _is_own(record, event):
+        if approvers_asked(record) or "cancel" in record:
+            waits.remove(enrollment_id, records)
         return _announced(record, event, records=records, bus=bus, report=report)
     refused = _refused(record, event, bus)
     if is_resumed and event.execution.arn not in record.get("earlier", ()):

@@ -1,7 +1,5 @@
 """State PollRequest: read the state of the approval."""
 
-import hashlib
-import json
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime, timedelta
@@ -70,10 +68,9 @@ def poll_request(
     schedule = polling.Schedule(
         **event.schedule.model_dump(by_alias=False, exclude={"slowest_seconds", "last_age_seconds"})
     )
-    lists = (answer.approved_by, answer.not_yet_approved_by, answer.rejected_by)
-    seen = hashlib.sha256(json.dumps([status, *lists]).encode()).hexdigest()[:16]
+    seen = answer.digest
     is_news = seen != event.seen
-    wait_seconds = polling.next_wait(schedule, event.age_seconds, status, is_news=is_news)
+    wait_seconds = polling.next_wait(schedule, event.age_seconds)
     news: events.Event | None = None
     if is_news:
         objects.keep_answer(
@@ -190,7 +187,7 @@ def _record(event: m.PollRequestInput, read: Record, values: Item, records: Reco
 def _cancelled(event: m.PollRequestInput, records: Records, tsb: TsbClient) -> m.PolledRequest:
     """The end of a cancelled enrollment; notifies TSB if CancelRequest could not."""
     with suppress(TsbUnavailableError, TsbOutcomeUnknownError, TsbCredentialsError):
-        cancel_request.cancel_request(
+        cancel_request.confirm_at_tsb(
             m.CancelRequestInput(enrollment_id=event.enrollment_id),
             records=records,
             tsb=lambda: tsb,

@@ -184,7 +184,7 @@ def _ask(
                 "steps.csr.times.requested": m.timestamp(moment),
                 "steps.csr.times.windowEnds": ends or None,
                 "steps.csr.times.nextPoll": m.timestamp(
-                    moment + timedelta(seconds=polling.first_wait(schedule))
+                    moment + timedelta(seconds=polling.FIRST_SECONDS)
                 ),
             },
             when=when,
@@ -199,6 +199,6 @@ def _requested(request_id: str | None, schedule: polling.Schedule) -> m.Requeste
         request_id=request_id,
         tsb_status=TsbStatus.PENDING if request_id else None,
         outcome=None if request_id else "CANCELLED",
-        wait_seconds=polling.first_wait(schedule),
+        wait_seconds=polling.FIRST_SECONDS,
         schedule=schedules.handed_over(schedule),
     )

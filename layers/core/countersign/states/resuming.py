@@ -77,7 +77,7 @@ def resume(
         key=key,
         request_id=step["requestId"],
         schedule=schedules.handed_over(schedule),
-        wait_seconds=polling.first_wait(schedule),
+        wait_seconds=polling.FIRST_SECONDS,
         # Not beyond the age at which an endless request is cancelled: so the TSB has time to say
         # how it ended, however late the enrollment is resumed.
         age_seconds=min(int(age.total_seconds()), schedule.overdue),

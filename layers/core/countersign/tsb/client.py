@@ -42,6 +42,7 @@ from countersign.tsb.models import (
     Exchange,
     KeyAttributes,
     License,
+    ListedRequests,
     Reply,
     RequestStatus,
     Role,
@@ -164,6 +165,15 @@ class TsbClient:
     def request_status(self, request_id: str) -> RequestStatus:
         """`GET /v1/request/{id}`. May itself make TSB execute what is approved (TSB 1.15.2)."""
         return self._ask(RequestStatus, self._about_request(Kind.READ, "GET", request_id))
+
+    def pending_requests(self) -> frozenset[str]:
+        """The ids of all PENDING requests, by `POST /v1/filteredRequests` (TSB 2.0.1).
+
+        It says nothing about who has approved. Raises as every read does.
+        """
+        call = Call(Kind.READ, "POST", "/v1/filteredRequests", self._request_role)
+        listed = self._ask(ListedRequests, call, {"requestStatusList": ["PENDING"]})
+        return frozenset(one.id for one in listed.requests if one.status == "PENDING")
 
     def cancel_request(self, request_id: str) -> str | None:
         """`DELETE /v1/request/{id}`, and the proof that nobody can approve the request any more.

@@ -1,6 +1,7 @@
 """What TSB sends and receives, with the names of its API."""
 
 import base64
+import hashlib
 import json
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -223,10 +224,30 @@ class RequestStatus(Answer):
     rejected_by: list[str] = []
     result: str | None = None
 
+    @property
+    def digest(self) -> str:
+        """What tells two answers apart for whoever waits. The order of a list says nothing."""
+        lists = (self.approved_by, self.not_yet_approved_by, self.rejected_by)
+        told = json.dumps([self.status, *map(sorted, lists)])
+        return hashlib.sha256(told.encode()).hexdigest()[:16]
+
     @field_validator("approved_by", "not_yet_approved_by", "rejected_by", mode="before")
     @classmethod
     def _none_is_nobody(cls, value: object) -> object:
         return [] if value is None else value
+
+
+class ListedRequest(Answer):
+    """A line of `POST /v1/filteredRequests`."""
+
+    id: str
+    status: str
+
+
+class ListedRequests(Answer):
+    """`POST /v1/filteredRequests`, since TSB 2.0.1."""
+
+    requests: list[ListedRequest]
 
 
 class Version(Answer):
