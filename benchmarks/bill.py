@@ -5,15 +5,16 @@ is assumed below, each with its reason. Nothing here is an AWS invoice.
 """
 
 import re
+from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
+from math import ceil
 from typing import Any
 
 from benchmarks import history
+from countersign import waits
 from countersign_cli.prices import prices
-
-TEMPLATE = Path(__file__).parents[1] / "template.yaml"
+from local.template import Resolver, read
 
 MEMORY_GB = 512 / 1024  # template.yaml, Globals
 # AWS Lambda Developer Guide: 1,769 MB are one vCPU; start-up is not held back by the memory.
@@ -31,11 +32,38 @@ QUEUE_CALLS = 3  # an outcome's message is sent, received and deleted
 FUNCTIONS_WITH_SECRETS = {"create_key", "request_csr", "poll_request", "store_csr"}
 # An event source of a queue asks for messages without a pause: five pollers, 20 s each.
 QUEUE_REQUESTS_A_MONTH = 5 * 3 * 60 * 24 * 30
-# WatchEnrollments runs every five minutes and says four things where nothing is pending.
-WATCHES_A_MONTH = 12 * 24 * 30
-WATCH_METRICS = 4  # Pending, OldestPending, Overdue, PollsDue; a certificate has one more
-WATCH_SECONDS = 0.1  # assumed: two queries of an empty index, in a function that is warm
+# WatchEnrollments runs each minute. Where nothing is open it reads its note and the index of waits;
+# in each fifth run also that of enrollments by status, twice, and says one metric, Pending. It
+# writes nothing. It reads the TLS secret when its copy is five minutes old.
+RUNS_A_MONTH = 60 * 24 * 30
+LOOKS_A_MONTH = RUNS_A_MONTH // 5
+RUN_READS, LOOK_READS = 2, 3  # units, each query rounded up
+WATCH_SECONDS = 0.1  # assumed: two or five reads of what is empty, in a function that is warm
+METRIC_LOG_BYTES = 500  # Pending in the embedded metric format
+# KMS: the secret, and DynamoDB's key of the table, which it keeps for five minutes.
+WATCH_KMS = 2 * LOOKS_A_MONTH
+IDLE_METRICS = 1  # Pending; everything else is emitted only while there is something to say
+
+# What AWS takes off an account's bill each month, for good (read on 2026-11-27):
+# https://aws.amazon.com/cloudwatch/pricing/ https://aws.amazon.com/lambda/pricing/
+# https://aws.amazon.com/sqs/pricing/ https://aws.amazon.com/eventbridge/pricing/
+# https://aws.amazon.com/kms/pricing/
+FREE_A_MONTH = {
+    "Alarms": 10,
+    "Dashboards": 3,
+    "Custom metrics": 10,
+    "WatchEnrollments, Scheduler": 14e6,
+    "WatchEnrollments, Lambda requests": 1e6,
+    "WatchEnrollments, Lambda time": 400_000,
+    "WatchEnrollments, logs": 5,
+    "WatchEnrollments, KMS": 20_000,
+    "Queues that are listened to": 1e6,
+}
 GB = 1e9
+WATCHED_A_MINUTE = 300  # WatchRequestsPerMinute, the parameter's default
+WAIT_BYTES = 1_500  # of a wait as the index has it; the token is the most of it
+READ_UNIT_BYTES = 4_096
+OPEN_METRICS = 3  # a run says three more while something is open
 
 type Json = dict[str, Any]
 
@@ -107,41 +135,85 @@ def enrollment(results: Json, polls: int, *, cold: bool) -> list[Item]:
     ]
 
 
-def idle_month() -> list[Item]:
-    """What a stack costs that does nothing, from the resources in its template."""
-    price, text = prices(), TEMPLATE.read_text()
+def idle_month(**parameters: str) -> list[Item]:
+    """What a stack costs that does nothing, from the resources in its template.
 
-    def count(kind: str) -> int:
-        return len(re.findall(rf"^ +Type: {re.escape(kind)}$", text, re.MULTILINE))
-
-    queues = count("AWS::Lambda::EventSourceMapping")
+    Args:
+        parameters: of the template, where they differ from its defaults.
+    """
+    price = prices()
+    found = read("template.yaml")
+    resolver = Resolver(found, parameters, {"AWS::NoValue": ""}, {})
+    kinds = Counter[str]()
+    alarm_metrics = 0
+    for one in found["Resources"].values():
+        if "Condition" not in one or resolver.holds(one["Condition"]):
+            kinds[one["Type"]] += 1
+            if one["Type"] == "AWS::CloudWatch::Alarm":
+                metrics = one["Properties"].get("Metrics", [{"MetricStat": {}}])
+                alarm_metrics += sum("MetricStat" in metric for metric in metrics)
+    listened = kinds["AWS::Lambda::EventSourceMapping"] * QUEUE_REQUESTS_A_MONTH
     return [
-        _item("KMS key", count("AWS::KMS::Key"), "keys", price["kmsKeyMonth"]),
-        _item("Secrets", count("AWS::SecretsManager::Secret"), "secrets", price["secretMonth"]),
-        _item("Alarms", text.count("MetricName: "), "alarm metrics", price["alarmMonth"]),
+        _item("KMS key", kinds["AWS::KMS::Key"], "keys", price["kmsKeyMonth"]),
+        _item("Secrets", kinds["AWS::SecretsManager::Secret"], "secrets", price["secretMonth"]),
+        _item("Alarms", alarm_metrics, "alarm metrics", price["alarmMonth"]),
         _item(
-            "Dashboards", count("AWS::CloudWatch::Dashboard"), "dashboards", price["dashboardMonth"]
+            "Dashboards",
+            kinds["AWS::CloudWatch::Dashboard"],
+            "dashboards",
+            price["dashboardMonth"],
         ),
-        _item("Custom metrics", WATCH_METRICS, "metrics", price["metricMonth"]),
+        _item("Custom metrics", IDLE_METRICS, "metrics", price["metricMonth"]),
+        *watching(),
+        _item("Queues that are listened to", listened, "requests", price["sqsRequest"]),
+    ]
+
+
+def watching(number: int = 0, cpu_seconds_each: float = 0) -> list[Item]:
+    """What WatchEnrollments costs in a month in which so many enrollments are open all the time.
+
+    Args:
+        number: open enrollments.
+        cpu_seconds_each: what a request costs a run, measured by `scale`.
+    """
+    price, watch = prices(), "WatchEnrollments,"
+    asked = min(number, WATCHED_A_MINUTE)
+    batches = ceil(asked / waits.AT_ONCE)
+    run = max(WATCH_SECONDS, asked * cpu_seconds_each / VCPU, batches * TSB_SECONDS)
+    # An index is read eventually consistently, for half a unit.
+    reads = RUN_READS + ceil(asked * WAIT_BYTES / READ_UNIT_BYTES / 2)
+    units = RUNS_A_MONTH * reads + LOOKS_A_MONTH * (LOOK_READS + number)
+    writes = RUNS_A_MONTH * (number > WATCHED_A_MINUTE)  # where the run has stopped
+    secrets = LOOKS_A_MONTH * (SECRETS_EACH if number else 1)
+    log_bytes = RUNS_A_MONTH * INVOCATION_LOG_BYTES + LOOKS_A_MONTH * METRIC_LOG_BYTES
+    if number:
+        log_bytes += RUNS_A_MONTH * METRIC_LOG_BYTES * OPEN_METRICS
+    return [
+        _item(f"{watch} Scheduler", RUNS_A_MONTH, "invocations", price["schedulerInvocation"]),
+        _item(f"{watch} Lambda requests", RUNS_A_MONTH, "requests", price["lambdaRequest"]),
         _item(
-            "WatchEnrollments, Lambda time",
-            WATCHES_A_MONTH * WATCH_SECONDS * MEMORY_GB,
+            f"{watch} Lambda time",
+            RUNS_A_MONTH * run * MEMORY_GB,
             "GB-s",
             price["lambdaGbSecondArm64"],
         ),
-        _item("WatchEnrollments, secret", WATCHES_A_MONTH, "calls", price["secretRequest"]),
-        _item(
-            "WatchEnrollments, logs",
-            WATCHES_A_MONTH * (1 + WATCH_METRICS) * INVOCATION_LOG_BYTES / GB,
-            "GB",
-            price["logsGb"],
-        ),
-        _item(
-            "Queues that are listened to",
-            queues * QUEUE_REQUESTS_A_MONTH,
-            "requests",
-            price["sqsRequest"],
-        ),
+        _item(f"{watch} DynamoDB", units, "read units", price["dynamodbReadUnit"]),
+        _item(f"{watch} DynamoDB writes", writes, "write units", price["dynamodbWriteUnit"]),
+        _item(f"{watch} secret", secrets, "calls", price["secretRequest"]),
+        _item(f"{watch} KMS", WATCH_KMS, "requests", price["kmsRequest"]),
+        _item(f"{watch} logs", log_bytes / GB, "GB", price["logsGb"]),
+    ]
+
+
+def after_free_tier(items: Iterable[Item]) -> list[Item]:
+    """What remains of these items in an account that has nothing else."""
+    return [
+        replace(
+            item,
+            quantity=max(item.quantity - free, 0),
+            usd=item.usd * max(1 - free / item.quantity, 0) if item.quantity else 0,
+        )
+        for item, free in ((item, FREE_A_MONTH.get(item.name, 0)) for item in items)
     ]
 
 

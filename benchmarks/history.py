@@ -8,13 +8,17 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parents[1]
 DEFINITION = ROOT / "statemachine/enrollment.asl.json"
 
 TASK = ("TaskScheduled", "TaskStarted", "TaskSucceeded")
-# The emulator writes no TaskStarted; `truth` fails as soon as it writes one.
-MISSING_ON_THE_EMULATOR = {"TaskStarted"}
+# A wait that can be woken ends with its time-out, or as a success: somebody woke it.
+TIMED_OUT = ("TaskScheduled", "TaskStarted", "TaskSubmitted", "TaskTimedOut")
+WOKEN = ("TaskScheduled", "TaskStarted", "TaskSubmitted", "TaskSucceeded")
+# The emulator writes none of these; `truth` fails as soon as it writes one.
+MISSING_ON_THE_EMULATOR = {"TaskStarted", "TaskSubmitted"}
 
 BEFORE = ("AcceptEnrollment", "IsDuplicate", "CreateKey", "RequestCsr", "ChooseNext")
 TURN = ("WaitForApproval", "PollRequest", "ChooseNext")
@@ -29,16 +33,24 @@ def path(polls: int, outcome: str) -> list[str]:
     return [*BEFORE, *(TURN * polls), *AFTER[outcome]]
 
 
-def events(states: Iterable[str]) -> Counter[str]:
-    """The history events of an execution that enters these states and succeeds, by type."""
+def events(states: Iterable[str], wakes: int = 0) -> Counter[str]:
+    """The history events of an execution that enters these states and succeeds, by type.
+
+    Args:
+        states: in their order.
+        wakes: how many of the waits somebody ended.
+    """
     definition = json.loads(DEFINITION.read_text())["States"]
-    return Counter(
+    counted = Counter(
         [
             "ExecutionStarted",
-            *(one for name in states for one in _of_state(definition[name]["Type"])),
+            *(one for name in states for one in _of_state(definition[name])),
             "ExecutionSucceeded",
         ]
     )
+    counted.subtract(TIMED_OUT * wakes)
+    counted.update(WOKEN * wakes)
+    return +counted
 
 
 def transitions(states: Iterable[str]) -> int:
@@ -46,8 +58,9 @@ def transitions(states: Iterable[str]) -> int:
     return sum(1 for _ in states)
 
 
-def _of_state(kind: str) -> Iterator[str]:
+def _of_state(state: dict[str, Any]) -> Iterator[str]:
+    kind = state["Type"]
     yield f"{kind}StateEntered"
     if kind == "Task":
-        yield from TASK
+        yield from TIMED_OUT if state["Resource"].endswith(".waitForTaskToken") else TASK
     yield f"{kind}StateExited"

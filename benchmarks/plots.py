@@ -11,7 +11,8 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLo
 
 from benchmarks import comparison
 from benchmarks.approvals import DAY, HOUR, MINUTE
-from benchmarks.readme import looks_until
+from benchmarks.pollers import EVENT_LIMIT
+from benchmarks.readme import polls_until
 from countersign_cli.prices import prices
 
 FOLDER = Path(__file__).parent
@@ -21,6 +22,7 @@ INK, INK_FALLBACK = "#010203", "#797979"
 STYLE = "<style>svg{--ink:#1f2328}@media(prefers-color-scheme:dark){svg{--ink:#e6edf3}}</style>"
 # At least 3:1 on white and on #0d1117.
 BLUE, ORANGE, PURPLE, GREEN = "#2f81f7", "#c4731a", "#8957e5", "#2da44e"
+GREY = INK_FALLBACK
 
 INKED = ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color")
 DELAYS = {1: "1 s", 10: "10 s", 60: "1 min", 600: "10 min", 3_600: "1 h"}
@@ -76,7 +78,7 @@ def _scenarios(compared: comparison.Comparison) -> None:
 
 
 def _panel(axes: Any, curves: comparison.Curves, *, named: bool) -> None:
-    axes.plot(*_xy(curves.fixed), color=ORANGE, lw=1.5, label="fixed interval")
+    axes.plot(*_xy(curves.rivals["fixed interval"]), color=ORANGE, lw=1.5, label="fixed interval")
     named_fixed = [(name, one) for name, one in curves.named.items() if name.startswith("every")]
     axes.plot(*_xy([one for _, one in named_fixed]), "o", color=ORANGE, ms=4)
     if named:
@@ -85,8 +87,21 @@ def _panel(axes: Any, curves: comparison.Curves, *, named: bool) -> None:
                 name.removeprefix("every "), (one.delay_seconds, one.usd), fontsize=9,
                 textcoords="offset points", xytext=(6, 4), color=INK,
             )  # fmt: skip
-    axes.plot(*_xy(curves.retry), color=PURPLE, lw=1.5, ls="--", label="failing Task, retried")
-    axes.plot(*_xy(curves.oracle), color=GREEN, lw=1.5, ls=":", label="best possible (oracle)")
+    axes.plot(
+        *_xy(curves.rivals["failing Task"]),
+        color=PURPLE,
+        lw=1.5,
+        ls="--",
+        label="failing Task, retried",
+    )
+    axes.plot(
+        *_xy(curves.rivals["share of the age"]),
+        color=GREY,
+        lw=1.5,
+        ls="-.",
+        label="share of the age",
+    )
+    axes.plot(*_xy(curves.oracle), color=GREEN, lw=1.5, ls=":", label="best poller (oracle)")
     axes.plot(*_xy([curves.ours]), "D", color=BLUE, ms=9, label="Countersign")
     axes.set_xscale("log")
     axes.set_yscale("log")
@@ -102,7 +117,7 @@ def _price_and_age() -> None:
     ages = [int(MINUTE * 1.12**step) for step in range(95) if MINUTE * 1.12**step <= 30 * DAY]
     usd = prices()["stateTransition"]
     for seconds in (5, 60, 300, 600):
-        lives = [age for age in ages if age / seconds * 9 < comparison.EVENT_LIMIT]
+        lives = [age for age in ages if age / seconds * 9 < EVENT_LIMIT]
         costs = [(age // seconds + 1) * 3 * usd for age in lives]
         axes.plot(
             lives, costs, color=ORANGE, lw=1.2, label="fixed interval" if seconds == 5 else None
@@ -112,7 +127,7 @@ def _price_and_age() -> None:
             f"{seconds} s" + (" †" if dies else ""), (lives[-1], costs[-1]), color=INK, fontsize=9,
             textcoords="offset points", xytext=(4, -2),
         )  # fmt: skip
-    costs = [looks_until(age, max(age, 7 * DAY)) * 3 * usd for age in ages]
+    costs = [polls_until(age, max(age, 7 * DAY)) * 3 * usd for age in ages]
     axes.plot(ages, costs, color=BLUE, lw=2.5, label="Countersign")
     axes.set_xscale("log")
     axes.set_yscale("log")

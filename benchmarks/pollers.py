@@ -1,13 +1,14 @@
-"""The pollers that a user could run instead of ours, and what a poll of each costs.
+"""Who waits for the approvers, and what each poll of theirs costs: ours, and its rivals.
 
-A poller is an endless list of ages at which it looks, in seconds since the approvers were asked.
+A poller is an endless list of ages at which it polls, in seconds since the approvers were asked.
+Ours is woken besides, by WatchEnrollments, which looks once a minute at everything that is open.
 """
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import takewhile
-from math import ceil, log
+from math import log
 
 from benchmarks.approvals import Scenario
 from countersign import polling
@@ -16,49 +17,64 @@ from countersign_cli.prices import Prices
 EVENT_LIMIT = 25_000  # Step Functions fails an execution that reaches it
 P95 = 0.95
 
+# WatchEnrollments runs once a minute. AWS promises a schedule to the minute, not to the second, so
+# each run begins anywhere within its minute; and a run of 300 requests takes four seconds, of which
+# the one concerned has waited half.
+# Source: https://docs.aws.amazon.com/scheduler/latest/UserGuide/what-is-scheduler.html
+RUN_EVERY_SECONDS, WITHIN_THE_RUN_SECONDS = 60, 2
+# Fractions of these run evenly over 0-1 and independently of each other (Roberts' R3 sequence).
+R3 = (0.8191725133961645, 0.6710436067037893, 0.5497004779019703)
+
 type Ages = Callable[[Scenario], Iterator[float]]
 
 
 @dataclass(frozen=True)
-class Look:
+class Turn:
     """What one poll adds to an execution."""
 
     transitions: int
     events: int
 
 
-# WaitForApproval 2 events, PollRequest 5, ChooseNext 2.
-LOOP = Look(transitions=3, events=9)
+# WaitForApproval 6 events, PollRequest 5, ChooseNext 2.
+CALLBACK = Turn(transitions=3, events=13)
+# The same with a Wait, which nobody can wake: 2 instead of 6.
+LOOP = Turn(transitions=3, events=9)
 # TaskScheduled, TaskStarted, TaskFailed; a retry is billed as one transition.
-RETRY = Look(transitions=1, events=3)
+RETRY = Turn(transitions=1, events=3)
 
 
 @dataclass(frozen=True)
 class Poller:
-    """A name, its ages, and what its polls cost."""
+    """A name, its ages, what its polls cost, and whether it is woken besides."""
 
     name: str
     ages: Ages
-    poll: Look = LOOP
+    turn: Turn = LOOP
+    watched: bool = False
 
 
-def ours(name: str = "Countersign", **polling_settings: float) -> Poller:
-    """The schedule of `polling.py`, or one with another pace."""
+def ours(name: str = "Countersign", *, watched: bool = True, **settings: float) -> Poller:
+    """The schedule of `polling.py`, or one with another pace, with or without the watcher."""
 
     def ages(scenario: Scenario) -> Iterator[float]:
         schedule = replace(
             polling.Schedule(scenario.window_seconds, scenario.timelock_seconds),
-            **polling_settings,  # type: ignore[arg-type]
+            **settings,  # type: ignore[arg-type]
         )
-        age, wait = 0, polling.first_wait(schedule)
+        age = polling.FIRST_SECONDS
         while True:
-            age += wait
             yield age
-            locked = scenario.timelock_seconds
-            status = "APPROVED" if locked and age >= locked else "PENDING"
-            wait = polling.next_wait(schedule, age, status)
+            age += polling.next_wait(schedule, age)
 
-    return Poller(name, ages)
+    return Poller(name, ages, CALLBACK, watched)
+
+
+def a_share_of_the_age(name: str = "a fifth of the age") -> Poller:
+    """What Countersign did before it was woken: a plain wait of a fifth of the age."""
+    return replace(
+        ours(name, watched=False, growth=0.2, floor_seconds=10, cap_seconds=900), turn=LOOP
+    )
 
 
 def fixed(seconds: float, name: str | None = None) -> Poller:
@@ -87,19 +103,6 @@ def retry(interval: float, backoff: float, longest: float) -> Poller:
     return Poller(f"retry {interval:g} s × {backoff:g}", ages, RETRY)
 
 
-def square_root(factor: float) -> Poller:
-    """A wait of `factor` times the age's square root: what theory asks for a falling hazard."""
-
-    def ages(_: Scenario) -> Iterator[float]:
-        age = 0
-        while True:
-            paced = min(polling.GROWTH * age, factor * age**0.5)
-            age += ceil(min(max(polling.FLOOR_SECONDS, paced), polling.CAP_SECONDS))
-            yield age
-
-    return Poller(f"{factor:g} × root of age", ages)
-
-
 FIXED = tuple(fixed(seconds) for seconds in (5, 30, 60, 300, 600))
 JOB_POLLER = fixed(60, "job poller (60 s)")
 
@@ -123,24 +126,41 @@ def evaluate(poller: Poller, scenario: Scenario, prices: Prices) -> Waiting:
     # One age past the last end as well: that poll sees it.
     ages = list(takewhile(lambda age: age < last, poller.ages(scenario)))
     ages.append(next(age for age in poller.ages(scenario) if age >= last))
-    return of_ages(ages, scenario.ends, poller.poll, prices)
+    return of_ages(ages, scenario.ends, poller.turn, prices, watched=poller.watched)
 
 
-def of_ages(ages: Sequence[float], ends: Sequence[float], poll: Look, prices: Prices) -> Waiting:
+def of_ages(
+    ages: Sequence[float],
+    ends: Sequence[float],
+    turn: Turn,
+    prices: Prices,
+    *,
+    watched: bool = False,
+) -> Waiting:
     """The same for ages that are known, the last of them at or after the last end."""
     seen = [bisect_left(ages, end) for end in ends]
     polls = [index + 1 for index in seen]
-    delays = sorted(ages[index] - end for index, end in zip(seen, ends, strict=True))
+    delays = [ages[index] - end for index, end in zip(seen, ends, strict=True)]
+    if watched:  # the poll that sees the end is the one that the watcher wakes, or its own
+        delays = [min(own, until_the_run(number)) for number, own in enumerate(delays)]
+    delays.sort()
     mean = sum(polls) / len(polls)
     return Waiting(
         polls=mean,
-        transitions=mean * poll.transitions,
-        events=mean * poll.events,
-        usd=mean * poll.transitions * prices["stateTransition"],
+        transitions=mean * turn.transitions,
+        events=mean * turn.events,
+        usd=mean * turn.transitions * prices["stateTransition"],
         delay_seconds=sum(delays) / len(delays),
         delay_p95_seconds=delays[int(P95 * len(delays))],
-        over_the_limit=sum(n * poll.events >= EVENT_LIMIT for n in polls) / len(polls),
+        over_the_limit=sum(n * turn.events >= EVENT_LIMIT for n in polls) / len(polls),
     )
+
+
+def until_the_run(number: int) -> float:
+    """Seconds from the end of the `number`th quantile to the poll that a run's wake leads to."""
+    ended, this_run, next_run = ((number + 1) * step % 1 for step in R3)
+    minutes = this_run - ended if this_run > ended else 1 + next_run - ended
+    return minutes * RUN_EVERY_SECONDS + WITHIN_THE_RUN_SECONDS
 
 
 def mixed(parts: Sequence[Waiting]) -> Waiting:

@@ -8,7 +8,7 @@ from typing import Any
 
 from benchmarks import bill, history
 from benchmarks.approvals import DAY, HOUR, MINUTE, Scenario
-from benchmarks.pollers import LOOP, ours
+from benchmarks.pollers import CALLBACK, ours
 from countersign_cli.prices import prices
 from local.generate.pages import filled
 
@@ -30,8 +30,8 @@ def files() -> dict[Path, str]:
     return {README: filled(text, "price", price())}
 
 
-def looks_until(age: int, window_seconds: int) -> int:
-    """How often our schedule looks until it sees what ended at `age`."""
+def polls_until(age: int, window_seconds: int) -> int:
+    """How often our schedule has polled when it sees what ended at `age`."""
     scenario = Scenario("", "", window_seconds, 0, (age,))
     before = list(takewhile(lambda one: one < age, ours().ages(scenario)))
     return bisect_left(before, age) + 1
@@ -41,8 +41,8 @@ def waiting() -> str:
     """What waiting costs by the age at which the request ends."""
     lines = []
     for name, age in AGES.items():
-        polls = looks_until(age, max(age, 7 * DAY))
-        transitions = polls * LOOP.transitions
+        polls = polls_until(age, max(age, 7 * DAY))
+        transitions = polls * CALLBACK.transitions
         events = history.events(history.path(polls, "ISSUED")).total()
         usd = transitions * prices()["stateTransition"]
         lines.append(f"| {name} | {polls:,} | {transitions:,} | {events:,} | {usd:.4f} |")
@@ -53,7 +53,7 @@ def price() -> str:
     """What an enrollment and a stack cost in all."""
     results: dict[str, Any] = json.loads(RESULTS.read_text())
     all_in = {
-        name: bill.total(bill.enrollment(results, looks_until(AGES[name], 7 * DAY), cold=True))
+        name: bill.total(bill.enrollment(results, polls_until(AGES[name], 7 * DAY), cold=True))
         for name in ("4 minutes", "24 hours")
     }
     idle = bill.total(bill.idle_month())

@@ -19,14 +19,15 @@ from typing import Any
 import psutil
 
 from benchmarks import enrollments
+from countersign import waits
 from local.stack import ROOT, Stack
 
-SIZES = (1, 10, 100, 1_000)
+SIZES = (1, 10, 100, 300, 1_000)
 STARTED_AT_ONCE = 40  # more would wait for the emulator's six workers until their Tasks time out
 SECONDS_EACH = 0.2  # the emulator needs less for the states before the wait
 OPEN_SECONDS, END_SECONDS = 600, 900
 FLOOR_SECONDS = 10
-LOOK_SECONDS = 1.0
+POLL_SECONDS = 1.0
 PROFILED_SECONDS = 10
 PROFILED_FROM = 100
 
@@ -35,7 +36,7 @@ type Json = dict[str, Any]
 
 def run(stack: Stack, size: int) -> Json:
     """`size` enrollments, all open at once, all issued at the end."""
-    # Nobody looks before all are open.
+    # Nothing is polled before all are open.
     stack.scale_waits(max(0.2, size * SECONDS_EACH / FLOOR_SECONDS))
     stack.control("DELETE", "/calls")
     names = [enrollments.name() for _ in range(size)]
@@ -45,9 +46,11 @@ def run(stack: Stack, size: int) -> Json:
         with _profiled(stack, size) as profile:
             arns = _open(stack, names)
         opened = time.monotonic()
+        watched = _watched(stack)
         for name in names:
             stack.control("POST", "/decide", {"label": name, "decision": "approve"})
-        enrollments.until(lambda: not _running(stack), "end of all", END_SECONDS)
+        decided = time.monotonic()
+        runs = _watch_until_all_ended(stack)
         closed = time.monotonic()
     machines = stack.client("stepfunctions")
     ends = [machines.describe_execution(executionArn=arn) for arn in arns]
@@ -59,6 +62,9 @@ def run(stack: Stack, size: int) -> Json:
         "outcomes": dict(outcomes),
         "secondsUntilAllOpen": opened - began,
         "secondsInAll": closed - began,
+        "watch": watched,
+        "watchRunsUntilAllWereWoken": runs,
+        "secondsUntilAllEnded": closed - decided,
         "emulatorCpuSeconds": after["emulator"] - spent["emulator"],
         "workersCpuSeconds": after["workers"] - spent["workers"],
         "simulatorCpuSeconds": after["simulator"] - spent["simulator"],
@@ -66,6 +72,57 @@ def run(stack: Stack, size: int) -> Json:
         "tsbCalls": dict(Counter(f"{one['method']} {one['path']}" for one in calls)),
         "profile": profile,
     }
+
+
+def _watched(stack: Stack) -> Json:
+    """A run of WatchEnrollments while nothing is decided: its time, CPU and calls to the TSB."""
+    _watch(stack)  # warms the function
+    before, calls, began = _cpu(stack), _asked(stack), time.monotonic()
+    _watch(stack)
+    seconds = time.monotonic() - began
+    return {
+        "seconds": seconds,
+        "cpuSeconds": _cpu(stack)["workers"] - before["workers"],
+        "tsbCalls": _asked(stack) - calls,
+    }
+
+
+def _watch_until_all_ended(stack: Stack) -> int:
+    """Run WatchEnrollments as its schedule would; how many runs until nothing waited any more."""
+    runs = 0
+    deadline = time.monotonic() + END_SECONDS
+    while _running(stack):
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"not all have ended within {END_SECONDS} s")
+        if _waiting(stack):
+            _watch(stack)
+            runs += 1
+        time.sleep(POLL_SECONDS)
+    return runs
+
+
+def _watch(stack: Stack) -> None:
+    function = stack.outputs["WatchEnrollmentsFunctionName"]
+    answer = stack.client("lambda").invoke(FunctionName=function)
+    if "FunctionError" in answer:
+        raise RuntimeError(answer["Payload"].read().decode())
+
+
+def _waiting(stack: Stack) -> int:
+    """How many executions wait with a token."""
+    answer = stack.client("dynamodb").query(
+        TableName=stack.outputs["EnrollmentsTableName"],
+        IndexName=waits.INDEX,
+        KeyConditionExpression="waiting = :yes",
+        ExpressionAttributeValues={":yes": {"S": "yes"}},
+        Select="COUNT",
+    )
+    return int(answer["Count"])
+
+
+def _asked(stack: Stack) -> int:
+    calls = stack.control("GET", "/calls")
+    return sum(one["path"] == "/v1/request/{id}" for one in calls)
 
 
 def _open(stack: Stack, names: list[str]) -> list[str]:
@@ -78,7 +135,7 @@ def _open(stack: Stack, names: list[str]) -> list[str]:
 
     for name in names:
         while len(arns) - STARTED_AT_ONCE >= 0 and len(arns) - requested() >= STARTED_AT_ONCE:
-            time.sleep(LOOK_SECONDS)
+            time.sleep(POLL_SECONDS)
         arns.append(enrollments.start(stack, name))
     enrollments.until(lambda: requested() >= len(names), "request of each", OPEN_SECONDS)
     return arns
@@ -122,7 +179,7 @@ def _memory(stack: Stack) -> Iterator[dict[str, float]]:
     over = threading.Event()
 
     def watch() -> None:
-        while not over.wait(LOOK_SECONDS):
+        while not over.wait(POLL_SECONDS):
             with suppress(psutil.Error):
                 seen["peak"] = max(seen["peak"], emulator.memory_info().rss / 1e6)
 
