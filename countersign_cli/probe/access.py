@@ -3,10 +3,10 @@
 import uuid
 from typing import Any
 
-from countersign_cli.probe.calls import MANAGEMENT, OPERATION, SERVICE, Json, Said
+from countersign_cli.calls import MANAGEMENT, OPERATION, SERVICE, Json, Said
 from countersign_cli.probe.questions import Finding, UnknownError, question
 from countersign_cli.probe.session import Session, needed
-from countersign_cli.probe.signer import Signer
+from countersign_cli.signer import Signer
 
 INVALID_API_KEY, MISSING_API_KEY, MISSING_TOKEN = 631, 416, 406
 VALIDATION_FAILED = 600

@@ -12,7 +12,7 @@ from cryptography import x509
 
 from countersign.errors import REQUEST_NOT_EXISTENT
 from countersign.record import ENDED_AT_TSB
-from countersign_cli.probe.calls import APPROVER, OPERATION, Json, Said
+from countersign_cli.calls import APPROVER, OPERATION, Json, Said
 from countersign_cli.probe.questions import Finding, UnknownError, question
 from countersign_cli.probe.session import (
     POLL_SECONDS,
@@ -24,7 +24,7 @@ from countersign_cli.probe.session import (
     policy,
     public_key,
 )
-from countersign_cli.probe.signer import DIGEST, Signer
+from countersign_cli.signer import DIGEST, Signer
 
 HSM_REFUSAL = 701
 NO_TASK, SIGNER_NOT_ALLOWED = 652, 405

@@ -8,7 +8,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtensionOID, NameOID
 
-from countersign_cli.probe.calls import Json, Said
+from countersign_cli.calls import Json, Said
 from countersign_cli.probe.questions import Finding, UnknownError, question
 from countersign_cli.probe.session import Session, in_path, needed
 from countersign_cli.probe.subjects import VALIDATION_FAILED

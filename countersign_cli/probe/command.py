@@ -14,16 +14,16 @@ import typer
 
 from countersign.errors import CountersignError, TsbCredentialsError
 from countersign.tsb.models import Tls
-from countersign_cli import view
+from countersign_cli import signer, view
+from countersign_cli.calls import MANAGEMENT, OPERATION, Calls, Said, Tokens
 from countersign_cli.exits import CommandError, Exit, confirm
 from countersign_cli.options import AsJson
-from countersign_cli.probe import report, signer
+from countersign_cli.probe import report
 from countersign_cli.probe.access import INVALID_API_KEY, MISSING_API_KEY, MISSING_TOKEN
-from countersign_cli.probe.calls import MANAGEMENT, OPERATION, Calls, Said, Tokens
 from countersign_cli.probe.questions import Question
 from countersign_cli.probe.run import QUESTIONS, run
 from countersign_cli.probe.session import TIMESTAMP_OFF, Pace, Session
-from countersign_cli.probe.signer import Signer
+from countersign_cli.signer import Signer
 
 ENVIRONMENT = "COUNTERSIGN_PROBE_"
 ROLES = ("management", "operation", "service", "approver", "bearer")

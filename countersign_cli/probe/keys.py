@@ -6,7 +6,7 @@ from countersign import clocks
 from countersign.algorithms import ED25519, RSA_SIZES
 from countersign.errors import KEY_ALREADY_EXISTING, KEY_NOT_EXISTENT
 from countersign.tsb.models import KeyAttributes
-from countersign_cli.probe.calls import MANAGEMENT
+from countersign_cli.calls import MANAGEMENT
 from countersign_cli.probe.questions import Finding, UnknownError, question
 from countersign_cli.probe.session import (
     Session,

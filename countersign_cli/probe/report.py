@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from countersign_cli import view
-from countersign_cli.probe.calls import Json
+from countersign_cli.calls import Json
 from countersign_cli.probe.questions import Finding, Question
 from countersign_cli.probe.run import CHAPTERS, QUESTIONS, Result
 

@@ -15,9 +15,9 @@ from urllib.parse import quote
 from countersign.errors import KEY_NOT_EXISTENT, CountersignError
 from countersign.record import ENDED_AT_TSB
 from countersign.tsb.models import KeyAttributes
-from countersign_cli.probe.calls import APPROVER, MANAGEMENT, OPERATION, Calls, Json, Said
+from countersign_cli.calls import APPROVER, MANAGEMENT, OPERATION, Calls, Json, Said
 from countersign_cli.probe.questions import UnknownError
-from countersign_cli.probe.signer import DIGEST, Signer
+from countersign_cli.signer import DIGEST, Signer
 
 PREFIX = "countersign-probe-"
 P_256 = "1.2.840.10045.3.1.7"

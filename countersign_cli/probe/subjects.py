@@ -5,7 +5,7 @@ from collections.abc import Callable
 from cryptography import x509
 from cryptography.x509.oid import ExtensionOID, NameOID
 
-from countersign_cli.probe.calls import Said
+from countersign_cli.calls import Said
 from countersign_cli.probe.questions import Finding, UnknownError, question
 from countersign_cli.probe.session import (
     Session,

@@ -16,12 +16,12 @@ from requests.adapters import HTTPAdapter
 from rich.console import Console
 from urllib3 import HTTPResponse
 
+from countersign_cli.calls import Calls, Tokens
 from countersign_cli.probe import access, report
-from countersign_cli.probe.calls import Calls, Tokens
 from countersign_cli.probe.questions import Finding, Question
 from countersign_cli.probe.run import QUESTIONS, Result, run
 from countersign_cli.probe.session import PREFIX, Pace, Session
-from countersign_cli.probe.signer import Signer
+from countersign_cli.signer import Signer
 from local.approver import Approver
 from local.engine import network
 from local.engine.surroundings import TSB_URL
