@@ -410,7 +410,7 @@ MUTANTS = (
     mutant(
         "the bytes of a CSR are not compared",
         f"{CORE}verification/csr.py",
-        "    same = _rebuilt(request, requested, public_key) == request.der\n",
+        "    same = _rebuilt(request, requested, public_key) == request.signed\n",
         "    same = True\n",
         "a CSR says to other programs what we never saw",
         f"{UNIT}test_csr.py::test_what_is_encoded_otherwise_is_refused",

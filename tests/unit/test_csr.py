@@ -94,6 +94,26 @@ def test_the_vendor_s_own_csr_is_read() -> None:
     assert found.pem.startswith("-----BEGIN CERTIFICATE REQUEST-----\n")
 
 
+def test_what_will_be_signed_is_compared_as_the_csr_is() -> None:
+    body = json.loads((SEED / "csr-request.json").read_text())["csrSignRequest"]
+    made = x509.load_pem_x509_csr(vendors_csr().encode())
+    info, asked = made.tbs_certrequest_bytes, CsrRequest.read(body)
+    other = asked.model_copy(update={"key_usage": ("CRL_SIGN",)})
+
+    found, checks = csr.check_unsigned(info, asked, public_key=None)
+    _, differing = csr.check_unsigned(info, other, public_key=None)
+    _, of_another_key = csr.check_unsigned(info, asked, public_key=spki(EC))
+    _, unreadable = csr.check_unsigned(info + b"\0", asked, public_key=None)
+
+    assert found is not None
+    assert found.subject == "CN=Approver-Intermediate-SUB"
+    assert [one.code for one in checks if one.result == "skipped"] == ["CSR_PUBLIC_KEY"]
+    assert not [one for one in checks if one.result == "failed"]
+    assert [one.code for one in differing if one.result == "failed"] == ["CSR_KEY_USAGE"]
+    assert "CSR_PUBLIC_KEY" in [one.code for one in of_another_key if one.result == "failed"]
+    assert [one.code for one in unreadable if one.result == "failed"] == ["CSR_FORMAT"]
+
+
 def test_the_vendor_s_own_csr_is_what_its_own_body_asks_for() -> None:
     body = json.loads((SEED / "csr-request.json").read_text())["csrSignRequest"]
     made = x509.load_pem_x509_csr(vendors_csr().encode())

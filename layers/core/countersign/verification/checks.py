@@ -149,7 +149,7 @@ def differences(answer: KeyAttributes, requested: m.KeyRequest) -> dict[str, lis
     KEY_POLICY_FORMAT: why its policy cannot be read; then KEY_POLICY has nothing to compare.
     """
     found = {
-        "KEY_TYPE": _type_differences(answer.key.public_key, requested),
+        "KEY_TYPE": type_differences(answer.key.public_key, requested),
         "KEY_ATTRIBUTES": _attribute_differences(answer, requested),
         "KEY_POLICY_FORMAT": [],
     }
@@ -161,7 +161,8 @@ def differences(answer: KeyAttributes, requested: m.KeyRequest) -> dict[str, lis
     return found | {"KEY_POLICY": changed}
 
 
-def _type_differences(public_key: str, requested: m.KeyRequest) -> list[str]:
+def type_differences(public_key: str, requested: m.KeyRequest) -> list[str]:
+    """How a key is of another kind, size or curve than requested, by its own bytes."""
     try:
         # A CSR's key is compared with this one byte for byte.
         found = public_keys.read(base64.b64decode(public_key, validate=True))

@@ -14,7 +14,7 @@ import base64
 import hashlib
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
@@ -119,7 +119,7 @@ class Request:
         key_bits: the key in it.
         attributes: of each PKCS #10 attribute the OID and how many values it has.
         extensions: of every attribute and value that holds any, in order.
-        algorithm: the DER AlgorithmIdentifier of the signature.
+        algorithm: the DER AlgorithmIdentifier of the signature; empty before there is one.
         signature: its bytes.
     """
 
@@ -130,8 +130,8 @@ class Request:
     key_bits: bytes
     attributes: tuple[tuple[str, int], ...]
     extensions: tuple[Extension, ...]
-    algorithm: bytes
-    signature: bytes
+    algorithm: bytes = b""
+    signature: bytes = b""
 
     def values(self, *oids: str) -> list[bytes]:
         """The values of the extensions of these kinds."""
@@ -177,21 +177,63 @@ def check(pem: str, requested: CsrRequest, *, public_key: str) -> tuple[Csr | No
     try:
         request = _read(pem)
     except CsrInvalidError as error:
-        failed = Check(code="CSR_FORMAT", result="failed", field="pem", finding=error.message)
-        return None, [failed, *(Check(code=code, result="skipped") for code in CHECKS)]
+        return None, _unreadable(error.message, [*CHECKS])
+    return _describe(request), _compared(request, requested, public_key, [*CHECKS])
+
+
+def check_unsigned(
+    info: bytes, requested: CsrRequest, *, public_key: str | None
+) -> tuple[Csr | None, list[Check]]:
+    """As `check`, of what will be signed: the DER of a CertificationRequestInfo.
+
+    Args:
+        info: the bytes that the key would sign.
+        requested: as in `check`.
+        public_key: as in `check`; None: not known here, so CSR_PUBLIC_KEY is skipped.
+    """
+    codes = [code for code in CHECKS if code not in SIGNED_ONLY]
+    try:
+        request = _parse_unsigned(info)
+    except der.DerError as error:
+        return None, _unreadable(f"is no CertificationRequestInfo: {error}", codes)
+    own = base64.b64encode(request.public_key).decode()
+    checks = _compared(request, requested, public_key or own, codes)
+    if public_key is None:
+        unknown = Check(code=PUBLIC_KEY, result="skipped")
+        checks = [unknown if one.code == PUBLIC_KEY else one for one in checks]
+    return _describe(request), checks
+
+
+def unsigned_public_key(info: bytes) -> str:
+    """The base64 DER SPKI in a CertificationRequestInfo.
+
+    Raises:
+        DerError: it is none.
+    """
+    return base64.b64encode(_parse_unsigned(info).public_key).decode()
+
+
+def _compared(
+    request: Request, requested: CsrRequest, public_key: str, codes: list[str]
+) -> list[Check]:
     checks = [Check(code="CSR_FORMAT")]
-    for code, compare in CHECKS.items():
+    for code in codes:
         if code == ENCODING and any(one.result == "failed" for one in checks):
             checks.append(Check(code=code, result="skipped"))  # what was compared differs already
             continue
         # A list: one attribute may differ, or several.
-        differ = compare(request, requested, public_key)
+        differ = CHECKS[code](request, requested, public_key)
         checks.append(
             Check(code=code, result="failed", field=differ[0][0], finding=_sentence(differ))
             if differ
             else Check(code=code)
         )
-    return _describe(request), checks
+    return checks
+
+
+def _unreadable(why: str, codes: list[str]) -> list[Check]:
+    failed = Check(code="CSR_FORMAT", result="failed", field="pem", finding=why)
+    return [failed, *(Check(code=code, result="skipped") for code in codes)]
 
 
 # Reading ------------------------------------------------------------------------------------------
@@ -225,13 +267,23 @@ def _content(pem: str) -> bytes:
 
 def _parse(content: bytes) -> Request:
     info, algorithm, signature = _exactly(3, der.element(content, der.SEQUENCE), der.SEQUENCE)
-    version, subject, key, attributes = _exactly(4, info, der.SEQUENCE)
+    return replace(
+        _parse_unsigned(info.whole),
+        der=content,
+        algorithm=algorithm.whole,
+        signature=der.bits(signature.of(der.BIT_STRING)),
+    )
+
+
+def _parse_unsigned(info: bytes) -> Request:
+    parts = _exactly(4, der.element(info, der.SEQUENCE), der.SEQUENCE)
+    version, subject, key, attributes = parts
     if version.whole != VERSION:
         raise der.DerError("its version is not 0")
     found = [_attribute(one) for one in attributes.inside(der.FIRST_CONTEXT)]
     return Request(
-        der=content,
-        signed=info.whole,
+        der=info,
+        signed=info,
         subject=tuple(
             tuple(_value(one) for one in rdn.inside(der.SET))
             for rdn in subject.inside(der.SEQUENCE)
@@ -246,8 +298,6 @@ def _parse(content: bytes) -> Request:
             for value in values
             for one in value.inside(der.SEQUENCE)
         ),
-        algorithm=algorithm.whole,
-        signature=der.bits(signature.of(der.BIT_STRING)),
     )
 
 
@@ -474,13 +524,16 @@ def _attributes(request: Request, _: CsrRequest, __: str) -> Differences:
 
 
 def _encoding(request: Request, requested: CsrRequest, public_key: str) -> Differences:
-    """Whether there is nothing in the CSR but what was read and compared."""
-    same = _rebuilt(request, requested, public_key) == request.der
+    """Whether there is nothing in the CSR but what was read and compared.
+
+    What stands around the signed part are three elements in strict DER, all of them read.
+    """
+    same = _rebuilt(request, requested, public_key) == request.signed
     return [] if same else [("pem", "is not the bytes that the requested CSR has in DER")]
 
 
 def _rebuilt(request: Request, requested: CsrRequest, public_key: str) -> bytes:
-    """The requested CSR in DER. What TSB may choose is as in `request`."""
+    """What is signed of the requested CSR, in DER. What TSB may choose is as in `request`."""
     tags = {one.oid: one.tag for one in _subject(request)}
     names = [
         der.write_set([der.write(der.SEQUENCE, der.write_oid(oid), _string(tags.get(oid), text))])
@@ -505,15 +558,13 @@ def _rebuilt(request: Request, requested: CsrRequest, public_key: str) -> bytes:
         der.write_oid(EXTENSION_REQUEST),
         der.write(der.SET, der.write(der.SEQUENCE, *extensions)),
     )
-    info = der.write(
+    return der.write(
         der.SEQUENCE,
         VERSION,
         der.write(der.SEQUENCE, *names),
         base64.b64decode(public_key),
         der.write(der.FIRST_CONTEXT, attribute if extensions else b""),
     )
-    signature = der.write(der.BIT_STRING, b"\0", request.signature)
-    return der.write(der.SEQUENCE, info, request.algorithm, signature)
 
 
 def _asked_extensions(request: Request, requested: CsrRequest) -> list[Extension]:
@@ -537,10 +588,11 @@ def _string(tag: int | None, text: str) -> bytes:
     return der.write(tag or 0, text.encode(codec))
 
 
-ENCODING = "CSR_ENCODING"
+PUBLIC_KEY, ENCODING = "CSR_PUBLIC_KEY", "CSR_ENCODING"
+SIGNED_ONLY = ("CSR_SIGNATURE", "CSR_SIGNATURE_ALGORITHM")
 # The first failed check gives its code to the error, so the strongest check comes first.
 CHECKS: dict[str, Callable[[Request, CsrRequest, str], Differences]] = {
-    "CSR_PUBLIC_KEY": _public_key,
+    PUBLIC_KEY: _public_key,
     "CSR_SIGNATURE": _signature,
     "CSR_SIGNATURE_ALGORITHM": _signature_algorithm,
     "CSR_SUBJECT_ADDED": _subject_added,
