@@ -4,14 +4,13 @@ Its policy names the user's approver and one made for the probe; either of them 
 """
 
 import base64
-import struct
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from cryptography import x509
 
 from countersign.errors import REQUEST_NOT_EXISTENT
 from countersign.record import ENDED_AT_TSB
+from countersign_cli.approvals import bytes_to_sign
 from countersign_cli.calls import APPROVER, OPERATION, Json, Said
 from countersign_cli.probe.questions import Finding, UnknownError, question
 from countersign_cli.probe.session import (
@@ -28,8 +27,6 @@ from countersign_cli.signer import DIGEST, Signer
 
 HSM_REFUSAL = 701
 NO_TASK, SIGNER_NOT_ALLOWED = 652, 405
-PAYLOAD = 0x1057  # the record of approvalToBeSigned that holds what the HSM will sign
-STAMP = 0x1054  # a record that holds others
 TIMELOCK, TIMEOUT = 120, 60  # seconds: the window is over before the timelock
 LONGEST_TIMESTAMP_SECONDS = 3600
 PRECISION_SECONDS = 2
@@ -206,7 +203,10 @@ def csr_approval_payload(session: Session) -> Finding:
     if not story.by_all:
         raise UnknownError("filteredAllApprovalTask does not list the request")
     task = story.by_all[0]
-    payloads = _payloads(base64.b64decode(task["approvalToBeSigned"]))
+    try:
+        payloads = bytes_to_sign.payloads(base64.b64decode(task["approvalToBeSigned"]))
+    except ValueError as error:  # and `countersign approvals` would refuse to sign it
+        raise UnknownError(f"approvalToBeSigned cannot be read: {error}") from None
     if not payloads:
         raise UnknownError("no record 0x1057 in approvalToBeSigned")
     if story.ended["result"]:
@@ -221,26 +221,6 @@ def csr_approval_payload(session: Session) -> Finding:
 
 
 SHOW_META_DATA = "An approver's client can check the meta data, not the CSR's own bytes."
-
-
-def _payloads(content: bytes) -> list[bytes]:
-    """What stands in the payload records, those inside the time stamp included."""
-    found: list[bytes] = []
-    for kind, value in _records(content[4:]):
-        if kind == PAYLOAD:
-            found.append(value)
-        elif kind == STAMP:
-            found += _payloads(value)
-    return found
-
-
-def _records(content: bytes) -> Iterator[tuple[int, bytes]]:
-    """Little endian: kind and length of two bytes each, then the value, padded to four bytes."""
-    at = 0
-    while at + 4 <= len(content):
-        kind, length = struct.unpack_from("<HH", content, at)
-        yield kind, content[at + 4 : at + 4 + length]
-        at += 4 + length + -length % 4
 
 
 def _without_signature(posted: bytes) -> bytes:

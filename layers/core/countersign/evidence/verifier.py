@@ -73,7 +73,7 @@ def require_shown(parts: Folder, key: PublicKey) -> None:
         EvidenceInvalidError: it has not.
     """
     if "metadata.json" in parts:
-        is_signed = _signed(key, parts["metadata.json"], parts["metadata.sig"])
+        is_signed = signed(key, parts["metadata.json"], parts["metadata.sig"])
         require(is_signed, "metadata.sig", "is no signature of this key over metadata.json")
 
 
@@ -101,6 +101,15 @@ def public_key(content: bytes) -> PublicKey:
     raise UnusableKeyError("is no public key and no certificate, in PEM or DER")
 
 
+def signed(key: PublicKey, content: bytes, signature: bytes) -> bool:
+    """Whether the stack has signed this: ECDSA with SHA-256."""
+    try:
+        key.verify(signature, content, ec.ECDSA(hashes.SHA256()))
+    except InvalidSignature:
+        return False
+    return True
+
+
 def fingerprint(key: PublicKey) -> str:
     """SHA-256 (hex) of the key's DER."""
     spki = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
@@ -111,7 +120,7 @@ def _manifest(folder: Folder, key: PublicKey) -> Mapping[str, Any]:
     """The parts that the manifest lists, once its signature is known to be the stack's."""
     for name in (MANIFEST, SIGNATURE):
         require(name in folder, name, "is missing")
-    if not _signed(key, folder[MANIFEST], folder[SIGNATURE]):
+    if not signed(key, folder[MANIFEST], folder[SIGNATURE]):
         # The manifest is computed from the parts, so it is clear which of the two was changed.
         parts = {name: body for name, body in folder.items() if name not in (MANIFEST, SIGNATURE)}
         try:
@@ -145,14 +154,6 @@ def _require_attestation(parts: Folder, attested: Folder) -> None:
         require(name in attested or name not in parts, name, "is in no answer about the key")
         require(name in parts or name not in attested, name, "is missing")
         require(parts.get(name) == attested.get(name), name, "is not what TSB answered")
-
-
-def _signed(key: PublicKey, content: bytes, signature: bytes) -> bool:
-    try:
-        key.verify(signature, content, ec.ECDSA(hashes.SHA256()))
-    except InvalidSignature:
-        return False
-    return True
 
 
 # For people ---------------------------------------------------------------------------------------

@@ -1,0 +1,454 @@
+"""What an approver is asked, and whether all of it agrees: each check has a name and is shown.
+
+Three things are held against each other: what the stack has signed (the meta data), what TSB says
+that it was asked, and the bytes that the approver would sign. A check that fails refuses, whatever
+anybody says. What a TSB does not show is said to be not shown; it never counts as verified.
+"""
+
+import base64
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Literal
+
+from countersign.errors import InvalidEnrollmentError
+from countersign.evidence.verifier import PublicKey, signed
+from countersign.models import (
+    SCHEMA_VERSION,
+    EnrollmentRequest,
+    unique,
+)
+from countersign.policy import rules
+from countersign.policy.approvers import ONBOARDED, identity
+from countersign.request import canonical, tsb_bodies
+from countersign.spki import spki_sha256
+from countersign.texts import printable
+from countersign.verification import attestation_xml, csr
+from countersign.verification.checks import type_differences
+from countersign_cli.approvals import bytes_to_sign
+from countersign_cli.approvals.bytes_to_sign import Approval
+from countersign_cli.approvals.tasks import Task
+
+type Result = Literal["passed", "failed", "not shown"]
+type Said = tuple[Result, str]
+type Json = dict[str, Any]
+
+PASSED: Said = ("passed", "")
+NOT_SHOWN = "not shown by this TSB"
+BYTES, REQUEST, CSR = "What you sign", "What is asked", "What the key will sign"
+# (where it belongs, what holds if it passes), by the check's name, in the order of the report.
+TITLES = {
+    "BYTES_LENGTH": (BYTES, "Every length in the bytes is true, and nothing follows their end"),
+    "BYTES_RECORDS": (BYTES, "The bytes hold nothing that is not understood"),
+    "BYTES_OPERATION": (BYTES, "They approve a use of the key, not a change of it"),
+    "BYTES_KEY": (BYTES, "They name the key of the request"),
+    "BYTES_PAYLOAD": (BYTES, "Every copy of what the key will sign is the same"),
+    "BYTES_STAMP": (BYTES, "The HSM's time stamp in them is genuine"),
+    "TASK_APPROVER": (REQUEST, "The task is for your key"),
+    "TASK_OPEN": (REQUEST, "The TSB still collects approvals"),
+    "STACK_SIGNATURE": (REQUEST, "Your stack has signed what is shown to you"),
+    "META_DATA": (REQUEST, "What it shows can be read in full"),
+    "REQUEST_SHA256": (REQUEST, "The SHA-256 is that of the request"),
+    "REQUEST_EXPECTED": (REQUEST, "It is the SHA-256 that you expect"),
+    "REQUEST_BODY": (REQUEST, "The TSB was asked for this request, and for nothing else"),
+    "POLICY_APPROVER": (REQUEST, "The request's policy names you"),
+    "WINDOW": (REQUEST, "The window is open"),
+    "CSR_FORMAT": (CSR, "It is the content of a certificate signing request (CSR)"),
+    "CSR_KEY_KIND": (CSR, "Its key is of the kind and size of the request"),
+    "CSR_PUBLIC_KEY": (CSR, "Its key is the one that the HSM reports"),
+    "CSR_SUBJECT_ADDED": (CSR, "Its subject has nothing that was not asked for"),
+    "CSR_SUBJECT_DROPPED": (CSR, "Its subject has everything that was asked for"),
+    "CSR_SUBJECT_VALUE": (CSR, "Its subject has the values that were asked for"),
+    "CSR_SUBJECT_ORDER": (CSR, "Its subject is in the TSB's order"),
+    "CSR_KEY_USAGE": (CSR, "Its key usages are those of the request"),
+    "CSR_EXTENDED_KEY_USAGE": (CSR, "Its extended key usages are those of the request"),
+    "CSR_CRITICALITY": (CSR, "Its usages bind whoever reads them"),
+    "CSR_ALTERNATIVE_NAMES": (CSR, "It asks for no alternative names"),
+    "CSR_BASIC_CONSTRAINTS": (CSR, "It does not ask to be a certificate authority"),
+    "CSR_EXTENSION": (CSR, "It asks for no other extension"),
+    "CSR_KEY_IDENTIFIER": (CSR, "Its key identifier is that of its key"),
+    "CSR_ATTRIBUTE": (CSR, "It has no other attribute"),
+    "CSR_ENCODING": (CSR, "There is nothing in it but what was compared"),
+}
+CLOCK_TOLERANCE = timedelta(minutes=10)  # as the vendor's sample configuration of a TSB has it
+LONGEST_HASH = 64  # bytes: a payload that begins like DER and is longer is meant to be DER
+SEQUENCE = b"\x30"
+OPEN = ("PENDING", "APPROVED")
+
+
+@dataclass(frozen=True)
+class Check:
+    """One comparison: its name, where it belongs, what holds if it passes, and what was found."""
+
+    code: str
+    about: str
+    title: str
+    result: Result
+    finding: str
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What the stack has signed for the approver to see.
+
+    Args:
+        enrollment_id: of the enrollment.
+        about: the stack's own summary, a line each.
+        sha256: of the request, as the mail says it too.
+        request: as it was accepted; None: it was too long to be shown.
+    """
+
+    enrollment_id: str
+    about: tuple[str, ...]
+    sha256: str
+    request: EnrollmentRequest | None
+
+
+@dataclass(frozen=True)
+class Examined:
+    """A task with everything that was found out about it.
+
+    Args:
+        task: as it came.
+        checks: all of them, in the order of `TITLES`.
+        shown: None: there is nothing that the stack has signed.
+        approval: what the signature would approve; None: the bytes cannot be read.
+        closes: when the window closes; None: never, or it is not known.
+    """
+
+    task: Task
+    checks: tuple[Check, ...]
+    shown: Shown | None
+    approval: Approval | None
+    closes: datetime | None
+
+    @property
+    def failed(self) -> list[Check]:
+        """The checks that refuse; empty: the approver may sign."""
+        return [one for one in self.checks if one.result == "failed"]
+
+    @property
+    def not_shown(self) -> list[Check]:
+        """What this TSB leaves open."""
+        return [one for one in self.checks if one.result == "not shown"]
+
+
+def examine(
+    task: Task,
+    *,
+    stack: PublicKey,
+    approver: str,
+    now: datetime,
+    expected: str | None = None,
+) -> Examined:
+    """Make every check of a task. It raises nothing, whatever the task is.
+
+    Args:
+        task: as TSB returned it.
+        stack: the pinned public key of the stack.
+        approver: the approver's own public key, base64 of the DER SPKI.
+        now: by the approver's clock.
+        expected: the SHA-256 of the request that the approver expects; None: any.
+    """
+    said: dict[str, Said] = {}
+    shown = _shown(task, stack, said)
+    approval = _approval(task, said)
+    request = shown.request if shown else None
+    said["TASK_APPROVER"] = _own(task, approver)
+    said["TASK_OPEN"] = _open(task)
+    said["BYTES_OPERATION"] = _operation(approval)
+    said["BYTES_KEY"] = _key(approval, shown)
+    said["BYTES_PAYLOAD"] = _payload(task, approval)
+    if approval is not None and approval.asked_at is not None:
+        said["BYTES_STAMP"] = ("not shown", "the key that signs the HSM's time stamps is not known")
+    if shown is not None:
+        said["REQUEST_SHA256"] = _sha256(shown)
+        said["REQUEST_BODY"] = _body(task, request)
+        said["POLICY_APPROVER"] = _policy(request, approver)
+    if expected is not None:
+        said["REQUEST_EXPECTED"] = _expected(shown, expected)
+    closes = _closes(request, approval)
+    said["WINDOW"] = _window(request, approval, closes, now)
+    said |= _csr(task, request, approval)
+    checks = tuple(
+        Check(code, *TITLES[code], *said.get(code, ("not shown", NOT_SHOWN)))
+        for code in TITLES
+        if code in said or code != "REQUEST_EXPECTED"
+    )
+    return Examined(task, checks, shown, approval, closes)
+
+
+# What the stack has signed -----------------------------------------------------------------------
+
+
+def _shown(task: Task, stack: PublicKey, said: dict[str, Said]) -> Shown | None:
+    try:
+        content = _decoded(task.meta_data)
+        signature = _decoded(task.meta_data_signature)
+    except ValueError:
+        content = signature = None
+    if content is None or signature is None:
+        why = "there is no meta data with a signature: no Countersign stack asks this"
+        said["STACK_SIGNATURE"] = ("failed", why)
+        return None
+    if not signed(stack, content, signature):
+        why = "the signature is not your stack's, or what it covers was changed"
+        said["STACK_SIGNATURE"] = ("failed", why)
+        return None
+    said["STACK_SIGNATURE"] = PASSED
+    try:
+        found = _read(content)
+    except (ValueError, InvalidEnrollmentError, RecursionError) as error:
+        why = getattr(error, "message", str(error))
+        said["META_DATA"] = ("failed", f"it cannot be read: {why}")
+        return None
+    said["META_DATA"] = PASSED
+    if found.request is None:
+        said["META_DATA"] = ("not shown", "the request is too long: only its summary is shown")
+    return found
+
+
+def _read(content: bytes) -> Shown:
+    found = json.loads(content, object_pairs_hook=unique)
+    if not isinstance(found, dict):
+        raise ValueError("it is no JSON object")
+    kind = (found.get("app"), found.get("type"), found.get("schemaVersion"))
+    if kind != ("countersign", "CertificateSigningRequest", SCHEMA_VERSION):
+        raise ValueError("it is of a kind or version that this program does not know")
+    texts = (found.get("enrollmentId"), found.get("requestSha256"), *(found.get("about") or ()))
+    if not all(isinstance(one, str) for one in texts):
+        raise ValueError("a part of it is no text")
+    request = None if found.get("request") is None else EnrollmentRequest.read(found["request"])
+    if request is not None and canonical.accepted(request) != found["request"]:
+        raise ValueError("it holds more than was accepted")
+    enrollment_id, digest, *about = (printable(str(one)) for one in texts)
+    return Shown(enrollment_id, tuple(about), digest, request)
+
+
+def _sha256(shown: Shown) -> Said:
+    if shown.request is None:
+        return "not shown", "the request is not shown, so its SHA-256 cannot be computed"
+    try:
+        own = canonical.sha256(canonical.accepted(shown.request))
+    except InvalidEnrollmentError as error:
+        return "failed", error.message
+    return PASSED if own == shown.sha256 else ("failed", f"the request's is {own}")
+
+
+def _expected(shown: Shown | None, expected: str) -> Said:
+    if shown is None:
+        return "failed", "nothing is shown that has one"
+    return PASSED if shown.sha256 == expected else ("failed", f"it is {shown.sha256}")
+
+
+def _policy(request: EnrollmentRequest | None, approver: str) -> Said:
+    if request is None:
+        return "not shown", "the request is not shown"
+    try:
+        asked = {identity(one) for _, one in rules.approvals_of(request.key.policy.rule_use, "")}
+    except ValueError as error:
+        return "failed", f"an approver in it {error}"
+    if spki_sha256(approver) in asked:
+        return PASSED
+    if any(one.startswith(ONBOARDED) for one in asked):
+        return "not shown", "it names approvers whose keys only the TSB knows"
+    return "failed", "your key is not in it"
+
+
+# What TSB says -----------------------------------------------------------------------------------
+
+
+def _own(task: Task, approver: str) -> Said:
+    if task.approver_public_key is None:
+        return "not shown", NOT_SHOWN
+    same = task.approver_public_key == approver
+    return PASSED if same else ("failed", "it is for another key")
+
+
+def _open(task: Task) -> Said:
+    if task.request_status is None:
+        return "not shown", NOT_SHOWN
+    said = f"the TSB says {printable(task.request_status)}"
+    return PASSED if task.request_status in OPEN else ("failed", said)
+
+
+def _body(task: Task, request: EnrollmentRequest | None) -> Said:
+    if task.request_base64 is None:
+        return "not shown", NOT_SHOWN
+    if request is None:
+        return "not shown", "the request is not shown"
+    try:
+        posted = json.loads(_decoded(task.request_base64) or b"", object_pairs_hook=unique)
+    except (ValueError, RecursionError):
+        return "failed", "what the TSB was asked cannot be read"
+    return _asks_for(posted, task, request)
+
+
+def _asks_for(posted: Any, task: Task, request: EnrollmentRequest) -> Said:
+    """Whether a call's body is that of this request's CSR."""
+    inner = posted.get("csrSignRequest") if isinstance(posted, dict) else None
+    if not isinstance(inner, dict):
+        return "failed", "the TSB was asked for something else than a CSR"
+    wanted = tsb_bodies.tsb_csr(
+        request,
+        None,
+        shown=_decoded(task.meta_data) or b"",
+        signature=_decoded(task.meta_data_signature) or b"",
+    )
+    differ = _differences(wanted, inner, ignored="keyPassword")
+    return ("failed", f"it differs in {', '.join(differ)}") if differ else PASSED
+
+
+def _differences(wanted: Mapping[str, Any], found: Mapping[str, Any], *, ignored: str) -> list[str]:
+    """The names of which the values differ. A name that is left out is one whose value is null."""
+    differ: list[str] = []
+    for name in dict.fromkeys((*wanted, *found)):
+        one, other = wanted.get(name), found.get(name)
+        if name == ignored:
+            continue
+        if isinstance(one, dict) and isinstance(other, dict):
+            differ += [f"{name}.{inner}" for inner in _differences(one, other, ignored="")]
+        elif one != other:
+            differ.append(printable(name))
+    return differ
+
+
+# What the approver signs -------------------------------------------------------------------------
+
+
+def _approval(task: Task, said: dict[str, Said]) -> Approval | None:
+    try:
+        found = bytes_to_sign.read(_decoded(task.approval_to_be_signed) or b"")
+    except bytes_to_sign.RecordError as error:
+        said["BYTES_LENGTH"], said["BYTES_RECORDS"] = PASSED, ("failed", str(error))
+        return None
+    except ValueError as error:
+        said["BYTES_LENGTH"] = ("failed", str(error))
+        return None
+    said["BYTES_LENGTH"] = said["BYTES_RECORDS"] = PASSED
+    return found
+
+
+def _operation(approval: Approval | None) -> Said:
+    if approval is None:
+        return "not shown", "the bytes cannot be read"
+    if approval.operation != bytes_to_sign.USE:
+        return "failed", f"they would {approval.doing}"
+    return ("failed", "they hold a policy") if approval.policy else PASSED
+
+
+def _key(approval: Approval | None, shown: Shown | None) -> Said:
+    if approval is None or shown is None:
+        return "not shown", "there is nothing to compare"
+    if shown.request is not None:
+        same = approval.label == shown.request.key.label
+    else:
+        same = f"Key label: {printable(approval.label)}" in shown.about
+    return PASSED if same else ("failed", f"they name the key {printable(approval.label)}")
+
+
+def _payload(task: Task, approval: Approval | None) -> Said:
+    try:
+        listed = _decoded(task.payload)
+    except ValueError:
+        return "failed", "the task's own is no base64"
+    inside = (approval.payload, approval.stamped) if approval else ()
+    found = [one for one in (*inside, listed) if one is not None]
+    if not any(one is not None for one in inside):
+        return "not shown", NOT_SHOWN
+    return PASSED if len(set(found)) == 1 else ("failed", "two of them differ")
+
+
+def _closes(request: EnrollmentRequest | None, approval: Approval | None) -> datetime | None:
+    tokens = request.key.policy.rule_use.tokens if request else ()
+    if approval is None or approval.asked_at is None or not tokens:
+        return None
+    try:
+        seconds = rules.window_seconds(tokens)
+        return approval.asked_at + timedelta(seconds=seconds) if seconds else None
+    except OverflowError:
+        return None
+
+
+def _window(
+    request: EnrollmentRequest | None,
+    approval: Approval | None,
+    closes: datetime | None,
+    now: datetime,
+) -> Said:
+    if approval is None or approval.asked_at is None:
+        return "not shown", NOT_SHOWN
+    if approval.asked_at > now + CLOCK_TOLERANCE:
+        return (
+            "failed",
+            f"the HSM was asked in the future, at {approval.asked_at:%Y-%m-%d %H:%M} UTC",
+        )
+    if request is None:
+        return "not shown", "the request is not shown"
+    if closes is not None and closes <= now:
+        return "failed", f"it closed at {closes:%Y-%m-%d %H:%M} UTC: this was asked before"
+    return PASSED
+
+
+# What the key will sign --------------------------------------------------------------------------
+
+
+def _csr(
+    task: Task, request: EnrollmentRequest | None, approval: Approval | None
+) -> dict[str, Said]:
+    """The checks of the payload; without one that is a CSR's content, none is passed."""
+    payload = approval.payload if approval else None
+    if approval is None or payload is None or approval.policy:
+        return {}
+    if request is None:
+        return {"CSR_FORMAT": ("not shown", "the request is not shown")}
+    if not (payload.startswith(SEQUENCE) and len(payload) > LONGEST_HASH):
+        return {"CSR_FORMAT": _other_payload(payload, task, request)}
+    attested = _attested_key(task)
+    found, checks = csr.check_unsigned(payload, request.csr, public_key=attested)
+    said: dict[str, Said] = {
+        one.code: ("failed", one.finding or "") if one.result == "failed" else PASSED
+        for one in checks
+        if one.result != "skipped"
+    }
+    if "CSR_PUBLIC_KEY" not in said and found is not None:
+        said["CSR_PUBLIC_KEY"] = ("not shown", "the key is not shown by this TSB")
+    if found is not None:
+        said["CSR_KEY_KIND"] = _kind(payload, request)
+    return said
+
+
+def _other_payload(payload: bytes, task: Task, request: EnrollmentRequest) -> Said:
+    """A TSB may have the call approved instead of the CSR: then it is compared as the call."""
+    try:
+        posted = json.loads(payload, object_pairs_hook=unique)
+    except (ValueError, RecursionError):
+        return "not shown", f"{NOT_SHOWN}: the bytes have {len(payload)} others instead"
+    result, why = _asks_for(posted, task, request)
+    if result == "failed":
+        return result, f"the bytes hold a call instead, and {why}"
+    return "not shown", f"{NOT_SHOWN}: the bytes hold the call, which is that of the request"
+
+
+def _attested_key(task: Task) -> str | None:
+    """The key's public key as the HSM's attestation has it; its signature is not looked at."""
+    try:
+        said = attestation_xml.read(task.key_attributes or "")
+    except ValueError:
+        return None
+    return said.public_key or None
+
+
+def _kind(payload: bytes, request: EnrollmentRequest) -> Said:
+    differ = type_differences(csr.unsigned_public_key(payload), request.key)
+    return ("failed", "; ".join(differ)) if differ else PASSED
+
+
+def _decoded(text: str | None) -> bytes | None:
+    """The bytes of base64; None for None.
+
+    Raises:
+        ValueError: it is none.
+    """
+    return None if text is None else base64.b64decode(text, validate=True)

@@ -1,0 +1,650 @@
+"""What an approver is asked, held against itself: the genuine passes, each forgery is refused."""
+
+import base64
+import hashlib
+import json
+import random
+import struct
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from hypothesis import given
+from hypothesis import strategies as st
+
+from countersign import der
+from countersign import models as m
+from countersign.evidence.verifier import PublicKey
+from countersign.request import canonical, tsb_bodies
+from countersign.verification import csr
+from countersign_cli.approvals import bytes_to_sign, checks
+from countersign_cli.approvals.tasks import Task, read
+from local.approver import Approver
+from local.tsb_simulator.simulator import Simulator
+from local.tsb_simulator.switches import Switches
+
+NOW = datetime.now(UTC)
+ADA, EVE = Approver.generate("Ada", "ec"), Approver.generate("Eve", "ec")
+STACK, OTHER_STACK = (
+    ec.generate_private_key(ec.SECP256R1()),
+    ec.generate_private_key(ec.SECP256R1()),
+)
+LABEL = "SUB.web"
+HASH_BYTES = 32
+
+type Json = dict[str, Any]
+type Change = Callable[[Json], None]
+
+
+# A genuine task -----------------------------------------------------------------------------------
+
+
+def raw(approver: Approver = ADA, **csr: Any) -> Json:
+    group = {
+        "name": "g",
+        "quorum": 1,
+        "approvals": [{"type": "public_key", "name": approver.name, "value": approver.spki}],
+    }
+    token = {"name": "t", "timelock": 0, "timeout": 3600, "groups": [group]}
+    return {
+        "key": {
+            "label": LABEL,
+            "algorithm": "EC",
+            "curveOid": "1.2.840.10045.3.1.7",
+            "attributes": {"decrypt": False, "sign": True, "unwrap": False},
+            "policy": {"ruleUse": {"tokens": [token]}, "keyStatus": {"blocked": False}},
+        },
+        "csr": {
+            "signatureAlgorithm": "SHA256_WITH_ECDSA",
+            "validity": 365,
+            "standardCertificateAttributes": {"commonName": "web.example", "country": "CH"},
+            "keyUsage": ["DIGITAL_SIGNATURE"],
+            "extendedKeyUsage": ["SERVER_AUTH"],
+            **csr,
+        },
+        "reason": "OPS-42",
+    }
+
+
+def body(request: Json, stack: ec.EllipticCurvePrivateKey = STACK, **more: Any) -> Json:
+    """The call of a stack that was asked for this."""
+    read_request = m.EnrollmentRequest.read(request)
+    shown = tsb_bodies.meta_data(read_request, enrollment_id="web", names={}, requester="ada")
+    signature = stack.sign(shown, ec.ECDSA(hashes.SHA256()))
+    asked = tsb_bodies.tsb_csr(read_request, None, shown=shown, signature=signature)
+    return {"csrSignRequest": {**asked, **more}}
+
+
+def asked(
+    called: Json, request: Json, *, approver: Approver = ADA, switches: Switches | None = None
+) -> Json:
+    """The task that a TSB then hands out."""
+    tsb = Simulator(switches or Switches())
+
+    def call(path: str, content: Json, role: str) -> Any:
+        headers = {"x-api-key": tsb.api_keys[role][0]}
+        answer = tsb.handle("POST", path, headers, json.dumps(content).encode())
+        assert answer.status in (200, 201), answer.body
+        return json.loads(answer.body)
+
+    call("/v1/key", request["key"], "keyManagement")
+    call("/v1/certificate/request", called, "keyOperation")
+    listing = {**approver._authentication(), "detailLevel": "level6"}
+    (task,) = call("/v1/filteredAllApprovalTask", listing, "approver")["tasks"]
+    return dict(task)
+
+
+@cache
+def _genuine() -> str:
+    return json.dumps(asked(body(raw()), raw()))
+
+
+def genuine() -> Json:
+    return dict(json.loads(_genuine()))
+
+
+def examined(task: Json, *, approver: Approver = ADA, **more: Any) -> checks.Examined:
+    public: PublicKey = STACK.public_key()
+    given = {"now": NOW, "expected": None, **more}
+    return checks.examine(Task.model_validate(task), stack=public, approver=approver.spki, **given)
+
+
+def results(task: Json, **more: Any) -> dict[str, str]:
+    return {one.code: one.result for one in examined(task, **more).checks}
+
+
+def digest(request: Json) -> str:
+    return canonical.sha256(canonical.accepted(m.EnrollmentRequest.read(request)))
+
+
+def test_a_genuine_task_passes_every_check_that_a_tsb_lets_anybody_make() -> None:
+    found = examined(genuine(), expected=digest(raw()))
+
+    assert {one.code: one.finding for one in found.failed} == {}
+    assert [one.code for one in found.not_shown] == ["BYTES_STAMP"]
+    assert [one.code for one in found.checks] == list(checks.TITLES)
+    assert found.shown is not None
+    assert (found.shown.enrollment_id, found.shown.sha256) == ("web", digest(raw()))
+    assert "Subject commonName: web.example" in found.shown.about
+    assert found.approval is not None
+    assert found.approval.doing == "use the key"
+    assert found.closes is not None
+    assert NOW + timedelta(minutes=59) < found.closes < NOW + timedelta(minutes=61)
+
+
+# What differs from it -----------------------------------------------------------------------------
+
+
+def records(content: bytes) -> list[tuple[int, bytes]]:
+    return list(bytes_to_sign._records(content))
+
+
+def written(parts: list[tuple[int, bytes]]) -> bytes:
+    content = b"".join(
+        struct.pack("<HH", kind, len(value)) + value + b"\0" * (-len(value) % 4)
+        for kind, value in parts
+    )
+    return struct.pack("<I", len(content)) + content
+
+
+def signing(change: Callable[[bytes], bytes]) -> Change:
+    """The bytes to sign are others."""
+
+    def apply(task: Json) -> None:
+        content = change(base64.b64decode(task["approvalToBeSigned"]))
+        task["approvalToBeSigned"] = base64.b64encode(content).decode()
+
+    return apply
+
+
+def record(kind: int, value: bytes) -> Change:
+    """A record of the bytes to sign has another value."""
+    return signing(
+        lambda content: written(
+            [(one, value if one == kind else own) for one, own in records(content)]
+        )
+    )
+
+
+def stamp(change: Callable[[bytes], bytes], kind: int) -> Change:
+    """A record within the time stamp has another value."""
+
+    def apply(content: bytes) -> bytes:
+        def inner(value: bytes) -> bytes:
+            return written(
+                [(one, change(own) if one == kind else own) for one, own in records(value)]
+            )
+
+        return written(
+            [
+                (one, inner(own) if one == bytes_to_sign.STAMP else own)
+                for one, own in records(content)
+            ]
+        )
+
+    return signing(apply)
+
+
+def everywhere(payload: bytes) -> Change:
+    """All copies of the payload are this one: TSB and bytes agree."""
+
+    def apply(task: Json) -> None:
+        record(bytes_to_sign.PAYLOAD, payload)(task)
+        stamp(lambda _: payload, bytes_to_sign.PAYLOAD)(task)
+        task["payload"] = base64.b64encode(payload).decode()
+
+    return apply
+
+
+def payload_of(switches: Switches | None = None, **csr: Any) -> bytes:
+    """What a TSB would have signed of a request that differs so, for the same key's sake."""
+    request = raw(**csr)
+    task = asked(body(request), request, switches=switches)
+    return base64.b64decode(task["payload"])
+
+
+def own_payload() -> bytes:
+    return base64.b64decode(genuine()["payload"])
+
+
+def with_own_key(payload: bytes) -> bytes:
+    """That payload with the genuine task's key: only the rest differs.
+
+    Both keys are of P-256, so they have the same length.
+    """
+    theirs = base64.b64decode(csr.unsigned_public_key(payload))
+    ours = base64.b64decode(csr.unsigned_public_key(own_payload()))
+    old, new = [hashlib.sha1(one[-65:], usedforsecurity=False).digest() for one in (theirs, ours)]
+    return payload.replace(theirs, ours).replace(old, new)
+
+
+def task_of(request: Json, stack: ec.EllipticCurvePrivateKey = STACK) -> Json:
+    return asked(body(request, stack), request)
+
+
+def meta_data(request: Json, stack: ec.EllipticCurvePrivateKey = STACK) -> Change:
+    """The task shows what a stack has signed for another request."""
+
+    def apply(task: Json) -> None:
+        inner = body(request, stack)["csrSignRequest"]
+        task |= {name: inner[name] for name in ("metaData", "metaDataSignature")}
+
+    return apply
+
+
+def signed_meta_data(**values: Any) -> Change:
+    """The stack itself has signed something odd."""
+
+    def apply(task: Json) -> None:
+        content = {**json.loads(base64.b64decode(task["metaData"])), **values}
+        shown = json.dumps(content).encode()
+        signature = STACK.sign(shown, ec.ECDSA(hashes.SHA256()))
+        task["metaData"] = base64.b64encode(shown).decode()
+        task["metaDataSignature"] = base64.b64encode(signature).decode()
+
+    return apply
+
+
+def put(**values: Any) -> Change:
+    return lambda task: task.update(values)
+
+
+def text(content: Json) -> str:
+    return base64.b64encode(json.dumps(content).encode()).decode()
+
+
+def changed_meta_data(task: Json) -> None:
+    content = base64.b64decode(task["metaData"]).replace(b"web.example", b"web.examp1e")
+    task["metaData"] = base64.b64encode(content).decode()
+
+
+def lengthened(content: bytes, at: int = 4 + 2) -> bytes:
+    """The length of the first record says more than is there."""
+    return content[:at] + struct.pack("<H", 0xFFFF) + content[at + 2 :]
+
+
+def long_ago(value: bytes) -> bytes:
+    return struct.pack("<Q", struct.unpack("<Q", value)[0] - 7200)
+
+
+def to_come(value: bytes) -> bytes:
+    return struct.pack("<Q", struct.unpack("<Q", value)[0] + 7200)
+
+
+def name_twice(task: Json) -> None:
+    content = base64.b64decode(task["metaData"])
+    shown = content[:-1] + b',"reason":"OPS-43"}'
+    signature = STACK.sign(shown, ec.ECDSA(hashes.SHA256()))
+    task["metaData"] = base64.b64encode(shown).decode()
+    task["metaDataSignature"] = base64.b64encode(signature).decode()
+
+
+def rsa_key(task: Json) -> None:
+    request = raw(signatureAlgorithm="SHA256_WITH_RSA")
+    request["key"] = {**request["key"], "algorithm": "RSA", "keySize": 2048, "curveOid": None}
+    everywhere(base64.b64decode(task_of(request)["payload"]))(task)
+
+
+def authority(task: Json) -> None:
+    """The extension request of the payload has CA:TRUE, and is otherwise as it was."""
+    info = der.element(own_payload(), der.SEQUENCE)
+    version, subject, key, attributes = info.inside(der.SEQUENCE)
+    (attribute,) = attributes.inside(der.FIRST_CONTEXT)
+    oid, values = attribute.inside(der.SEQUENCE)
+    (extensions,) = values.inside(der.SET)
+    is_authority = der.write(der.SEQUENCE, der.write(der.BOOLEAN, der.TRUE))
+    constraints = der.write(
+        der.SEQUENCE, der.write_oid("2.5.29.19"), der.write(der.OCTET_STRING, is_authority)
+    )
+    more = der.write(der.SET, der.write(der.SEQUENCE, extensions.content, constraints))
+    attributes_then = der.write(der.FIRST_CONTEXT, der.write(der.SEQUENCE, oid.whole, more))
+    parts = (version.whole, subject.whole, key.whole, attributes_then)
+    everywhere(der.write(der.SEQUENCE, *parts))(task)
+
+
+OPERATION, TEXT, PAYLOAD, SECONDS = (
+    bytes_to_sign.OPERATION,
+    bytes_to_sign.TEXT,
+    bytes_to_sign.PAYLOAD,
+    bytes_to_sign.SECONDS,
+)
+SIGN_BODY = {"signCertificateRequest": {"signKeyName": LABEL}}
+# Each forgery: what was changed in a genuine task, and the checks that refuse it, the first first.
+FORGERIES: dict[str, tuple[Change, list[str]]] = {
+    "meta data of another request": (
+        meta_data(raw(keyUsage=["CRL_SIGN"])),
+        ["REQUEST_BODY", "CSR_KEY_USAGE"],
+    ),
+    "meta data for another approver": (
+        meta_data(raw(EVE)),
+        ["REQUEST_BODY", "POLICY_APPROVER"],
+    ),
+    "another stack's signature": (
+        lambda task: task.update(task_of(raw(), OTHER_STACK)),
+        ["STACK_SIGNATURE"],
+    ),
+    "meta data that was changed": (changed_meta_data, ["STACK_SIGNATURE"]),
+    "no meta data": (put(metaData=None, metaDataSignature=None), ["STACK_SIGNATURE"]),
+    "meta data of no kind that is known": (signed_meta_data(type="Invoice"), ["META_DATA"]),
+    "meta data with a name twice": (
+        name_twice,
+        ["META_DATA"],
+    ),
+    "another SHA-256": (
+        signed_meta_data(requestSha256="0" * 64),
+        ["REQUEST_SHA256", "REQUEST_BODY"],
+    ),
+    "another key's label": (record(TEXT, b"CA.root"), ["BYTES_KEY"]),
+    "block under a CSR's meta data": (record(OPERATION, b"\2\0\0\0"), ["BYTES_OPERATION"]),
+    "unblock under a CSR's meta data": (record(OPERATION, b"\3\0\0\0"), ["BYTES_OPERATION"]),
+    "modify under a CSR's meta data": (record(OPERATION, b"\4\0\0\0"), ["BYTES_OPERATION"]),
+    "an operation that nobody knows": (record(OPERATION, b"\x10\0\0\0"), ["BYTES_OPERATION"]),
+    "a policy instead of a payload": (
+        signing(
+            lambda content: written(
+                [
+                    (bytes_to_sign.POLICY_PAYLOAD if one == PAYLOAD else one, value)
+                    for one, value in records(content)
+                ]
+            )
+        ),
+        ["BYTES_OPERATION"],
+    ),
+    "the call is another one": (put(requestBase64=text(SIGN_BODY)), ["REQUEST_BODY"]),
+    "the call cannot be read": (put(requestBase64="e30"), ["REQUEST_BODY"]),
+    "a task of somebody else": (put(approverPublicKey=EVE.spki), ["TASK_APPROVER"]),
+    "a task that has ended": (put(requestStatus="CANCELLED"), ["TASK_OPEN"]),
+    "a replayed task": (stamp(long_ago, SECONDS), ["WINDOW"]),
+    "a task of the future": (stamp(to_come, SECONDS), ["WINDOW"]),
+    "a payload beside the one that is signed": (
+        record(PAYLOAD, payload_of()),
+        ["BYTES_PAYLOAD", "CSR_PUBLIC_KEY"],
+    ),
+    "another payload in the list": (put(payload=text({})), ["BYTES_PAYLOAD"]),
+    "another subject": (
+        everywhere(
+            with_own_key(
+                payload_of(standardCertificateAttributes={"commonName": "eve", "country": "CH"})
+            )
+        ),
+        ["CSR_SUBJECT_VALUE"],
+    ),
+    "one more subject attribute": (
+        everywhere(
+            with_own_key(
+                payload_of(
+                    standardCertificateAttributes={
+                        "commonName": "web.example",
+                        "country": "CH",
+                        "organizationName": "Eve Ltd",
+                    }
+                )
+            )
+        ),
+        ["CSR_SUBJECT_ADDED"],
+    ),
+    "one subject attribute less": (
+        everywhere(
+            with_own_key(payload_of(standardCertificateAttributes={"commonName": "web.example"}))
+        ),
+        ["CSR_SUBJECT_DROPPED"],
+    ),
+    "another usage": (
+        everywhere(with_own_key(payload_of(keyUsage=["KEY_CERT_SIGN"]))),
+        ["CSR_KEY_USAGE"],
+    ),
+    "another extended usage": (
+        everywhere(with_own_key(payload_of(extendedKeyUsage=["CODE_SIGNING"]))),
+        ["CSR_EXTENDED_KEY_USAGE"],
+    ),
+    "another key": (everywhere(payload_of()), ["CSR_PUBLIC_KEY"]),
+    "a key of another kind": (
+        rsa_key,
+        ["CSR_KEY_KIND", "CSR_PUBLIC_KEY"],
+    ),
+    "an extension that was not asked for": (
+        authority,
+        ["CSR_BASIC_CONSTRAINTS"],
+    ),
+    "a payload with something behind its end": (
+        everywhere(own_payload() + b"\5\0"),
+        ["CSR_FORMAT"],
+    ),
+    "a payload that is DER of another kind": (
+        everywhere(b"\x30\x81\x80" + b"\5\0" * 64),
+        ["CSR_FORMAT"],
+    ),
+    "another call to be signed": (
+        everywhere(json.dumps(body(raw(keyUsage=["CRL_SIGN"]))).encode()),
+        ["CSR_FORMAT"],
+    ),
+    "a record more": (
+        signing(lambda content: written([*records(content), (0x1060, b"more")])),
+        ["BYTES_RECORDS"],
+    ),
+    "a record twice": (
+        signing(lambda content: written([*records(content), (TEXT, b"CA.root")])),
+        ["BYTES_RECORDS"],
+    ),
+    "a record less": (
+        signing(lambda content: written([one for one in records(content) if one[0] != TEXT])),
+        ["BYTES_RECORDS"],
+    ),
+    "padding that says something": (
+        signing(lambda content: content.replace(b"SUB.web\0", b"SUB.web!")),
+        ["BYTES_RECORDS"],
+    ),
+    "bytes behind the end": (signing(lambda content: content + b"\0\0\0\0"), ["BYTES_LENGTH"]),
+    "a length that lies": (signing(lengthened), ["BYTES_LENGTH"]),
+    "bytes that end early": (signing(lambda content: content[:-8]), ["BYTES_LENGTH"]),
+    "a timestamp instead of an approval": (
+        signing(lambda _: b"2026-11-27T03:00:00Z"),
+        ["BYTES_LENGTH"],
+    ),
+    "nothing": (put(approvalToBeSigned=""), ["BYTES_LENGTH"]),
+    "no base64": (put(approvalToBeSigned="*"), ["BYTES_LENGTH"]),
+}
+
+
+@pytest.mark.parametrize("name", FORGERIES)
+def test_a_forgery_is_refused_with_its_own_code(name: str) -> None:
+    change, codes = FORGERIES[name]
+    task = genuine()
+    change(task)
+
+    found = examined(task)
+
+    assert [one.code for one in found.failed] == codes
+    assert all(one.finding for one in found.failed)
+
+
+def test_another_sha256_than_expected_is_refused() -> None:
+    assert results(genuine(), expected="0" * 64)["REQUEST_EXPECTED"] == "failed"
+    assert "REQUEST_EXPECTED" not in results(genuine())
+
+
+# What a TSB does not show -------------------------------------------------------------------------
+
+OF_THE_CSR = {code for code, (about, _) in checks.TITLES.items() if about == checks.CSR}
+
+
+@pytest.mark.parametrize(
+    ("shows", "unknown"),
+    [
+        (put(requestBase64=None), {"REQUEST_BODY"}),
+        (put(keyAttributes=None), {"CSR_PUBLIC_KEY"}),
+        (put(keyAttributes="an HSM of another make"), {"CSR_PUBLIC_KEY"}),
+        (put(requestStatus=None), {"TASK_OPEN"}),
+        (put(approverPublicKey=None), {"TASK_APPROVER"}),
+        (put(payload=None), set()),
+        (everywhere(bytes(HASH_BYTES)), OF_THE_CSR),
+        (
+            signing(
+                lambda content: written(
+                    [one for one in records(content) if one[0] not in (PAYLOAD, 0x1054, 0x1056)]
+                )
+            ),
+            OF_THE_CSR | {"BYTES_PAYLOAD", "WINDOW"},
+        ),
+    ],
+)
+def test_what_a_tsb_does_not_show_is_said_and_never_verified(
+    shows: Change, unknown: set[str]
+) -> None:
+    task = genuine()
+    shows(task)
+
+    found = examined(task)
+
+    assert {one.code for one in found.not_shown} - {"BYTES_STAMP"} == unknown
+    assert not found.failed
+
+
+def test_a_tsb_that_has_the_call_approved_shows_no_csr_and_its_call_is_compared() -> None:
+    switches = Switches.model_validate({"csrApprovalPayload": "request"})
+    task = asked(body(raw()), raw(), switches=switches)
+
+    found = {one.code: one for one in examined(task).checks}
+
+    assert found["CSR_FORMAT"].result == "not shown"
+    assert "which is that of the request" in found["CSR_FORMAT"].finding
+    assert {found[code].result for code in OF_THE_CSR} == {"not shown"}
+
+
+def test_a_request_too_long_for_the_meta_data_is_known_by_its_summary_alone() -> None:
+    request = raw()
+    group = request["key"]["policy"]["ruleUse"]["tokens"][0]["groups"][0]
+    group["approvals"] += [
+        {
+            "type": "public_key",
+            "name": f"person {number}",
+            "value": Approver.generate("x", "ec").spki,
+        }
+        for number in range(200)
+    ]
+    found = examined(task_of(request))
+
+    assert found.shown is not None
+    assert found.shown.request is None
+    assert not found.failed
+    unknown = {one.code for one in found.not_shown}
+    assert {"META_DATA", "REQUEST_SHA256", "REQUEST_BODY", "POLICY_APPROVER", "WINDOW"} <= unknown
+    assert {one.code: one.result for one in found.checks}["BYTES_KEY"] == "passed"
+
+
+def test_an_approver_whom_only_the_tsb_knows_may_be_meant() -> None:
+    request = raw(EVE)
+    group = request["key"]["policy"]["ruleUse"]["tokens"][0]["groups"][0]
+    group["approvals"].append({"type": "onboarded_approver_certificate", "name": "Ada"})
+    task = genuine()
+    meta_data(request)(task)
+
+    assert results(task)["POLICY_APPROVER"] == "not shown"
+
+
+def test_a_certificate_in_the_policy_names_whoever_has_its_key() -> None:
+    request = raw()
+    (token,) = request["key"]["policy"]["ruleUse"]["tokens"]
+    token["groups"][0]["approvals"] = [{"type": "certificate", "value": ADA.certificate()}]
+
+    assert not examined(task_of(request)).failed
+
+
+def test_a_window_without_end_does_not_close() -> None:
+    request = raw()
+    request["key"]["policy"]["ruleUse"]["tokens"][0]["timeout"] = 0
+
+    found = examined(task_of(request), now=NOW + timedelta(days=400))
+
+    assert found.closes is None
+    assert not found.failed
+
+
+# Whatever comes -----------------------------------------------------------------------------------
+
+
+def mutants(original: bytes, number: int, seed: int) -> list[bytes]:
+    draw = random.Random(seed)
+    found = []
+    for _ in range(number):
+        changed = bytearray(original)
+        for _ in range(draw.randint(1, 3)):
+            at = draw.randrange(len(changed))
+            match draw.randrange(4):
+                case 0:
+                    changed[at] ^= 1 << draw.randrange(8)
+                case 1:
+                    del changed[at : at + draw.randint(1, 12)]
+                case 2:
+                    changed[at:at] = bytes(draw.randint(1, 8))
+                case _:
+                    changed[at:at] = changed[at : at + draw.randint(1, 40)]
+            changed = changed or bytearray(b"\0")
+        found.append(bytes(changed))
+    return found
+
+
+def test_no_changed_byte_is_signed_unless_it_is_of_the_time_stamp_alone() -> None:
+    task = genuine()
+    original = base64.b64decode(task["approvalToBeSigned"])
+    loose = {bytes_to_sign.STAMP, bytes_to_sign.STAMP_SIGNATURE}
+    for mutant in mutants(original, 800, seed=1):
+        task["approvalToBeSigned"] = base64.b64encode(mutant).decode()
+        if examined(task).failed or mutant == original:
+            continue
+        before = [one for one in records(original) if one[0] not in loose]
+        assert [one for one in records(mutant) if one[0] not in loose] == before, mutant.hex()
+
+
+@given(st.binary(max_size=200))
+def test_whatever_the_bytes_are_they_are_read_in_full_or_refused(content: bytes) -> None:
+    try:
+        found = bytes_to_sign.read(content)
+    except ValueError:
+        return
+    assert found.label is not None
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from([0x3B, 0x1002, 0x1054, 0x1056, 0x1057, 0x1058, 0x0107, 0x1060]),
+            st.one_of(st.binary(max_size=12), st.just(b"\1\0\0\0")),
+        ),
+        max_size=6,
+    ),
+    st.integers(-9, 9),
+)
+def test_a_length_that_lies_is_always_refused(parts: list[tuple[int, bytes]], by: int) -> None:
+    content = written(parts)
+    lying = struct.pack("<I", max(0, len(content) - 4 + by)) + content[4:]
+    if lying == content:
+        return
+
+    with pytest.raises(bytes_to_sign.LengthError):
+        bytes_to_sign.read(lying)
+
+
+def test_no_text_in_a_task_makes_the_checks_raise() -> None:
+    draw = random.Random(2)
+    odd = ["", "*", "AAAA", "null", "ff" * 40, base64.b64encode(b"[" * 5000).decode(),
+           base64.b64encode(b'{"csrSignRequest":[]}').decode(), "\ud800"]  # fmt: skip
+    names = ["approvalToBeSigned", "metaData", "metaDataSignature", "payload", "requestBase64",
+             "keyAttributes", "requestStatus", "approverPublicKey"]  # fmt: skip
+    for _ in range(300):
+        task = genuine()
+        for name in draw.sample(names, 3):
+            task[name] = draw.choice(odd)
+        examined(task)
+
+
+def test_a_task_that_nobody_can_read_hides_no_other() -> None:
+    found, unreadable = read([genuine(), {"id": 5}, "task", None])
+
+    assert len(found) == 1
+    assert unreadable == 3
+    assert read(None) == ([], 0)
