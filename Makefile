@@ -37,7 +37,7 @@ $(UV):
 	@python3 -m venv .tools && .tools/bin/pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
 
 .venv/.synced: uv.lock pyproject.toml .python-version | $(UV)
-	@$(UV) sync --frozen --quiet --extra cli --extra functions
+	@$(UV) sync --frozen --quiet --extra cli --extra functions --extra approver
 	@touch $@
 
 .PHONY: run up down
@@ -145,7 +145,7 @@ load: .venv/.synced  ## a thousand enrollments at once and a burst: report in be
 
 .PHONY: bench
 bench: .venv/.synced  ## measure cost and speed beside what a user would do instead
-	@$(UV) sync --frozen --quiet --extra cli --extra functions --group bench
+	@$(UV) sync --frozen --quiet --extra cli --extra functions --extra approver --group bench
 	@$(RUN) python -m benchmarks
 	@$(RUN) python -m local.generate
 

@@ -37,7 +37,7 @@ MEANINGS = {
     Exit.REFUSED: "the request was refused: invalid, a conflict, or an unknown id",
     Exit.ACCESS: "no credentials, not allowed, or no such stack",
     Exit.NETWORK: "the API cannot be reached, or answers with a fault of its own",
-    Exit.INVALID: "the evidence does not hold",
+    Exit.INVALID: "the evidence, or what an approver is asked, does not hold",
     Exit.DECLINED: "the command asked first, and the answer was not yes: nothing was done",
     Exit.INTERRUPTED: "interrupted with Ctrl-C; the enrollment goes on",
 }

@@ -15,12 +15,14 @@ from typer.core import TyperGroup
 
 from countersign.errors import CountersignError
 from countersign_cli import enrollments, lint, options, plan, verify, view
+from countersign_cli.approvals import command as approvals
 from countersign_cli.exits import MEANINGS, CommandError, Exit
 from countersign_cli.probe.command import probe
 
 ENROLLMENTS = "Enrollments"
 BEFOREHAND = "Beforehand, without calling anybody"
 AFTERWARDS = "Afterwards, without calling anybody"
+DECIDING = "For approvers"
 FIRST = "First contact"
 DEBUG = "COUNTERSIGN_DEBUG"  # set to 1, it shows the traceback of a defect
 
@@ -133,6 +135,12 @@ app.command(
         "countersign list --status failed --since 7d --json | jq .enrollments",
     ),
 )(enrollments.list_)
+app.add_typer(
+    approvals.commands(examples),
+    name="approvals",
+    rich_help_panel=DECIDING,
+    help="For people who decide: show what is asked, verify it, then approve or decline.",
+)
 app.command(
     rich_help_panel=FIRST,
     epilog=examples(

@@ -238,7 +238,7 @@ def _deadlines(document: Json, times: Json, now: datetime) -> Iterator[tuple[str
     timelock = min((token["timelock"] for token in tokens), default=0)
     opens = _read(times["requested"]) + timedelta(seconds=timelock)
     if opens > now:
-        yield "timelock", Text(f"not executed before {_clock(opens, now)}, in {_span(opens - now)}")
+        yield "timelock", Text(f"not executed before {_clock(opens, now)}, in {span(opens - now)}")
     if times.get("windowEnds"):
         yield "window", _window(times, now)
     else:
@@ -249,7 +249,7 @@ def _deadlines(document: Json, times: Json, now: datetime) -> Iterator[tuple[str
 
 def _next_poll(left: timedelta) -> Text:
     if left > timedelta(0):
-        return Text(f"within a minute of news, else in {_span(left)}")
+        return Text(f"within a minute of news, else in {span(left)}")
     # Only changes are recorded. Later polls happen at times that are not on record.
     return Text("due" if -left < LATE else "soon; nothing has changed lately")
 
@@ -270,14 +270,14 @@ def _window(times: Json, now: datetime) -> RenderableType:
     )
     row = Table.grid(padding=(0, 1))
     row.add_row(
-        bar, Text.assemble("closes in ", (_span(left), f"bold {style}"), f" ({_clock(ends, now)})")
+        bar, Text.assemble("closes in ", (span(left), f"bold {style}"), f" ({_clock(ends, now)})")
     )
     return row
 
 
 def _moment(moment: str, now: datetime) -> Text:
     then = _read(moment)
-    return Text.assemble(_clock(then, now), (f"  {_span(now - then)} ago", "dim"))
+    return Text.assemble(_clock(then, now), (f"  {span(now - then)} ago", "dim"))
 
 
 def _missing(document: Json) -> str:
@@ -343,7 +343,7 @@ def _read(moment: str) -> datetime:
 
 def _relative(moment: str, now: datetime) -> str:
     left = _read(moment) - now
-    return f"in {_span(left)}" if left > timedelta(0) else f"{_span(-left)} ago"
+    return f"in {span(left)}" if left > timedelta(0) else f"{span(-left)} ago"
 
 
 def _clock(moment: datetime, now: datetime) -> str:
@@ -353,7 +353,7 @@ def _clock(moment: datetime, now: datetime) -> str:
     return f"{day}{local:%H:%M:%S %Z}"
 
 
-def _span(span: timedelta) -> str:
+def span(span: timedelta) -> str:
     """Two units at most: `6 d 3 h`, `41 min 12 s`."""
     rest = max(0, round(span.total_seconds()))
     counts: list[tuple[int, str]] = []

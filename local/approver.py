@@ -16,10 +16,15 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
     Encoding,
+    KeySerializationEncryption,
+    NoEncryption,
+    PrivateFormat,
     PublicFormat,
     load_pem_public_key,
 )
+from cryptography.hazmat.primitives.serialization.pkcs12 import serialize_key_and_certificates
 from cryptography.x509.oid import NameOID
 
 DIGEST = "SHA-256"
@@ -76,6 +81,20 @@ class Approver:
         public = self._private_key.public_key()
         der = public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
         return base64.b64encode(der).decode()
+
+    def pem(self, passphrase: str | None = None) -> bytes:
+        """The private key (PKCS #8); encrypted where there is a passphrase."""
+        return self._private_key.private_bytes(
+            Encoding.PEM, PrivateFormat.PKCS8, _encryption(passphrase)
+        )
+
+    def pkcs12(self, passphrase: str) -> bytes:
+        """The private key with its certificate, as TSB's onboarding hands it out."""
+        certificate = x509.load_der_x509_certificate(base64.b64decode(self.certificate()))
+        name = self.name.encode()
+        return serialize_key_and_certificates(
+            name, self._private_key, certificate, None, _encryption(passphrase)
+        )
 
     def certificate(self, days: int = 365) -> str:
         """A self-signed certificate with the approver's name as CN: base64 of the DER."""
@@ -177,6 +196,10 @@ def label(task: Task) -> str | None:
                 if isinstance(inner, dict) and "signKeyName" in inner:
                     return str(inner["signKeyName"])
     return None
+
+
+def _encryption(passphrase: str | None) -> KeySerializationEncryption:
+    return NoEncryption() if passphrase is None else BestAvailableEncryption(passphrase.encode())
 
 
 def _sha256() -> hashes.SHA256:

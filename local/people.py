@@ -6,6 +6,8 @@ from typing import Any
 
 from countersign.policy.profiles import Profiles
 from countersign.tsb.client import TsbClient
+from countersign_cli.approvals import settings
+from countersign_cli.approvals.settings import ApproverPart, Settings, StackPart, TsbPart
 from local.approver import Approver
 
 ROOT = Path(__file__).parents[1]
@@ -26,6 +28,48 @@ def move_in(directory: Path) -> dict[str, Approver]:
         people[approver.name] = approver
     directory.write_text(json.dumps(content))
     return people
+
+
+def hand_out(
+    people: dict[str, Approver],
+    folder: Path,
+    *,
+    tsb_url: str,
+    ca: Path | None,
+    api_key: str,
+    signing_key: bytes,
+) -> dict[str, Path]:
+    """Write each person's key and configuration for `countersign approvals`; the latter by name.
+
+    Args:
+        people: as `move_in` returns them.
+        folder: gets a folder for each of them.
+        tsb_url: of the TSB.
+        ca: of its certificate.
+        api_key: of role approver.
+        signing_key: the stack's public one (PEM).
+    """
+    found: dict[str, Path] = {}
+    for name, approver in people.items():
+        own = folder / name.lower().replace(" ", "-")
+        own.mkdir(parents=True, exist_ok=True)
+        for file, content in {
+            "key.pem": approver.pem(),
+            "stack.pem": signing_key,
+            "api-key": api_key.encode(),
+        }.items():
+            (own / file).touch(0o600)
+            (own / file).write_bytes(content)
+        found[name] = own / "approver.toml"
+        settings.write(
+            Settings(
+                tsb=TsbPart(url=tsb_url, ca=str(ca) if ca else None, api_key="file:api-key"),
+                stack=StackPart(signing_key="stack.pem"),
+                approver=ApproverPart(key="key.pem"),
+            ),
+            found[name],
+        )
+    return found
 
 
 def make_ca_key(tsb: TsbClient, people: dict[str, Approver]) -> None:

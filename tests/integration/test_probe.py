@@ -8,12 +8,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
-import requests
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
     Encoding,
@@ -28,48 +26,17 @@ from countersign_cli.probe import command
 from countersign_cli.probe.session import PREFIX, Pace
 from local.approver import Approver
 from tests.integration.server import Server, say
+from tests.integration.simulator import ROLES, SECONDS, Tsb, running
 
 BINARY = Path(sys.executable).with_name("countersign")
 PASSPHRASE = "canary passphrase"
-SECONDS = 60
-ROLES = {"management": "keyManagement", "operation": "keyOperation", "service": "service",
-         "approver": "approver"}  # fmt: skip
-
-type Json = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Tsb:
-    """A simulator in another process."""
-
-    url: str
-    control_url: str
-    ca: str
-    tokens: dict[str, str]
-
-    def control(self, method: str, path: str, body: Json | None = None) -> Any:
-        answer = requests.request(method, self.control_url + path, json=body, timeout=SECONDS)
-        answer.raise_for_status()
-        return answer.json()
-
-    @property
-    def labels(self) -> list[str]:
-        """Of the keys that are there."""
-        keys = self.control("GET", "/state")["keys"]
-        return [key["label"] for key in keys if not key["deleted"]]
 
 
 @pytest.fixture(scope="module")
 def tsb() -> Iterator[Tsb]:
-    switches = ("certificateRole=management", "rsaKeySizes=[2048]")  # larger ones take a while
-    given = [part for one in switches for part in ("--switch", one)]
-    arguments = [sys.executable, "-m", "local.tsb_simulator", *given]
-    with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        said = json.loads(process.stdout.readline())
-        keys = {name: said["apiKeys"][role][0] for name, role in ROLES.items()}
-        yield Tsb(said["url"], said["controlUrl"], said["caCertificate"], keys)
-        process.terminate()
+    # Larger keys than these take a while.
+    with running("certificateRole=management", "rsaKeySizes=[2048]") as started:
+        yield started
 
 
 @pytest.fixture

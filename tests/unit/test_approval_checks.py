@@ -17,15 +17,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from countersign import der
-from countersign import models as m
 from countersign.evidence.verifier import PublicKey
-from countersign.request import canonical, tsb_bodies
 from countersign.verification import csr
 from countersign_cli.approvals import bytes_to_sign, checks
 from countersign_cli.approvals.tasks import Task, read
 from local.approver import Approver
 from local.tsb_simulator.simulator import Simulator
 from local.tsb_simulator.switches import Switches
+from tests import asking
+from tests.asking import LABEL, digest
 
 NOW = datetime.now(UTC)
 ADA, EVE = Approver.generate("Ada", "ec"), Approver.generate("Eve", "ec")
@@ -33,7 +33,6 @@ STACK, OTHER_STACK = (
     ec.generate_private_key(ec.SECP256R1()),
     ec.generate_private_key(ec.SECP256R1()),
 )
-LABEL = "SUB.web"
 HASH_BYTES = 32
 
 type Json = dict[str, Any]
@@ -44,39 +43,11 @@ type Change = Callable[[Json], None]
 
 
 def raw(approver: Approver = ADA, **csr: Any) -> Json:
-    group = {
-        "name": "g",
-        "quorum": 1,
-        "approvals": [{"type": "public_key", "name": approver.name, "value": approver.spki}],
-    }
-    token = {"name": "t", "timelock": 0, "timeout": 3600, "groups": [group]}
-    return {
-        "key": {
-            "label": LABEL,
-            "algorithm": "EC",
-            "curveOid": "1.2.840.10045.3.1.7",
-            "attributes": {"decrypt": False, "sign": True, "unwrap": False},
-            "policy": {"ruleUse": {"tokens": [token]}, "keyStatus": {"blocked": False}},
-        },
-        "csr": {
-            "signatureAlgorithm": "SHA256_WITH_ECDSA",
-            "validity": 365,
-            "standardCertificateAttributes": {"commonName": "web.example", "country": "CH"},
-            "keyUsage": ["DIGITAL_SIGNATURE"],
-            "extendedKeyUsage": ["SERVER_AUTH"],
-            **csr,
-        },
-        "reason": "OPS-42",
-    }
+    return asking.raw(approver, **csr)
 
 
-def body(request: Json, stack: ec.EllipticCurvePrivateKey = STACK, **more: Any) -> Json:
-    """The call of a stack that was asked for this."""
-    read_request = m.EnrollmentRequest.read(request)
-    shown = tsb_bodies.meta_data(read_request, enrollment_id="web", names={}, requester="ada")
-    signature = stack.sign(shown, ec.ECDSA(hashes.SHA256()))
-    asked = tsb_bodies.tsb_csr(read_request, None, shown=shown, signature=signature)
-    return {"csrSignRequest": {**asked, **more}}
+def body(request: Json, stack: ec.EllipticCurvePrivateKey = STACK) -> Json:
+    return asking.body(request, stack)
 
 
 def asked(
@@ -115,10 +86,6 @@ def examined(task: Json, *, approver: Approver = ADA, **more: Any) -> checks.Exa
 
 def results(task: Json, **more: Any) -> dict[str, str]:
     return {one.code: one.result for one in examined(task, **more).checks}
-
-
-def digest(request: Json) -> str:
-    return canonical.sha256(canonical.accepted(m.EnrollmentRequest.read(request)))
 
 
 def test_a_genuine_task_passes_every_check_that_a_tsb_lets_anybody_make() -> None:

@@ -251,7 +251,7 @@ def test_the_list_has_a_line_each() -> None:
     [(0, "0 s"), (59, "59 s"), (60, "1 min"), (3661, "1 h 1 min"), (90_000, "1 d 1 h")],
 )
 def test_a_span_has_two_units_at_most(seconds: int, words: str) -> None:
-    assert view._span(timedelta(seconds=seconds)) == words
+    assert view.span(timedelta(seconds=seconds)) == words
 
 
 # What it reads -----------------------------------------------------------------------------------
