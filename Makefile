@@ -129,6 +129,19 @@ endif
 unit: .venv/.synced  ## the tests that need no stack
 	@$(RUN) pytest $(NO_STACK)
 
+# What Debian has and PyPI has not: a token in software, a browser.
+.PHONY: test-devices
+test-devices: .venv/.synced  ## approvers' tokens and page, with Debian's SoftHSM2 and Chromium
+	@missing=$$(for one in softhsm2-util:softhsm2 chromium:chromium; do \
+	    command -v $${one%:*} >/dev/null || echo $${one#*:}; done); \
+	if [ -n "$$missing" ]; then \
+	    command -v apt-get >/dev/null && if [ $$(id -u) = 0 ]; then root=; else root="sudo -n"; fi && \
+	    $$root apt-get update -qq && DEBIAN_FRONTEND=noninteractive $$root apt-get install -y -qq $$missing >/dev/null \
+	        || { echo "install these first, as root: apt-get install" $$missing >&2; exit 1; }; \
+	fi
+	@$(UV) sync --frozen --quiet --extra cli --extra functions --extra approver --group devices
+	@$(RUN) pytest tests/devices
+
 record: .venv/.synced  ## write down anew what the workflow's tests do: read the diff
 	@rm -rf tests/workflow/recorded tests/permissions/calls.json
 	@$(RUN) pytest tests/workflow --record --ignore tests/workflow/test_recordings.py

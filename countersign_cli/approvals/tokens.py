@@ -22,6 +22,7 @@ from countersign_cli.approvals.settings import TokenPart
 from countersign_cli.exits import CommandError, Exit
 from countersign_cli.signer import DER
 
+ED25519_BYTES = 32
 # What a module says, for people; everything else is told by its name.
 REASONS = {
     exceptions.PinIncorrect: ("the PIN is wrong", "Try again; a few wrong ones lock the token."),
@@ -53,7 +54,7 @@ def read(place: TokenPart, ask: Ask) -> Key:
     """
     token = _token(place)
     try:
-        session = token.open(user_pin=ask(f"PIN of token {place.label}"))
+        session = _session(token, ask(f"PIN of token {place.label}"))
         private = _private_key(session, place)
         public = _public_key(session, private)
         certificate = _certificate(session, private, public)
@@ -70,6 +71,13 @@ def read(place: TokenPart, ask: Ask) -> Key:
             raise _refused(error) from None
 
     return Key(spki, sign, certificate)
+
+
+def _session(token: Any, pin: str) -> Any:
+    try:
+        return token.open(user_pin=pin)
+    except exceptions.UserAlreadyLoggedIn:  # this process was, for an answer that was corrected
+        return token.open()
 
 
 def _token(place: TokenPart) -> Any:
@@ -123,7 +131,10 @@ def _public_key(session: Any, private: Any) -> Any:
     """The key's public half: its own object, or that of its certificate."""
     own = {Attribute.CLASS: ObjectClass.PUBLIC_KEY, Attribute.ID: private.id}
     for one in session.get_objects(own):
-        return _loaded(one)
+        try:
+            return _loaded(one)
+        except (ValueError, UnsupportedAlgorithm):
+            break  # a form that nobody reads; its certificate may be better
     for certificate in _certificates(session, private):
         return certificate.public_key()
     raise _unusable(
@@ -141,10 +152,16 @@ def _loaded(key: Any) -> Any:
         case KeyType.EC:
             return load_der_public_key(encode_ec_public_key(key))
         case KeyType.EC_EDWARDS:
-            point = der.element(key[Attribute.EC_POINT], der.OCTET_STRING).content
-            return ed25519.Ed25519PublicKey.from_public_bytes(point)
+            return ed25519.Ed25519PublicKey.from_public_bytes(_point(key[Attribute.EC_POINT]))
         case _:
             raise _unusable("the key on the token cannot approve", "Use RSA, EC or Ed25519.")
+
+
+def _point(content: bytes) -> bytes:
+    """An OCTET STRING, or the bare bytes: the standard changed its mind, and modules differ."""
+    if len(content) == ED25519_BYTES:
+        return content
+    return der.element(content, der.OCTET_STRING).content
 
 
 def _certificates(session: Any, private: Any) -> list[x509.Certificate]:
