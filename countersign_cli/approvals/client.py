@@ -223,9 +223,7 @@ def calls_to(url: str, ca: str | None, api_key: str | None) -> Calls:
 def own_key(place: settings.ApproverPart, ask: Ask) -> Key:
     """The approver's key, with the certificate that belongs to it."""
     if place.token is not None:
-        from countersign_cli.approvals import tokens  # noqa: PLC0415  only owners of one need it
-
-        key = tokens.read(place.token, ask)
+        key = _token_key(place.token, ask)
     else:
         key = keys.read(Path(place.key or ""), ask)
     if place.certificate is not None:
@@ -237,6 +235,18 @@ def own_key(place: settings.ApproverPart, ask: Ask) -> Key:
             code=Exit.USAGE,
         )
     return key
+
+
+def _token_key(place: settings.TokenPart, ask: Ask) -> Key:
+    try:
+        from countersign_cli.approvals import tokens  # noqa: PLC0415  only owners of one need it
+    except ImportError as error:
+        raise CommandError(
+            f"a token needs {error.name}, which is not installed",
+            action="Install countersign[approver].",
+            code=Exit.USAGE,
+        ) from None
+    return tokens.read(place, ask)
 
 
 def stack_key(file: Path) -> verifier.PublicKey:

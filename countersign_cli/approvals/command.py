@@ -5,6 +5,7 @@ import json
 import os
 import re
 import sys
+import webbrowser
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
@@ -128,6 +129,35 @@ def decline(
     _decided("declined", found, as_json=as_json)
 
 
+def open_(
+    *,
+    browser: Annotated[
+        bool, typer.Option("--browser/--no-browser", help="Show it in the browser at once.")
+    ] = True,
+    config: Config = settings.FILE,
+) -> None:
+    """Serve the same on a page of this machine, for you alone, until Ctrl-C.
+
+    The printed address is good for one visit.
+    """
+    try:
+        from countersign_cli.approvals import page  # noqa: PLC0415  only this command serves
+    except ImportError as error:
+        raise CommandError(
+            f"the page needs {error.name}, which is not installed",
+            action="Install countersign[approver].",
+            code=Exit.USAGE,
+        ) from None
+
+    def announce(url: str) -> None:
+        typer.echo(url)
+        sys.stdout.flush()
+        if browser:
+            webbrowser.open(url)
+
+    page.serve(_client(config), announce)
+
+
 def _decided(decision: str, found: Examined, *, as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps({"decision": decision, **report.document(found)}, indent=2))
@@ -188,4 +218,5 @@ def commands(examples: Callable[..., str]) -> typer.Typer:
         )
     )(approve)
     group.command(epilog=examples("countersign approvals decline web-2026-11"))(decline)
+    group.command("open", epilog=examples("countersign approvals open"))(open_)
     return group

@@ -47,17 +47,18 @@ def verdict(examined: Examined) -> str:
     failed, unknown = len(examined.failed), len(examined.not_shown)
     if failed:
         return f"Do not approve: {_times(failed, 'check')} failed"
-    all_others = f"All other {len(examined.checks) - unknown} checks passed"
-    return f"{all_others}; {_times(unknown, 'thing')} not shown by this TSB"
+    passed = f"{_times(len(examined.checks) - unknown, 'check')} passed"
+    return f"{passed}, {unknown} cannot be made: this TSB does not show what they need"
 
 
 def question(examined: Examined) -> str:
     """What an approval says, to be confirmed before it is signed."""
     shown, approval = examined.shown, examined.approval
     label, digest = (approval.label if approval else "?"), (shown.sha256 if shown else "?")
-    subject = next((one for one in (shown.about if shown else ()) if one.startswith("Subject")), "")
-    about = f", {subject}" if subject else ""
-    return f"Sign with your key that key {clean(label)} may be used once{about}, SHA-256 {digest}?"
+    return (
+        f"Key {clean(label)} may be used once, for {about(examined, 'Subject commonName')}."
+        f" SHA-256 of the request: {digest}. Sign this with your key?"
+    )
 
 
 def listing(every: Iterable[Examined], now: datetime) -> Table:
