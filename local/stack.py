@@ -9,6 +9,7 @@ import itertools
 import json
 import os
 import platform
+import shlex
 import shutil
 import signal
 import socket
@@ -46,6 +47,7 @@ ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / ".stack"
 UV = ROOT / ".tools/bin/uv"
 EMULATOR = ROOT / "local/emulator.py"
+COUNTERSIGN = ROOT / ".venv/bin/countersign"
 DIRECTORY = ROOT / ".aws-sam/build/ProfilesLayer/python/profiles/directory.json"
 # The oldest that has all that the functions use, here S3's If-None-Match. Which one a runtime of
 # Lambda has depends on the region and the day; docs/operations.md names this one.
@@ -200,12 +202,33 @@ class Stack:
     def serve_api_page(self) -> str:
         """Serve the API's page to a browser; return its URL."""
         command = [sys.executable, "-m", "local.api_page", self.api_url]
-        process = self._spawn("api-page", command, dict(os.environ), stdout=subprocess.PIPE)
+        return str(json.loads(self._serve("the API's page", "api-page", command))["url"])
+
+    def serve_approvals_page(self, configuration: Path) -> str:
+        """Serve an approver's page; return its address, which is good for one visit."""
+        command = [str(COUNTERSIGN), "approvals", "open", "--no-browser"]
+        command += ["--config", str(configuration)]
+        return self._serve("the approver's page", "approvals-page", command)
+
+    def hand_out_keys(self) -> dict[str, Path]:
+        """Write the people's keys and configurations of `countersign approvals`; these by name."""
+        return people.hand_out(
+            self.people,
+            self.folder / "people",
+            tsb_url=self.tsb_url,
+            ca=self.ca_certificate,
+            api_key=self.api_keys["approver"][0],
+            signing_key=self.signing_key(),
+        )
+
+    def _serve(self, what: str, name: str, command: list[str]) -> str:
+        """Start a server; return the first line that it prints."""
+        process = self._spawn(name, command, dict(os.environ), stdout=subprocess.PIPE)
         assert process.stdout is not None  # noqa: S101  for the type checker
         line = process.stdout.readline()
         if not line:
-            raise self._failed("the API's page", "api-page")
-        return str(json.loads(line)["url"])
+            raise self._failed(what, name)
+        return line.strip()
 
     def new_name(self) -> str:
         """A name that no enrollment has yet."""
@@ -598,8 +621,12 @@ def _up() -> None:
     with steps() as step:
         stack.start(step)
         try:
-            with step("the API's page"):
+            with step("the pages of the API and of an approver"):
                 page = stack.serve_api_page()
+                configurations = stack.hand_out_keys()
+                reader, configuration = next(iter(configurations.items()))
+                approvals_page = stack.serve_approvals_page(configuration)
+                environment = _environment(stack, configuration)
         except BaseException:
             stack.stop()
             raise
@@ -613,13 +640,37 @@ def _up() -> None:
             **stack.outputs,
             "ApiUrl": stack.api_url,
             "API, to read and to try": page,
-            "try": f"AWS_ENDPOINT_URL={stack.endpoint} AWS_ACCESS_KEY_ID=test"
-            f" AWS_SECRET_ACCESS_KEY=test AWS_REGION={REGION} .venv/bin/countersign list",
-            "for aws and sam": f"export AWS_ENDPOINT_URL={stack.endpoint} AWS_ACCESS_KEY_ID=test"
-            f" AWS_SECRET_ACCESS_KEY=test AWS_DEFAULT_REGION={REGION}",
+            "for aws and sam too": f". {environment.relative_to(ROOT)}",
+            "everybody's keys": str((stack.folder / "people").relative_to(ROOT)),
             "stop": "make down",
         },
     )
+    table(
+        f"the tour: you ask, and decide as {reader}",
+        {
+            "1 ask": f". {environment.relative_to(ROOT)} && countersign submit events/tour.json",
+            "2 decide here": "countersign approvals approve tour",
+            "  or on a page": f"{approvals_page}  (good for one visit)",
+            "3 get the CSR": "countersign status tour --watch && countersign csr tour",
+        },
+    )
+
+
+def _environment(stack: Stack, configuration: Path) -> Path:
+    """A file that a shell reads (`. FILE`): this stack, and who decides in the tour."""
+    file = stack.folder / "env"
+    values = {
+        "AWS_ENDPOINT_URL": stack.endpoint,
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_REGION": REGION,
+        "AWS_DEFAULT_REGION": REGION,
+        "COUNTERSIGN_APPROVER": str(configuration),
+    }
+    lines = [f"export {name}={shlex.quote(value)}" for name, value in values.items()]
+    path = shlex.quote(str(COUNTERSIGN.parent))
+    file.write_text("\n".join([*lines, f'export PATH={path}:"$PATH"', ""]))
+    return file
 
 
 def _down() -> None:

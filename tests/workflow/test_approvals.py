@@ -14,7 +14,7 @@ from countersign_cli.exits import Exit
 from countersign_cli.main import app
 from local import people
 from local.approver import Approver
-from tests.case import Case, Json, approval, assert_ended, assert_issued, token
+from tests.case import ROOT, Case, Json, approval, assert_ended, assert_issued, token
 
 PASSPHRASE = "correct horse"
 
@@ -164,6 +164,27 @@ def test_a_request_of_another_stack_is_shown_and_never_signed(
     assert "failed: STACK_SIGNATURE" in listed.stdout
     assert "/v1/approval" not in {call["path"] for call in case.stack.control("GET", "/calls")}
     assert_ended(result, "CANCELLED")
+
+
+def test_the_tour_ends_with_the_reader_s_own_approval(case: Case, tmp_path: Path) -> None:
+    stack = case.stack
+    config, *_ = people.hand_out(
+        stack.people,
+        tmp_path,
+        tsb_url=stack.tsb_url,
+        ca=None,
+        api_key=stack.api_keys["approver"][0],
+        signing_key=stack.signing_key(),
+    ).values()
+    request = json.loads((ROOT / "events/tour.json").read_text())
+    case.id, case.label = request["enrollmentId"], request["key"]["label"]
+    arn = case.start(request)
+    case.await_request()
+
+    done = approvals(config, "approve", "tour", input="y\n")
+
+    assert done.exit_code == Exit.OK, done.output
+    assert_issued(case.end(arn))
 
 
 def test_more_tasks_than_a_page_holds_are_all_listed(
