@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from benchmarks import readme
-from local.generate import definition, events, openapi, probe, profiles, workflow
+from local.generate import approvals, definition, events, openapi, probe, profiles, workflow
 
 ROOT = Path(__file__).parents[2]
 
@@ -26,6 +26,7 @@ GENERATORS: tuple[Generator, ...] = (
     events.files,
     profiles.files,
     probe.files,
+    approvals.files,
     readme.files,
 )
 
