@@ -7,7 +7,7 @@ anybody says. What a TSB does not show is said to be not shown; it never counts 
 
 import base64
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal
@@ -19,7 +19,7 @@ from countersign.models import (
     EnrollmentRequest,
     unique,
 )
-from countersign.policy import rules
+from countersign.policy import rules, summary
 from countersign.policy.approvers import ONBOARDED, identity
 from countersign.request import canonical, tsb_bodies
 from countersign.spki import spki_sha256
@@ -49,6 +49,7 @@ TITLES = {
     "TASK_OPEN": (REQUEST, "The TSB still collects approvals"),
     "STACK_SIGNATURE": (REQUEST, "Your stack has signed what is shown to you"),
     "META_DATA": (REQUEST, "What it shows can be read in full"),
+    "META_DATA_SUMMARY": (REQUEST, "The lines that you read are those of the request"),
     "REQUEST_SHA256": (REQUEST, "The SHA-256 is that of the request"),
     "REQUEST_EXPECTED": (REQUEST, "It is the SHA-256 that you expect"),
     "REQUEST_BODY": (REQUEST, "The TSB was asked for this request, and for nothing else"),
@@ -75,6 +76,7 @@ CLOCK_TOLERANCE = timedelta(minutes=10)  # as the vendor's sample configuration 
 LONGEST_HASH = 64  # bytes: a payload that begins like DER and is longer is meant to be DER
 SEQUENCE = b"\x30"
 OPEN = ("PENDING", "APPROVED")
+FACTS = ("Subject ", "Key label: ", "Enrollment: ", "Reason: ")  # lines of the stack's summary
 
 
 @dataclass(frozen=True)
@@ -163,6 +165,7 @@ def examine(
     if approval is not None and approval.asked_at is not None:
         said["BYTES_STAMP"] = ("not shown", "the key that signs the HSM's time stamps is not known")
     if shown is not None:
+        said["META_DATA_SUMMARY"] = _summary(shown)
         said["REQUEST_SHA256"] = _sha256(shown)
         said["REQUEST_BODY"] = _body(task, request)
         said["POLICY_APPROVER"] = _policy(request, approver)
@@ -224,6 +227,24 @@ def _read(content: bytes) -> Shown:
         raise ValueError("it holds more than was accepted")
     enrollment_id, digest, *about = (printable(str(one)) for one in texts)
     return Shown(enrollment_id, tuple(about), digest, request)
+
+
+def _summary(shown: Shown) -> Said:
+    """Whether people read what the request says. The other lines are worded by the stack alone."""
+    if shown.request is None:
+        return "not shown", "the request is not shown"
+
+    def facts(lines: Iterable[str]) -> list[str]:
+        return [one for one in lines if one.startswith(FACTS)]
+
+    own = facts(summary.lines(shown.request, enrollment_id=shown.enrollment_id, names={}))
+    differ = set(own) ^ set(found := facts(shown.about))
+    if differ or len(found) != len(own):
+        return (
+            "failed",
+            f"it differs in: {'; '.join(sorted(differ)) or 'a line that is there twice'}",
+        )
+    return PASSED
 
 
 def _sha256(shown: Shown) -> Said:
@@ -405,7 +426,7 @@ def _csr(
         return {"CSR_FORMAT": ("not shown", "the request is not shown")}
     if not (payload.startswith(SEQUENCE) and len(payload) > LONGEST_HASH):
         return {"CSR_FORMAT": _other_payload(payload, task, request)}
-    attested = _attested_key(task)
+    attested = _attested_key(task, approval.label)
     found, checks = csr.check_unsigned(payload, request.csr, public_key=attested)
     said: dict[str, Said] = {
         one.code: ("failed", one.finding or "") if one.result == "failed" else PASSED
@@ -431,13 +452,13 @@ def _other_payload(payload: bytes, task: Task, request: EnrollmentRequest) -> Sa
     return "not shown", f"{NOT_SHOWN}: the bytes hold the call, which is that of the request"
 
 
-def _attested_key(task: Task) -> str | None:
+def _attested_key(task: Task, label: str) -> str | None:
     """The key's public key as the HSM's attestation has it; its signature is not looked at."""
     try:
         said = attestation_xml.read(task.key_attributes or "")
     except ValueError:
         return None
-    return said.public_key or None
+    return said.public_key or None if said.label == label else None
 
 
 def _kind(payload: bytes, request: EnrollmentRequest) -> Said:

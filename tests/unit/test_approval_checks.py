@@ -203,6 +203,16 @@ def meta_data(request: Json, stack: ec.EllipticCurvePrivateKey = STACK) -> Chang
     return apply
 
 
+def about(change: Callable[[list[str]], list[str]]) -> Change:
+    """The lines that people read are others, signed by the stack itself."""
+
+    def apply(task: Json) -> None:
+        shown = json.loads(base64.b64decode(task["metaData"]))["about"]
+        signed_meta_data(about=change(shown))(task)
+
+    return apply
+
+
 def signed_meta_data(**values: Any) -> Change:
     """The stack itself has signed something odd."""
 
@@ -300,6 +310,14 @@ FORGERIES: dict[str, tuple[Change, list[str]]] = {
     "meta data with a name twice": (
         name_twice,
         ["META_DATA"],
+    ),
+    "a summary of another subject": (
+        about(lambda lines: [one.replace("web.example", "bank.example") for one in lines]),
+        ["META_DATA_SUMMARY", "REQUEST_BODY"],
+    ),
+    "a summary with a line twice": (
+        about(lambda lines: [*lines, f"Key label: {LABEL}"]),
+        ["META_DATA_SUMMARY", "REQUEST_BODY"],
     ),
     "another SHA-256": (
         signed_meta_data(requestSha256="0" * 64),
@@ -445,6 +463,10 @@ OF_THE_CSR = {code for code, (about, _) in checks.TITLES.items() if about == che
         (put(requestBase64=None), {"REQUEST_BODY"}),
         (put(keyAttributes=None), {"CSR_PUBLIC_KEY"}),
         (put(keyAttributes="an HSM of another make"), {"CSR_PUBLIC_KEY"}),
+        (
+            put(keyAttributes=genuine()["keyAttributes"].replace(LABEL, "SUB.mail")),
+            {"CSR_PUBLIC_KEY"},
+        ),
         (put(requestStatus=None), {"TASK_OPEN"}),
         (put(approverPublicKey=None), {"TASK_APPROVER"}),
         (put(payload=None), set()),
@@ -499,7 +521,14 @@ def test_a_request_too_long_for_the_meta_data_is_known_by_its_summary_alone() ->
     assert found.shown.request is None
     assert not found.failed
     unknown = {one.code for one in found.not_shown}
-    assert {"META_DATA", "REQUEST_SHA256", "REQUEST_BODY", "POLICY_APPROVER", "WINDOW"} <= unknown
+    assert {
+        "META_DATA",
+        "META_DATA_SUMMARY",
+        "REQUEST_SHA256",
+        "REQUEST_BODY",
+        "POLICY_APPROVER",
+        "WINDOW",
+    } <= unknown
     assert {one.code: one.result for one in found.checks}["BYTES_KEY"] == "passed"
 
 
