@@ -98,13 +98,13 @@ def _token(place: TokenPart) -> Any:
     except pkcs11.PKCS11Error as error:
         raise _refused(error) from None
     if len(found) > 1:
-        serials = ", ".join(_serial(one) for one in found)
+        serials = ", ".join(sorted(map(_serial, found)))
         raise _unusable(
             f"{len(found)} tokens have the label {place.label}: {serials}",
             "Give the serial number of yours (approver.token.serial).",
         )
     if not found:
-        labels = ", ".join(f"{one.label} ({_serial(one)})" for one in every) or "none"
+        labels = ", ".join(sorted(f"{one.label} ({_serial(one)})" for one in every)) or "none"
         raise _unusable(
             f"there is no token {place.label}; there are: {labels}", "Plug yours in, or correct it."
         )
@@ -120,9 +120,10 @@ def _private_key(session: Any, place: TokenPart) -> Any:
     found = [one for one in every if place.object in (None, one.label)]
     if len(found) == 1:
         return found[0]
-    labels = ", ".join(one.label or one.id.hex() for one in every) or "none"
+    labels = ", ".join(sorted(one.label or one.id.hex() for one in every)) or "none"
+    named = f" named {place.object}" if place.object else ""
     raise _unusable(
-        f"the token has {len(found)} private keys of that name; it has: {labels}",
+        f"the token has {len(found)} private keys{named}, of these: {labels}",
         "Give the label of yours (approver.token.object).",
     )
 
