@@ -11,6 +11,7 @@ from tests.permissions import allowances, calls, requested
 from tests.permissions.account import ACCOUNT, PARAMETERS, Account, Request
 from tests.permissions.requested import (
     EVENTS,
+    LEADING_KEYS,
     LOGS,
     OURS,
     REQUESTED,
@@ -208,6 +209,19 @@ def refusals() -> dict[str, Request]:
             "states:StartExecution",
             arn("EnrollmentStateMachine"),
         ),
+        **{
+            f"{who} writes an enrollment: {action}": Request(
+                who, f"dynamodb:{action}", arn("EnrollmentsTable"), {LEADING_KEYS: "web-2026-11"}
+            )
+            for who, action in (
+                ("EnrollmentStateMachineRole", "UpdateItem"),
+                ("WatchEnrollmentsFunctionRole", "PutItem"),
+                ("WatchEnrollmentsFunctionRole", "UpdateItem"),
+                ("CancelRequestFunctionRole", "PutItem"),
+                ("CancelRequestFunctionRole", "DeleteItem"),
+                ("CloseEnrollmentFunctionRole", "DeleteItem"),
+            )
+        },
         "a nested workflow reads our table": Request(
             f"arn:aws:iam::{ACCOUNT}:role/parent", "dynamodb:GetItem", arn("EnrollmentsTable")
         ),
