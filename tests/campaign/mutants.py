@@ -212,8 +212,8 @@ MUTANTS = (
     mutant(
         "the first outcome does not stay",
         f"{STATES}close_enrollment.py",
-        'absent=("outcome", *(one for one in facts if one not in record)),',
-        "absent=tuple(one for one in facts if one not in record),",
+        '                "outcome",\n                *(one for one in facts',
+        "                *(one for one in facts",
         "two that close at once: an outcome that was announced becomes another",
         f"{FLOW}test_ownership.py::test_of_two_that_end_an_enrollment_at_once_the_first_counts",
     ),
@@ -226,14 +226,31 @@ MUTANTS = (
                 "        if not _is_own(record, event):\n",
             ),
             (
-                'absent=("outcome", *(one for one in facts if one not in record)),',
-                "absent=tuple(one for one in facts if one not in record),",
+                '                "outcome",\n                *(one for one in facts',
+                "                *(one for one in facts",
             ),
         ),
         "an execution that is reported late turns an outcome into another",
         (
             f"{FLOW}test_rivals.py::test_an_execution_that_is_stopped_after_its_end_changes_no_outcome",
         ),
+    ),
+    mutant(
+        "an end does not look whether the TSB has decided meanwhile",
+        f"{STATES}close_enrollment.py",
+        'when={**_owner(record), **({"steps.csr.status": status} if status else {})},',
+        "when=_owner(record),",
+        "what people declined while somebody stopped the execution is reported as failed,"
+        " and its evidence contradicts itself",
+        f"{FLOW}test_schedules.py::test_what_people_decided_while_a_stopped_enrollment_is_closed_counts",
+    ),
+    mutant(
+        "an end does not look whether a request is on record meanwhile",
+        f"{STATES}close_enrollment.py",
+        '                *(() if status else ("steps.csr.status",)),\n',
+        "",
+        "the end of what was stopped does not name the request that can be taken up",
+        f"{FLOW}test_schedules.py::test_a_request_that_is_on_record_while_a_stopped_enrollment_is_closed_is_named",
     ),
     mutant(
         "an end is announced again whenever the state is entered",

@@ -414,3 +414,40 @@ def test_what_the_quorum_has_approved_is_not_cancelled_because_it_is_not_execute
     assert result.count("DELETE", REQUEST) == 0
     assert result.record["unusedKey"]["result"] == "kept"
     assert [key["deleted"] for key in result.keys] == [False]
+
+
+# What was stopped ---------------------------------------------------------------------------------
+
+
+def stopped_before(case: Case, stack: InProcessStack, arn: str, late: Invocation) -> Result:
+    """Its end if it is stopped before this call, which is made while the end is written."""
+    case.stop(arn)
+    late.due = stack.clock.now + 5
+    closing = stack.at("CloseEnrollment", "UpdateItem")  # it has read the record
+    closing.due = stack.clock.now + 10
+    result = case.end(arn)
+    stack.settle()
+    return result
+
+
+def test_what_people_decided_while_a_stopped_enrollment_is_closed_counts(
+    case: Case, stack: InProcessStack
+) -> None:
+    arn = case.start(case.request(token(group(*people(1)))))
+    case.await_request()
+    case.decide("decline")
+    result = stopped_before(case, stack, arn, stack.at("PollRequest", "UpdateItem"))
+
+    assert (result.record["outcome"], result.step["status"]) == ("REJECTED", "REJECTED")
+    assert result.endings == ["Enrollment Rejected"]
+    verify(stack.evidence(case.id, arn), stack.signing_key())
+
+
+def test_a_request_that_is_on_record_while_a_stopped_enrollment_is_closed_is_named(
+    case: Case, stack: InProcessStack
+) -> None:
+    arn = case.start(case.request(token(group(*people(1)))))
+    result = stopped_before(case, stack, arn, stack.at("RequestCsr", "UpdateItem", 2))
+
+    assert result.record["outcome"] == "FAILED"
+    assert result.step["requestId"] in result.record["error"]["action"]

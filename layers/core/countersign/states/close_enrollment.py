@@ -38,7 +38,7 @@ MAX_ERROR_NAME = 256
 MAX_APPROVER_NAME = 100
 MAX_FINGERPRINT = 64
 MAX_APPROVERS_IN_FAILURE = 100
-ROUNDS = 3  # a cancellation and a CSR may come in between, each once
+ROUNDS = 4  # a cancellation, a CSR and a status may come in between, each once
 OUR_ERRORS = {error.__name__ for error in CountersignError.__subclasses__()}
 type Report = Callable[[m.OutcomeDocument, Record], None]  # what has just been announced
 type Describe = Callable[[str], Mapping[str, Any] | None]  # DescribeExecution's answer, by ARN
@@ -207,13 +207,19 @@ def _decided(
             "executionArn": event.execution.arn,
             **({"error": decided["error"].dump()} if decided["error"] else {}),
         }
-        # What would decide otherwise may have been written since the record was read.
+        # What would decide otherwise may have been written since the record was read: a function
+        # of an execution that was stopped still runs.
         facts = ("csr", "cancel", "executionArn")
+        status = csr_step(record).get("status")
         existing = records.update(
             record["id"],
             values,
-            when=_owner(record),
-            absent=("outcome", *(one for one in facts if one not in record)),
+            when={**_owner(record), **({"steps.csr.status": status} if status else {})},
+            absent=(
+                "outcome",
+                *(one for one in facts if one not in record),
+                *(() if status else ("steps.csr.status",)),
+            ),
         )
         record = existing if existing is not None else records.get(record["id"]) or Record()
     if "outcome" in record:
