@@ -451,3 +451,19 @@ def test_a_request_that_is_on_record_while_a_stopped_enrollment_is_closed_is_nam
 
     assert result.record["outcome"] == "FAILED"
     assert result.step["requestId"] in result.record["error"]["action"]
+
+
+def test_the_end_of_what_was_stopped_speaks_of_a_request_that_was_made_twice(
+    case: Case, stack: InProcessStack
+) -> None:
+    arn = case.start(case.request(token(group(*people(1)))))
+    stack.at("RequestCsr", f"POST {CSR}").next_fault = "repeat"
+    stack.until(lambda: case.step().get("requestId"), "request on record")
+    case.stop(arn)
+    result = case.end(arn)
+
+    assert [one["status"] for one in result.requests] == ["PENDING", "PENDING"]
+    assert result.record["error"]["action"] == (
+        f"Requests of key {case.label!r} may still be open at the TSB:"
+        f" `countersign resume {case.id}` takes up {result.step['requestId']}."
+    )

@@ -374,7 +374,7 @@ def _holds(record: Record, objects: Objects) -> bool:
 
 
 def _failed(record: Record, event: m.CloseEnrollmentInput) -> dict[str, Any]:
-    """The failure that ended the execution; of the backstop, with the request that may be open.
+    """The failure that ended the execution; of the backstop, with what may be open.
 
     An execution that AWS ended, or that somebody stopped, did not get to cancel it.
 
@@ -391,11 +391,13 @@ def _failed(record: Record, event: m.CloseEnrollmentInput) -> dict[str, Any]:
     failed, step = failure(event.failure), csr_step(record)
     is_left = event.failure.state == BACKSTOP and approvers_asked(record)
     if is_left and step.get("status") not in ENDED_AT_TSB:
+        # Of the key's requests: something between us and the TSB may have made two calls of one.
+        label = record["keyLabel"]
         said = (
-            f"Request {step['requestId']} may still be open at the TSB:"
-            f" `countersign resume {record['id']}` takes it up."
+            f"Requests of key {label!r} may still be open at the TSB:"
+            f" `countersign resume {record['id']}` takes up {step['requestId']}."
             if "requestId" in step
-            else f"See at the TSB which requests of key {record['keyLabel']!r} are open, if any."
+            else f"See at the TSB which requests of key {label!r} are open, if any."
         )
         failed = _bounded(failed.model_copy(update={"action": said}))
     return {"outcome": m.Outcome.FAILED, "error": failed}

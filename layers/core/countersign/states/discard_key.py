@@ -115,7 +115,8 @@ def discard_key(
 def _unanswered(event: m.DiscardKeyInput, why: str) -> m.DiscardedKey:
     error = TsbOutcomeUnknownError(
         f"TSB did not answer the request for a CSR: {why}",
-        action="See at the TSB which requests of this key are open and cancel them.",
+        action=f"See at the TSB which requests of key {event.request.key.label!r} are open, and"
+        " cancel them.",
     )
     failure = m.CaughtError(
         state=event.failure.state if event.failure else "RequestCsr",
