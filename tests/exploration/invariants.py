@@ -2,13 +2,16 @@
 
 from collections import defaultdict
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
+from countersign import resumption
 from countersign.errors import TsbOutcomeUnknownError
 from countersign.events import ENDINGS
 from countersign.evidence import bundle, verifier
+from countersign.keys import sweep
+from countersign.record import Record
 from countersign.verification import csr
-from tests.case import Json
+from tests.case import Case, Json
 from tests.exploration.choices import EVENTS, OPEN, Walk
 from tests.exploration.scenarios import Scenario
 
@@ -43,10 +46,14 @@ def _of_the_end(walk: Walk, scenario: Scenario) -> Iterator[str]:
 
     if len(alive) > 1:
         yield "more than one live key"
-    if len(requests) > 1:
+    twins = _twins(walk, state["requests"])
+    known = [one for one in requests if one["id"] not in twins]
+    if len(known) > 1:
         yield "more than one open request"
-    if outcome in ("ISSUED", "REJECTED", "EXPIRED", "CANCELLED") and requests:
+    if outcome in ("ISSUED", "REJECTED", "EXPIRED", "CANCELLED") and known:
         yield f"a request is left open after {outcome}"
+    if outcome == "FAILED" and requests and not _speaks_of_requests(record):
+        yield "a request is left open, and the record does not say so"
     # The API answered its caller that nothing was started; the same call again starts it.
     unstarted = scenario.by_api and "executionArn" not in record
     if record and outcome is None and not unstarted:
@@ -58,9 +65,6 @@ def _of_the_end(walk: Walk, scenario: Scenario) -> Iterator[str]:
             yield "issued after an acknowledged cancel"
     elif "request.pem" in walk.case.objects(f"enrollments/{walk.case.id}/") and "csr" in record:
         yield f"a CSR on record for {outcome}"
-    yield from _claim(walk, record, alive)
-    if "stop" not in happened:  # a key of what was stopped is left to the sweep
-        yield from _disposed(scenario, record, alive)
     executed = [one for one in state["requests"] if one["status"] == "EXECUTED"]
     if executed and outcome == "FAILED" and not alive and record.get("discards", 0) == 0:
         yield "what people agreed to is thrown away: the key is deleted"
@@ -74,6 +78,33 @@ def _of_the_end(walk: Walk, scenario: Scenario) -> Iterator[str]:
     ):
         yield f"one fault alone turns {scenario.outcome} into {outcome}"
     yield from _proven(walk, record)
+    # Last, because they go on from here.
+    yield from _disposed(walk, scenario, record, alive)
+    yield from _claim(walk, record, alive)
+
+
+def _twins(walk: Walk, requests: list[Json]) -> set[str]:
+    """The ids of requests of which no answer to us ever spoke.
+
+    Something between us and the TSB has made two calls of one, which HTTP forbids (RFC 9110,
+    9.2.2). Our side sent one call and got one answer, and TSB's list of requests names no key: so
+    nobody can know of the other. It is of the same key, shows the same to its approvers, and never
+    counts as the approval. It ends with the key, or else with its window. So an end may leave it
+    open, and an end that leaves what it knows open must speak of all requests of the key.
+    """
+    sent = [
+        one["clientPort"]
+        for one in walk.stack.simulator.calls(walk.case.label)
+        if one["path"] == "/v1/certificate/request" and one["executed"]
+    ]
+    made = [one["id"] for one in requests if one["kind"] == "csr"]
+    answered = dict(zip(sent, made, strict=True))  # of two from one call, the last
+    return set(made) - set(answered.values())
+
+
+def _speaks_of_requests(record: Json) -> bool:
+    action = (record.get("error") or {}).get("action") or ""
+    return f"equests of key {record['keyLabel']!r}" in action
 
 
 def _error(record: Json) -> str | None:
@@ -131,24 +162,67 @@ def _issued(walk: Walk, record: Json, alive: list[Json], requests: list[Json]) -
 
 
 def _claim(walk: Walk, record: Json, alive: list[Json]) -> Iterator[str]:
+    """A label is claimed as long as there is its key.
+
+    Nothing of an enrollment runs for certain after its execution was stopped, and CloseEnrollment
+    cannot ask the TSB whether there is a key: released before a key is made, the claim would leave
+    that key to nobody. So the claim of what was stopped may outlive a key, and hinders nobody: the
+    next enrollment that wants the label gets it (docs/decisions.md, 86).
+    """
     claim = walk.case.record(f"label#{walk.case.label}")
     if alive and not claim:
         yield "a live key whose label nobody claims"
-    if claim and not alive:
+    if claim and not alive and not (_is_stopped(walk, record) and _makes_way(walk)):
         yield "a label stays claimed for a key that is not there"
     if claim and claim["enrollmentId"] != record.get("id"):
         yield "a label is claimed by nobody that exists"
 
 
-def _disposed(scenario: Scenario, record: Json, alive: list[Json]) -> Iterator[str]:
+def _is_stopped(walk: Walk, record: Json) -> bool:
+    arn = record.get("executionArn")
+    return arn in walk.stack.waits and walk.case.status(arn) == "ABORTED"
+
+
+def _makes_way(walk: Walk) -> bool:
+    """Whether another enrollment makes a key under the label."""
+    other = Case(walk.stack, "another")
+    other.label = walk.case.label
+    arn = other.start(other.request())
+    walk.stack.until(
+        lambda: walk.stack.has_ended(arn) or "publicKeySha256" in other.record(), "key"
+    )
+    return "publicKeySha256" in other.record()
+
+
+def _disposed(walk: Walk, scenario: Scenario, record: Json, alive: list[Json]) -> Iterator[str]:
+    """A key that the profile wants gone is gone, or the record says why not.
+
+    Two kinds of ends never come to DiscardKey: what failed in CreateKey (the same id can be started
+    again with that key), and what was stopped. Of these SweepKeys finds the key, unless the
+    enrollment can be resumed.
+    """
     outcome = record.get("outcome")
     if outcome in (None, "ISSUED") or not alive or scenario.unused_key not in ("delete", "block"):
         return
     said = record.get("unusedKey", {})
     explained = "error" in said or "reason" in said or said.get("result") in ("asked", "failed")
     done = scenario.unused_key == "block" and all(one["blocked"] for one in alive)
-    if not done and not explained:
+    failed_in = (record.get("error") or {}).get("state")
+    is_left = failed_in == "CreateKey" or _is_stopped(walk, record)
+    if not (done or explained or (is_left and _is_accounted_for(walk, cast(Record, record)))):
         yield f"an unused key is left that the profile wants gone ({scenario.unused_key})"
+
+
+def _is_accounted_for(walk: Walk, record: Record) -> bool:
+    """Whether the enrollment can be resumed with its key, or SweepKeys finds that key unused."""
+    if resumption.is_over(record) is None:
+        return True
+    walk.stack.clock.advance(2 * sweep.GRACE.total_seconds())
+    found = walk.stack.call("SweepKeys", {})["keys"]
+    return [one["why"] for one in found if one["label"] == walk.case.label] in (
+        ["unused"],
+        ["unblocked"],
+    )
 
 
 def _proven(walk: Walk, record: Json) -> Iterator[str]:

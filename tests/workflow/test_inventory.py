@@ -242,6 +242,19 @@ def put_request(case: Case, content: bytes) -> None:
     )
 
 
+def test_a_key_that_was_made_by_a_wrong_clock_is_deleted(case: Case, stack: InProcessStack) -> None:
+    request = case.by_profile(release_trial(stack, 2, "delete"))
+    case.advance(3_660)
+    result = case.end(case.start(request))
+    two_hours_pass(stack)
+
+    assert_failed(result, "KeyConflictError", "CreateKey")
+    assert "unusedKey" not in result.record
+    assert found(sweep(stack, "delete")) == {case.label: "unused"}
+    assert case.label not in labels(stack)
+    assert case.record(f"label#{case.label}") == {}
+
+
 @pytest.mark.forged
 def test_an_enrollment_that_begins_anew_keeps_its_key(case: Case, stack: InProcessStack) -> None:
     left_over(case)

@@ -467,3 +467,20 @@ def test_the_end_of_what_was_stopped_speaks_of_a_request_that_was_made_twice(
         f"Requests of key {case.label!r} may still be open at the TSB:"
         f" `countersign resume {case.id}` takes up {result.step['requestId']}."
     )
+
+
+def test_a_label_that_was_claimed_after_a_stop_is_free(case: Case, stack: InProcessStack) -> None:
+    arn = case.start(case.request(token(group(*people(1)))))
+    claiming = stack.at("CreateKey", "PutItem")
+    case.stop(arn)
+    claiming.next_fault = "after"
+    case.end(arn)
+    stack.settle()
+    claimed, keys = case.record(f"label#{case.label}"), case.state()["keys"]
+    other = Case(stack, f"{case.id}-other")
+    other.label = case.label
+    another = other.start(other.request(token(group(*people(1)))))
+    other.decide("approve")
+
+    assert (claimed["enrollmentId"], keys) == (case.id, [])
+    assert_issued(other.end(another))
