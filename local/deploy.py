@@ -13,7 +13,7 @@ from typing import Any
 import boto3
 from botocore.exceptions import BotoCoreError, ClientError
 
-from local.template import ROOT, read
+from local.template import ROOT, Resolver, read
 
 
 class NotDeployableError(Exception):
@@ -39,9 +39,10 @@ def target(given: dict[str, Any]) -> dict[str, str]:
         NotDeployableError: no region or credentials, or a name that the template refuses.
     """
     stack = str(given["stack_name"])
-    allowed = read()["Resources"]["StackNameCheck"]["Properties"]["AllowedPattern"]
-    if not re.fullmatch(allowed, stack):
-        raise NotDeployableError(f"a stack's name has at most 25 characters: {stack}")
+    check = read()["Resources"]["StackNameCheck"]["Properties"]
+    value = Resolver(read(), {}, {"AWS::StackName": stack}, {}).resolve(check["Value"])
+    if not re.fullmatch(check["AllowedPattern"], value):
+        raise NotDeployableError(f"{check['Description']} It is {stack!r}.")
     try:
         session = boto3.Session(profile_name=given.get("profile"))
         region = (

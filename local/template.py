@@ -84,6 +84,8 @@ class Resolver:
                 return re.sub(r"\$\{([^}]+)\}", lambda found: self._sub(found[1]), text)
             case {"Fn::Split": [separator, text]}:
                 return self.resolve(text).split(separator)
+            case {"Fn::Join": [separator, parts]}:
+                return separator.join(self.resolve(parts))
             case {"Fn::If": [condition, yes, no]}:
                 return self.resolve(yes if self.holds(condition) else no)
             case dict():

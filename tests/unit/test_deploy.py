@@ -78,10 +78,11 @@ def test_a_profile_s_region_is_the_last_resort(
         ),
         ({"AWS_REGION": "eu-west-1"}, {"profile": "x"}, "profile (x) could not be found"),
         ({}, {"stack_name": "a" * 26}, "at most 25 characters"),
+        ({}, {"stack_name": "pki--csr"}, "no two dashes side by side"),
     ],
     ids=str,
 )
-def test_without_region_credentials_or_a_short_name_nothing_begins(
+def test_without_region_credentials_or_a_usable_name_nothing_begins(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     environment: dict[str, str],
