@@ -157,6 +157,12 @@ def refusals() -> dict[str, Request]:
             arn("BackstopQueue"),
             {**OURS, "aws:SourceArn": arn("EvidenceRule")},
         ),
+        "a bus whose name begins as ours does into the bus's queue": Request(
+            EVENTS,
+            "sqs:SendMessage",
+            arn("BusDeadLetterQueue"),
+            {**OURS, "aws:SourceArn": f"{arn('Bus')}-test"},
+        ),
         "another schedule group with our role": Request(
             SCHEDULER,
             "sts:AssumeRole",

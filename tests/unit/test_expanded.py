@@ -400,6 +400,32 @@ def test_policies_have_the_size_that_their_service_takes() -> None:
         assert characters(key["KeyPolicy"]) <= 32_768
 
 
+def test_a_queue_has_a_policy_of_its_own_with_one_resource_in_each_statement() -> None:
+    # SQS Developer Guide, "Special Information for SQS Policies": each policy must cover only a
+    # single queue. It refuses statements with two resources: remind101/stacker_blueprints#71.
+    policies = of("AWS::SQS::QueuePolicy").values()
+
+    for policy in policies:
+        (queue,) = policy["Queues"]
+        for statement in policy["PolicyDocument"]["Statement"]:
+            assert statement["Resource"] == {"Fn::GetAtt": f"{queue['Ref']}.Arn"}
+    covered = [queue["Ref"] for policy in policies for queue in policy["Queues"]]
+    assert sorted(covered) == sorted(of("AWS::SQS::Queue"))
+
+
+def test_a_queue_takes_messages_of_eventbridge_only_and_says_whose() -> None:
+    for policy in of("AWS::SQS::QueuePolicy").values():
+        allowed, denied = policy["PolicyDocument"]["Statement"]
+        ((_, condition),) = allowed["Condition"].items()
+
+        assert allowed["Effect"] == "Allow"
+        assert allowed["Principal"] == {"Service": "events.amazonaws.com"}
+        assert allowed["Action"] == "sqs:SendMessage"
+        assert condition.keys() == {"aws:SourceArn"}
+        assert (denied["Effect"], denied["Principal"]) == ("Deny", "*")
+        assert denied["Action"] == "sqs:*"
+
+
 def test_the_template_has_the_size_that_cloudformation_takes() -> None:
     # CloudFormation quotas: 1 MB in S3, 500 resources, 200 parameters and outputs.
     assert len(json.dumps(TEMPLATE)) <= 1_000_000

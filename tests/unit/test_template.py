@@ -360,16 +360,6 @@ def test_buckets_queues_and_topics_refuse_plain_http() -> None:
         assert denied[0]["Condition"] == {"Bool": {"aws:SecureTransport": False}}
 
 
-def test_a_policy_of_queues_refuses_plain_http_to_each_of_them() -> None:
-    for policy in of("AWS::SQS::QueuePolicy").values():
-        (denied,) = (s for s in policy["PolicyDocument"]["Statement"] if s["Effect"] == "Deny")
-        resources = denied["Resource"]
-
-        assert (resources if isinstance(resources, list) else [resources]) == [
-            {"Fn::GetAtt": f"{queue['Ref']}.Arn"} for queue in policy["Queues"]
-        ]
-
-
 # Every action that may be allowed on every resource, and why it has to be.
 EVERYWHERE = {
     "xray:PutTraceSegments": "X-Ray has no resource-level permissions for traces",
@@ -498,7 +488,7 @@ def test_every_target_of_a_rule_has_a_dead_letter_queue_that_the_rule_may_send_t
         for target in rule["Targets"]:
             queue = target["DeadLetterConfig"]["Arn"]
             assert any(
-                queue == s["Resource"] or queue in s["Resource"]
+                queue == s["Resource"]
                 for s in allowed
                 if s.get("Condition")
                 == {"ArnEquals": {"aws:SourceArn": {"Fn::GetAtt": f"{name}.Arn"}}}
