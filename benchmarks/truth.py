@@ -82,7 +82,7 @@ def run(stack: Stack, case: Case) -> dict[str, Any]:
     ages = _polled_at(found, woken=case.is_watched)
     path = history.path(len(ages) + case.is_watched, outcome)
     expected = history.events(path, wakes=int(case.is_watched))
-    counted = Counter(event["type"] for event in found)
+    counted = Counter(_kind(event) for event in found)
     entered = sum(event["type"].endswith("StateEntered") for event in found)
     for kind in history.MISSING_ON_THE_EMULATOR:
         _require(f"{case.name}: {kind} on the emulator", counted[kind], 0)
@@ -104,6 +104,12 @@ def run(stack: Stack, case: Case) -> dict[str, Any]:
         "eventsOnAws": expected.total(),
         "transitions": entered,
     }
+
+
+def _kind(event: dict[str, Any]) -> str:
+    """The type as AWS writes it: the emulator's time-out of a task is a `TaskFailed`."""
+    error = event.get("taskFailedEventDetails", {}).get("error")
+    return "TaskTimedOut" if error == "States.Timeout" else str(event["type"])
 
 
 def _scale(case: Case) -> float:
