@@ -15,7 +15,7 @@ from local.stack import Stack
 
 END_SECONDS = 400  # of the longest case, on two cores that others use too
 WHOLE_WAIT_SECONDS = 5  # the scaled sum of a case's waits
-WOKEN_WAIT_SECONDS = 10  # the scaled wait that is ended by a wake
+WOKEN_WAIT_SECONDS = 20  # the scaled wait that is ended by a wake
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,8 @@ def run(stack: Stack, case: Case) -> dict[str, Any]:
         ModelError: they differ.
     """
     stack.scale_waits(_scale(case))
+    if case.is_watched:
+        _watch(stack)  # so that it is warm
     label = enrollments.name()
     arn = enrollments.start(stack, label, case.window_seconds)
     machines = stack.client("stepfunctions")
@@ -136,6 +138,10 @@ def _wake(stack: Stack, label: str) -> None:
         return since is not None and datetime.fromisoformat(since) > polled
 
     enrollments.until(is_waiting, "wait with a token", END_SECONDS)
+    _watch(stack)
+
+
+def _watch(stack: Stack) -> None:
     stack.client("lambda").invoke(FunctionName=stack.outputs["WatchEnrollmentsFunctionName"])
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from countersign.events import ENDINGS
+from countersign.evidence.bundle import SIGNATURE
 from countersign.evidence.verifier import verify
 from local.engine.invocation import Invocation
 from local.engine.stack import InProcessStack
@@ -342,6 +343,26 @@ def test_an_execution_that_was_stopped_while_it_claims_is_not_waited_for(
 
     assert again.status_code == 202
     assert (record["attempt"], record["outcome"]) == (2, "ISSUED")
+
+
+@pytest.mark.parametrize(
+    ("state", "call"),
+    [("CreateKey", "POST /v1/key"), ("RequestCsr", "POST /v1/certificate/request")],
+)
+def test_a_function_that_outlives_its_stopped_execution_spoils_no_evidence(
+    case: Case, stack: InProcessStack, state: str, call: str
+) -> None:
+    case.strike("KeepEvidence", kind="aws", operation="GetItem", when="before")
+    arn = case.start(case.request())
+    lost_at(stack, state, call, 20)
+    case.stop(arn)
+    result = case.end(arn)
+    stack.settle()  # the function writes what it has made; then the evidence is delivered again
+
+    times = {**case.record()["times"], **case.step().get("times", {})}
+    assert result.record["outcome"] == "FAILED"
+    assert max(times.get("keyCreated", ""), times.get("requested", "")) > times["ended"]
+    assert SIGNATURE in stack.evidence(case.id, arn)
 
 
 # TSB's 651 ----------------------------------------------------------------------------------------

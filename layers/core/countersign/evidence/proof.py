@@ -638,19 +638,25 @@ def _require_stored(folder: Folder, proven: Proven) -> None:
 def _in_order(record: Record) -> None:
     """Our own times are in order. The key's is the HSM's, as far as that clock is known to be off.
 
+    A function outlives an execution that was stopped by one call at most. What it then made is on
+    record, and was made after the end, which is FAILED.
+
     Raises:
         EvidenceInvalidError: they are not.
     """
     step, times = csr_step(record).get("times", {}), record["times"]
-    texts = [times.get("accepted"), step.get("requested"), times["ended"]]
-    own = [datetime.fromisoformat(one) for one in texts if one]
+    is_failed = record["outcome"] == m.Outcome.FAILED
+    last_call = datetime.fromisoformat(times["ended"]) + LONGEST_CALL * is_failed
+    texts = [times.get("accepted"), step.get("requested")]
+    own = [*(datetime.fromisoformat(one) for one in texts if one), last_call]
     require(own == sorted(own), "record.json", "its times are not in order")
     if "accepted" in times:
         _equal("record.json", "acceptedAt", record["acceptedAt"], times["accepted"])
     if "publicKeySha256" in record:
         skew = timedelta(seconds=int(record.get("clockSkewSeconds", 0)))
         created = datetime.fromisoformat(times["keyCreated"]) - skew
-        last = datetime.fromisoformat(step.get("requested") or times["ended"])
+        asked = step.get("requested")
+        last = datetime.fromisoformat(asked) if asked else last_call
         # An attempt adopts the key that the one before it has made.
         is_early = record["attempt"] == 1 and created < own[0] - ROUNDING
         is_between = not is_early and created <= last + ROUNDING
