@@ -78,6 +78,7 @@ PARAMETERS = {
     "EvidenceRetentionDays": "0",
     "ProtectTable": "false",
     "SilenceLimitMinutes": "10",
+    "WakeAnything": "true",  # the emulator asks for `*`, as AWS's reference says
 }
 
 type Step = Callable[[str], AbstractContextManager[None]]

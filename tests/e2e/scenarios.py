@@ -5,6 +5,7 @@ A `@scenario` begins in the background when the session does; a test looks at it
 
 from collections.abc import Callable
 
+from local.caller import Caller
 from local.stack import Stack
 from tests.case import Case, Result, group, people, token
 
@@ -40,6 +41,36 @@ def issued(case: Case) -> Result:
     result = case.end(arn)
     result.more["task"] = task
     return result
+
+
+POLLS_BEFORE_A_WAKE = 6  # the next wait lasts 1,120 s, and 22 s here
+
+
+@scenario
+def woken(case: Case) -> Result:
+    """An enrollment that is approved during a long wait, and noticed by WatchEnrollments."""
+    arn = case.start(case.request(token(group(*people(1)), timeout=7 * 86_400)))
+    case.await_calls("/v1/request/{id}", POLLS_BEFORE_A_WAKE)
+    case.decide("approve")
+    watch(case)
+    return case.end(arn)
+
+
+@scenario
+def cancelled_in_a_wait(case: Case) -> Result:
+    """An enrollment that somebody cancels during a long wait."""
+    arn = case.start(case.request(token(group(*people(1)), timeout=7 * 86_400)))
+    case.await_calls("/v1/request/{id}", POLLS_BEFORE_A_WAKE)
+    api = Caller(deployed(case), f"canceller-{case.id}")
+    assert api.call("DELETE", f"/enrollments/{case.id}").status_code == 202
+    return case.end(arn)
+
+
+def watch(case: Case) -> None:
+    """Run WatchEnrollments once, as its schedule does each minute."""
+    function = case.stack.outputs["WatchEnrollmentsFunctionName"]
+    answer = case.stack.client("lambda").invoke(FunctionName=function)
+    assert "FunctionError" not in answer, answer["Payload"].read()
 
 
 def key_password(case: Case) -> str:

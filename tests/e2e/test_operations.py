@@ -5,7 +5,13 @@ import json
 import pytest
 
 from local.stack import STACK_NAME, Stack
-from tests.e2e.scenarios import ResultOf, issued
+from tests.e2e.scenarios import (
+    ResultOf,
+    Scenario,
+    cancelled_in_a_wait,
+    issued,
+    woken,
+)
 
 pytestmark = pytest.mark.e2e
 
@@ -62,3 +68,19 @@ def test_the_watch_sees_what_is_pending(stack: Stack) -> None:
     assert "FunctionError" not in answer
     assert seen
     assert [line for line in lines(stack, "watch-enrollments") if "CertificateDaysLeft" in line]
+
+
+@pytest.mark.parametrize(
+    ("scenario", "outcome"), [(woken, "ISSUED"), (cancelled_in_a_wait, "CANCELLED")]
+)
+def test_a_deployed_execution_is_woken(result: ResultOf, scenario: Scenario, outcome: str) -> None:
+    ended = result(scenario)
+    state, waits = "", []
+    for event in ended.history:
+        if event["type"] == "TaskStateEntered":
+            state = event["stateEnteredEventDetails"]["name"]
+        elif state == "WaitForApproval" and event["type"] in ("TaskSucceeded", "TaskFailed"):
+            waits.append(event["type"])
+
+    assert ended.document["outcome"] == outcome
+    assert waits[-1] == "TaskSucceeded"  # somebody ended it; a time-out is a TaskFailed here
