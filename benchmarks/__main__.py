@@ -17,7 +17,7 @@ from typing import Any
 
 from benchmarks import first_calls, scale, size, startup, truth, work
 from benchmarks.bare import Recorder
-from local.stack import ROOT, Stack, StackError
+from local.stack import ROOT, STACK_NAME, Stack, StackError
 from local.terminal import console, steps
 
 RESULTS = Path(__file__).with_name("results.json")
@@ -54,6 +54,8 @@ def main() -> int:
         with steps() as step:
             if {*parts} - ONLY_BUILT:
                 stack.start(step)  # also builds
+                # The emulator keeps schedules. Here WatchEnrollments runs by command only.
+                stack.client("scheduler").delete_schedule(Name=f"{STACK_NAME}-watch-enrollments")
             elif parts:
                 stack.build(step)
             for part in parts:
