@@ -5,7 +5,7 @@
 #     "boto3>=1.43,<2",
 # ]
 # ///
-"""Expand SAM: the template on standard input, as CloudFormation gets it, on standard output.
+"""Expand SAM: each line of standard input is a template, and one of the output what it becomes.
 
 Run by `tests.expanded` as a script with its own locked environment: SAM's translator and the
 project pin different pydantics. It asks AWS nothing: no template of ours names a managed policy.
@@ -25,5 +25,7 @@ class _Policies:
 
 
 if __name__ == "__main__":
-    asked = json.load(sys.stdin)
-    json.dump(transform(asked["template"], asked["parameters"], _Policies()), sys.stdout)
+    for line in sys.stdin:
+        asked = json.loads(line)
+        made = transform(asked["template"], asked["parameters"], _Policies())
+        print(json.dumps(made), flush=True)

@@ -31,13 +31,22 @@ def expanded(path: str = "template.yaml", region: str = REGION, **parameters: st
         for name in ("CodeUri", "ContentUri", "DefinitionUri"):
             if isinstance(properties.get(name), str):
                 properties[name] = f"s3://packages/{Path(path).stem}/{name}"
-    done = subprocess.run(
-        [UV, "run", "--quiet", "--frozen", "--script", ROOT / "local/expand.py"],
-        input=json.dumps({"template": template, "parameters": parameters}),
-        env={**os.environ, "AWS_DEFAULT_REGION": region},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    found: Json = json.loads(done.stdout)
+    expander = _expander(region)
+    assert expander.stdin is not None
+    assert expander.stdout is not None
+    asked = json.dumps({"template": template, "parameters": parameters})
+    print(asked, file=expander.stdin, flush=True)
+    found: Json = json.loads(expander.stdout.readline())
     return found
+
+
+@cache
+def _expander(region: str) -> subprocess.Popen[str]:
+    """A process that expands one template after the other: to load the translator takes longest."""
+    return subprocess.Popen(
+        [UV, "run", "--quiet", "--frozen", "--script", ROOT / "local/expand.py"],
+        env={**os.environ, "AWS_DEFAULT_REGION": region},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
