@@ -96,13 +96,16 @@ def test_a_further_wake_costs_three_transitions() -> None:
 
 
 @pytest.mark.parametrize("number", [10, 300, 1_000])
-def test_the_watcher_sees_news_in_time_and_for_its_price(number: int) -> None:
+def test_the_watcher_sees_news_in_time(number: int) -> None:
     late = watcher.delays(number)
     most = 39 if number <= bill.WATCHED_A_MINUTE else 240
 
     assert watcher.mean(late) <= most
-    assert bill.total(bill.watching(number, 0.004)) <= 2
-    assert bill.total(bill.watching(0, 0.004)) <= 0.35
+
+
+def test_the_watcher_s_price_is_within_its_budget() -> None:
+    assert bill.total(bill.watching()) <= 0.35
+    assert bill.total(bill.watching(300)) <= 2
 
 
 def test_a_poller_s_waiting_is_counted_by_hand() -> None:
