@@ -61,7 +61,7 @@ FREE_A_MONTH = {
 }
 GB = 1e9
 WATCHED_A_MINUTE = 300  # WatchRequestsPerMinute, the parameter's default
-RECORD_UNITS = 2  # of an open enrollment's record, 4 to 8 KB
+RECORD_UNITS = 1  # of an open enrollment's record, 4 to 8 KB, read eventually consistently
 # A request over a kept-alive connection, TLS and all, measured with the simulator on 2026-11-27:
 # 1.7 to 1.8 ms of 300, three times. `scale` measures it in the deployed function.
 WATCHED_CPU_SECONDS = 0.002

@@ -16,8 +16,8 @@ class Records(Protocol):
     that took place returns None.
     """
 
-    def get(self, item_id: str) -> Record | None:
-        """The item as it stands now, or None."""
+    def get(self, item_id: str, *, consistent: bool = True) -> Record | None:
+        """The item as it stands now, or None. Not consistent, it may be a second old, for half."""
 
     def newest(
         self,

@@ -64,7 +64,7 @@ def _seen(records: Records, polling_settings: polling.Schedule, directory: Direc
     waiting = {one.enrollment_id: one for one in waits.everyone(records)}
     for status in OPEN:
         for line in records.at_status(status):
-            record = records.get(line["id"])
+            record = records.get(line["id"], consistent=False)
             if record is None or "outcome" in record:
                 continue  # the index lags behind
             accepted = datetime.fromisoformat(record["acceptedAt"])

@@ -29,11 +29,11 @@ class Records:
     def __init__(self, table_name: str) -> None:
         self._table_name = table_name
 
-    def get(self, item_id: str) -> Record | None:
-        """The item as it stands now, or None."""
+    def get(self, item_id: str, *, consistent: bool = True) -> Record | None:
+        """The item as it stands now, or None. Not consistent, it may be a second old, for half."""
         with named_errors(f"reading record {item_id}"):
             answer = client("dynamodb").get_item(
-                TableName=self._table_name, Key=_key(item_id), ConsistentRead=True
+                TableName=self._table_name, Key=_key(item_id), ConsistentRead=consistent
             )
         return _item(answer.get("Item"))
 
