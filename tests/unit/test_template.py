@@ -14,7 +14,7 @@ from moto.events.models import EventPattern
 from countersign import events, polling
 from countersign.models import Outcome
 from countersign.states.discard_key import MAX_FRESH_STARTS
-from local.template import read
+from local.template import Resolver, read
 
 ROOT = Path(__file__).parents[2]
 
@@ -409,8 +409,29 @@ def test_every_function_has_the_boundary_and_interfaces_only_in_a_vpc() -> None:
 
     assert GLOBALS["PermissionsBoundary"] == {"Ref": "FunctionsBoundary"}
     assert not any("PermissionsBoundary" in one for one in FUNCTIONS.values())
-    (network,) = (one for one in boundary["Statement"] if "ec2:" in str(one))
-    assert network["Fn::If"][0] == "InVpc"
+    making, leaving = (one for one in boundary["Statement"] if "ec2:" in str(one))
+    assert making["Fn::If"][0] == "InVpc"
+    # Lambda deletes what a function has left, with its role, up to 20 minutes later.
+    assert "ec2:DeleteNetworkInterface" in leaving["Action"]
+
+
+def test_subnets_and_security_groups_are_given_together_or_not_at_all() -> None:
+    def refused(**given: str) -> list[str]:
+        parameters = {"SubnetIds": "", "SecurityGroupIds": "", **given}
+        rules = TEMPLATE["Rules"]
+        conditions = {
+            **{name: rule["RuleCondition"] for name, rule in rules.items()},
+            **{f"{name} holds": rule["Assertions"][0]["Assert"] for name, rule in rules.items()},
+        }
+        template = {"Parameters": {}, "Conditions": conditions}
+        resolver = Resolver(template, parameters, {}, {})
+        return [
+            name for name in rules if resolver.holds(name) and not resolver.holds(f"{name} holds")
+        ]
+
+    assert refused() == refused(SubnetIds="subnet-1", SecurityGroupIds="sg-1") == []
+    assert refused(SubnetIds="subnet-1") == ["SubnetsNeedGroups"]
+    assert refused(SecurityGroupIds="sg-1") == ["GroupsNeedSubnets"]
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
