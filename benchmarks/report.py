@@ -209,10 +209,12 @@ def _watcher(results: Json, compared: Comparison) -> str:
             "WatchEnrollments runs once a minute whether anything is open or not. A run asks at"
             f" most {bill.WATCHED_A_MINUTE} requests (`WatchRequestsPerMinute`), those first that"
             " were not looked at for longest, over eight kept-alive connections. Run and calls are"
-            " measured on the embedded stack, with all of them open and their own polls among the calls; the delays, from news at the"
-            " TSB to the wake, come from the real function over the real index in virtual time, a"
-            f" TSB that answers after {bill.TSB_SECONDS * 1_000:.0f} ms assumed; the price is"
-            f" computed with {each * 1_000:.1f} ms of CPU a request, measured by itself with the simulator over TLS."
+            " measured on the embedded stack, with all of them open and their own polls among the"
+            " calls; the delays, from news at the TSB to the wake, come from the real function"
+            " over the real index in virtual time, a TSB that answers after"
+            f" {bill.TSB_SECONDS * 1_000:.0f} ms assumed; the price is"
+            f" computed with {each * 1_000:.1f} ms of CPU a request, measured by itself with the"
+            " simulator over TLS."
             f" {_on(results[f'scale-{most}'])}\n",
             _table(
                 [
