@@ -4,6 +4,7 @@ A `@scenario` begins in the background when the session does; a test looks at it
 """
 
 from collections.abc import Callable
+from datetime import datetime
 
 from local.caller import Caller
 from local.stack import Stack
@@ -46,11 +47,30 @@ def issued(case: Case) -> Result:
 POLLS_BEFORE_A_WAKE = 6  # the next wait lasts 1,120 s, and 22 s here
 
 
+def await_long_wait(case: Case, arn: str) -> None:
+    """Until the wait after these polls has begun, and its token is in the table."""
+
+    def begun() -> bool | None:
+        polled = [
+            event["timestamp"]
+            for event in case.history(arn)
+            if event.get("stateEnteredEventDetails", {}).get("name") == "PollRequest"
+        ]
+        since = case.record(f"wait#{case.id}").get("since")
+        return (
+            len(polled) >= POLLS_BEFORE_A_WAKE
+            and datetime.fromisoformat(since) > polled[-1]
+            or None
+        )
+
+    case.until(begun, "long wait")
+
+
 @scenario
 def woken(case: Case) -> Result:
     """An enrollment that is approved during a long wait, and noticed by WatchEnrollments."""
     arn = case.start(case.request(token(group(*people(1)), timeout=7 * 86_400)))
-    case.await_calls("/v1/request/{id}", POLLS_BEFORE_A_WAKE)
+    await_long_wait(case, arn)
     case.decide("approve")
     watch(case)
     return case.end(arn)
@@ -60,7 +80,7 @@ def woken(case: Case) -> Result:
 def cancelled_in_a_wait(case: Case) -> Result:
     """An enrollment that somebody cancels during a long wait."""
     arn = case.start(case.request(token(group(*people(1)), timeout=7 * 86_400)))
-    case.await_calls("/v1/request/{id}", POLLS_BEFORE_A_WAKE)
+    await_long_wait(case, arn)
     api = Caller(deployed(case), f"canceller-{case.id}")
     assert api.call("DELETE", f"/enrollments/{case.id}").status_code == 202
     return case.end(arn)
