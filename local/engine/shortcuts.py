@@ -6,6 +6,7 @@ The stores' content and answers stay the same: `tests/workflow/test_engine.py` c
 import json
 from base64 import b64decode
 from collections.abc import Callable
+from copy import deepcopy
 from functools import cache
 from io import BytesIO
 from typing import Any
@@ -20,10 +21,19 @@ from moto.core.base_backend import BaseBackend
 from moto.core.exceptions import JsonRESTError
 from moto.core.utils import method_names_from_class
 from moto.dynamodb.models.dynamo_type import DynamoType, LimitedSizeDict
+from moto.dynamodb.parsing import validators
+from moto.dynamodb.parsing.ast_nodes import (  # type: ignore[attr-defined]
+    DepthFirstTraverser,
+    Expression,
+    Node,
+    UpdateExpressionFunction,
+)
 from moto.dynamodb.parsing.expressions import UpdateExpressionParser  # type: ignore[attr-defined]
 from moto.dynamodb.responses import DynamoHandler
 from moto.events.models import events_backends
 from moto.s3.models import FakeKey, s3_backends
+from moto.secretsmanager.models import secretsmanager_backends
+from moto.sqs.models import sqs_backends
 
 from local.engine.surroundings import ACCOUNT, REGION
 
@@ -56,6 +66,11 @@ def take(put: Put) -> None:
     # It parses the same few expressions for each call, and copies before it changes one.
     make = UpdateExpressionParser.make
     put(UpdateExpressionParser, "make", staticmethod(cache(make)))
+    # Ten checks go through the tree of an update's expression, and ask each node three times what
+    # it is. Its classes are abstract, and there Python's answer takes a microsecond.
+    put(validators, "deepcopy", _copied_tree)
+    put(DepthFirstTraverser, "traverse_node_recursively", _traversed)
+    put(Node, "find_clauses", _clauses)
 
 
 def _copied(value: DynamoType, memo: object) -> DynamoType:
@@ -81,10 +96,56 @@ def _regular(value: DynamoType) -> Json:
     return {value.type: plain}
 
 
+_is_kind: Callable[[type, tuple[type, ...]], bool] = cache(issubclass)
+
+
+def _is(node: object, one_of: tuple[type, ...]) -> bool:
+    return _is_kind(type(node), one_of)
+
+
+def _copied_tree(node: Any, parent: Any = None) -> Any:
+    if not _is(node, (Node,)):
+        return node if isinstance(node, str) else deepcopy(node)
+    made = object.__new__(type(node))
+    made.__dict__ |= node.__dict__
+    made.parent = parent
+    if node.children is not None:
+        made.children = [_copied_tree(one, made) for one in node.children]
+    return made
+
+
+def _traversed(traverser: Any, node: Any, child_id: int = -1, wanted: Any = None) -> Any:
+    if not _is(node, (Node,)):
+        return node
+    wanted = traverser.nodes_to_be_processed() if wanted is None else wanted
+    parent = node.parent
+    for number, child in enumerate(node.children or ()):
+        traverser.pre_processing_of_child(node, number)
+        _traversed(traverser, child, number, wanted)
+    if _is(node, wanted):
+        node = traverser.process(node)
+        node.parent = parent
+        if parent:
+            parent.children[child_id] = node
+    return node
+
+
+def _clauses(node: Any, kinds: list[type]) -> list[Any]:
+    found = []
+    for child in node.children or ():
+        if type(child) in kinds:
+            found.append(child)
+        elif _is(child, (Expression, UpdateExpressionFunction)):
+            found.extend(_clauses(child, kinds))
+    return found
+
+
 # The product's most frequent calls go to moto's stores directly, without HTTP ---------------------
 
 
-def answer(service: str, operation: str, parameters: Json) -> Json | None:
+def answer(  # noqa: PLR0911  one for each shortcut
+    service: str, operation: str, parameters: Json
+) -> Json | None:
     """The answer of a call to AWS; None for calls without a shortcut.
 
     Raises:
@@ -103,7 +164,30 @@ def answer(service: str, operation: str, parameters: Json) -> Json | None:
             entries = events_backends[ACCOUNT][REGION].put_events(parameters["Entries"])
             failed = sum("ErrorCode" in one for one in entries)
             return {"FailedEntryCount": failed, "Entries": entries, "ResponseMetadata": OK}
+        case "sqs", "ReceiveMessage" if set(parameters) <= {"QueueUrl", "MaxNumberOfMessages"}:
+            return _receive(parameters["QueueUrl"], parameters.get("MaxNumberOfMessages", 1))
+        case "secretsmanager", "GetSecretValue" if set(parameters) == {"SecretId"}:
+            return _secret(parameters["SecretId"])
     return None
+
+
+def _receive(url: str, most: int) -> Json:
+    queues, name = sqs_backends[ACCOUNT][REGION], url.rpartition("/")[2]
+    hidden_for = queues.get_queue(name).visibility_timeout  # type: ignore[attr-defined]
+    messages = [
+        {"MessageId": one.id, "ReceiptHandle": one.receipt_handle, "Body": one.body}
+        for one in queues.receive_message(name, most, 0, hidden_for)
+    ]
+    return {**({"Messages": messages} if messages else {}), "ResponseMetadata": OK}
+
+
+def _secret(name: str) -> Json | None:
+    try:
+        # moto's signature has no None, and its own caller passes it.
+        value = secretsmanager_backends[ACCOUNT][REGION].get_secret_value(name, None, None)  # type: ignore[arg-type]
+    except JsonRESTError:
+        return None
+    return {**value, "ResponseMetadata": OK}
 
 
 def _table(operation: str, parameters: Json) -> Json:

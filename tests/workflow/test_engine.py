@@ -210,6 +210,7 @@ def calls(stack: InProcessStack, name: str) -> list[tuple[str, str, Json]]:
     add = {"UpdateExpression": "SET #n = #n + :one", **names}
     one_is = {":one": {"N": "1"}}
     put = {"Bucket": bucket, "Key": name, "IfNoneMatch": "*", "ChecksumAlgorithm": "SHA256"}
+    queue = {"QueueUrl": stack.resources.queues["RequestsDeadLetterQueue"]}
     entry = {"EventBusName": stack.outputs["BusName"], "Source": "countersign", "Detail": "{}"}
     return [
         ("dynamodb", "get_item", key),
@@ -234,6 +235,12 @@ def calls(stack: InProcessStack, name: str) -> list[tuple[str, str, Json]]:
         ("s3", "list_objects_v2", {"Bucket": bucket, "Prefix": name}),
         ("events", "put_events", {"Entries": [{**entry, "DetailType": "Enrollment Issued"}]}),
         ("dynamodb", "get_item", {"TableName": table}),
+        ("sqs", "receive_message", queue),
+        ("sqs", "send_message", {**queue, "MessageBody": "one"}),
+        ("sqs", "receive_message", queue),
+        ("sqs", "receive_message", queue),
+        ("secretsmanager", "get_secret_value", {"SecretId": "nobody's"}),
+        ("secretsmanager", "get_secret_value", {"SecretId": "ServiceSecret"}),
     ]  # fmt: skip
 
 
@@ -259,5 +266,7 @@ def answered(stack: InProcessStack, service: str, operation: str, parameters: Js
     if "Body" in answer:
         return answer["Body"].read()
     contents = [(one["Key"], one["Size"]) for one in answer.get("Contents", [])]
-    read = ("Item", "Items", "Attributes", "KeyCount", "FailedEntryCount")
-    return {name: answer[name] for name in read if name in answer}, contents, "VersionId" in answer
+    bodies = [one["Body"] for one in answer.get("Messages", [])]
+    read = ("Item", "Items", "Attributes", "KeyCount", "FailedEntryCount", "SecretString")
+    found = {name: answer[name] for name in read if name in answer}
+    return found, contents, bodies, "VersionId" in answer
