@@ -1,6 +1,6 @@
 """One run of WatchEnrollments over the table and its index: whom it asks, and whom it wakes."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import timedelta
 from typing import Any, cast
 
@@ -63,9 +63,8 @@ class World:
                 ask=ask or self._ask,
                 wake=self._wake,
                 limit=limit,
-                many=map,
                 report=runs.append,
-                **more,
+                **{"many": map, **more},
             )
         finally:
             (self.last,) = runs
@@ -197,6 +196,45 @@ def test_a_run_asks_at_most_so_many_and_the_next_one_goes_on_there(records: Reco
     assert [run.open for run in runs] == [100, 100, 100]
     assert sorted(world.asked[:250]) == sorted(world.answers)  # each once, before any again
     assert runs[2].longest_unseen_seconds == 120
+
+
+def test_how_long_a_round_takes_is_told_anew_in_each_round(records: Records) -> None:
+    world = World(records, 250)
+
+    with time_machine.travel("2026-11-26T12:00:00Z", tick=False) as clock:
+        unseen = []
+        for _ in range(12):
+            unseen.append(world.run(limit=100).longest_unseen_seconds)
+            clock.shift(MINUTE)
+
+    assert max(unseen) == 120  # 250 of 100 a minute; it grew with every round
+    assert unseen.count(120) > 1
+
+
+def test_the_first_is_asked_about_alone(records: Records) -> None:
+    """Its call reads the secrets; at once with it, seven others would each read them."""
+    world, batches = World(records, 20), []
+
+    def counted(ask: Callable[[waits.Wait], Any], batch: Iterable[waits.Wait]) -> Iterable[Any]:
+        asked = list(batch)
+        batches.append(len(asked))
+        return [ask(one) for one in asked]
+
+    world.run(many=counted)
+
+    assert batches == [1, 7, 8, 4]
+
+
+def test_a_wait_that_another_release_has_written_keeps_no_other_from_being_woken(
+    records: Records,
+) -> None:
+    world = World(records, 3)
+    world.decide(world.answers)
+    records.update("wait#r-0001", {}, remove=("failing",))
+
+    world.run()
+
+    assert sorted(world.woken) == sorted(world.answers)
 
 
 def test_a_run_stops_in_time_and_the_next_one_goes_on_there(records: Records) -> None:

@@ -10,7 +10,7 @@ the wait, and nothing else: PollRequest reads the truth from the TSB then.
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from itertools import batched
+from itertools import batched, chain
 from typing import Any
 
 from countersign import models as m
@@ -67,7 +67,7 @@ class Run:
         failed: requests about which TSB gave no answer that could be read.
         silent_since: since when nothing could be learned from TSB about any request, whatever it
             answered; None while something can, and while nothing is open.
-        longest_unseen_seconds: how long ago the first of these waits was looked at before.
+        longest_unseen_seconds: how long the round over all waits has taken so far.
         refused: why Step Functions let nobody be woken; None if it did.
     """
 
@@ -125,19 +125,19 @@ def wake_the_decided(
     """
     ends = m.now() + timedelta(seconds=SECONDS)
     existing: dict[str, Any] = dict(records.get(NOTE) or {})
-    page, ended = _page(records, existing.get("after"), limit)
+    page, ended, left = _page(records, existing.get("after"), limit)
     done = Run()
     unchanged = _listed(pending) if page and by_list else frozenset[str]()
     woken: dict[str, Any] = {}
     last: Wait | None = None
-    for batch in batched(page, AT_ONCE, strict=False):
+    for batch in _batches(page):
         if m.now() > ends:
             break
         answers = list(many(lambda one: _asked(one, ask, unchanged), batch))
         last = batch[-1]
         done.open += len(batch)
         done.failed += sum(digest is None for digest, _ in answers)
-        if not any(spoke for _, spoke in answers):
+        if done.open > 1 and not any(spoke for _, spoke in answers):
             break
         for wait, (digest, _) in zip(batch, answers, strict=True):
             if digest is None or digest == wait.seen:
@@ -154,20 +154,33 @@ def wake_the_decided(
     elif last is not page[-1]:
         ended = {"id": _id(last.enrollment_id), "since": last.since}
     looked_at = {wait.enrollment_id for wait in page[: done.open]}
-    _leave(records, existing, done, {**_elsewhere(existing, looked_at), **woken}, ended)
+    woken = {**_elsewhere(existing, looked_at), **woken}
+    _leave(records, existing, done, woken, ended, begins_anew=done.open > left)
     report(done)
     if done.refused is not None:
         raise done.refused
 
 
-def _page(records: Records, after: Item | None, limit: int) -> tuple[list[Wait], Item | None]:
-    """The waits to look at, and where the next run begins; None: at the first one."""
+def _page(records: Records, after: Item | None, limit: int) -> tuple[list[Wait], Item | None, int]:
+    """The waits to look at; where the next run begins, None: at the first one; and how many of the
+    waits belong to the round that is under way.
+    """
     found, ended = oldest(records, after=after, limit=limit)
     if after is None or ended is not None or len(found) == limit:
-        return found, ended
+        return found, ended, len(found)
     begin, ended = oldest(records, after=None, limit=limit - len(found))
     seen = {one.enrollment_id for one in found}
-    return [*found, *(one for one in begin if one.enrollment_id not in seen)], ended
+    again = [one for one in begin if one.enrollment_id not in seen]
+    return [*found, *again], ended, len(found)
+
+
+def _batches(page: list[Wait]) -> Iterator[tuple[Wait, ...]]:
+    """What is asked at once. The first alone: else eight calls at once would each read the secrets
+    that a function keeps for five minutes.
+    """
+    first, rest = tuple(page[:1]), tuple(page[1:AT_ONCE])
+    begin = (one for one in (first, rest) if one)
+    return chain(begin, batched(page[AT_ONCE:], AT_ONCE, strict=False))
 
 
 def _listed(pending: List) -> frozenset[str]:
@@ -235,15 +248,21 @@ def _leave(
     done: Run,
     woken: dict[str, Any],
     after: Item | None,
+    *,
+    begins_anew: bool,
 ) -> None:
-    """Leave the note for the next run, if it says anything new."""
+    """Leave the note for the next run, if it says anything new.
+
+    Args:
+        begins_anew: the round was finished, and another begun.
+    """
     now = m.timestamp(m.now())
     begun = existing.get("roundBegan", now)
     unseen = datetime.fromisoformat(now) - datetime.fromisoformat(begun)
     done.longest_unseen_seconds = int(unseen.total_seconds()) if done.open else 0
     note: dict[str, Any] = {"woken": woken}
     if after is not None:
-        note |= {"after": dict(after), "roundBegan": begun}
+        note |= {"after": dict(after), "roundBegan": now if begins_anew else begun}
     if done.silent_since is not None:
         note["silentSince"] = done.silent_since
     if {name: one for name, one in existing.items() if name != "id"} == note or (
@@ -303,5 +322,6 @@ def _id(enrollment_id: str) -> str:
 
 
 def _read(item: Record) -> Wait:
+    # A wait may be hours old, and have been written by the release before this one.
     names = ("enrollmentId", "requestId", "token", "seen", "since", "failing")
-    return Wait(*(item[name] for name in names))  # type: ignore[literal-required]
+    return Wait(*(str(item.get(name, "")) for name in names))
