@@ -69,7 +69,7 @@ def test_only_the_aws_folder_imports_boto3() -> None:
                 "policy/approver_keys.py",
                 "policy/certificates.py",
                 "verification/attestation.py",
-                "verification/csr.py",
+                "verification/pkix.py",
                 "evidence/verifier.py",
             },
         ),

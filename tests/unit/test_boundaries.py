@@ -29,7 +29,7 @@ from countersign.policy import certificates
 from countersign.request import canonical
 from countersign.spki import spki_sha256
 from countersign.tsb.models import KeyAttributes, Reply, RequestStatus
-from countersign.verification import attestation_xml, checks, csr, public_keys
+from countersign.verification import attestation_xml, checks, csr, pkix, public_keys
 from countersign.verification.attestation import Trust
 from local.approver import Approver
 from local.tsb_simulator import certificates as made
@@ -184,7 +184,7 @@ def test_no_mutant_that_the_key_itself_has_signed_raises_or_passes() -> None:
 
 def same_but_for_strings(mutant: bytes) -> bool:
     differ = [at for at, byte in enumerate(INFO) if byte != mutant[at]]
-    return len(mutant) == len(INFO) and all(INFO[at] in csr.CODECS for at in differ)
+    return len(mutant) == len(INFO) and all(INFO[at] in pkix.CODECS for at in differ)
 
 
 def test_no_mutant_of_a_key_or_a_certificate_raises_anything_else() -> None:

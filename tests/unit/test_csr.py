@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from countersign.errors import CsrInvalidError
 from countersign.models import Check, CsrRequest
 from countersign.policy import certificates
-from countersign.verification import csr
+from countersign.verification import csr, pkix
 from local.tsb_simulator import der
 
 SEED = Path(__file__).parents[2] / "events/seed"
@@ -525,12 +525,12 @@ def test_the_order_of_extended_usages_is_the_vendor_s() -> None:
         assert failed(text, extendedKeyUsage=asked) == []
 
 
-USAGE_SETS = st.sets(st.sampled_from(csr.KEY_USAGES), min_size=1)
+USAGE_SETS = st.sets(st.sampled_from(pkix.KEY_USAGES), min_size=1)
 
 
 @given(USAGE_SETS)
 def test_every_set_of_usages_is_read_as_it_was_asked(asked: set[str]) -> None:
-    bits = [usage in asked for usage in csr.KEY_USAGES]
+    bits = [usage in asked for usage in pkix.KEY_USAGES]
     size = max(index for index, bit in enumerate(bits) if bit) + 1
     octets = int("".join(str(int(bit)) for bit in bits[:size]).ljust(-(-size // 8) * 8, "0"), 2)
     value = der.tlv(der.BIT_STRING, bytes((-size % 8,)) + octets.to_bytes(-(-size // 8), "big"))

@@ -12,99 +12,30 @@ header, the criticality of the usages and the subject key identifier.
 
 import base64
 import hashlib
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
-from cryptography.hazmat.primitives.serialization import load_der_public_key
 
 from countersign import der
 from countersign.errors import CsrInvalidError
 from countersign.models import Check, CsrRequest
-from countersign.verification import public_keys
-from countersign.verification.signatures import SIGNATURE_NAMES, SIGNATURES, Signature
+from countersign.verification import pkix, public_keys
+from countersign.verification.pkix import (
+    ALTERNATIVE_NAMES,
+    BASIC_CONSTRAINTS,
+    KEY_IDENTIFIER,
+    SUBJECT_OIDS,
+    USAGE_EXTENSIONS,
+    Extension,
+    Name,
+    Value,
+)
+from countersign.verification.signatures import SIGNATURE_NAMES, SIGNATURES
 
 MAX_BYTES = 64 * 1024  # our limit; the CSR of an 8,192-bit RSA key is 3 KB
-PEM_LINE = 64
 HEADERS = ("CERTIFICATE REQUEST", "NEW CERTIFICATE REQUEST")
-BLANKS = re.compile(r"[ \t\r\n]+")
-
-# In the order in which TSB writes them, the reverse of the string form CN, OU, O, …
-SUBJECT_OIDS = {
-    "generationQualifier": "2.5.4.44",
-    "pseudonym": "2.5.4.65",
-    "initials": "2.5.4.43",
-    "givenName": "2.5.4.42",
-    "surname": "2.5.4.4",
-    "title": "2.5.4.12",
-    "email": "1.2.840.113549.1.9.1",
-    "country": "2.5.4.6",
-    "stateOrProvinceName": "2.5.4.8",
-    "locality": "2.5.4.7",
-    "organizationIdentifier": "2.5.4.97",
-    "organizationName": "2.5.4.10",
-    "organizationUnitName": "2.5.4.11",
-    "commonName": "2.5.4.3",
-}
-SUBJECT_NAMES = {oid: name for name, oid in SUBJECT_OIDS.items()}
-KEYWORDS = {"2.5.4.3": "CN", "2.5.4.7": "L", "2.5.4.8": "ST", "2.5.4.10": "O", "2.5.4.11": "OU",
-            "2.5.4.6": "C"}  # fmt: skip  # of RFC 4514
-# The types of string that mean one text only. A TeletexString does not.
-CODECS = {
-    0x0C: ("utf-8", re.compile(r".*", re.DOTALL)),
-    0x13: ("ascii", re.compile(r"[A-Za-z0-9 '()+,\-./:=?]*")),
-    0x16: ("ascii", re.compile(r".*", re.DOTALL)),
-    0x1C: ("utf-32-be", re.compile(r".*", re.DOTALL)),
-    0x1E: ("utf-16-be", re.compile(r".*", re.DOTALL)),
-}
-KEY_USAGE, EXTENDED_KEY_USAGE = "2.5.29.15", "2.5.29.37"
-KEY_IDENTIFIER, ALTERNATIVE_NAMES, BASIC_CONSTRAINTS = "2.5.29.14", "2.5.29.17", "2.5.29.19"
-USAGE_EXTENSIONS = {KEY_USAGE: "keyUsage", EXTENDED_KEY_USAGE: "extendedKeyUsage"}
-# In the order of their bits.
-KEY_USAGES = (
-    "DIGITAL_SIGNATURE", "CONTENT_COMMITMENT", "KEY_ENCIPHERMENT", "DATA_ENCIPHERMENT",
-    "KEY_AGREEMENT", "KEY_CERT_SIGN", "CRL_SIGN", "ENCIPHER_ONLY", "DECIPHER_ONLY",
-)  # fmt: skip
-EXTENDED_KEY_USAGES = {
-    "2.5.29.37.0": "ANY_EXTENDED_KEY_USAGE",
-    "1.3.6.1.5.5.7.3.1": "SERVER_AUTH",
-    "1.3.6.1.5.5.7.3.2": "CLIENT_AUTH",
-    "1.3.6.1.5.5.7.3.3": "CODE_SIGNING",
-    "1.3.6.1.5.5.7.3.4": "EMAIL_PROTECTION",
-    "1.3.6.1.5.5.7.3.8": "TIME_STAMPING",
-    "1.3.6.1.5.5.7.3.9": "OCSP_SIGNING",
-}
-EXTENDED_OIDS = {name: oid for oid, name in EXTENDED_KEY_USAGES.items()}
-UNREADABLE = ("what cannot be read",)
 EXTENSION_REQUEST = "1.2.840.113549.1.9.14"  # the PKCS #10 attribute that holds the extensions
 VERSION = der.write(der.INTEGER, b"\0")  # v1, the only one
 type Differences = list[tuple[str, str]]  # each: the field, and how it differs
-
-
-@dataclass(frozen=True)
-class Value:
-    """An attribute of the subject; `text` is None if its type does not tell which text it is."""
-
-    oid: str
-    tag: int
-    text: str | None
-
-    @property
-    def name(self) -> str:
-        """TSB's name of the attribute."""
-        return SUBJECT_NAMES.get(self.oid, self.oid)
-
-
-@dataclass(frozen=True)
-class Extension:
-    """A requested extension; `value` is its DER."""
-
-    oid: str
-    critical: bool
-    value: bytes
 
 
 @dataclass(frozen=True)
@@ -125,7 +56,7 @@ class Request:
 
     der: bytes
     signed: bytes
-    subject: tuple[tuple[Value, ...], ...]
+    subject: Name
     public_key: bytes
     key_bits: bytes
     attributes: tuple[tuple[str, int], ...]
@@ -135,7 +66,7 @@ class Request:
 
     def values(self, *oids: str) -> list[bytes]:
         """The values of the extensions of these kinds."""
-        return [one.value for one in self.extensions if one.oid in oids]
+        return pkix.values(self.extensions, *oids)
 
 
 @dataclass(frozen=True)
@@ -253,20 +184,14 @@ def _read(pem: str) -> Request:
 
 
 def _content(pem: str) -> bytes:
-    text = pem.strip(" \t\r\n") if len(pem) <= MAX_BYTES else ""
-    for header in HEADERS:
-        begin, end = f"-----BEGIN {header}-----", f"-----END {header}-----"
-        if text.startswith(begin) and text.endswith(end):
-            body = BLANKS.sub("", text[len(begin) : len(text) - len(end)])
-            try:
-                return base64.b64decode(body, validate=True)
-            except ValueError:  # not ASCII, or no base64
-                break
-    raise _no_csr("is not one CSR in PEM")
+    try:
+        return pkix.unarmored(pem, *HEADERS, most=MAX_BYTES)
+    except ValueError:
+        raise _no_csr("is not one CSR in PEM") from None
 
 
 def _parse(content: bytes) -> Request:
-    info, algorithm, signature = _exactly(3, der.element(content, der.SEQUENCE), der.SEQUENCE)
+    info, algorithm, signature = pkix.exactly(3, der.element(content, der.SEQUENCE), der.SEQUENCE)
     return replace(
         _parse_unsigned(info.whole),
         der=content,
@@ -276,7 +201,7 @@ def _parse(content: bytes) -> Request:
 
 
 def _parse_unsigned(info: bytes) -> Request:
-    parts = _exactly(4, der.element(info, der.SEQUENCE), der.SEQUENCE)
+    parts = pkix.exactly(4, der.element(info, der.SEQUENCE), der.SEQUENCE)
     version, subject, key, attributes = parts
     if version.whole != VERSION:
         raise der.DerError("its version is not 0")
@@ -284,15 +209,12 @@ def _parse_unsigned(info: bytes) -> Request:
     return Request(
         der=info,
         signed=info,
-        subject=tuple(
-            tuple(_value(one) for one in rdn.inside(der.SET))
-            for rdn in subject.inside(der.SEQUENCE)
-        ),
+        subject=pkix.name(subject),
         public_key=key.whole,
-        key_bits=der.bits(_exactly(2, key, der.SEQUENCE)[1].of(der.BIT_STRING)),
+        key_bits=pkix.key_bits(key),
         attributes=tuple((oid, len(values)) for oid, values in found),
         extensions=tuple(
-            _extension(one)
+            pkix.extension(one)
             for oid, values in found
             if oid == EXTENSION_REQUEST
             for value in values
@@ -301,43 +223,9 @@ def _parse_unsigned(info: bytes) -> Request:
     )
 
 
-def _exactly(number: int, element: der.Element, tag: int) -> list[der.Element]:
-    found = element.inside(tag)
-    if len(found) != number:
-        raise der.DerError(f"a part has {len(found)} elements, not {number}")
-    return found
-
-
 def _attribute(element: der.Element) -> tuple[str, list[der.Element]]:
-    oid, values = _exactly(2, element, der.SEQUENCE)
+    oid, values = pkix.exactly(2, element, der.SEQUENCE)
     return der.dotted(oid.of(der.OID)), values.inside(der.SET)
-
-
-def _value(element: der.Element) -> Value:
-    oid, value = _exactly(2, element, der.SEQUENCE)
-    return Value(der.dotted(oid.of(der.OID)), value.tag, _text(value))
-
-
-def _text(value: der.Element) -> str | None:
-    codec, allowed = CODECS.get(value.tag, ("", None))
-    if allowed is None:
-        return None
-    try:
-        text = value.content.decode(codec)
-    except ValueError:
-        return None
-    return text if allowed.fullmatch(text) else None
-
-
-def _extension(element: der.Element) -> Extension:
-    match element.inside(der.SEQUENCE):
-        case [oid, value]:
-            critical = False
-        case [oid, flag, value]:
-            critical = flag.of(der.BOOLEAN) != der.FALSE
-        case _:
-            raise der.DerError("an extension has other parts than name, criticality and value")
-    return Extension(der.dotted(oid.of(der.OID)), critical, value.of(der.OCTET_STRING))
 
 
 # The comparisons, by the code of their check -----------------------------------------------------
@@ -349,39 +237,8 @@ def _public_key(request: Request, _: CsrRequest, public_key: str) -> Differences
 
 
 def _signature(request: Request, _: CsrRequest, __: str) -> Differences:
-    name = SIGNATURE_NAMES.get(request.algorithm)
-    if name is None:
-        return [("signature", "the CSR's own signature cannot be verified: unknown algorithm")]
-    why = _unverified(request, SIGNATURES[name])
+    why = pkix.unsigned(request.public_key, request.algorithm, request.signature, request.signed)
     return [("signature", f"the CSR's own signature {why}")] if why else []
-
-
-def _unverified(request: Request, algorithm: Signature) -> str | None:
-    """Why a signature does not count; None if it is valid."""
-    try:
-        key = load_der_public_key(request.public_key)
-        match key, algorithm.key:
-            case rsa.RSAPublicKey(), "RSA":
-                digest = _digest(algorithm)
-                pss = padding.PSS(padding.MGF1(digest), digest.digest_size)
-                padded = pss if algorithm.pss else padding.PKCS1v15()
-                key.verify(request.signature, request.signed, padded, digest)
-            case ec.EllipticCurvePublicKey(), "EC":
-                key.verify(request.signature, request.signed, ec.ECDSA(_digest(algorithm)))
-            case ed25519.Ed25519PublicKey(), "ED":
-                key.verify(request.signature, request.signed)
-            case _:
-                return "is of an algorithm that its key cannot make"
-    except InvalidSignature:
-        return "does not hold"
-    except Exception:  # noqa: BLE001  whatever the library makes of a key from outside
-        return "cannot be verified: its key is of no kind that can be read"
-    return None
-
-
-def _digest(algorithm: Signature) -> hashes.HashAlgorithm:
-    made: hashes.HashAlgorithm = getattr(hashes, algorithm.digest)()
-    return made
 
 
 def _signature_algorithm(request: Request, requested: CsrRequest, _: str) -> Differences:
@@ -437,11 +294,11 @@ def _subject_order(request: Request, _: CsrRequest, __: str) -> Differences:
 
 
 def _key_usage(request: Request, requested: CsrRequest, _: str) -> Differences:
-    return _usage("keyUsage", _key_usages(request), requested.key_usage or ())
+    return _usage("keyUsage", pkix.key_usages(request.extensions), requested.key_usage or ())
 
 
 def _extended_key_usage(request: Request, requested: CsrRequest, _: str) -> Differences:
-    found = _extended_key_usages(request)
+    found = pkix.extended_key_usages(request.extensions)
     return _usage("extendedKeyUsage", found, requested.extended_key_usage or ())
 
 
@@ -500,9 +357,7 @@ def _key_identifier(request: Request, _: CsrRequest, __: str) -> Differences:
 
 
 def _own_identifier(request: Request) -> bytes:
-    """RFC 5280, 4.2.1.2, method 1: SHA-1 of the public key's bits. It names; it secures nothing."""
-    digest = hashlib.sha1(request.key_bits, usedforsecurity=False)
-    return der.write(der.OCTET_STRING, digest.digest())
+    return der.write(der.OCTET_STRING, pkix.identifier(request.key_bits))
 
 
 def _attributes(request: Request, _: CsrRequest, __: str) -> Differences:
@@ -536,19 +391,16 @@ def _rebuilt(request: Request, requested: CsrRequest, public_key: str) -> bytes:
     """What is signed of the requested CSR, in DER. What TSB may choose is as in `request`."""
     tags = {one.oid: one.tag for one in _subject(request)}
     names = [
-        der.write_set([der.write(der.SEQUENCE, der.write_oid(oid), _string(tags.get(oid), text))])
+        der.write_set(
+            [der.write(der.SEQUENCE, der.write_oid(oid), pkix.string(tags.get(oid), text))]
+        )
         for name, oid in SUBJECT_OIDS.items()
         for text in [_wanted_subject(requested).get(name)]
         if text is not None
     ]
     order = [one.oid for one in request.extensions]
     extensions = [
-        der.write(
-            der.SEQUENCE,
-            der.write_oid(one.oid),
-            der.write(der.BOOLEAN, der.TRUE) if one.critical else b"",
-            der.write(der.OCTET_STRING, one.value),
-        )
+        one.whole
         for one in sorted(
             _asked_extensions(request, requested), key=lambda one: order.index(one.oid)
         )
@@ -568,24 +420,13 @@ def _rebuilt(request: Request, requested: CsrRequest, public_key: str) -> bytes:
 
 
 def _asked_extensions(request: Request, requested: CsrRequest) -> list[Extension]:
-    asked = list[Extension]()
-    if requested.key_usage:
-        bits = [name in requested.key_usage for name in KEY_USAGES]
-        size = max(index for index, bit in enumerate(bits) if bit) + 1
-        number = sum(1 << (-size % 8 + size - 1 - index) for index, bit in enumerate(bits) if bit)
-        content = bytes((-size % 8,)) + number.to_bytes((size + 7) // 8)
-        asked.append(Extension(KEY_USAGE, True, der.write(der.BIT_STRING, content)))
-    if requested.extended_key_usage:
-        usages = (der.write_oid(EXTENDED_OIDS[name]) for name in _extended_key_usages(request))
-        asked.append(Extension(EXTENDED_KEY_USAGE, True, der.write(der.SEQUENCE, *usages)))
+    asked = pkix.usage_extensions(
+        requested.key_usage or (),
+        pkix.extended_key_usages(request.extensions) if requested.extended_key_usage else (),
+    )
     if request.values(KEY_IDENTIFIER):
         asked.append(Extension(KEY_IDENTIFIER, False, _own_identifier(request)))
     return asked
-
-
-def _string(tag: int | None, text: str) -> bytes:
-    codec, _ = CODECS[tag or 0]
-    return der.write(tag or 0, text.encode(codec))
 
 
 PUBLIC_KEY, ENCODING = "CSR_PUBLIC_KEY", "CSR_ENCODING"
@@ -624,65 +465,20 @@ def _subject(request: Request) -> list[Value]:
     return [one for part in request.subject for one in part]
 
 
-def _key_usages(request: Request) -> tuple[str, ...]:
-    found = request.values(KEY_USAGE)
-    if not found:
-        return ()
-    try:
-        unused, *octets = der.element(found[0], der.BIT_STRING).content or b"\0"
-    except der.DerError:
-        return UNREADABLE
-    bits = "".join(f"{octet:08b}" for octet in octets)[: len(octets) * 8 - unused]
-    return tuple(
-        KEY_USAGES[index] if index < len(KEY_USAGES) else f"bit {index}"
-        for index, bit in enumerate(bits)
-        if bit == "1"
-    )
-
-
-def _extended_key_usages(request: Request) -> tuple[str, ...]:
-    found = request.values(EXTENDED_KEY_USAGE)
-    if not found:
-        return ()
-    try:
-        oids = [
-            der.dotted(one.of(der.OID))
-            for one in der.element(found[0], der.SEQUENCE).inside(der.SEQUENCE)
-        ]
-    except der.DerError:
-        return UNREADABLE
-    return tuple(EXTENDED_KEY_USAGES.get(oid, oid) for oid in oids)
-
-
 def _describe(request: Request) -> Csr:
-    body = base64.b64encode(request.der).decode()
-    lines = [body[at : at + PEM_LINE] for at in range(0, len(body), PEM_LINE)]
-    header = HEADERS[0]
     try:
         key = str(public_keys.read(request.public_key))
     except der.DerError as error:
         key = f"a key that {error}"
     return Csr(
-        pem="\n".join([f"-----BEGIN {header}-----", *lines, f"-----END {header}-----", ""]),
+        pem=pkix.armored(request.der, HEADERS[0]),
         sha256=hashlib.sha256(request.der).hexdigest(),
-        subject=",".join(
-            "+".join(f"{KEYWORDS.get(one.oid, one.oid)}={_escaped(one.text)}" for one in part)
-            for part in reversed(request.subject)
-        ),
+        subject=pkix.described(request.subject),
         key=key,
         public_key_sha256=hashlib.sha256(request.public_key).hexdigest(),
-        key_usage=_key_usages(request),
-        extended_key_usage=_extended_key_usages(request),
+        key_usage=pkix.key_usages(request.extensions),
+        extended_key_usage=pkix.extended_key_usages(request.extensions),
     )
-
-
-def _escaped(text: str | None) -> str:
-    """RFC 4514, 2.4; a text that cannot be read is a question mark."""
-    if text is None:
-        return "?"
-    escaped = re.sub(r'([\\",+;<>])', r"\\\1", text).replace("\0", r"\00")
-    begin = "\\" if escaped.startswith(("#", " ")) else ""
-    return begin + (escaped[:-1] + r"\ " if escaped[1:].endswith(" ") else escaped)
 
 
 def _no_csr(why: str) -> CsrInvalidError:
