@@ -227,6 +227,67 @@ def issue(ca: HsmKey, body: SignCertificateBody, now: float, switches: Switches)
     return certificate_pem(made, switches)
 
 
+def forged_certificate(
+    ca: HsmKey, other: HsmKey, body: SignCertificateBody, now: float, what: str
+) -> str:
+    """A certificate that differs from what was asked in one way; signed by the CA's key.
+
+    Two differ in who signed them; one is followed by another.
+    """
+    request = read_csr(body.certificate_signing_request)
+    spki = request.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    certified = other.spki if what == "certificate_other_key" else spki
+    named = other if what == "certificate_other_authority" else ca
+    changes: dict[str, dict[str, Any]] = {
+        "certificate_changed_usage": {"key_usage": ["KEY_AGREEMENT"]},
+        "certificate_missing_usage": {"extended_key_usage": ["TIME_STAMPING"]},
+    }
+    asked = body.model_copy(update=changes.get(what, {}))
+    authority = der.tlv(der.SEQUENCE, der.tlv(0x80, _key_identifier(named.spki)))
+    extensions = _extension("2.5.29.35", authority, critical=False)
+    if what == "certificate_ca" or body.certificate_authority:
+        value = der.tlv(der.SEQUENCE, der.BOOLEAN_TRUE)
+        extensions += _extension("2.5.29.19", value, critical=False)
+    extensions += _extensions(
+        other.spki if what == "certificate_other_identifier" else certified,
+        asked.key_usage,
+        asked.extended_key_usage,
+        [{"sanType": "DNS", "sanValue": "evil.example"}]
+        if what == "certificate_added_san"
+        else None,
+        critical=what != "certificate_dropped_criticality",
+    )
+    stronger = {"RSA": "SHA384_WITH_RSA", "EC": "SHA384_WITH_ECDSA"}.get(ca.algorithm, "EDDSA")
+    is_other = what == "certificate_other_algorithm"
+    algorithm = stronger if is_other else body.signature_algorithm
+    issuer = der.subject(ca.certificate or b"")
+    subject = request.subject.public_bytes()
+    start = now + SECONDS_PER_DAY if what == "certificate_later" else now
+    days = (body.validity or DEFAULT_DAYS) + (what == "certificate_longer")
+    serial = der.tlv(0x02, b"\xff") if what == "certificate_negative_serial" else der.integer(7)
+    begin = der.moment(start)
+    if what == "certificate_other_encoding":  # in the form for years that are far ahead
+        begin = der.tlv(der.GENERALIZED_TIME, b"20" + der.content(begin))
+    content = der.tlv(
+        der.SEQUENCE,
+        der.tlv(0xA0, der.integer(2)),
+        serial,
+        _algorithm(ca, algorithm),
+        names.encode("CN=CA-Key") if what == "certificate_other_issuer" else issuer,
+        der.tlv(der.SEQUENCE, begin, der.moment(start + days * SECONDS_PER_DAY)),
+        names.encode("CN=Somebody Else") if what == "certificate_other_subject" else subject,
+        certified,
+        der.tlv(0xA3, der.tlv(der.SEQUENCE, extensions)),
+    )
+    signer = other if what == "certificate_other_signer" else ca
+    signature = sign(signer, content, algorithm if signer is ca else "SHA256_WITH_RSA")
+    if what == "certificate_broken_signature":
+        signature = signature[:-1] + bytes([signature[-1] ^ 1])
+    made = der.tlv(der.SEQUENCE, content, _algorithm(ca, algorithm), der.bit_string(signature))
+    pem = der.pem("CERTIFICATE", made)
+    return pem + pem if what == "certificate_chain" else pem
+
+
 def self_sign(key: HsmKey, body: SelfSignBody, now: float, switches: Switches) -> str:
     """A certificate of a key by itself, kept on the key; PEM."""
     name = _asked_subject(body, switches) or names.encode("CN=" + key.label)

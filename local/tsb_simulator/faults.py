@@ -15,6 +15,13 @@ Forgery = Literal[
     "other_key", "other_subject", "added_subject", "dropped_subject", "reordered_subject",
     "missing_extension", "changed_usage", "dropped_criticality", "added_san", "extra_extension",
     "broken_signature", "weaker_algorithm", "not_pem",
+    # of the certificate
+    "certificate_other_key", "certificate_other_signer", "certificate_broken_signature",
+    "certificate_other_algorithm", "certificate_other_issuer", "certificate_other_authority",
+    "certificate_other_subject", "certificate_ca", "certificate_changed_usage",
+    "certificate_missing_usage", "certificate_dropped_criticality", "certificate_added_san",
+    "certificate_other_identifier", "certificate_later", "certificate_longer",
+    "certificate_negative_serial", "certificate_other_encoding", "certificate_chain",
     # of the approvals
     "stranger", "unreadable_stranger", "too_few",
     # of the key's attributes
@@ -31,8 +38,9 @@ class Fault(BaseModel):
     - `drop`: end the TCP connection without an answer, having executed the call or not.
     - `delay`: answer after `seconds`.
     - `truncate`: send half of the announced body, then end the connection.
-    - `forge`: the CSR, the approvals or the key's attested attributes differ as `what` says
-      (forgeries.py); the HSM itself seems to say so, unless the attestation is what is forged.
+    - `forge`: the CSR, the certificate, the approvals or the key's attested attributes differ as
+      `what` says (forgeries.py); the HSM itself seems to say so, unless the attestation is what is
+      forged.
     - `request_status`: the status of a request reads `status`.
     - `request_id`: the answer carries another request's id.
     - `hsm_error`: the request that is posted here will be FAILED when it is executed.

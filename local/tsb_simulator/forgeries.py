@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from local.tsb_simulator import certificates, keys
 from local.tsb_simulator.attestation import make_attestation
-from local.tsb_simulator.bodies import CsrBody
+from local.tsb_simulator.bodies import CsrBody, SignCertificateBody
 
 if TYPE_CHECKING:
     from local.tsb_simulator.broker import Broker, Request
@@ -36,6 +36,12 @@ def _status(
         return {"approvedBy": [*answer["approvedBy"], "approver-name@email.com"]}
     if what == "too_few":
         return {"approvedBy": answer["approvedBy"][1:]}
+    if isinstance(request.inner, SignCertificateBody) and what.startswith("certificate_"):
+        now = request.executed or broker.clock.now(request.key.label)
+        forged = certificates.forged_certificate(
+            request.key, broker.decoy(), request.inner, now, what
+        )
+        return {"result": forged}
     if not isinstance(request.inner, CsrBody):
         return {}
     forged = certificates.forged_csr(request.key, broker.decoy(), request.inner, what)
