@@ -423,6 +423,18 @@ def test_the_ca_key_s_approvers_are_others(
     assert all("CA.code-signing" in one.sentence for one in findings)
 
 
+def test_a_ca_key_that_cannot_sign_the_certificate_is_an_error_everywhere() -> None:
+    theirs = policy(rule(token(group(1, "dan-1"))))
+    for one in (profile(), None):
+        (found,) = linter.lint_ca_key(
+            policy(TWO_OF_THREE), theirs, directory=DIRECTORY, profile=one, label="CA.x",
+            unfit="is blocked",
+        )  # fmt: skip
+
+        assert (found.code, found.level, found.waiver) == ("ca-key-unfit", "error", None)
+        assert found.sentence == "the CA key 'CA.x' is blocked"
+
+
 def test_people_under_other_keys_are_the_same_people() -> None:
     findings = linter.lint_ca_key(
         policy(TWO_OF_THREE), policy(rule(token(group(1, "ada-2")))),

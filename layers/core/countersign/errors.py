@@ -7,6 +7,7 @@ So a class exists only where somebody reacts differently to it.
 import json
 
 # The TSB error codes that callers act on.
+NO_CERTIFICATE = 402
 KEY_ALREADY_EXISTING = 608
 KEY_PASSWORD_MISMATCH = 620
 KEY_NOT_EXISTENT = 650

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Annotated, Any, TypedDict, cast
+from typing import Annotated, Any, Literal, TypedDict, cast
 
 from pydantic import StringConstraints
 
@@ -21,6 +21,8 @@ class TsbStatus(StrEnum):
     CANCELLED = "CANCELLED"
     FAILED = "FAILED"
 
+
+type StepName = Literal["csr", "certificate"]
 
 # What TSB's word decides. Only EXECUTED has a CSR: after any other end there is nothing to resume.
 # Of these the enrollment's outcome has the same name. FAILED is an end without a reason.
@@ -62,10 +64,27 @@ class Step(TypedDict, total=False):
     times: StepTimes
 
 
+class CertificateStep(Step, total=False):
+    """The request for a certificate, with what belongs to the CA's key and not to the new one.
+
+    `policy` and `policySha256` are of the CA key as its approvers were asked; `publicKeySha256` is
+    that key's. What the CSR's approvers were shown is on the record itself.
+    """
+
+    caKeyLabel: str
+    policy: dict[str, Any]
+    policySha256: str
+    publicKeySha256: str
+    signatureAlgorithm: str
+    metaDataSha256: str
+    metaDataSignature: str
+
+
 class Steps(TypedDict, total=False):
     """The approval requests of an enrollment."""
 
     csr: Step
+    certificate: CertificateStep  # only where one was asked for
 
 
 class Cancellation(TypedDict, total=False):
@@ -125,6 +144,10 @@ class Record(TypedDict, total=False):
     attestationChainSha256: str  # of the chain that was verified; absent: there was none
     verifiedSha256: str
     csr: dict[str, Any]
+    certificateChecks: list[dict[str, Any]]
+    usagesOmitted: bool
+    certificate: dict[str, Any]
+    imported: dict[str, Any]
     quarantine: dict[str, Any]
     unusedKey: dict[str, Any]
     drift: dict[str, Any]
@@ -140,9 +163,39 @@ def csr_step(record: Mapping[str, Any] | Record) -> Step:
     return cast(Record, record).get("steps", {}).get("csr", {})
 
 
+def certificate_step(record: Mapping[str, Any] | Record) -> CertificateStep:
+    """The approval request of the certificate; empty where none was prepared."""
+    return cast(Record, record).get("steps", {}).get("certificate", {})
+
+
+def wants_certificate(record: Mapping[str, Any] | Record) -> bool:
+    """Whether the enrollment ends with a certificate, not with its CSR."""
+    return "certificate" in cast(Record, record).get("steps", {})
+
+
+def last_step(record: Mapping[str, Any] | Record) -> StepName:
+    """The approval request that was asked for last. How it ended is how the enrollment ends."""
+    return "certificate" if _is_asked(certificate_step(record)) else "csr"
+
+
+def step_of(record: Mapping[str, Any] | Record, name: StepName) -> Step:
+    """An approval request of the enrollment."""
+    return certificate_step(record) if name == "certificate" else csr_step(record)
+
+
+def policy_of(record: Mapping[str, Any] | Record, name: StepName) -> dict[str, Any]:
+    """The summary of the policy under which an approval request stands."""
+    if name == "certificate":
+        return certificate_step(record)["policy"]
+    return cast(Record, record)["policy"]
+
+
 def approvers_asked(record: Mapping[str, Any] | Record) -> bool:
     """Whether approvers were asked, or may have been."""
-    step = csr_step(record)
+    return _is_asked(csr_step(record))
+
+
+def _is_asked(step: Step) -> bool:
     return "intent" in step or "requestId" in step
 
 

@@ -25,6 +25,8 @@ class Settings:
     allow_raw_policy: bool
     api: str  # <account>/<id>/<stage>
     tsb_escapes_subjects: bool
+    tsb_newer_certificates: bool
+    tsb_omits_usages: bool
     state_machine_arn: str
     cancel_request_function: str
     keys_per_minute: int
@@ -69,6 +71,8 @@ def settings() -> Settings:
         allow_raw_policy=env.get("ALLOW_RAW_POLICY") == "true",
         api=env.get("API", ""),
         tsb_escapes_subjects=env.get("TSB_ESCAPES_SUBJECTS") == "true",
+        tsb_newer_certificates=env.get("TSB_NEWER_CERTIFICATES") == "true",
+        tsb_omits_usages=env.get("TSB_OMITS_USAGES") == "true",
         state_machine_arn=env.get("STATE_MACHINE_ARN", ""),
         cancel_request_function=env.get("CANCEL_REQUEST_FUNCTION", ""),
         keys_per_minute=int(env.get("KEYS_PER_MINUTE", "0")),

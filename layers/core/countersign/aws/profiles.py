@@ -23,4 +23,5 @@ def rules() -> Rules:
         allow_raw_policy=settings().allow_raw_policy,
         deadline_seconds=settings().workflow_deadline_days * DAY_SECONDS,
         escapes_subjects=settings().tsb_escapes_subjects,
+        newer_certificates=settings().tsb_newer_certificates,
     )

@@ -96,6 +96,9 @@ class KeyRequest(Model):
     policy: Policy
 
 
+MAX_VALIDITY_DAYS = 36_500  # ours: a later end needs a year of five digits some day
+
+
 class Subject(Model):
     """TSB's `standardCertificateAttributes`."""
 
@@ -137,6 +140,26 @@ class CsrRequest(Model):
     extended_key_usage: tuple[ExtendedKeyUsage, ...] | None = None
 
 
+class CertificateTerms(Model):
+    """What a certificate is asked for with, whoever names the CA.
+
+    Usages that are left out are the CSR's. A certificate that is not imported is only stored.
+    """
+
+    validity: Annotated[int, Field(ge=1, le=MAX_VALIDITY_DAYS, strict=True)]  # days
+    certificate_authority: Flag = False
+    key_usage: tuple[KeyUsage, ...] | None = None
+    extended_key_usage: tuple[ExtendedKeyUsage, ...] | None = None
+    signature_algorithm: str | None = None  # None: SHA-256, as the CA's key can make it
+    import_: Flag = Field(default=True, alias="import")
+
+
+class CertificateRequest(CertificateTerms):
+    """The certificate that a CA's key signs for the CSR, under the CA key's own approvers."""
+
+    ca_key_label: Annotated[str, StringConstraints(min_length=1, max_length=255)]
+
+
 Reason = Annotated[str, StringConstraints(max_length=1000)]
 UnusedKey = Literal["keep", "delete", "block"]
 
@@ -149,6 +172,7 @@ class RawRequest(Model):
     enrollment_id: OwnId | None = None
     key: KeyRequest
     csr: CsrRequest
+    certificate: CertificateRequest | None = None
     reason: Reason | None = None
 
 

@@ -210,6 +210,12 @@ CODES = {
         "Correct caKeyLabel, or wait until the CA key is there.",
         "The CA key is made later.",
     ),
+    "ca-key-unfit": Code(
+        "error", "error",
+        "The CA key cannot sign the certificate that is asked for, or not for so long.",
+        "Correct the CA key or its certificate in the HSM, or what is asked for; nothing was"
+        " created.",
+    ),
     "ca-key-unguarded": Code(
         "warning", "error",
         "The CA key can be used without anybody's approval.",

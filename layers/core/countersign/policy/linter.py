@@ -24,7 +24,7 @@ from countersign.policy import approver_keys, approvers, certificates
 from countersign.policy.directory import Directory
 from countersign.policy.findings import CODES
 from countersign.policy.profiles import Profile
-from countersign.policy.rules import RULES, approvals_of, too_long, window_seconds
+from countersign.policy.rules import RULES, approvals_of, executable, too_long, window_seconds
 from countersign.polling import DEADLINE_SECONDS, LONGEST_WINDOW_SECONDS
 from countersign.texts import MAX_NAME, name_fault, quoted, same_person
 
@@ -132,8 +132,10 @@ def lint_ca_key(
     ca_policy: Policy | None,
     *,
     directory: Directory,
-    profile: Profile,
+    profile: Profile | None,
+    label: str | None = None,
     unread: str | None = None,
+    unfit: str | None = None,
 ) -> tuple[LintFinding, ...]:
     """The findings about the CA key that will sign this key's certificate.
 
@@ -141,11 +143,16 @@ def lint_ca_key(
         requested: the policy of the new key.
         ca_policy: the CA key's policy as the HSM reports it; None if it has none.
         directory: who is who.
-        profile: names the CA key.
+        profile: names the CA key, or the request does; decides levels and waivers.
+        label: of the CA key; None: the profile's.
         unread: why the CA key's policy could not be read; `ca_policy` is ignored then.
+        unfit: why the CA key cannot sign the certificate that the request asks for, if it does.
     """
-    linter, label = _Linter(directory, profile), profile.ca_key_label
-    path = "profile.caKeyLabel"
+    linter = _Linter(directory, profile)
+    label = label or (profile.ca_key_label if profile else None)
+    path = "profile.caKeyLabel" if profile else "certificate.caKeyLabel"
+    if unfit is not None:
+        linter.add("ca-key-unfit", path, f"the CA key {label!r} {unfit}")
     if unread is not None:
         linter.add("ca-policy-unread", path, f"the CA key {label!r}: {unread}")
     elif ca_policy is None or open_to_all(ca_policy.rule_use):
@@ -223,11 +230,6 @@ def earliest(rule: Rule | None, agreed: frozenset[str], who: Who) -> int | None:
         )
     ]
     return min(times, default=None)
-
-
-def executable(token: Token) -> bool:
-    """Whether there is a time after the timelock and before the timeout."""
-    return not token.timeout or token.timelock < token.timeout
 
 
 def open_to_all(rule: Rule | None) -> bool:

@@ -32,7 +32,7 @@ Override = Literal[
 
 # A profile always decides these. Callers who choose them can approve their own key.
 PROFILE_ONLY = {
-    "": {"unusedKey"},
+    "": {"unusedKey", "certificate"},
     "key": {"algorithm", "algorithmOid", "attributes", "policy", "id"},
 }
 
@@ -189,6 +189,9 @@ class Profile(Model):
     window: Window
     csr: ProfileCsr
     ca_key_label: Annotated[str, StringConstraints(min_length=1, max_length=255)] | None = None
+    certificate: m.CertificateTerms | None = Field(
+        default=None, description="Asked for with the CA key, once the CSR is there."
+    )
     unused_key: m.UnusedKey = "keep"
     overrides: tuple[Override, ...] = ()
     lint: Lint = Lint()
@@ -200,6 +203,12 @@ class Profile(Model):
             least = entry.production if self.production else entry.level
             if ORDER.index(level) > ORDER.index(least):
                 raise ValueError(f"{code}: a level can be raised only; to lower it, waive it")
+        return self
+
+    @model_validator(mode="after")
+    def _names_its_ca(self) -> Self:
+        if self.certificate is not None and self.ca_key_label is None:
+            raise ValueError("certificate needs caKeyLabel")
         return self
 
     @property
@@ -235,7 +244,7 @@ def expand(
         "policy": whole_policy(profile, directory, moment),
     }
     _check_text("key.label", requested.key.label, profile.key.label, profile)
-    certificate = {
+    csr = {
         **profile.csr.model_dump(mode="json", exclude_unset=True, exclude={"subject"}),
         **_given(requested.csr, "csr", profile),
         "standardCertificateAttributes": _subject(
@@ -245,10 +254,18 @@ def expand(
     return {
         "profile": profile.id,
         "key": key,
-        "csr": certificate,
+        "csr": csr,
+        **_certificate(profile),
         **({"reason": requested.reason} if requested.reason is not None else {}),
         "unusedKey": profile.unused_key,
     }
+
+
+def _certificate(profile: Profile) -> dict[str, Any]:
+    if profile.certificate is None:
+        return {}
+    terms = profile.certificate.model_dump(mode="json", exclude_unset=True)
+    return {"certificate": {"caKeyLabel": profile.ca_key_label, **terms}}
 
 
 def _refuse_what_profiles_decide(raw: Mapping[str, Any], profile: Profile) -> None:

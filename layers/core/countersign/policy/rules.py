@@ -18,9 +18,15 @@ from countersign.models import (
     Token,
     TokenSummary,
 )
-from countersign.polling import EXECUTED_WITHIN_SECONDS, LONGEST_WINDOW_SECONDS
+from countersign.polling import (
+    DAY_SECONDS,
+    EXECUTED_WITHIN_SECONDS,
+    LONGEST_SILENCE_SECONDS,
+    LONGEST_WINDOW_SECONDS,
+)
 from countersign.spki import fingerprint
 
+STORING_SECONDS = 3 * DAY_SECONDS  # of a certificate: StoreCertificate's retries, and a wait
 RULES = {
     "ruleUse": "rule_use",
     "ruleBlock": "rule_block",
@@ -38,6 +44,11 @@ def window_seconds(tokens: Sequence[Token | TokenSummary]) -> int:
 def timelock_seconds(tokens: Sequence[Token | TokenSummary]) -> int:
     """Before this no use can be executed, no matter who agreed."""
     return min(token.timelock for token in tokens)
+
+
+def executable(token: Token) -> bool:
+    """Whether there is a time after the timelock and before the timeout."""
+    return not token.timeout or token.timelock < token.timeout
 
 
 @dataclass(frozen=True)
@@ -74,6 +85,14 @@ def too_long(tokens: Sequence[Token], deadline_seconds: int) -> list[TooLong]:
         )
     )
     return [time for time in times if time.seconds > time.most]
+
+
+def too_long_together(
+    tokens: Sequence[Token], following: Sequence[Token], deadline_seconds: int
+) -> bool:
+    """Whether an execution cannot wait for both of two approvals, one after the other."""
+    both = sum(window_seconds(one) or deadline_seconds for one in (tokens, following))
+    return both > LONGEST_WINDOW_SECONDS - LONGEST_SILENCE_SECONDS - STORING_SECONDS
 
 
 type Names = Mapping[str, str]  # people's names, by the fingerprint of each of their keys

@@ -3,6 +3,8 @@
 Their app shows it unchanged, so nothing that a caller wrote may look like a line of ours.
 """
 
+from dataclasses import dataclass
+
 from countersign.algorithms import CURVES, ED25519
 from countersign.models import EnrollmentRequest, PolicySummary, TokenSummary, cut
 from countersign.policy import approvers, rules
@@ -65,15 +67,80 @@ def lines(
         "Usages": ", ".join(usages) or "none",
         "Agreement": agreement(approvers.summary(request.key.policy, names)),
         "Window": window(request),
+        **_following(request),
         **({"Profile": request.profile} if request.profile else {}),
         "Enrollment": enrollment_id,
         "Requested by": requester or "unknown",
         "Reason": request.reason or "none given",
     }
+    return _shown(facts, most_bytes)
+
+
+def _shown(facts: dict[str, str], most_bytes: int | None) -> list[str]:
     shown = {name: printable(value) for name, value in facts.items()}
     if most_bytes is not None:
         shown = {name: _at_most(most_bytes, value) for name, value in shown.items()}
     return [f"{name}: {value}" for name, value in shown.items()]
+
+
+@dataclass(frozen=True)
+class CertificateTerms:
+    """What a certificate will say that the request alone does not.
+
+    Args:
+        tokens: of the CA key's use rule.
+        signature_algorithm: TSB's name.
+        usages: those of the certificate, all of them.
+        csr_sha256: hash of the DER of the CSR that is signed.
+    """
+
+    tokens: tuple[Token, ...]
+    signature_algorithm: str
+    usages: tuple[str, ...]
+    csr_sha256: str
+
+
+def certificate_lines(
+    request: EnrollmentRequest,
+    *,
+    terms: CertificateTerms,
+    enrollment_id: str,
+    requester: str | None = None,
+    most_bytes: int | None = None,
+) -> list[str]:
+    """As `lines`, of what the approvers of the CA's key are asked to agree to.
+
+    Args:
+        request: the accepted request, which asks for a certificate.
+        terms: see `CertificateTerms`.
+        enrollment_id: the id of this enrollment.
+        requester: who asked, as far as the trigger knows them.
+        most_bytes: as in `lines`.
+    """
+    asked = request.certificate
+    assert asked is not None  # noqa: S101  for the type checker  # nosec B101
+    subject = request.csr.standard_certificate_attributes.model_dump(
+        by_alias=True, exclude_none=True
+    )
+    facts = {
+        "Approve": "a certificate, signed once with the CA's key for a verified CSR",
+        **{f"Subject {name}": value for name, value in subject.items()},
+        "CA": "yes: it may sign certificates itself" if asked.certificate_authority else "no",
+        "CA key label": asked.ca_key_label,
+        "Validity": f"{asked.validity} days",
+        "Signature": terms.signature_algorithm,
+        "Usages": ", ".join(terms.usages) or "none",
+        "Key": key(request),
+        "Key label": request.key.label,
+        "CSR": f"sha256:{terms.csr_sha256}",
+        "Agreement": agreement(terms.tokens),
+        "Window": window_of(terms.tokens),
+        **({"Profile": request.profile} if request.profile else {}),
+        "Enrollment": enrollment_id,
+        "Requested by": requester or "unknown",
+        "Reason": request.reason or "none given",
+    }
+    return _shown(facts, most_bytes)
 
 
 def _at_most(most_bytes: int, text: str) -> str:
@@ -108,8 +175,23 @@ def says(shown: list[str], label: str, value: str) -> bool:
 
 def window(request: EnrollmentRequest) -> str:
     """How long approvals are collected, and from when the CSR can be made."""
-    seconds = rules.window_seconds(request.key.policy.rule_use.tokens)
-    lock = rules.timelock_seconds(request.key.policy.rule_use.tokens)
+    return window_of(request.key.policy.rule_use.tokens)
+
+
+def _following(request: EnrollmentRequest) -> dict[str, str]:
+    asked = request.certificate
+    if asked is None:
+        return {}
+    what = "a CA's certificate" if asked.certificate_authority else "a certificate"
+    return {
+        "Followed by": f"{what} of CA key {quoted(asked.ca_key_label)} for {asked.validity} days,"
+        " if that key's own approvers agree"
+    }
+
+
+def window_of(tokens: tuple[Token, ...]) -> str:
+    """How long approvals are collected, and from when the key can be used."""
+    seconds, lock = rules.window_seconds(tokens), rules.timelock_seconds(tokens)
     ends = f"{duration(seconds)} from the request" if seconds else "without end"
     return ends + (f", executed after {duration(lock)} at the earliest" if lock else "")
 

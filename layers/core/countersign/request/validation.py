@@ -20,6 +20,7 @@ from countersign.algorithms import (
 )
 from countersign.errors import InvalidEnrollmentError, invalid_field
 from countersign.models import (
+    CertificateRequest,
     EnrollmentRequest,
     KeyRequest,
     LintFinding,
@@ -44,6 +45,7 @@ MAX_REQUEST_BYTES = 128 * 1024
 LABEL = re.compile(r"[A-Za-z0-9]([A-Za-z0-9 ._:-]{0,198}[A-Za-z0-9._:-])?")
 # They say for what alone a key may be agreed upon, and mean nothing without KEY_AGREEMENT.
 AGREEMENT_ONLY = ("ENCIPHER_ONLY", "DECIPHER_ONLY")
+OLDER_VALIDITY_DAYS = 90  # of a certificate for which no validity can be asked
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,8 @@ class Rules:
             Callers who choose the approvers can approve their own key.
         deadline_seconds: when the workflow ends a window without end.
         escapes_subjects: whether the TSB escapes a subject's values; see `subjects`.
+        newer_certificates: whether the TSB can be asked for a certificate's validity and whole
+            subject (parameter TsbNewerCertificates).
     """
 
     profiles: Profiles
@@ -64,6 +68,7 @@ class Rules:
     allow_raw_policy: bool
     deadline_seconds: int = DEADLINE_SECONDS
     escapes_subjects: bool = False
+    newer_certificates: bool = False
 
 
 @dataclass(frozen=True)
@@ -135,6 +140,8 @@ def examine(
         )
     _check_key(request.key)
     _check_csr(request)
+    if request.certificate is not None:
+        _check_certificate(request, request.certificate, newer=rules.newer_certificates)
     subjects.check(request.csr.standard_certificate_attributes, escaped=rules.escapes_subjects)
     for field, secret in (
         ("key.password", request.key.password),
@@ -263,18 +270,79 @@ def _check_csr(request: EnrollmentRequest) -> None:
         )
     if csr.signature_algorithm not in SIGNATURES[key.algorithm]:
         raise _unsuitable(csr.signature_algorithm, key.algorithm)
-    for name in ("keyUsage", "extendedKeyUsage"):
-        usages = csr.key_usage if name == "keyUsage" else csr.extended_key_usage
-        if usages is not None and len(set(usages)) != len(usages):
-            raise invalid_field(f"csr.{name}", "names a usage twice", "Name each usage once.")
-    usages = csr.key_usage or ()
+    _check_usages("csr", csr.key_usage, csr.extended_key_usage)
+
+
+def _check_usages(
+    part: str, usages: tuple[str, ...] | None, extended: tuple[str, ...] | None
+) -> None:
+    for name, named in (("keyUsage", usages), ("extendedKeyUsage", extended)):
+        if named is not None and len(set(named)) != len(named):
+            raise invalid_field(f"{part}.{name}", "names a usage twice", "Name each usage once.")
     for usage in AGREEMENT_ONLY:
-        if usage in usages and "KEY_AGREEMENT" not in usages:
+        if usage in (usages or ()) and "KEY_AGREEMENT" not in (usages or ()):
             raise invalid_field(
-                "csr.keyUsage",
+                f"{part}.keyUsage",
                 f"{usage} means nothing without KEY_AGREEMENT (RFC 5280, 4.2.1.3)",
                 "Add KEY_AGREEMENT, or leave it out.",
             )
+
+
+def _check_certificate(
+    request: EnrollmentRequest, asked: CertificateRequest, *, newer: bool
+) -> None:
+    if not LABEL.fullmatch(asked.ca_key_label):
+        raise invalid_field(
+            "certificate.caKeyLabel",
+            "is no label of a key with which TSB can sign certificates",
+            "Give the label of the CA's key.",
+        )
+    if asked.ca_key_label.casefold() == request.key.label.casefold():
+        raise invalid_field(
+            "certificate.caKeyLabel", "is the new key's own label", "Name the CA's key."
+        )
+    if not newer:
+        _check_older_tsb(request, asked)
+    if asked.signature_algorithm is not None and all(
+        asked.signature_algorithm not in names for names in SIGNATURES.values()
+    ):
+        raise invalid_field(
+            "certificate.signatureAlgorithm",
+            "is no signature algorithm with which TSB signs certificates",
+            "Leave it out: then it is SHA-256, as the CA's key can make it.",
+        )
+    _check_usages("certificate", asked.key_usage, asked.extended_key_usage)
+    usages = request.csr.key_usage if asked.key_usage is None else asked.key_usage
+    if ("KEY_CERT_SIGN" in (usages or ())) != asked.certificate_authority:
+        raise invalid_field(
+            "certificate.keyUsage",
+            "KEY_CERT_SIGN and certificateAuthority belong together (RFC 5280, 4.2.1.3)",
+            "Give both, or none of them.",
+        )
+
+
+def _check_older_tsb(request: EnrollmentRequest, asked: CertificateRequest) -> None:
+    """Refuse what a TSB without the newer fields of its certificate call would not make.
+
+    Source: the vendor's request class of release 2.2, which has the common name and no validity;
+    its engine's certificates are valid for 90 days.
+    """
+    if asked.validity != OLDER_VALIDITY_DAYS:
+        raise invalid_field(
+            "certificate.validity",
+            f"this TSB cannot be told: its certificates are valid for {OLDER_VALIDITY_DAYS} days",
+            f"Give {OLDER_VALIDITY_DAYS}. For a newer TSB, have the stack's parameter"
+            " TsbNewerCertificates set.",
+        )
+    more = request.csr.standard_certificate_attributes.model_dump(
+        by_alias=True, exclude_none=True, exclude={"common_name"}
+    )
+    for name in more:
+        raise invalid_field(
+            f"csr.standardCertificateAttributes.{name}",
+            "would be missing in the certificate: this TSB is told the common name only",
+            "Leave it out. For a newer TSB, have the stack's parameter TsbNewerCertificates set.",
+        )
 
 
 def _unsuitable(algorithm: str, key: str) -> InvalidEnrollmentError:

@@ -5,11 +5,13 @@ The client never sleeps and never repeats a call. There is one exception: HTTP 4
 Source: Securosys documentation and client code, TSB 1.17 to 2.5.
 """
 
+import base64
 import re
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any, Self
+from urllib.parse import quote
 
 from requests.adapters import BaseAdapter
 
@@ -37,6 +39,8 @@ from countersign.tsb.models import (
     REQUEST_ID,
     Answer,
     BlockRequested,
+    CertificateOfKey,
+    CertificateRequested,
     Credentials,
     CsrRequested,
     Exchange,
@@ -161,6 +165,34 @@ class TsbClient:
         path, about = "/v1/certificate/request", about_key(csr_sign_request["signKeyName"])
         call = Call(Kind.CREATE, "POST", path, self._certificate_role, about)
         return self._ask(CsrRequested, call, {"csrSignRequest": csr_sign_request})
+
+    def request_certificate(self, sign_certificate_request: dict[str, Any]) -> CertificateRequested:
+        """`POST /v1/certificate/sign`. Not idempotent: each call asks the CA's approvers again."""
+        self._reconnect()
+        path, about = "/v1/certificate/sign", about_key(sign_certificate_request["signKeyName"])
+        call = Call(Kind.CREATE, "POST", path, self._certificate_role, about)
+        body = {"signCertificateRequest": sign_certificate_request}
+        return self._ask(CertificateRequested, call, body)
+
+    def certificate(self, label: str) -> CertificateOfKey:
+        """`GET /v1/certificate/{keyName}`: the certificate that TSB holds for a key. Reads only.
+
+        A key without one is refused with 402 (inferred: the vendor's code has it for such a CA
+        key).
+        """
+        path = f"/v1/certificate/{quote(label, safe='')}"
+        call = Call(Kind.READ, "GET", path, self._certificate_role, about_key(label))
+        return self._ask(CertificateOfKey, call)
+
+    def import_certificate(self, label: str, certificate: bytes) -> None:
+        """`POST /v1/certificate/import/plain`. An older certificate of the key is overwritten.
+
+        Idempotent. What the key has afterwards only `certificate` says.
+        """
+        path, about = "/v1/certificate/import/plain", about_key(label)
+        call = Call(Kind.REMOVE, "POST", path, self._certificate_role, about)
+        body = {"label": label, "certificate": base64.b64encode(certificate).decode()}
+        self._send(call, body, read=_done, expected="TSB's confirmation")
 
     def request_status(self, request_id: str) -> RequestStatus:
         """`GET /v1/request/{id}`. May itself make TSB execute what is approved (TSB 1.15.2)."""

@@ -17,6 +17,7 @@ from urllib3 import exceptions as urllib3_errors
 
 from countersign.errors import (
     KEY_NOT_EXISTENT,
+    NO_CERTIFICATE,
     CountersignError,
     TsbCredentialsError,
     TsbOutcomeUnknownError,
@@ -80,9 +81,13 @@ class Call:
 
     @property
     def endpoint(self) -> str:
-        """Method and path, with `{id}` for an id."""
-        under_request = self.path.startswith("/v1/request/")
-        return f"{self.method} {'/v1/request/{id}' if under_request else self.path}"
+        """Method and path, with `{id}` for an id or a key's label."""
+        path = self.path
+        if path.startswith("/v1/request/"):
+            path = "/v1/request/{id}"
+        elif self.method == "GET" and path.startswith("/v1/certificate/"):
+            path = "/v1/certificate/{id}"
+        return f"{self.method} {path}"
 
 
 def failure(
@@ -160,7 +165,10 @@ def _refusal(call: Call, shown: Credentials, reply: Reply) -> CountersignError:
 def _by_code(call: Call, code: int, status: int) -> type[CountersignError]:
     """What a code decides: on a read hardly anything, and a wrapped fault nothing at all."""
     if call.kind is Kind.READ:
-        return TsbRefusedError if code in FINAL_CODES else TsbUnavailableError
+        # Of a key without a certificate this is no fault, and nobody need be told.
+        is_none = code == NO_CERTIFICATE and call.path.startswith("/v1/certificate/")
+        is_final = code in FINAL_CODES or is_none
+        return TsbRefusedError if is_final else TsbUnavailableError
     is_wrapped = code in WRAPPERS or status >= SERVER_ERROR
     return TsbOutcomeUnknownError if is_wrapped else TsbRefusedError
 

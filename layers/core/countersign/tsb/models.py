@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import json
+import re
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -23,6 +24,7 @@ from pydantic.alias_generators import to_camel
 from countersign import clocks
 
 MAX_DEPTH = 32  # of nested JSON; a key's policy needs 9
+ARMOR = re.compile(r"-----(BEGIN|END) CERTIFICATE-----")
 REQUEST_ID = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"  # TSB's are UUIDs; `..` would be another path
 
 
@@ -205,6 +207,30 @@ class CsrRequested(Answer):
     """The id under which approvals are collected."""
 
     sign_request_id: RequestId
+
+
+class CertificateRequested(Answer):
+    """The id under which the approvals of the CA's key are collected."""
+
+    sign_request_id: RequestId
+
+
+class CertificateOfKey(Answer):
+    """The certificate that TSB holds for a key: in PEM or base64, newer servers both."""
+
+    label: str
+    certificate: str
+    raw_certificate: str | None = None
+
+    @property
+    def der(self) -> bytes:
+        """The certificate's bytes, not looked into.
+
+        Raises:
+            ValueError: it is neither PEM nor base64.
+        """
+        text = ARMOR.sub("", self.certificate)
+        return base64.b64decode("".join(text.split()), validate=True)
 
 
 class BlockRequested(Answer):

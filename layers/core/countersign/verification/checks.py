@@ -23,6 +23,8 @@ from countersign.verification import csr as verification_csr
 from countersign.verification.attestation import NEVER_REPORTED, Trust, asked_attributes
 from countersign.verification.attestation_xml import plain
 
+APPROVALS = ("APPROVER_NOT_IN_POLICY", "APPROVAL_QUORUM", "APPROVAL_SAME_PERSON")
+
 
 @dataclass(frozen=True)
 class Returned:

@@ -91,7 +91,7 @@ def read_csr(pem: str) -> Csr:
     Raises:
         CsrInvalidError: the text is not exactly one CSR in PEM.
     """
-    return _describe(_read(pem))
+    return _describe(read(pem))
 
 
 def check(pem: str, requested: CsrRequest, *, public_key: str) -> tuple[Csr | None, list[Check]]:
@@ -106,7 +106,7 @@ def check(pem: str, requested: CsrRequest, *, public_key: str) -> tuple[Csr | No
         The content of the CSR (None if it is not a CSR), and the checks in the order of `CHECKS`.
     """
     try:
-        request = _read(pem)
+        request = read(pem)
     except CsrInvalidError as error:
         return None, _unreadable(error.message, [*CHECKS])
     return _describe(request), _compared(request, requested, public_key, [*CHECKS])
@@ -170,8 +170,8 @@ def _unreadable(why: str, codes: list[str]) -> list[Check]:
 # Reading ------------------------------------------------------------------------------------------
 
 
-def _read(pem: str) -> Request:
-    """The only place where a CSR's text and bytes are read.
+def read(pem: str) -> Request:
+    """A CSR as it was read. The only place where a CSR's text and bytes are read.
 
     Raises:
         CsrInvalidError: they are not exactly one CSR.
