@@ -44,6 +44,8 @@ MINIMUM = {
     "request_csr": EVERY + REQUESTS + CERTIFICATES,
     "poll_request": EVERY + REQUESTS,
     "store_csr": EVERY + REQUESTS + CERTIFICATES,
+    "request_certificate": EVERY + REQUESTS + CERTIFICATES + CANONICAL,
+    "store_certificate": EVERY + REQUESTS + CERTIFICATES,
     "discard_key": EVERY + REQUESTS,
     "close_enrollment": EVERY + CERTIFICATES + CANONICAL,
     "api": EVERY + CERTIFICATES + CANONICAL + ROUTES,

@@ -25,6 +25,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
         password=secrets.password,
         profiles=profiles.profiles(),
         trust=trust.trust(),
+        deadline_seconds=stack.polling_settings().deadline_seconds,
         report_skew=metrics.clock_skew,
     )
     return result.dump()

@@ -24,5 +24,6 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
         tsb=tsb.tsb(),
         password=secrets.password,
         trust=trust.trust(),
+        bus=stack.bus(),
     )
     return result.dump()

@@ -219,21 +219,26 @@ class Case:
 
     # Meanwhile -------------------------------------------------------------------------------
 
-    def approve(self, *members: Approver) -> None:
+    def approve(self, *members: Approver, label: str | None = None) -> None:
         """Let these people sign their tasks, as soon as TSB has them."""
         for one in members:
-            one.approve(self.approver_client, self.task(one))
+            one.approve(self.approver_client, self.task(one, label))
 
-    def decline(self, *members: Approver) -> None:
+    def decline(self, *members: Approver, label: str | None = None) -> None:
         for one in members:
-            one.decline(self.approver_client, self.task(one))
+            one.decline(self.approver_client, self.task(one, label))
 
-    def task(self, approver: Approver) -> Task:
-        """The task that waits for this approver, as soon as there is one."""
+    def task(self, approver: Approver, label: str | None = None) -> Task:
+        """The task that waits for this approver, as soon as there is one.
+
+        Args:
+            approver: whose.
+            label: of another key than the case's: the CA's.
+        """
 
         def of_this_key() -> Task | None:
             tasks = approver.tasks(self.approver_client)
-            return next((one for one in tasks if approvers.label(one) == self.label), None)
+            return next((t for t in tasks if approvers.label(t) == (label or self.label)), None)
 
         self.await_request()  # cheaper to poll for than a task
         return self.until(of_this_key, f"task for {approver.name}")

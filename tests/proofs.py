@@ -31,7 +31,7 @@ def folder_of(stack: InProcessStack, record: Record) -> Folder:
         for prefix in (f"enrollments/{record['id']}/", f"quarantine/{record['id']}/")
     )
     made = bundle.parts(record, found, aside)
-    return sealed(stack, made | bundle.attestation(proof.prove(made).about_key))
+    return sealed(stack, made | verifier.attestations(proof.prove(made)))
 
 
 def sealed(stack: InProcessStack, parts: Folder) -> Folder:

@@ -63,6 +63,8 @@ def schema(event: type[events.Said]) -> Json:
             "definitions": {event.__name__: detail, **definitions},
         }
     )
+    described = whole["definitions"][event.__name__]
+    described["required"] = [one for one in described["required"] if one not in event.OMITTED]
     return {"title": event.DETAIL_TYPE, **whole}
 
 

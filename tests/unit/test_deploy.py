@@ -77,7 +77,7 @@ def test_a_profile_s_region_is_the_last_resort(
             "no usable AWS credentials: Unable to locate credentials",
         ),
         ({"AWS_REGION": "eu-west-1"}, {"profile": "x"}, "profile (x) could not be found"),
-        ({}, {"stack_name": "a" * 26}, "at most 25 characters"),
+        ({}, {"stack_name": "a" * 25}, "at most 24 characters"),
         ({}, {"stack_name": "pki--csr"}, "no two dashes side by side"),
     ],
     ids=str,

@@ -299,10 +299,10 @@ def test_a_stack_s_name_that_is_too_long_is_refused_before_anything_has_a_name()
         of("AWS::Lambda::LayerVersion")
     )
 
-    assert is_name_of_a_stack("a" * 25)
-    assert not is_name_of_a_stack("a" * 26)
+    assert is_name_of_a_stack("a" * 24)
+    assert not is_name_of_a_stack("a" * 25)
     for name in named:
-        assert 25 + len(f"-{name}-") + 12 <= LONGEST[RESOURCES[name]["Type"]]
+        assert 24 + len(f"-{name}-") + 12 <= LONGEST[RESOURCES[name]["Type"]]
     for name in named | kept:
         assert "StackNameCheck" in all_needed(name), name
 
@@ -332,7 +332,7 @@ def test_a_shortened_name_still_begins_with_the_whole_name_of_the_stack(kind: st
     # IdentifierUtils of aws-cloudformation/cloudformation-cli-java-plugin.
     free = {**LONGEST, **OTHERS}[kind] - 13 - 1
     for name in of(kind):
-        assert max(free // 2, free - len(name)) >= 25, name
+        assert max(free // 2, free - len(name)) >= 24, name
 
 
 # The longest that a service takes, of names that we give ourselves. Sources: CreateFunction,
@@ -352,7 +352,7 @@ def test_names_that_we_give_fit_the_longest_stack_s_name() -> None:
             if given is None or any(other in RESOURCES for other, _ in references(given)):
                 continue
             text = given if isinstance(given, str) else given.get("Fn::Sub") or "${AWS::StackName}"
-            assert len(text.replace("${AWS::StackName}", "s" * 25)) <= limit, name
+            assert len(text.replace("${AWS::StackName}", "s" * 24)) <= limit, name
             found.add(key)
 
     assert len(found) >= len(LONGEST_GIVEN) - 1

@@ -31,6 +31,8 @@ INPUTS: dict[str, type[m.Model]] = {
     "RequestCsr": m.RequestCsrInput,
     "PollRequest": m.PollRequestInput,
     "StoreCsr": m.StoreCsrInput,
+    "RequestCertificate": m.RequestCertificateInput,
+    "StoreCertificate": m.StoreCertificateInput,
     "DiscardKey": m.DiscardKeyInput,
     "CloseEnrollment": m.CloseEnrollmentInput,
 }

@@ -120,7 +120,17 @@ def test_no_function_may_do_anything_to_everything(name: str) -> None:
     ("function", "may_read", "may_not_read"),
     [
         ("AcceptEnrollmentFunction", [], ["Secret"]),
-        ("CreateKeyFunction", ["KeyManagementSecret"], ["KeyOperationSecret", "ServiceSecret"]),
+        ("CreateKeyFunction", ["KeyManagementSecret", "KeyOperationSecret"], ["ServiceSecret"]),
+        (
+            "RequestCertificateFunction",
+            ["KeyManagementSecret", "KeyOperationSecret"],
+            ["ServiceSecret", "key-password"],
+        ),
+        (
+            "StoreCertificateFunction",
+            ["KeyManagementSecret", "KeyOperationSecret"],
+            ["ServiceSecret", "key-password"],
+        ),
         ("StoreCsrFunction", ["KeyManagementSecret"], ["KeyOperationSecret", "ServiceSecret"]),
         ("DiscardKeyFunction", ["KeyManagementSecret", "KeyOperationSecret"], ["ServiceSecret"]),
         ("SweepKeysFunction", ["KeyManagementSecret"], ["KeyOperationSecret", "ServiceSecret"]),
@@ -517,8 +527,14 @@ def test_every_target_of_a_rule_has_a_dead_letter_queue_that_the_rule_may_send_t
 
 
 def test_only_who_has_something_to_say_may_put_events_and_on_our_bus_only() -> None:
-    states = {"AcceptEnrollmentFunction", "PollRequestFunction", "CloseEnrollmentFunction"}
-    speakers = states | {"SweepKeysFunction", "AuditKeysFunction"}
+    speakers = {
+        "AcceptEnrollmentFunction",
+        "PollRequestFunction",
+        "StoreCsrFunction",
+        "CloseEnrollmentFunction",
+        "SweepKeysFunction",
+        "AuditKeysFunction",
+    }
 
     for name in FUNCTIONS:
         granted = [s for s in statements(name) if "events:PutEvents" in s["Action"]]
@@ -610,7 +626,11 @@ def test_what_approvers_and_auditors_see_is_signed_with_a_key_that_is_kept() -> 
 
     assert (key["KeySpec"], key["KeyUsage"]) == ("ECC_NIST_P256", "SIGN_VERIFY")
     assert RESOURCES["SigningKey"]["DeletionPolicy"] == "RetainExceptOnCreate"
-    assert signers == {"RequestCsrFunction", "KeepEvidenceFunction"}
+    assert signers == {
+        "RequestCsrFunction",
+        "RequestCertificateFunction",
+        "KeepEvidenceFunction",
+    }
 
 
 def test_evidence_is_written_through_a_queue_that_tries_again() -> None:
@@ -638,13 +658,18 @@ def test_evidence_is_locked_by_default_and_written_by_one_function() -> None:
 
 
 def test_no_function_but_the_verifier_writes_issued_csrs_or_the_quarantine() -> None:
-    for target in ("/request.pem", "/quarantine/"):
+    store, certify = "StoreCsrFunction", "StoreCertificateFunction"
+    for target, writers in (
+        ("/request.pem", {store}),
+        ("/certificate.pem", {certify}),
+        ("/quarantine/", {store, certify}),
+    ):
         assert {
             name
             for name in FUNCTIONS
             for one in statements(name)
             if target in str(one["Resource"]) and "PutObject" in str(one["Action"])
-        } == {"StoreCsrFunction"}
+        } == writers
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,15 @@ from pydantic import ConfigDict, Field
 
 from countersign import models as m
 from countersign.policy import rules as policy_rules
-from countersign.record import Record, csr_step
+from countersign.record import (
+    Record,
+    StepName,
+    certificate_step,
+    csr_step,
+    last_step,
+    policy_of,
+    step_of,
+)
 from countersign.texts import printable
 
 MAX_APPROVERS = 100  # listed by name; `omittedApproverCount` counts the others
@@ -21,7 +29,9 @@ MAX_PRINCIPAL = 1_024
 MAX_FINDING = 1_000
 WORKFLOW = "countersign"  # cancels requests that TSB neither decides nor lets expire
 
-STEP: Any = Field(description="Whose approval: that of the CSR.")
+STEP: Any = Field(
+    description="Whose approval: that of the CSR, or of the certificate by the CA's key."
+)
 
 
 class Said(m.Model):
@@ -32,6 +42,7 @@ class Said(m.Model):
     model_config = ConfigDict(defer_build=True)
 
     DETAIL_TYPE: ClassVar[str] = ""
+    OMITTED: ClassVar[frozenset[str]] = frozenset()  # fields that are left out where they are null
 
     schema_version: Literal["1"] = m.SCHEMA_VERSION
 
@@ -39,6 +50,14 @@ class Said(m.Model):
     def resources(self) -> list[str]:
         """ARNs of the resources that the event is about."""
         return []
+
+    def dump(self) -> dict[str, Any]:
+        """As `Model.dump`, without what is left out where it is null."""
+        return {
+            name: one
+            for name, one in super().dump().items()
+            if name not in self.OMITTED or one is not None
+        }
 
 
 class Event(Said):
@@ -73,7 +92,7 @@ class Resumed(Event):
 
     DETAIL_TYPE = "Enrollment Resumed"
 
-    step: Literal["csr"] = STEP
+    step: Literal["csr", "certificate"] = STEP
     request_id: str = Field(description="TSB's request, as the approvers were asked it.")
     resumed: int = Field(description="How often: grows with each time that it is resumed.")
 
@@ -81,7 +100,7 @@ class Resumed(Event):
 class Waiting(Event):
     """The state of the approval."""
 
-    step: Literal["csr"] = STEP
+    step: Literal["csr", "certificate"] = STEP
     request_id: str = Field(description="TSB's id of the request that the approvers decide.")
     tsb_status: Literal["PENDING", "APPROVED"] = Field(
         description="APPROVED: the quorum is reached, and TSB waits for the timelock."
@@ -105,13 +124,26 @@ class ApprovalProgressed(Waiting):
     DETAIL_TYPE = "Enrollment Approval Progressed"
 
 
+class CsrStored(Event):
+    """The CSR is approved, verified and stored; the certificate is asked for next."""
+
+    DETAIL_TYPE = "Enrollment Csr Stored"
+
+    request_id: str = Field(description="TSB's request for the CSR.")
+    csr: m.StoredCsr = Field(description="Where the verified CSR lies, and the CSR itself.")
+    ca_key_label: str = Field(description="The CA's key, whose approvers are asked next.")
+
+
 class Ended(Event):
     """How an enrollment ended; the outcome document is in it."""
 
     outcome: m.Outcome
-    step: Literal["csr"] = STEP
+    step: Literal["csr", "certificate"] = STEP
     request_id: str | None = Field(description="TSB's request; null where none was made.")
-    csr: m.StoredCsr | None = Field(description="Where the verified CSR lies, and the CSR itself.")
+    csr: m.StoredCsr | m.CsrLocation | None = Field(
+        description="Where the verified CSR lies, and the CSR itself; where a certificate was asked"
+        " for, after any outcome."
+    )
     approvers: tuple[m.Approver, ...] = Field(description="Everybody who was asked.")
     omitted_approver_count: int = Field(description=f"Those beyond the first {MAX_APPROVERS}.")
     pending: tuple[str, ...] = Field(
@@ -124,9 +156,15 @@ class Issued(Ended):
     """Approved, verified and stored."""
 
     DETAIL_TYPE = "Enrollment Issued"
+    OMITTED = frozenset({"certificate"})
 
     outcome: Literal[m.Outcome.ISSUED]
     csr: m.StoredCsr = Field(description="Where the verified CSR lies, and the CSR itself.")
+    certificate: m.StoredCertificate | None = Field(
+        default=None,
+        description="Only where one was asked for: where it lies, itself and the CA's, and whether"
+        " it was imported to its key.",
+    )
     error: None
 
 
@@ -136,7 +174,7 @@ class Rejected(Ended):
     DETAIL_TYPE = "Enrollment Rejected"
 
     outcome: Literal[m.Outcome.REJECTED]
-    csr: None
+    csr: m.StoredCsr | None
     declined_by: tuple[str, ...] = Field(description="Names of those who declined.")
     open_groups: tuple[m.OpenGroup, ...] = Field(description="What the quorum lacked.")
     error: None
@@ -148,7 +186,7 @@ class Expired(Ended):
     DETAIL_TYPE = "Enrollment Expired"
 
     outcome: Literal[m.Outcome.EXPIRED]
-    csr: None
+    csr: m.StoredCsr | None
     window_ends: str | None = Field(description="When the window closed.")
     open_groups: tuple[m.OpenGroup, ...] = Field(description="What the quorum lacked.")
     error: None
@@ -160,7 +198,7 @@ class Cancelled(Ended):
     DETAIL_TYPE = "Enrollment Cancelled"
 
     outcome: Literal[m.Outcome.CANCELLED]
-    csr: None
+    csr: m.StoredCsr | None
     cancel: m.Cancellation | None = Field(
         description=f"By whom; {WORKFLOW} where the workflow did, because TSB neither decided nor"
         " let it expire; null where it was cancelled at the TSB, which names nobody."
@@ -174,7 +212,7 @@ class Failed(Ended):
     DETAIL_TYPE = "Enrollment Failed"
 
     outcome: Literal[m.Outcome.FAILED]
-    csr: None
+    csr: m.CsrLocation | None
     error: m.Failure
 
 
@@ -183,7 +221,7 @@ class Quarantined(Event):
 
     DETAIL_TYPE = "Enrollment Quarantined"
 
-    step: Literal["csr"] = STEP
+    step: Literal["csr", "certificate"] = STEP
     request_id: str | None = Field(description="TSB's request.")
     code: str = Field(description="The first check that failed, as docs/evidence.md lists them.")
     findings: tuple[m.Check, ...] = Field(description="Every check that failed.")
@@ -221,7 +259,7 @@ class KeysUnaccounted(Said):
 
 
 CATALOGUE: tuple[type[Event], ...] = (
-    Accepted, Resumed, AwaitingApproval, ApprovalProgressed,
+    Accepted, Resumed, AwaitingApproval, ApprovalProgressed, CsrStored,
     Issued, Rejected, Expired, Cancelled, Quarantined, Failed, Refused,
 )  # fmt: skip
 # Events about keys, sent on a schedule. They are not part of an enrollment's course.
@@ -255,14 +293,29 @@ def resumed(record: Record) -> Resumed:
     """Of a record that was just taken over from an execution that failed."""
     return Resumed(
         **_common(record, record["executionArn"], record["origin"]),
-        step="csr",
-        request_id=csr_step(record)["requestId"],
+        step=last_step(record),
+        request_id=step_of(record, last_step(record))["requestId"],
         resumed=record["resumed"],
     )
 
 
+def csr_stored(record: Record) -> CsrStored:
+    """Of a record whose CSR was just stored, where a certificate is asked for next."""
+    return CsrStored(
+        **_common(record, record["executionArn"], record["origin"]),
+        request_id=csr_step(record)["requestId"],
+        csr=m.StoredCsr.read(record["csr"]),
+        ca_key_label=certificate_step(record)["caKeyLabel"],
+    )
+
+
 def waiting(
-    record: Record, approvers: tuple[m.Approver, ...], tsb_status: str, *, first: bool
+    record: Record,
+    approvers: tuple[m.Approver, ...],
+    tsb_status: str,
+    *,
+    step: StepName = "csr",
+    first: bool,
 ) -> Waiting:
     """The event for a poll that found the request open (PENDING or APPROVED).
 
@@ -270,29 +323,31 @@ def waiting(
         record: the enrollment's record, with the summary of its policy.
         approvers: as the poll found them.
         tsb_status: the status that TSB reports.
+        step: which approval request was polled.
         first: whether it is the first such poll.
     """
     event = AwaitingApproval if first else ApprovalProgressed
     return event(
         **_common(record, record["executionArn"], record["origin"]),
-        step="csr",
-        request_id=csr_step(record)["requestId"],
+        step=step,
+        request_id=step_of(record, step)["requestId"],
         tsb_status=tsb_status,
-        window_ends=csr_step(record)["times"].get("windowEnds"),
+        window_ends=step_of(record, step)["times"].get("windowEnds"),
         **_approvals(approvers),
         outstanding=_names(approvers, "outstanding"),
-        open_groups=_open_groups(record, approvers),
+        open_groups=_open_groups(record, approvers, step),
     )
 
 
 def quarantined(record: Record, execution_arn: str) -> Quarantined:
     """Of a record with checks that failed."""
-    aside = record["quarantine"]
-    failed = [m.Check.read(one) for one in record["checks"] if one["result"] == "failed"]
+    aside, step = record["quarantine"], last_step(record)
+    checks = record["certificateChecks"] if step == "certificate" else record["checks"]
+    failed = [m.Check.read(one) for one in checks if one["result"] == "failed"]
     return Quarantined(
         **_common(record, execution_arn, record["origin"]),
-        step="csr",
-        request_id=csr_step(record).get("requestId"),
+        step=step,
+        request_id=step_of(record, step).get("requestId"),
         code=aside["code"],
         findings=tuple(
             one.model_copy(update={"finding": one.finding and _cut(one.finding, MAX_FINDING)})
@@ -317,12 +372,13 @@ def ended(
     """
     event = _BY_OUTCOME[m.Outcome(closed.outcome or "")] if record else Refused
     # The record's: a failure's document is cut to what fits a Cause.
-    approvers = tuple(m.Approver.read(one) for one in csr_step(record).get("approvers", ()))
+    step = step_of(record, last_step(record))
+    approvers = tuple(m.Approver.read(one) for one in step.get("approvers", ()))
     return event(
         **{**_common(record, execution_arn, origin), "enrollment_id": closed.enrollment_id},
         outcome=closed.outcome,
-        step="csr",
-        request_id=csr_step(record).get("requestId"),
+        step=last_step(record),
+        request_id=step.get("requestId"),
         csr=closed.csr,
         **_approvals(approvers),
         pending=_names(approvers, "outstanding", "none"),
@@ -333,15 +389,18 @@ def ended(
 
 def _more(event: type[Ended], approvers: tuple[m.Approver, ...], record: Record) -> dict[str, Any]:
     """What only this kind of end has to say."""
+    step = last_step(record)
+    if event is Issued:
+        return {"certificate": m.certificate_of(record)}
     if event is Rejected:
         return {
             "declined_by": _names(approvers, "declined"),
-            "open_groups": _open_groups(record, approvers),
+            "open_groups": _open_groups(record, approvers, step),
         }
     if event is Expired:
         return {
-            "window_ends": csr_step(record).get("times", {}).get("windowEnds"),
-            "open_groups": _open_groups(record, approvers),
+            "window_ends": step_of(record, step).get("times", {}).get("windowEnds"),
+            "open_groups": _open_groups(record, approvers, step),
         }
     if event is Cancelled:
         # Either somebody's cancellation is on record, or the workflow cancelled an endless request.
@@ -389,9 +448,11 @@ def _names(approvers: tuple[m.Approver, ...], *decisions: str) -> tuple[str, ...
     return tuple(found[:MAX_APPROVERS])
 
 
-def _open_groups(record: Record, approvers: tuple[m.Approver, ...]) -> tuple[m.OpenGroup, ...]:
-    # The summary: what was sent may name a profile only.
-    rules = m.PolicySummary.read(record["policy"])
+def _open_groups(
+    record: Record, approvers: tuple[m.Approver, ...], step: StepName
+) -> tuple[m.OpenGroup, ...]:
+    # The summary: what was sent may name a profile only, and of the CA's key nothing else is there.
+    rules = m.PolicySummary.read(policy_of(record, step))
     return tuple(
         one.model_copy(
             update={"token": _cut(one.token, MAX_NAME), "group": _cut(one.group, MAX_NAME)}

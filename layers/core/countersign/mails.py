@@ -19,6 +19,10 @@ HEADLINES: dict[type[events.Event], str] = {
     events.Resumed: "A certificate signing request that had failed is taken up again.",
     events.AwaitingApproval: "Approvers are asked to agree to a certificate signing request.",
     events.ApprovalProgressed: "Somebody has decided; the quorum is not reached yet.",
+    events.CsrStored: (
+        "The certificate signing request was approved, verified and stored. Its certificate is"
+        " asked for next."
+    ),
     events.Issued: "The certificate signing request was approved, verified and stored.",
     events.Rejected: "The certificate signing request was rejected: the quorum is out of reach.",
     events.Expired: "The certificate signing request expired: the quorum did not agree in time.",
@@ -66,6 +70,12 @@ def _subject(event: events.Event) -> str:
 
 
 def _headline(event: events.Event) -> str:
+    line = _of_the_csr(event)
+    is_second = getattr(event, "step", "csr") == "certificate"
+    return line.replace("certificate signing request", "certificate") if is_second else line
+
+
+def _of_the_csr(event: events.Event) -> str:
     if isinstance(event, events.AwaitingApproval) and event.window_ends:
         return (
             f"Approvers are asked to agree to a certificate signing request by {event.window_ends}."
@@ -83,6 +93,7 @@ def _facts(event: events.Event) -> Iterator[str]:
         "reason": event.reason,
         "enrollment id": event.enrollment_id,
         "TSB request": getattr(event, "request_id", None),
+        "CA key": getattr(event, "ca_key_label", None),
         "asked through": event.origin.trigger + (f" by {asked_by}" if asked_by else ""),
         "caller says": ", ".join(f"{name} {value}" for name, value in said),
     }
@@ -110,6 +121,8 @@ def _story(event: events.Event) -> Iterator[list[str]]:
             [f"CSR and findings lie at s3://{event.bucket}/{event.prefix}."] if event.prefix else []
         )
         yield ["Find out who could change it: the TSB, what stands in front of it, or the HSM."]
+    if isinstance(event, events.CsrStored):
+        yield from _issued(event.csr)
     if isinstance(event, events.Ended):
         yield from _end(event)
 
@@ -117,11 +130,11 @@ def _story(event: events.Event) -> Iterator[list[str]]:
 def _end(event: events.Ended) -> Iterator[list[str]]:
     yield _decisions(event.approvers, event.omitted_approver_count)
     match event:
-        case events.Issued():
-            place = f"s3://{event.csr.bucket}/{event.csr.key}"
-            version = f" (version {event.csr.version_id})" if event.csr.version_id else ""
-            yield [f"It lies at {place}{version},", f"SHA-256 of the DER {event.csr.sha256}:"]
-            yield [event.csr.pem.strip()]
+        case events.Issued(certificate=None):
+            yield from _issued(event.csr)
+        case events.Issued(certificate=m.StoredCertificate() as certificate):
+            yield from _issued(certificate)
+            yield [f"It expires at {certificate.expires}.", *_import(certificate)]
         case events.Rejected():
             yield _open_groups("What was missing", event.open_groups)
         case events.Expired():
@@ -131,8 +144,27 @@ def _end(event: events.Ended) -> Iterator[list[str]]:
             yield [f"Cancelled by {_who(event.cancel)}."]
         case events.Failed():
             yield list(_failure(event.error))
+    if event.csr is not None and not isinstance(event, events.Issued):
+        yield [f"Its CSR was issued before, and stays: s3://{event.csr.bucket}/{event.csr.key}."]
     if event.pending:
         yield _listed("Settled, nothing more to approve; stand down", event.pending)
+
+
+def _issued(stored: m.StoredCsr | m.StoredCertificate) -> Iterator[list[str]]:
+    version = f" (version {stored.version_id})" if stored.version_id else ""
+    place = f"s3://{stored.bucket}/{stored.key}{version}"
+    yield [f"It lies at {place},", f"SHA-256 of the DER {stored.sha256}:"]
+    yield [stored.pem.strip()]
+
+
+def _import(certificate: m.StoredCertificate) -> list[str]:
+    done = certificate.imported
+    if done is None:
+        return []
+    if done.result == "imported":
+        return ["It was imported to its key in the HSM, and read back from there."]
+    why = f": {printable(done.error.message)}" if done.error else ""
+    return [f"It was not seen at its key in the HSM afterwards{why}. Import it by hand."]
 
 
 def _who(cancel: m.Cancellation | None) -> str:

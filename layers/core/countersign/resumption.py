@@ -6,7 +6,7 @@ TSB has made of the request.
 
 from countersign import models as m
 from countersign.errors import CsrInvalidError, EnrollmentConflictError
-from countersign.record import ENDED_WITHOUT_CSR, Record, approvers_asked, csr_step
+from countersign.record import ENDED_WITHOUT_CSR, Record, approvers_asked, last_step, step_of
 
 KEPT = (None, "kept", "started")  # results of `unusedKey` that leave the key as it was
 ANOTHER = "Start another enrollment, with another id."
@@ -28,7 +28,7 @@ def is_decided(record: Record, error: str | None) -> bool:
 
 def _decisions(record: Record, error: str | None) -> tuple[tuple[bool, str, str], ...]:
     """What leaves nothing to be taken up: whether it holds, in words, and what to do."""
-    status = csr_step(record).get("status")
+    status = step_of(record, last_step(record)).get("status")
     return (
         (
             not approvers_asked(record),
@@ -73,7 +73,12 @@ def is_over(record: Record) -> EnrollmentConflictError | None:
         (outcome != m.Outcome.FAILED, f"ended as {outcome}", DECIDED),
         *_decisions(record, name),
         (
-            "requestId" not in csr_step(record),
+            last_step(record) == "csr" and "csr" in record,
+            "failed before the approvers of the CA's key were asked",
+            f"The CSR is issued: have it signed elsewhere. {ANOTHER}",
+        ),
+        (
+            "requestId" not in step_of(record, last_step(record)),
             "got no answer to its request, so nobody knows which one at the TSB it is",
             f"See at the TSB which requests of the key are open and cancel them. {ANOTHER}",
         ),

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from aws_lambda_powertools.metrics import EphemeralMetrics, MetricUnit
 
 from countersign.models import OutcomeDocument
-from countersign.record import Record, csr_step
+from countersign.record import Record, last_step, step_of
 from countersign.settings import settings
 from countersign.stores import Sighting
 from countersign.tsb.models import Exchange
@@ -54,7 +54,7 @@ def closed(document: OutcomeDocument, record: Record) -> None:
         name: text
         for name, text in (
             *record.get("times", {}).items(),
-            *csr_step(record).get("times", {}).items(),
+            *step_of(record, last_step(record)).get("times", {}).items(),
         )
         if isinstance(text, str)
     }

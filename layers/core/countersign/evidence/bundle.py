@@ -20,22 +20,32 @@ from countersign import models as m
 from countersign.errors import CountersignError
 from countersign.policy.certificates import approver_public_key
 from countersign.policy.rules import approvals_of
-from countersign.record import Record, chain_object, csr_step, request_object
+from countersign.record import (
+    Record,
+    Step,
+    certificate_step,
+    chain_object,
+    csr_step,
+    request_object,
+)
 from countersign.spki import fingerprint
 from countersign.stores import Item
 from countersign.tsb.models import Answer, KeyAttributes, Reply, RequestStatus
+from countersign.verification import echo
 
 TYPE = "CountersignEvidence"
 MANIFEST, SIGNATURE = "manifest.json", "manifest.sig"
-ATTESTATION = ("attestation.xml", "attestation.sig")
+ATTESTATION = ("attestation.xml", "attestation.sig")  # of the key
+CA_ATTESTATION = ("ca-attestation.xml", "ca-attestation.sig")  # of the CA's key
 # What the states keep of TSB's answers. The folder takes nothing else from there: a key of S3 may
 # be `tsb/../../name`, and a copy of it would then lie outside of the folder.
 TSB_ANSWER = re.compile(
-    r"tsb/(?P<state>create-key|poll-request|store-csr)-(?P<number>[1-9][0-9]?|[0-9a-f]{64})\.json"
+    r"tsb/(?P<state>create-key|poll-request|store-csr|request-certificate|store-certificate"
+    r"|ca-certificate|import-certificate)-(?P<number>[1-9][0-9]?|[0-9a-f]{64})\.json"
 )
 
 # Parts of their own, or noted after the outcome was announced, maybe after this is written.
-LEFT_OUT_OF_RECORD = ("checks", "announced")
+LEFT_OUT_OF_RECORD = ("checks", "certificateChecks", "announced")
 type Folder = Mapping[str, bytes]  # parts by their path in the folder
 
 
@@ -130,27 +140,50 @@ def _parts(record: Record, found: Folder, aside: Folder) -> dict[str, bytes]:
         parts["metadata.json"] = found.get(f"metadata/{record['metaDataSha256']}.json", b"")
         parts["metadata.sig"] = _decoded(record.get("metaDataSignature", ""))
     if "requestId" in csr_step(record):
-        parts["approvers.json"] = rfc8785.dumps(_with_keys(record, found, accepted))
+        keys = public_keys(found, accepted)
+        parts["approvers.json"] = rfc8785.dumps(_with_keys(csr_step(record), keys))
     if "checks" in record:
         parts["checks.json"] = rfc8785.dumps(record["checks"])
+    parts |= _of_the_certificate(record, found)
     parts |= {name: body for name, body in found.items() if TSB_ANSWER.fullmatch(name)}
     wanted = expected(record)
     places = {
         "request.pem": "request.pem",
+        "certificate.pem": "certificate.pem",
         "attestation-chain.pem": chain_object(record.get("attestationChainSha256", "")),
     }
     for name, place in places.items():
         if name in wanted and place in found:
             parts[name] = found[place]
-    for name in ("request.pem", "findings.json"):
+    for name in ("request.pem", "certificate.pem", "findings.json"):
         if f"quarantine/{name}" in wanted and name in aside:
             parts[f"quarantine/{name}"] = aside[name]
     return parts
 
 
+def _of_the_certificate(record: Record, found: Folder) -> dict[str, bytes]:
+    """The parts about the second quorum: what its approvers were shown, and what they said."""
+    step, parts = certificate_step(record), dict[str, bytes]()
+    if "metaDataSha256" in step:
+        parts["certificate-metadata.json"] = found.get(
+            f"metadata/{step['metaDataSha256']}.json", b""
+        )
+        parts["certificate-metadata.sig"] = _decoded(step.get("metaDataSignature", ""))
+    if "requestId" in step:
+        parts["certificate-approvers.json"] = rfc8785.dumps(_with_keys(step, ca_keys(found)))
+    if "certificateChecks" in record:
+        parts["certificate-checks.json"] = rfc8785.dumps(record["certificateChecks"])
+    return parts
+
+
 def expected(record: Record) -> set[str]:
     """The parts that a folder with this record must have, but for those of TSB and attestation."""
-    step = csr_step(record)
+    step, following, aside = (
+        csr_step(record),
+        certificate_step(record),
+        record.get("quarantine", {}),
+    )
+    is_certificate = str(aside.get("code", "")).startswith("CERTIFICATE_")
     said = {
         "record.json": True,
         # The record is written first. A fault may have ended the enrollment in between.
@@ -162,34 +195,43 @@ def expected(record: Record) -> set[str]:
         "checks.json": "checks" in record,
         "attestation-chain.pem": "attestationChainSha256" in record,
         "request.pem": "csr" in record,
-        "quarantine/request.pem": "prefix" in record.get("quarantine", {}),
-        "quarantine/findings.json": "prefix" in record.get("quarantine", {}),
+        "certificate-metadata.json": "metaDataSha256" in following,
+        "certificate-metadata.sig": "metaDataSha256" in following,
+        "certificate-approvers.json": "requestId" in following,
+        "certificate-checks.json": "certificateChecks" in record,
+        "certificate.pem": "certificate" in record,
+        "quarantine/request.pem": "prefix" in aside and not is_certificate,
+        "quarantine/certificate.pem": "prefix" in aside and is_certificate,
+        "quarantine/findings.json": "prefix" in aside,
     }
     return {name for name, is_expected in said.items() if is_expected}
 
 
-def attestation(answer: KeyAttributes | None) -> dict[str, bytes]:
-    """The parts that are the HSM's word on a key, as TSB's answer has it."""
+def attestation(
+    answer: KeyAttributes | None, names: tuple[str, str] = ATTESTATION
+) -> dict[str, bytes]:
+    """The parts that are the HSM's word on a key, as TSB's answer has it, under these names."""
     if answer is None or not answer.xml:
         return {}
-    xml, signature = ATTESTATION
+    xml, signature = names
     return {xml: answer.xml.encode(), signature: _decoded(answer.xml_signature or "")}
 
 
 def _kept(record: Record) -> Item:
     kept = {name: one for name, one in record.items() if name not in LEFT_OUT_OF_RECORD}
     if "steps" in record:
-        step = {name: one for name, one in csr_step(record).items() if name != "approvers"}
-        kept["steps"] = {**record["steps"], "csr": step}
+        kept["steps"] = {
+            step: {name: one for name, one in said.items() if name != "approvers"}
+            for step, said in record["steps"].items()
+            if isinstance(said, Mapping)
+        }
     return kept
 
 
-def _with_keys(record: Record, folder: Folder, accepted: bytes | None) -> list[dict[str, Any]]:
+def _with_keys(step: Step, keys: Mapping[str, str]) -> list[dict[str, Any]]:
     """Who said what, with the whole public key: fingerprints alone prove nothing to others."""
-    keys = public_keys(folder, accepted)
     return [
-        {**one, "publicKey": keys.get(one["spkiSha256"] or "")}
-        for one in csr_step(record).get("approvers", ())
+        {**one, "publicKey": keys.get(one["spkiSha256"] or "")} for one in step.get("approvers", ())
     ]
 
 
@@ -200,6 +242,26 @@ def public_keys(folder: Folder, accepted: bytes | None) -> dict[str, str]:
         InvalidEnrollmentError, ValueError: `accepted` is no request.
     """
     rule = m.EnrollmentRequest.read(json.loads(accepted or b"{}")).key.policy.rule_use
+    return _by_fingerprint(folder, rule)
+
+
+def ca_keys(folder: Folder) -> dict[str, str]:
+    """As `public_keys`, of the approvers of the CA's key: its policy is in TSB's answer about it.
+
+    Raises:
+        ValueError: the answer has no policy that can be read.
+    """
+    rules = [
+        policy.rule_use
+        for answer in answers(folder, "request-certificate", KeyAttributes)
+        for policy in [echo.as_policy(answer.key.policy)]
+        if policy is not None
+    ]
+    tokens = tuple(token for rule in rules for token in rule.tokens)
+    return _by_fingerprint(folder, m.Rule(tokens=tokens))
+
+
+def _by_fingerprint(folder: Folder, rule: m.Rule) -> dict[str, str]:
     policy = [
         approver_public_key(one.type, one.value or "")
         for _, one in approvals_of(rule, "")

@@ -8,7 +8,7 @@ CloseEnrollment before it announces a CSR, and the verifier years later.
 import hashlib
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import cache
 from typing import Any
@@ -26,18 +26,30 @@ from countersign.record import (
     ENDED_AT_TSB,
     MAX_EARLIER,
     OUTCOMES_AT_TSB,
+    CertificateStep,
     Record,
+    Step,
+    StepName,
     TsbStatus,
+    certificate_step,
     csr_step,
+    last_step,
+    policy_of,
+    step_of,
+    wants_certificate,
 )
 from countersign.request import canonical, intake
 from countersign.spki import fingerprint
-from countersign.tsb.models import KeyAttributes, RequestStatus
-from countersign.verification import checks
+from countersign.tsb.models import CertificateOfKey, KeyAttributes, RequestStatus
+from countersign.verification import checks, echo, issuing
 from countersign.verification.attestation import Trust
 from countersign.verification.checks import Verified
+from countersign.verification.csr import Csr
 
-CANONICAL = ("record.json", "request.json", "approvers.json", "checks.json")  # RFC 8785
+CANONICAL = (
+    "record.json", "request.json", "approvers.json", "checks.json", "certificate-approvers.json",
+    "certificate-checks.json",
+)  # RFC 8785  # fmt: skip
 KEPT_ANSWERS = 20  # of a state, beside those that decide; see aws/objects.py
 # What CloseEnrollment puts on record of a request that was never accepted.
 OF_A_REFUSAL = {
@@ -51,9 +63,16 @@ STEPS = (
     ("requestId", "metaDataSha256"),
     ("checks", "requestId"),
     ("quarantine", "checks"),
-    ("verifiedSha256", "checks"),
-    ("csr", "verifiedSha256"),
+    ("csr", "checks"),
 )  # each: what is on record, and what must then be on record, too
+STEPS_OF_CERTIFICATE = (
+    ("policySha256", "csr"),
+    ("requestId", "policySha256"),
+    ("requestId", "metaDataSha256"),
+    ("certificateChecks", "requestId"),
+    ("imported", "certificate"),
+)
+OF_A_CERTIFICATE = {"certificate", "certificateChecks", "imported", "usagesOmitted"}
 MOST_SKEW_SECONDS = (
     900  # what MaxClockSkewSeconds in template.yaml can be: beyond it nobody is asked
 )
@@ -75,6 +94,7 @@ class Proven:
         verified: the checks of the CSR, made again; None where StoreCsr did not come so far.
         pem: the CSR as TSB answered it; empty where it was not verified.
         about_key: TSB's answer that says what the key was in the end, with the attestation.
+        second: the certificate and the second quorum; None where nobody was asked for one.
     """
 
     record: Record
@@ -83,6 +103,26 @@ class Proven:
     verified: Verified | None = None
     pem: str = ""
     about_key: KeyAttributes | None = None
+    second: "Second | None" = None
+
+
+@dataclass(frozen=True)
+class Second:
+    """What the parts prove of the approval of the certificate.
+
+    Args:
+        policy: of the CA's key, as its approvers were asked.
+        approvers: everybody who was asked, with the decision that TSB reports.
+        verified: the checks of the certificate, made again; None where there were none.
+        pem: the certificate as TSB answered it.
+        about_ca: TSB's answer about the CA's key: the one that counts, with the attestation.
+    """
+
+    policy: m.Policy
+    approvers: tuple[m.Approver, ...] | None
+    verified: issuing.Verified | None = None
+    pem: str = ""
+    about_ca: KeyAttributes | None = None
 
 
 def prove(folder: Folder) -> Proven:
@@ -104,13 +144,16 @@ def prove(folder: Folder) -> Proven:
     return proven
 
 
-def prove_csr(record: Record, found: Folder, *, now: datetime) -> None:
-    """Whether the CSR on record is verified and stored: its object, and every check made again.
+def prove_issued(record: Record, found: Folder, *, now: datetime) -> Csr:
+    """Whether what is on record is verified and stored: CSR, certificate, every check made again.
 
     Args:
-        record: an enrollment's that has not ended yet, with a CSR.
+        record: an enrollment's that has not ended yet, with a CSR, and maybe a certificate.
         found: the objects below its prefix.
         now: the time at which the attestation chain must be valid.
+
+    Returns:
+        The CSR, as TSB answered it.
 
     Raises:
         EvidenceInvalidError: it is not.
@@ -118,9 +161,12 @@ def prove_csr(record: Record, found: Folder, *, now: datetime) -> None:
     try:
         folder = bundle.parts(record, found, {})
         proven = _derived(folder, _record(folder), now=now)
+        csr = _require_passed(proven)
+        if "certificate" in record:
+            _require_certificate(folder, proven)
     except bundle.UNREADABLE as error:
         raise bundle.unknown_form(error) from None
-    _require_passed(proven)
+    return csr
 
 
 def _record(folder: Folder) -> Record:
@@ -129,9 +175,12 @@ def _record(folder: Folder) -> Record:
             form = rfc8785.dumps(bundle.read(folder, name))
             require(folder[name] == form, name, "is not in canonical form (RFC 8785)")
     record: Record = bundle.read(folder, "record.json")
-    require("checks" not in record, "record.json", "has checks, which are a part of their own")
+    are_apart = not {"checks", "certificateChecks"} & record.keys()
+    require(are_apart, "record.json", "has checks, which are a part of their own")
     if "checks.json" in folder:
         record["checks"] = bundle.read(folder, "checks.json")
+    if "certificate-checks.json" in folder:
+        record["certificateChecks"] = bundle.read(folder, "certificate-checks.json")
     _equal("record.json", "kind", record.get("kind"), "enrollment")
     _require_form(record)
     wanted = bundle.expected(record)
@@ -163,6 +212,8 @@ def _require_form(record: Record) -> None:
         m.Failure.read(record["error"])
     if "cancel" in record:
         m.Cancellation.read(record["cancel"])
+    if "imported" in record:
+        m.ImportedCertificate.read(record["imported"])
 
 
 def _require_place(record: Record) -> None:
@@ -219,23 +270,34 @@ def _derived(folder: Folder, record: Record, *, now: datetime) -> Proven:
     if "request.json" not in folder:
         return Proven(record)
     requested = _requested(folder, record)
-    people = _people(record, requested)
+    people = _people(requested.key.policy, record["policy"], "request.json")
     if "metadata.json" in folder:
-        _shown(folder, record, requested)
+        _shown(folder, "metadata.json", "csr", record=record, requested=requested)
     created = _created(folder, record, requested)
-    decided, executed = _approvals(folder, record, people)
+    keys = bundle.public_keys(folder, folder["request.json"])
+    decided, executed = _approvals(folder, csr_step(record), people, keys, "approvers.json")
     proven = Proven(record, requested, decided, about_key=created)
     if "checks.json" in folder:
         proven = _checked(folder, proven, created, executed, now=now)
+    if "policy" in certificate_step(record):
+        proven = replace(proven, second=_second(folder, proven, now=now))
     return proven
 
 
 def _require_steps(record: Record) -> None:
     """What a step left on record is there only after what the steps before it left."""
     reached = record.keys() | csr_step(record).keys()
-    for later, earlier in STEPS:
+    is_wanted = wants_certificate(record)
+    result, checked = ("certificate", "certificateChecks") if is_wanted else ("csr", "checks")
+    for later, earlier in (*STEPS, (result, "verifiedSha256"), ("verifiedSha256", checked)):
         is_there = later not in reached or earlier in reached
         require(is_there, "record.json", f"has {later} and no {earlier}")
+    step, following = certificate_step(record), {*certificate_step(record), *record}
+    for later, earlier in STEPS_OF_CERTIFICATE:
+        is_there = later not in following or earlier in following
+        require(is_there, "record.json", f"has {later} of a certificate and no {earlier}")
+    is_asked = is_wanted or not step.keys() | record.keys() & OF_A_CERTIFICATE
+    require(is_asked, "record.json", "has a certificate for which nobody asked")
 
 
 # What was asked ---------------------------------------------------------------------------------
@@ -248,6 +310,8 @@ def _requested(folder: Folder, record: Record) -> m.EnrollmentRequest:
     requested = m.EnrollmentRequest.read(bundle.read(folder, "request.json"))
     _equal("request.json", "key.label", record["keyLabel"], requested.key.label)
     _equal("request.json", "profile", record.get("profile"), requested.profile)
+    is_same = wants_certificate(record) == (requested.certificate is not None)
+    require(is_same, "request.json", "differs from record.json on whether a certificate is wanted")
     if "profile" in sent:
         asked = m.ProfileRequest.read(sent)
         values = asked.model_dump(mode="json", exclude_unset=True)
@@ -274,11 +338,11 @@ def _within(asked: Any, accepted: Any) -> bool:
     return bool(asked == accepted)
 
 
-def _people(record: Record, requested: m.EnrollmentRequest) -> tuple[m.Approver, ...]:
-    """Whom the policy asks. Names are the directory's, so they are the record's to say."""
-    policy, on_record = requested.key.policy, m.PolicySummary.read(record["policy"])
+def _people(policy: m.Policy, summed_up: Any, part: str) -> tuple[m.Approver, ...]:
+    """Whom a policy asks. Names are the directory's, so they are the record's to say."""
+    on_record = m.PolicySummary.read(summed_up)
     is_same = _nameless(approvers.summary(policy, {})) == _nameless(on_record)
-    require(is_same, "request.json", "has another policy than record.json sums up")
+    require(is_same, part, "has another policy than record.json sums up")
     written = [
         name for token in on_record.tokens for group in token.groups for name in group.approvers
     ]
@@ -286,7 +350,7 @@ def _people(record: Record, requested: m.EnrollmentRequest) -> tuple[m.Approver,
     for (_, approval), name in zip(rules.approvals_of(policy.rule_use, ""), written, strict=True):
         one = approvers.approver(approval)
         is_known = one.spki_sha256 is not None or one.name == name
-        require(is_known, "request.json", "names another onboarded approver than record.json")
+        require(is_known, part, "names another onboarded approver than record.json")
         people.setdefault(approvers.identity(approval), one.model_copy(update={"name": name}))
     return tuple(people.values())
 
@@ -299,24 +363,27 @@ def _nameless(summary: m.PolicySummary) -> list[Any]:
     ]
 
 
-def _shown(folder: Folder, record: Record, requested: m.EnrollmentRequest) -> None:
-    """What the approvers were shown is what was accepted."""
-    body = folder["metadata.json"]
-    _equal("metadata.json", "metaDataSha256", record["metaDataSha256"], _sha256(body))
-    shown = bundle.read(folder, "metadata.json")
+def _shown(
+    folder: Folder, part: str, step: StepName, *, record: Record, requested: m.EnrollmentRequest
+) -> Any:
+    """What the approvers of a step were shown, which is what was accepted."""
+    noted = certificate_step(record) if step == "certificate" else record
+    _equal(part, "metaDataSha256", noted["metaDataSha256"], _sha256(folder[part]))
+    shown = bundle.read(folder, part)
     digest = _sha256(folder["request.json"])
-    _equal("metadata.json", "requestSha256", shown["requestSha256"], digest)
-    _equal("metadata.json", "enrollmentId", shown["enrollmentId"], record["id"])
-    _equal("metadata.json", "reason", shown["reason"], requested.reason)
+    _equal(part, "requestSha256", shown["requestSha256"], digest)
+    _equal(part, "enrollmentId", shown["enrollmentId"], record["id"])
+    _equal(part, "reason", shown["reason"], requested.reason)
     about, requester = shown["about"], m.Origin.read(record["origin"]).requester or "unknown"
     is_named = summary.says(about, "Requested by", requester)
-    require(is_named, "metadata.json", "names another requester")
-    agreement = summary.agreement(m.PolicySummary.read(record["policy"]))
+    require(is_named, part, "names another requester")
+    agreement = summary.agreement(m.PolicySummary.read(policy_of(record, step)))
     is_agreed = summary.says(about, "Agreement", agreement)
-    require(is_agreed, "metadata.json", "names other approvers than record.json")
+    require(is_agreed, part, "names other approvers than record.json")
     whole = shown["request"]  # null where it was too long
     is_same = whole is None or canonical.canonical(whole) == folder["request.json"]
-    require(is_same, "metadata.json", "shows another request than request.json")
+    require(is_same, part, "shows another request than request.json")
+    return shown
 
 
 # What TSB answered ------------------------------------------------------------------------------
@@ -343,19 +410,21 @@ def _created(
 
 
 def _approvals(
-    folder: Folder, record: Record, people: tuple[m.Approver, ...]
+    folder: Folder,
+    step: Step,
+    people: tuple[m.Approver, ...],
+    keys: Mapping[str, str],
+    part: str,
 ) -> tuple[tuple[m.Approver, ...] | None, list[RequestStatus]]:
     """Who decided what (None: that answer was not kept), and TSB's answers of an execution."""
-    step = csr_step(record)
     if "requestId" not in step:
         return (), []
-    written = bundle.read(folder, "approvers.json")
+    written = bundle.read(folder, part)
     own = [
         one
         for one in bundle.answers(folder, "poll-request", RequestStatus)
         if one.id == step["requestId"]
     ]
-    keys = bundle.public_keys(folder, folder["request.json"])
     said = {one["spkiSha256"]: one["name"] for one in written}
     status = step["status"]
     possible = [
@@ -367,7 +436,7 @@ def _approvals(
             names=lambda: said,
         )
         for one in own
-        if one.status == status and _executed_as_recorded(one, record)
+        if one.status == status and _executed_as_recorded(one, step)
     ]
     if status == TsbStatus.PENDING:
         possible.append(people)  # as it was asked
@@ -380,13 +449,13 @@ def _approvals(
     asked = [{**_with_key(one, keys), "decision": ""} for one in people]
     is_same = asked == [{**one, "decision": ""} for one in written[: len(asked)]]
     is_dropped = status not in ENDED_AT_TSB and len(own) >= KEPT_ANSWERS
-    require(is_same and is_dropped, "approvers.json", "is not what TSB answered")
+    require(is_same and is_dropped, part, "is not what TSB answered")
     return None, []
 
 
-def _executed_as_recorded(answer: RequestStatus, record: Record) -> bool:
+def _executed_as_recorded(answer: RequestStatus, step: Step) -> bool:
     moment = answer.execution_time
-    recorded = csr_step(record)["times"].get("executed")
+    recorded = step["times"].get("executed")
     return recorded == (m.timestamp(moment) if moment else None)
 
 
@@ -409,7 +478,7 @@ def _checked(
     record, written = proven.record, proven.record["checks"]
     aside = record.get("quarantine", {})
     if aside.get("code") == "REQUEST_ID" and "prefix" not in aside:
-        _another_request(folder, record, written)
+        _another_request(folder, "checks.json", written, csr_step(record))
         return proven
     found = [
         (answer, key, verified)
@@ -422,9 +491,10 @@ def _checked(
     _require_same(verified, written)
     failed = verified.failed
     _equal("record.json", "attestation", record.get("attestation"), verified.attestation)
-    _equal("record.json", "quarantine.code", aside.get("code"), failed and failed.code)
+    if failed or "certificateChecks" not in record:  # else it is the certificate's
+        _equal("record.json", "quarantine.code", aside.get("code"), failed and failed.code)
     pem = answer.result or ""
-    if aside:
+    if failed and aside:
         put_aside = folder["quarantine/request.pem"]
         is_same = put_aside == pem.encode(errors="backslashreplace")
         require(is_same, "quarantine/request.pem", "is not what TSB answered")
@@ -436,18 +506,19 @@ def _checked(
         }
         is_same = bundle.read(folder, "quarantine/findings.json") == noted
         require(is_same, "quarantine/findings.json", "says something else than checks.json")
-    elif verified.csr is not None and "verifiedSha256" in record:
+    elif verified.csr is not None and "verifiedSha256" in record and not wants_certificate(record):
         _equal("record.json", "verifiedSha256", record["verifiedSha256"], verified.csr.sha256)
     return Proven(
         record, proven.requested, proven.approvers, verified=verified, pem=pem, about_key=key
     )
 
 
-def _another_request(folder: Folder, record: Record, written: list[Any]) -> None:
+def _another_request(folder: Folder, part: str, written: list[Any], step: Step) -> None:
     """PollRequest's check alone has failed: TSB answered for another request."""
-    _equal("checks.json", "checks", _recorded(written), {"REQUEST_ID": "failed"})
+    code = "REQUEST_ID" if part == "checks.json" else "CERTIFICATE_REQUEST_ID"
+    _equal(part, "checks", _recorded(written), {code: "failed"})
     answers = bundle.answers(folder, "poll-request", RequestStatus)
-    is_another = any(one.id != csr_step(record).get("requestId") for one in answers)
+    is_another = any(one.id != step.get("requestId") for one in answers)
     require(is_another, "tsb/poll-request", "every answer is for the request on record")
 
 
@@ -477,18 +548,21 @@ def _verified(
         pem=answer.result or "",
         created_public_key=created.key.public_key if created else None,
         answer=key,
-        record={**record, "steps": {"csr": {**step, "approvers": people}}},
+        record={**record, "steps": {**record["steps"], "csr": {**step, "approvers": people}}},
     )
+    return checks.verify(returned, _trust(folder, record), now=now)
+
+
+def _trust(folder: Folder, record: Record) -> Trust:
     chain = folder.get("attestation-chain.pem", b"")
     if chain:
         said = record["attestationChainSha256"]
         _equal("attestation-chain.pem", "attestationChainSha256", said, _sha256(chain))
     root = record.get("attestationRoot", "")
-    trust = Trust(root_sha256=root, chain=chain.decode(errors="replace"))
-    return checks.verify(returned, trust, now=now)
+    return Trust(root_sha256=root, chain=chain.decode(errors="replace"))
 
 
-def _results(verified: Verified) -> dict[str, str]:
+def _results(verified: Verified | issuing.Verified) -> dict[str, str]:
     return {one.code: one.result for one in verified.checks}
 
 
@@ -496,24 +570,159 @@ def _recorded(written: list[Any]) -> dict[str, str]:
     return {one["code"]: one["result"] for one in written}
 
 
-def _require_same(verified: Verified, written: list[Any]) -> None:
+def _require_same(
+    verified: Verified | issuing.Verified, written: list[Any], part: str = "checks.json"
+) -> None:
     recorded = _recorded(written)
-    require(len(recorded) == len(written), "checks.json", "has a check twice")
+    require(len(recorded) == len(written), part, "has a check twice")
+    noted = {one.code for one in verified.checks if one.result == "passed" and one.finding}
     for one in written:
         # What a finding says is the release's; that there is none is a fact.
-        is_said = m.Check.read(one).dump() == one and (
-            one["result"] != "passed" or one == m.Check(code=one["code"]).dump()
-        )
-        require(is_said, "checks.json", f"{one['code']} says more than that it passed")
+        said = m.Check.read(one)
+        is_noted = said.field is None and (said.finding is not None) is (said.code in noted)
+        is_said = said.dump() == one and (said.result != "passed" or is_noted)
+        require(is_said, part, f"{one['code']} says more than that it passed")
     for check in verified.checks:
         on_record = recorded.pop(check.code, None)
         require(
             on_record == check.result,
-            "checks.json",
+            part,
             f"{check.code} is on record as {on_record},"
             f" made again it is {check.result}: {check.finding or 'nothing found'}",
         )
-    require(not recorded, "checks.json", f"has checks that nobody makes: {', '.join(recorded)}")
+    require(not recorded, part, f"has checks that nobody makes: {', '.join(recorded)}")
+
+
+# The certificate --------------------------------------------------------------------------------
+
+
+def _second(folder: Folder, proven: Proven, *, now: datetime) -> Second:
+    """The second quorum, and StoreCertificate's checks of what it led to."""
+    record, requested = proven.record, proven.requested
+    step = certificate_step(record)
+    assert requested is not None  # noqa: S101  for the type checker  # nosec B101
+    asked, csr = requested.certificate, _require_passed(proven)
+    if asked is None:
+        raise bundle.EvidenceInvalidError("request.json", "asks for no certificate")
+    _equal("record.json", "caKeyLabel", step["caKeyLabel"], asked.ca_key_label)
+    policy, about_ca = _ca_as_asked(folder, step)
+    part = "certificate-metadata.json"
+    shown = _shown(folder, part, "certificate", record=record, requested=requested)
+    names_csr = summary.says(shown["about"], "CSR", f"sha256:{csr.sha256}")
+    require(names_csr, part, "is about another CSR")
+    decided, executed = _approvals(
+        folder,
+        step,
+        _people(policy, step["policy"], "tsb/request-certificate"),
+        bundle.ca_keys(folder),
+        "certificate-approvers.json",
+    )
+    second = Second(policy, decided, about_ca=about_ca)
+    if "certificateChecks" not in record:
+        return second
+    aside, written = record.get("quarantine", {}), record["certificateChecks"]
+    if aside.get("code") == "CERTIFICATE_REQUEST_ID" and "prefix" not in aside:
+        _another_request(folder, "certificate-checks.json", written, step)
+        return second
+    found = [
+        _certified(folder, replace(proven, second=second), answer, key, held, now=now)
+        for answer in executed
+        for key in bundle.answers(folder, "store-certificate", KeyAttributes)
+        for held in bundle.answers(folder, "ca-certificate", CertificateOfKey)
+    ]
+    require(bool(found), "tsb", "has no answers of an executed request and about the CA's key")
+    same = (one for one in found if _results(one[0]) == _recorded(written))
+    verified, signed = next(same, found[0])
+    _require_same(verified, written, "certificate-checks.json")
+    failed = verified.failed
+    _equal("record.json", "quarantine.code", aside.get("code"), failed and failed.code)
+    if aside:
+        is_same = folder["quarantine/certificate.pem"] == signed.pem.encode(
+            errors="backslashreplace"
+        )
+        require(is_same, "quarantine/certificate.pem", "is not what TSB answered")
+        omitted = {"usagesOmitted": True} if record.get("usagesOmitted") else {}
+        is_same = bundle.read(folder, "quarantine/findings.json") == {
+            "certificateChecks": written,
+            **omitted,
+        }
+        part = "quarantine/findings.json"
+        require(is_same, part, "says something else than certificate-checks.json")
+    elif verified.certificate is not None and "verifiedSha256" in record:
+        digest = verified.certificate.sha256
+        _equal("record.json", "verifiedSha256", record["verifiedSha256"], digest)
+    return replace(second, verified=verified, pem=signed.pem, about_ca=signed.answer)
+
+
+def _ca_as_asked(folder: Folder, step: CertificateStep) -> tuple[m.Policy, KeyAttributes]:
+    """The CA key's policy under which its approvers were asked, from TSB's answer about the key."""
+    for answer in bundle.answers(folder, "request-certificate", KeyAttributes):
+        policy = echo.as_policy(answer.key.policy)
+        is_it = (
+            answer.key.label == step["caKeyLabel"]
+            and fingerprint(answer.key.public_key) == step["publicKeySha256"]
+            and issuing.policy_sha256(answer) == step["policySha256"]
+        )
+        if is_it and policy is not None:
+            return policy, answer
+    part = "tsb/request-certificate"
+    raise bundle.EvidenceInvalidError(part, "no answer is about the CA key that is on record")
+
+
+def _certified(
+    folder: Folder,
+    proven: Proven,
+    answer: RequestStatus,
+    key: KeyAttributes,
+    held: CertificateOfKey,
+    *,
+    now: datetime,
+) -> tuple[issuing.Verified, issuing.Signed]:
+    record = proven.record
+    assert proven.requested is not None  # noqa: S101  for the type checker  # nosec B101
+    people = [one.dump() for one in (proven.second and proven.second.approvers) or ()]
+    step = {**certificate_step(record), "approvers": people}
+    signed = issuing.Signed(
+        requested=proven.requested,
+        request_id=answer.id,
+        pem=answer.result or "",
+        csr_pem=_require_passed(proven).pem,
+        answer=key,
+        held=held,
+        record={**record, "steps": {**record["steps"], "certificate": step}},
+    )
+    return issuing.verify(signed, _trust(folder, record), now=now), signed
+
+
+def _require_certificate(folder: Folder, proven: Proven) -> None:
+    """The certificate on record is the one that TSB answered, and every check passed."""
+    record, second = proven.record, proven.second
+    verified = second.verified if second else None
+    if verified is None or verified.certificate is None:
+        part = "certificate-checks.json"
+        raise bundle.EvidenceInvalidError(part, "nothing shows that the certificate was verified")
+    failed, found = verified.failed, verified.certificate
+    require(failed is None, "certificate.pem", f"was issued although {failed and failed.code}")
+    stored = m.StoredCertificate.read(record["certificate"])
+    body = folder["certificate.pem"].decode()
+    require(body == verified.chain, "certificate.pem", "is not what TSB answered")
+    _equal("record.json", "certificate.pem", stored.pem, body)
+    _equal("record.json", "certificate.sha256", stored.sha256, found.sha256)
+    _equal("record.json", "verifiedSha256", record.get("verifiedSha256"), found.sha256)
+    _equal("record.json", "certificate.expires", stored.expires, m.timestamp(found.ends))
+    name = f"enrollments/{record['id']}/certificate.pem"
+    _equal("record.json", "certificate.key", stored.key, name)
+    if record.get("imported", {}).get("result") == "imported":
+        shown = bundle.answers(folder, "import-certificate", CertificateOfKey)
+        is_there = any(_bytes(one) == found.der for one in shown)
+        require(is_there, "tsb/import-certificate", "no answer shows the certificate at its key")
+
+
+def _bytes(held: CertificateOfKey) -> bytes:
+    try:
+        return held.der
+    except ValueError:
+        return b""
 
 
 # The end ----------------------------------------------------------------------------------------
@@ -522,16 +731,18 @@ def _require_same(verified: Verified, written: list[Any]) -> None:
 def end_on_record(record: Record, is_kept: Callable[[str], bool]) -> m.Outcome | None:
     """The end that is on record, whatever went wrong on the way to it. The first that holds:
 
-    A CSR is verified and stored, and can no longer be cancelled. Who cancelled was answered that
-    the enrollment ends as CANCELLED, so it does. A check that failed is no other failure. TSB's
-    decision counts where its answer is kept. None: only the execution knows why it failed.
+    What was asked for, a CSR or a certificate, is verified and stored, and can no longer be
+    cancelled. Who cancelled was answered that the enrollment ends as CANCELLED, so it does. A check
+    that failed is no other failure. TSB's decision on the last request counts where its answer is
+    kept. None: only the execution knows why it failed.
 
     Args:
-        record: an enrollment's; a CSR in it was verified again.
-        is_kept: whether an answer of TSB about the request, with this status, is kept.
+        record: an enrollment's; what is issued in it was verified again.
+        is_kept: whether an answer of TSB about its last request, with this status, is kept.
     """
-    status = csr_step(record).get("status", "")
-    if "csr" in record:
+    result = "certificate" if wants_certificate(record) else "csr"
+    status = step_of(record, last_step(record)).get("status", "")
+    if result in record:
         return m.Outcome.ISSUED
     if "cancel" in record:
         return m.Outcome.CANCELLED
@@ -542,7 +753,7 @@ def end_on_record(record: Record, is_kept: Callable[[str], bool]) -> m.Outcome |
 
 def _end(folder: Folder, proven: Proven) -> None:
     """The outcome is the one that the facts give, and the times are in order."""
-    record, step = proven.record, csr_step(proven.record)
+    record, step = proven.record, step_of(proven.record, last_step(proven.record))
     own = [
         one
         for one in bundle.answers(folder, "poll-request", RequestStatus)
@@ -556,9 +767,11 @@ def _end(folder: Folder, proven: Proven) -> None:
         "record.json",
         f"nothing says that the enrollment is {outcome}; by what is on record it is {given}",
     )
-    if outcome == m.Outcome.ISSUED:
+    if "csr" in record:
         _require_passed(proven)
         _require_stored(folder, proven)
+    if "certificate" in record:
+        _require_certificate(folder, proven)
     _equal("record.json", "status", record["status"], outcome)
     aside = record.get("quarantine", {})
     name, reason = (error or {}).get("name"), (error or {}).get("reason")
@@ -566,33 +779,36 @@ def _end(folder: Folder, proven: Proven) -> None:
     if is_invalid or name == CsrInvalidError.__name__:
         _equal("record.json", "error.name", name, CsrInvalidError.__name__)
         _equal("record.json", "error.reason", reason, aside.get("code"))
-    # StoreCsr writes both at once, so without it nothing was verified.
-    is_noted = "checks" not in record or {"quarantine", "verifiedSha256"} & record.keys()
+    # Who makes the last checks writes both at once, so without it nothing was verified.
+    noted = "certificateChecks" if wants_certificate(record) else "checks"
+    is_noted = noted not in record or {"quarantine", "verifiedSha256"} & record.keys()
     require(bool(is_noted), "record.json", "has passed all checks and no verifiedSha256")
     _in_order(record)
     if "cancel" in record:
         _in_time(record, own)
-    if proven.requested is not None and "requested" in step.get("times", {}):
-        _in_window(record, proven.requested)
+    if proven.requested is not None and "requested" in csr_step(record).get("times", {}):
+        _in_window(record, csr_step(record), proven.requested.key.policy)
+    if proven.second is not None and "requested" in certificate_step(record).get("times", {}):
+        _in_window(record, certificate_step(record), proven.second.policy)
 
 
 def _in_time(record: Record, own: list[RequestStatus]) -> None:
     """The cancellation was before everything that it prevents, and after what it did not prevent.
 
-    Each state looks for it before it goes on: RequestCsr before it asks, PollRequest before it
-    reads TSB's answer, StoreCsr as it records that all checks have passed. So TSB's last word and a
-    cancellation are both on record only where the one came while the other was under way, or after
-    it and before the end.
+    Each state looks for it before it goes on: RequestCsr and RequestCertificate before they ask,
+    PollRequest before it reads TSB's answer, the last of StoreCsr and StoreCertificate as it
+    records that all checks have passed. So TSB's last word and a cancellation are both on record
+    only where the one came while the other was under way, or after it and before the end.
 
     Args:
         record: with a cancellation.
-        own: TSB's answers about its request.
+        own: TSB's answers about its last request.
 
     Raises:
         EvidenceInvalidError: it was not.
     """
     require("verifiedSha256" not in record, "record.json", "was verified, and cancelled as well")
-    step, cancel = csr_step(record), record["cancel"]
+    step, cancel = step_of(record, last_step(record)), record["cancel"]
     at, times = datetime.fromisoformat(cancel["at"]), step.get("times", {})
     before = [record["times"]["accepted"], step.get("intent", "").partition(" ")[0]]
     earliest = [datetime.fromisoformat(one) for one in before if one]
@@ -614,12 +830,13 @@ def _in_time(record: Record, own: list[RequestStatus]) -> None:
     require(is_earlier, "record.json", "TSB has executed what was cancelled before")
 
 
-def _require_passed(proven: Proven) -> None:
+def _require_passed(proven: Proven) -> Csr:
     verified = proven.verified
-    if verified is None:
+    if verified is None or verified.csr is None:
         raise bundle.EvidenceInvalidError("checks.json", "nothing shows that the CSR was verified")
     failed = verified.failed
     require(failed is None, "request.pem", f"was issued although {failed and failed.code}")
+    return verified.csr
 
 
 def _require_stored(folder: Folder, proven: Proven) -> None:
@@ -631,7 +848,8 @@ def _require_stored(folder: Folder, proven: Proven) -> None:
     _equal("record.json", "csr.pem", stored.pem, body)
     digest = found.sha256 if found else None
     _equal("record.json", "csr.sha256", stored.sha256, digest)
-    _equal("record.json", "verifiedSha256", record.get("verifiedSha256"), digest)
+    if not wants_certificate(record):
+        _equal("record.json", "verifiedSha256", record.get("verifiedSha256"), digest)
     _equal("record.json", "csr.key", stored.key, f"enrollments/{record['id']}/request.pem")
 
 
@@ -645,9 +863,10 @@ def _in_order(record: Record) -> None:
         EvidenceInvalidError: they are not.
     """
     step, times = csr_step(record).get("times", {}), record["times"]
+    following = certificate_step(record).get("times", {}).get("requested")
     is_failed = record["outcome"] == m.Outcome.FAILED
     last_call = datetime.fromisoformat(times["ended"]) + LONGEST_CALL * is_failed
-    texts = [times.get("accepted"), step.get("requested")]
+    texts = [times.get("accepted"), step.get("requested"), following]
     own = [*(datetime.fromisoformat(one) for one in texts if one), last_call]
     require(own == sorted(own), "record.json", "its times are not in order")
     if "accepted" in times:
@@ -663,7 +882,7 @@ def _in_order(record: Record) -> None:
         require(is_between, "record.json", "the key was not made in this enrollment's time")
 
 
-def _in_window(record: Record, requested: m.EnrollmentRequest) -> None:
+def _in_window(record: Record, step: Step, policy: m.Policy) -> None:
     """The window is the policy's, and TSB executed nothing before it was asked.
 
     The clock's offset is the stack's word, so it is bounded: it decides what an old attestation is.
@@ -674,9 +893,9 @@ def _in_window(record: Record, requested: m.EnrollmentRequest) -> None:
     skew_seconds = int(record.get("clockSkewSeconds", 0))
     is_tolerated = abs(skew_seconds) <= MOST_SKEW_SECONDS
     require(is_tolerated, "record.json", "the HSM's clock was further off than is tolerated")
-    times = csr_step(record)["times"]
+    times = step["times"]
     asked = datetime.fromisoformat(times["requested"])
-    seconds = rules.window_seconds(requested.key.policy.rule_use.tokens)
+    seconds = rules.window_seconds(policy.rule_use.tokens)
     ends = m.timestamp(asked + timedelta(seconds=seconds)) if seconds else None
     _equal("record.json", "windowEnds", times["windowEnds"], ends)
     if "executed" in times:

@@ -21,7 +21,8 @@ from countersign.evidence import bundle
 from countersign.evidence.bundle import MANIFEST, SIGNATURE, EvidenceInvalidError, Folder, require
 from countersign.evidence.proof import Proven, prove
 from countersign.policy import summary
-from countersign.record import csr_step
+from countersign.record import certificate_step, csr_step
+from countersign.verification.pkix import described
 
 type PublicKey = ec.EllipticCurvePublicKey
 
@@ -54,8 +55,9 @@ def verify(folder: Folder, key: bytes, *, attestation_root: str | None = None) -
     listed = _manifest(folder, public)
     _require_parts(folder, listed)
     parts = {name: body for name, body in folder.items() if name not in (MANIFEST, SIGNATURE)}
-    proven = prove({name: body for name, body in parts.items() if name not in bundle.ATTESTATION})
-    _require_attestation(parts, bundle.attestation(proven.about_key))
+    named = (*bundle.ATTESTATION, *bundle.CA_ATTESTATION)
+    proven = prove({name: body for name, body in parts.items() if name not in named})
+    _require_attestation(parts, attestations(proven))
     require_shown(parts, public)
     # From its parts, so it can say nothing else than they do.
     is_derived = bundle.manifest(parts) == folder[MANIFEST]
@@ -72,9 +74,19 @@ def require_shown(parts: Folder, key: PublicKey) -> None:
     Raises:
         EvidenceInvalidError: it has not.
     """
-    if "metadata.json" in parts:
-        is_signed = signed(key, parts["metadata.json"], parts["metadata.sig"])
-        require(is_signed, "metadata.sig", "is no signature of this key over metadata.json")
+    for name in ("metadata", "certificate-metadata"):
+        shown, signature = f"{name}.json", f"{name}.sig"
+        if shown in parts:
+            is_signed = signed(key, parts[shown], parts[signature])
+            require(is_signed, signature, f"is no signature of this key over {shown}")
+
+
+def attestations(proven: Proven) -> dict[str, bytes]:
+    """The parts that are the HSM's word on the key, and on the CA's."""
+    about_ca = proven.second.about_ca if proven.second else None
+    return bundle.attestation(proven.about_key) | bundle.attestation(
+        about_ca, bundle.CA_ATTESTATION
+    )
 
 
 def public_key(content: bytes) -> PublicKey:
@@ -150,7 +162,7 @@ def _require_parts(folder: Folder, listed: Mapping[str, Any]) -> None:
 
 
 def _require_attestation(parts: Folder, attested: Folder) -> None:
-    for name in bundle.ATTESTATION:
+    for name in (*bundle.ATTESTATION, *bundle.CA_ATTESTATION):
         require(name in attested or name not in parts, name, "is in no answer about the key")
         require(name in parts or name not in attested, name, "is missing")
         require(parts.get(name) == attested.get(name), name, "is not what TSB answered")
@@ -171,6 +183,7 @@ def _facts(proven: Proven, number: int, signer: str) -> dict[str, str]:
         **_agreed(proven),
         **_times(proven),
         **_result(proven),
+        **_certificate(proven),
         "kept by": f"release {record.get('codeVersion') or 'unknown'}",
         "parts": f"{number} files, each as its SHA-256 says",
         "signed by": f"key sha256:{signer}",
@@ -219,17 +232,21 @@ def _policy(rule: m.PolicySummary) -> str:
 
 
 def _agreed(proven: Proven) -> dict[str, str]:
-    if proven.approvers is None:
-        return {"agreed": "unknown: TSB's last answer about the approvals was not kept"}
-    if not proven.approvers:
-        return {"agreed": "nobody was asked, as far as is known"}
-    approved = [one for one in proven.approvers if one.decision == "approved"]
+    return _decisions(proven.approvers)
+
+
+def _decisions(approvers: tuple[m.Approver, ...] | None, prefix: str = "") -> dict[str, str]:
+    if approvers is None:
+        return {f"{prefix}agreed": "unknown: TSB's last answer about the approvals was not kept"}
+    if not approvers:
+        return {f"{prefix}agreed": "nobody was asked, as far as is known"}
+    approved = [one for one in approvers if one.decision == "approved"]
     return {
-        "agreed": f"{len(approved)} of {len(proven.approvers)} who were asked",
+        f"{prefix}agreed": f"{len(approved)} of {len(approvers)} who were asked",
         **{
-            f"{decision} by": ", ".join(
+            f"{prefix}{decision} by": ", ".join(
                 f"{one.name} (key sha256:{(one.spki_sha256 or 'unknown')[:16]})"
-                for one in proven.approvers
+                for one in approvers
                 if one.decision == decision
             )
             for decision in ("approved", "declined")
@@ -261,4 +278,44 @@ def _result(proven: Proven) -> dict[str, str]:
         + issued,
         "checks": f"{len(verified.checks)}, {said}",
         "attestation": verified.attestation + (f", root sha256:{root}" if root else ""),
+    }
+
+
+def _certificate(proven: Proven) -> dict[str, str]:
+    """The second quorum, and the chain from its approvals to the certificate."""
+    record, second = proven.record, proven.second
+    if second is None:
+        return {}
+    step, verified = certificate_step(record), second.verified
+    times, imported = step.get("times", {}), record.get("imported")
+    facts = {
+        "CA key": f"{step['caKeyLabel']}, sha256:{step['publicKeySha256']}",
+        "CA policy": _policy(m.PolicySummary.read(step["policy"])),
+        **_decisions(second.approvers, "CA "),
+        "CA times": ", ".join(
+            f"{name} {time}"
+            for name, time in (
+                ("asked", times.get("requested")),
+                ("executed", times.get("executed")),
+            )
+            if time
+        ),
+    }
+    if verified is None:
+        return facts | {"certificate": "none was verified"}
+    found, ca, failed = verified.certificate, verified.ca, verified.failed
+    said = f"{failed.code}: {failed.finding}" if failed else "all passed, made again"
+    is_issued = "certificate" in record
+    return facts | {
+        "certificate": (
+            f"sha256:{found.sha256}, {described(found.name)}, until {m.timestamp(found.ends)}"
+            if found
+            else "none"
+        )
+        + ("" if is_issued else "; not issued"),
+        "issued by": f"{described(ca.name)}, sha256:{ca.sha256}" if ca and is_issued else "",
+        "certificate checks": f"{len(verified.checks)}, {said}",
+        "imported": (f"{imported['result']} at {imported['at']}" if imported else "not asked for")
+        if is_issued
+        else "",
     }

@@ -136,8 +136,9 @@ def _kept(
         name: existing[name] if name in existing else evidence.keep_first(f"{folder}{name}", body)
         for name, body in made.items()
     }
+    named = (*bundle.ATTESTATION, *bundle.CA_ATTESTATION)
     if whole != made:
-        signed = {name: one for name, one in whole.items() if name not in bundle.ATTESTATION}
+        signed = {name: one for name, one in whole.items() if name not in named}
         is_same = whole == signed | _confirmed(signed, key)
         bundle.require(is_same, folder, "has parts of two kinds")
     listed = bundle.manifest(whole)
@@ -151,4 +152,4 @@ def _confirmed(parts: Folder, key: verifier.PublicKey) -> dict[str, bytes]:
     """The attestation's parts, once the others are as the public verifier wants them."""
     proven = prove(parts)
     verifier.require_shown(parts, key)
-    return bundle.attestation(proven.about_key)
+    return verifier.attestations(proven)

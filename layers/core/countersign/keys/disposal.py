@@ -24,7 +24,15 @@ from countersign.errors import (
     TsbUnavailableError,
 )
 from countersign.keys import labels
-from countersign.record import ENDED_AT_TSB, Record, TsbStatus, approvers_asked, csr_step
+from countersign.record import (
+    ENDED_AT_TSB,
+    Record,
+    TsbStatus,
+    approvers_asked,
+    last_step,
+    step_of,
+    wants_certificate,
+)
 from countersign.spki import spki_sha256
 from countersign.stores import Records
 from countersign.tsb.client import TsbClient
@@ -67,6 +75,7 @@ def dispose(
     existing = _note(event, records, action, before, absent=("csr", "outcome"))
     if existing is not None:
         if existing.get("executionArn") == event.execution_arn:
+            _withdraw(event, existing, tsb)
             return
         raise EnrollmentConflictError(
             f"enrollment {event.enrollment_id} is carried out by another execution",
@@ -102,6 +111,22 @@ def dispose(
     again = next((one for one in errors if isinstance(one, RETRIED)), None)
     if again is not None:
         raise KeyDisposalError(again.message, action=again.action) from again
+
+
+def _withdraw(event: m.DiscardKeyInput, record: Record, tsb: TsbClient) -> None:
+    """Cancel the open request for a certificate; its key has a CSR, and is left alone.
+
+    Raises:
+        KeyDisposalError: the request may be open; the state machine retries a few times.
+    """
+    is_open = wants_certificate(record) and "csr" in record and "outcome" not in record
+    error = event.failure.error if event.failure else None
+    if not is_open or not resumption.is_decided(record, error):
+        return
+    try:
+        cancel_open(record, tsb)
+    except RETRIED as failed:
+        raise KeyDisposalError(failed.message, action=failed.action) from failed
 
 
 def own_key(
@@ -291,14 +316,14 @@ def _blocked(
 
 
 def cancel_open(record: Record, tsb: TsbClient) -> None:
-    """Cancel what may still ask approvers for the use of this key.
+    """Cancel what may still ask approvers: for the use of this key, or of the CA's.
 
     Whether it has ended is on record: PollRequest writes each status there before it returns it.
 
     Raises:
         TsbUnavailableError, TsbOutcomeUnknownError, TsbCredentialsError: the request may be open.
     """
-    step = csr_step(record)
+    step = step_of(record, last_step(record))
     confirmed = "confirmedAt" in record.get("cancel", {})
     if "requestId" not in step or confirmed or step.get("status") in ENDED_AT_TSB:
         return

@@ -6,11 +6,20 @@ from typing import Annotated, Any, Literal
 from pydantic import (
     Field,
     GetJsonSchemaHandler,
+    SerializerFunctionWrapHandler,
     TypeAdapter,
+    model_serializer,
 )
 
 from countersign.models.base import SCHEMA_VERSION, Model, Moment
-from countersign.models.outcome import Approver, CsrLocation, DisposedKey, Failure, Outcome
+from countersign.models.outcome import (
+    Approver,
+    CertificateLocation,
+    CsrLocation,
+    DisposedKey,
+    Failure,
+    Outcome,
+)
 from countersign.models.request import LintFinding, Origin, ProfileRequest, RawRequest
 
 
@@ -89,10 +98,23 @@ class ApprovalRequest(Model):
     times: ApprovalTimes = ApprovalTimes()
 
 
+class CertificateApproval(ApprovalRequest):
+    """What the approvers of the CA's key are asked; `policy` says who of them must agree."""
+
+    ca_key_label: str
+    policy: PolicySummary | None = None
+
+
 class Steps(Model):
-    """The approval requests of an enrollment."""
+    """The approval requests of an enrollment; `certificate` only where one is asked for."""
 
     csr: ApprovalRequest
+    certificate: CertificateApproval | None = None
+
+    @model_serializer(mode="wrap")
+    def _only_what_there_is(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        shown: dict[str, Any] = handler(self)
+        return {name: one for name, one in shown.items() if one is not None}
 
 
 class EnrollmentSummary(Model):
@@ -130,6 +152,7 @@ class Enrollment(EnrollmentSummary):
     findings: tuple[LintFinding, ...] = ()
     policy: PolicySummary | None
     csr: CsrLocation | None
+    certificate: CertificateLocation | None = None
     unused_key: DisposedKey | None = None
 
 

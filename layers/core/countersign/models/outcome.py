@@ -1,5 +1,6 @@
 """How an enrollment and its key ended: outcome, checks, failures, disposals."""
 
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any, Literal
 
@@ -58,6 +59,36 @@ class CsrLocation(Model):
 
 class StoredCsr(CsrLocation):
     """The verified CSR and where it is stored."""
+
+    pem: str
+
+
+class ImportedCertificate(Model):
+    """Whether the certificate is at its key in the HSM, as read back from there.
+
+    `started` remains where nobody could find out. `replaced_sha256`: of the certificate that the
+    key had before; it is kept with TSB's answers.
+    """
+
+    result: Literal["started", "imported", "failed"]
+    at: Moment
+    replaced_sha256: str | None = None
+    error: "Failure | None" = None
+
+
+class CertificateLocation(CsrLocation):
+    """Where the verified certificate is stored, and whether it was imported to its key.
+
+    `sha256` is the hash of the DER; `expires` is its notAfter. `imported` is None where the request
+    wants none.
+    """
+
+    expires: Moment
+    imported: ImportedCertificate | None = None
+
+
+class StoredCertificate(CertificateLocation):
+    """The verified certificate and where it is stored. `pem`: it, then the CA's."""
 
     pem: str
 
@@ -131,14 +162,30 @@ class OutcomeDocument(Model):
     schema_version: str = SCHEMA_VERSION
     enrollment_id: str
     outcome: Outcome | None
-    csr: StoredCsr | None = None
+    csr: StoredCsr | CsrLocation | None = None
+    certificate: StoredCertificate | None = None
     approvers: tuple[Approver, ...] = ()
     error: Failure | None = None
     duplicate: bool | None = None
 
     def dump(self) -> dict[str, Any]:
-        """As `Model.dump`, with `duplicate` only if it is true."""
+        """As `Model.dump`; `duplicate` only if it is true, `certificate` only if there is one."""
         document = super().dump()
         if not self.duplicate:
             del document["duplicate"]
+        if self.certificate is None:
+            del document["certificate"]
         return document
+
+
+def has_csr(record: Mapping[str, Any]) -> bool:
+    """Whether a verified CSR can be handed out: at the end, or before it for a certificate."""
+    wants_more = "certificate" in record.get("steps", {})
+    return "csr" in record and (wants_more or record.get("outcome") == Outcome.ISSUED)
+
+
+def certificate_of(record: Mapping[str, Any]) -> StoredCertificate | None:
+    """The certificate of an enrollment that has ended with one; None for any other."""
+    if "certificate" not in record or record.get("outcome") != Outcome.ISSUED:
+        return None
+    return StoredCertificate.read({**record["certificate"], "imported": record.get("imported")})

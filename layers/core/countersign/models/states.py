@@ -5,7 +5,7 @@ from typing import Any, Literal, Self, override
 from countersign.errors import InvalidEnrollmentError, PayloadError
 from countersign.models.base import EnrollmentId, Model, Moment
 from countersign.models.request import EnrollmentRequest
-from countersign.record import TsbStatus
+from countersign.record import StepName, TsbStatus
 
 
 class Payload(Model):
@@ -105,6 +105,7 @@ class Resumed(Model):
     attempt: int
     request: dict[str, Any]
     resumed: Literal[True] = True
+    step: StepName = "csr"
     key: CreatedKey
     request_id: str
     schedule: Schedule
@@ -112,7 +113,7 @@ class Resumed(Model):
     age_seconds: int
 
 
-class RequestedCsr(Model):
+class RequestedApproval(Model):
     """TSB's request, and when to poll it; or, if cancelled before, the outcome alone."""
 
     request_id: str | None
@@ -123,10 +124,14 @@ class RequestedCsr(Model):
 
 
 class PollRequestInput(Payload):
-    """`age_seconds`: sum of the waits so far. `seen`: fingerprint of the state recorded last."""
+    """`age_seconds`: sum of the waits so far. `seen`: fingerprint of the state recorded last.
+
+    `step`: which approval request of the enrollment is polled.
+    """
 
     execution_arn: str
     enrollment_id: str
+    step: StepName = "csr"
     request_id: str
     age_seconds: int
     seen: str
@@ -152,9 +157,26 @@ class StoreCsrInput(CreateKeyInput):
 
 
 class StoredResult(Model):
-    """`CANCELLED` if the enrollment was cancelled before it could be issued."""
+    """`CANCELLED` if the enrollment was cancelled before it could be issued.
 
-    outcome: Literal["ISSUED", "CANCELLED"]
+    `next`: what the CSR was asked for; then there is no outcome yet.
+    """
+
+    outcome: Literal["ISSUED", "CANCELLED"] | None
+    next: Literal["certificate"] | None = None
+
+
+class RequestCertificateInput(CreateKeyInput):
+    """The claimed enrollment, whose verified CSR is on record."""
+
+    key: CreatedKey
+
+
+class StoreCertificateInput(RequestCertificateInput):
+    """The executed request. Its certificate is not trusted yet."""
+
+    request_id: str
+    pem: str | None = None
 
 
 class CaughtError(Model):

@@ -3,10 +3,11 @@
 Their app shows it unchanged, so nothing that a caller wrote may look like a line of ours.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from countersign.algorithms import CURVES, ED25519
-from countersign.models import EnrollmentRequest, PolicySummary, TokenSummary, cut
+from countersign.models import EnrollmentRequest, PolicySummary, Token, TokenSummary, cut
 from countersign.policy import approvers, rules
 from countersign.policy.rules import Names
 from countersign.texts import printable, quoted
@@ -88,13 +89,13 @@ class CertificateTerms:
     """What a certificate will say that the request alone does not.
 
     Args:
-        tokens: of the CA key's use rule.
+        policy: of the CA key, with people's names as they are on record.
         signature_algorithm: TSB's name.
         usages: those of the certificate, all of them.
         csr_sha256: hash of the DER of the CSR that is signed.
     """
 
-    tokens: tuple[Token, ...]
+    policy: PolicySummary
     signature_algorithm: str
     usages: tuple[str, ...]
     csr_sha256: str
@@ -133,8 +134,8 @@ def certificate_lines(
         "Key": key(request),
         "Key label": request.key.label,
         "CSR": f"sha256:{terms.csr_sha256}",
-        "Agreement": agreement(terms.tokens),
-        "Window": window_of(terms.tokens),
+        "Agreement": agreement(terms.policy),
+        "Window": window_of(terms.policy.tokens),
         **({"Profile": request.profile} if request.profile else {}),
         "Enrollment": enrollment_id,
         "Requested by": requester or "unknown",
@@ -189,7 +190,7 @@ def _following(request: EnrollmentRequest) -> dict[str, str]:
     }
 
 
-def window_of(tokens: tuple[Token, ...]) -> str:
+def window_of(tokens: Sequence[Token | TokenSummary]) -> str:
     """How long approvals are collected, and from when the key can be used."""
     seconds, lock = rules.window_seconds(tokens), rules.timelock_seconds(tokens)
     ends = f"{duration(seconds)} from the request" if seconds else "without end"

@@ -12,7 +12,7 @@ from countersign import models as m
 from countersign.errors import EnrollmentConflictError, InvalidEnrollmentError
 from countersign.policy import approvers, linter
 from countersign.policy.rules import Names
-from countersign.record import Record, request_object
+from countersign.record import Record, Steps, request_object
 from countersign.request import canonical, intake, validation
 from countersign.states import close_enrollment, ownership, resuming
 from countersign.states.key_slots import next_slot
@@ -213,10 +213,17 @@ def initial_record(
         "policy": approvers.summary(reading.request.key.policy, names).dump(),
         "status": m.Status.PENDING,
         "stage": "AcceptEnrollment",
-        "steps": {"csr": {"times": {}}},
+        "steps": {
+            "csr": {"times": {}},
+            **_certificate_step(reading.request.certificate),
+        },
         "acceptedAt": accepted_at,  # beside times.accepted: an index key is a top-level attribute
         "times": {"accepted": accepted_at},
     }
+
+
+def _certificate_step(asked: m.CertificateRequest | None) -> Steps:
+    return {"certificate": {"caKeyLabel": asked.ca_key_label, "times": {}}} if asked else {}
 
 
 def _found(reading: validation.Reading) -> Record:

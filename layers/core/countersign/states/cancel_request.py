@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from countersign import models as m
-from countersign.record import Record, csr_step
+from countersign.record import Record, last_step, step_of
 from countersign.stores import Records
 from countersign.tsb.client import TsbClient
 from countersign.waits import Wake, wake_cancelled
@@ -44,7 +44,8 @@ def confirm_at_tsb(
 ) -> m.CancelledRequest:
     """The same for an execution that is awake: PollRequest's part. Raises as above."""
     record = records.get(event.enrollment_id) or Record()
-    request_id = csr_step(record).get("requestId")
+    step = last_step(record)
+    request_id = step_of(record, step).get("requestId")
     ended_otherwise = record.get("outcome", m.Outcome.CANCELLED) != m.Outcome.CANCELLED
     if request_id is None or "cancel" not in record or ended_otherwise:
         return m.CancelledRequest(confirmed=False)
@@ -54,6 +55,6 @@ def confirm_at_tsb(
         records.update(
             event.enrollment_id,
             {"cancel.confirmedAt": m.timestamp(m.now())},
-            when={"steps.csr.requestId": request_id},
+            when={f"steps.{step}.requestId": request_id},
         )
     return m.CancelledRequest(confirmed=True)

@@ -20,7 +20,17 @@ from countersign.errors import (
 )
 from countersign.evidence import bundle, proof
 from countersign.evidence.bundle import EvidenceInvalidError
-from countersign.record import ENDED_AT_TSB, Record, TsbStatus, approvers_asked, csr_step
+from countersign.record import (
+    ENDED_AT_TSB,
+    Record,
+    StepName,
+    TsbStatus,
+    approvers_asked,
+    certificate_step,
+    last_step,
+    step_of,
+    wants_certificate,
+)
 from countersign.request import canonical, intake
 from countersign.states import ownership, resuming
 from countersign.stores import Bus, Objects, Records
@@ -209,16 +219,16 @@ def _decided(
         }
         # What would decide otherwise may have been written since the record was read: a function
         # of an execution that was stopped still runs.
-        facts = ("csr", "cancel", "executionArn")
-        status = csr_step(record).get("status")
+        facts = ("csr", "certificate", "cancel", "executionArn")
+        said = _statuses(record)
         existing = records.update(
             record["id"],
             values,
-            when={**_owner(record), **({"steps.csr.status": status} if status else {})},
+            when={**_owner(record), **{name: one for name, one in said.items() if one}},
             absent=(
                 "outcome",
                 *(one for one in facts if one not in record),
-                *(() if status else ("steps.csr.status",)),
+                *(name for name, one in said.items() if not one),
             ),
         )
         record = existing if existing is not None else records.get(record["id"]) or Record()
@@ -228,6 +238,12 @@ def _decided(
         f"the record of enrollment {record['id']} was changed by others each time",
         action="Nothing; the state machine tries again.",
     )
+
+
+def _statuses(record: Record) -> dict[str, str | None]:
+    """How each approval request stands, by the name of the attribute."""
+    steps: tuple[StepName, ...] = ("csr", "certificate") if wants_certificate(record) else ("csr",)
+    return {f"steps.{name}.status": step_of(record, name).get("status") for name in steps}
 
 
 def _owner(record: Record) -> dict[str, Any]:
@@ -241,22 +257,30 @@ def document(record: Record) -> m.OutcomeDocument:
     That of a failure fits the Cause of an execution, whatever is on record: approvers beyond the
     first hundred are left out, and long texts are cut.
     """
-    approvers = [m.Approver.read(one) for one in csr_step(record).get("approvers", [])]
+    step = step_of(record, last_step(record))
+    approvers = [m.Approver.read(one) for one in step.get("approvers", [])]
     error = record.get("error")
     if record.get("outcome") == m.Outcome.FAILED:
         return m.OutcomeDocument(
             enrollment_id=record["id"],
             outcome=m.Outcome.FAILED,
+            # Without its text, which may be longer than a Cause.
+            csr=_placed(record["csr"]) if m.has_csr(record) else None,
             approvers=tuple(_shortened(one) for one in approvers[:MAX_APPROVERS_IN_FAILURE]),
             error=_bounded(m.Failure.read(error)) if error else None,
         )
     return m.OutcomeDocument(
         enrollment_id=record["id"],
         outcome=record.get("outcome"),
-        csr=record.get("csr") if record.get("outcome") == m.Outcome.ISSUED else None,
+        csr=m.StoredCsr.read(record["csr"]) if m.has_csr(record) else None,
+        certificate=m.certificate_of(record),
         approvers=tuple(approvers),
         error=error,
     )
+
+
+def _placed(stored: dict[str, Any]) -> m.CsrLocation:
+    return m.CsrLocation.read({name: one for name, one in stored.items() if name != "pem"})
 
 
 def _shortened(approver: m.Approver) -> m.Approver:
@@ -339,17 +363,20 @@ def _on_record(
 ) -> dict[str, Any] | None:
     """The end that is on record already, whatever went wrong on the way here.
 
-    See `proof.end_on_record`. A CSR counts where it is verified again, and TSB's decision where its
-    answer is kept.
+    See `proof.end_on_record`. What is issued counts where it is verified again, and TSB's decision
+    where its answer is kept.
     """
     if "csr" in record and not _holds(record, objects):
+        if wants_certificate(record):
+            return None  # not even its CSR may be handed out
         record = Record(**{name: one for name, one in record.items() if name != "csr"})  # type: ignore[typeddict-item]
     outcome = proof.end_on_record(record, lambda status: _is_kept(status, record, objects))
     if outcome == m.Outcome.FAILED:
         return {"outcome": outcome, "error": _quarantined(record, event)}
     if outcome is not None:
         return {"outcome": outcome, "error": None}
-    if csr_step(record).get("status") == TsbStatus.FAILED and event.failure is None:
+    status = step_of(record, last_step(record)).get("status")
+    if status == TsbStatus.FAILED and event.failure is None:
         return {"outcome": m.Outcome.FAILED, "error": _failed_at_tsb()}
     return None
 
@@ -358,16 +385,16 @@ def _is_kept(status: str, record: Record, objects: Objects) -> bool:
     """Whether TSB has answered so for the request of this enrollment."""
     found = objects.below(f"enrollments/{record['id']}/")
     return any(
-        (answer.id, answer.status) == (csr_step(record).get("requestId"), status)
+        (answer.id, answer.status) == (step_of(record, last_step(record)).get("requestId"), status)
         for answer in bundle.answers(found, "poll-request", RequestStatus)
     )
 
 
 def _holds(record: Record, objects: Objects) -> bool:
-    """Whether the CSR on record is what people approved: what is kept of it is verified again."""
+    """Whether what is on record is what people approved: what is kept of it is verified again."""
     found = objects.below(f"enrollments/{record['id']}/")
     try:
-        proof.prove_csr(record, found, now=m.now())
+        proof.prove_issued(record, found, now=m.now())
     except EvidenceInvalidError:
         return False
     return True
@@ -388,11 +415,11 @@ def _failed(record: Record, event: m.CloseEnrollmentInput) -> dict[str, Any]:
             " not",
             action="Find out who wrote to the table or the bucket; only this workflow may.",
         )
-    failed, step = failure(event.failure), csr_step(record)
+    failed, step = failure(event.failure), step_of(record, last_step(record))
     is_left = event.failure.state == BACKSTOP and approvers_asked(record)
     if is_left and step.get("status") not in ENDED_AT_TSB:
         # Of the key's requests: something between us and the TSB may have made two calls of one.
-        label = record["keyLabel"]
+        label = _asked_key(record)
         said = (
             f"Requests of key {label!r} may still be open at the TSB:"
             f" `countersign resume {record['id']}` takes up {step['requestId']}."
@@ -408,7 +435,8 @@ def _quarantined(record: Record, event: m.CloseEnrollmentInput) -> m.Failure:
     said = failure(event.failure) if event.failure is not None else None
     if said is not None and said.name == CsrInvalidError.__name__:
         return said
-    checks = [m.Check.read(one) for one in record.get("checks", ())]
+    noted: list[Any] = [*record.get("checks", ()), *record.get("certificateChecks", ())]
+    checks = [m.Check.read(one) for one in noted]
     failed = next(one for one in checks if one.result == "failed")
     aside = record["quarantine"].get("prefix")
     invalid = ownership.csr_invalid(
@@ -416,16 +444,24 @@ def _quarantined(record: Record, event: m.CloseEnrollmentInput) -> m.Failure:
         "Treat it as a security incident"
         + (f"; what came back lies at {aside}." if aside else "."),
     )
+    stored = "StoreCertificate" if "certificateChecks" in record else "StoreCsr"
     return _bounded(
         m.Failure(
             name=type(invalid).__name__,
             message=invalid.message,
-            state="StoreCsr" if aside else "PollRequest",
+            state=stored if aside else "PollRequest",
             field=invalid.field,
             reason=invalid.reason,
             action=invalid.action,
         )
     )
+
+
+def _asked_key(record: Record) -> str:
+    """The key whose approvers were asked last."""
+    if last_step(record) == "certificate":
+        return certificate_step(record)["caKeyLabel"]
+    return record["keyLabel"]
 
 
 def _failed_at_tsb() -> m.Failure:

@@ -7,24 +7,24 @@ from countersign import models as m
 from countersign.errors import (
     KEY_ALREADY_EXISTING,
     KEY_NOT_EXISTENT,
-    KEY_PASSWORD_MISMATCH,
     CountersignError,
     KeyConflictError,
     TsbRefusedError,
-    TsbUnavailableError,
 )
 from countersign.keys import labels
-from countersign.policy.linter import dump, lint_ca_key, refuse
+from countersign.policy.linter import dump, refuse
 from countersign.policy.profiles import Profiles
+from countersign.polling import DEADLINE_SECONDS
 from countersign.record import Record
 from countersign.request import tsb_bodies
 from countersign.spki import spki_sha256
+from countersign.states import ca_keys
 from countersign.states.key_slots import await_slot
 from countersign.states.ownership import Password, own, progress, require_own
 from countersign.stores import Objects, Records
 from countersign.tsb.client import TsbClient
 from countersign.tsb.models import KeyAttributes
-from countersign.verification import attestation, checks, echo
+from countersign.verification import attestation, checks
 from countersign.verification.attestation import Trust
 
 type ReportSkew = Callable[[int], None]  # seconds by which the HSM's clock is ahead of ours
@@ -39,6 +39,7 @@ def create_key(
     password: Password,
     profiles: Profiles,
     trust: Trust,
+    deadline_seconds: int = DEADLINE_SECONDS,
     report_skew: ReportSkew | None = None,
 ) -> m.CreatedKey:
     """Create the key under its policy, or adopt the one whose answer was lost.
@@ -53,9 +54,10 @@ def create_key(
     enrollments the claim protects. A key that was discarded is never adopted.
 
     Before anything is created, the approvers are compared with those of the CA key, if the profile
-    names one. That key's policy is believed only of an answer about that label and, where a root is
-    pinned, only if the HSM attests it. This function has the TSB role that may read that key's
-    policy; AcceptEnrollment has no role.
+    or the request names one. Where a certificate is asked for, what that key cannot sign is refused
+    here: nobody is asked for a CSR of which nothing can become. The CA key's policy is believed
+    only of an answer about that label and, where a root is pinned, only if the HSM attests it. This
+    function has the TSB role that may read that key's policy; AcceptEnrollment has no role.
 
     The key's creation lies between two moments of ours, so it shows how far the HSM's clock is off.
     That is on record and reported. Beyond what is tolerated nobody is asked: the approvals' times
@@ -63,10 +65,12 @@ def create_key(
 
     Args:
         trust: which attestations are trusted, and how far the HSM's clock may be off.
+        deadline_seconds: when the workflow ends a window without end.
         report_skew: told how far it is off.
 
     Raises:
-        InvalidEnrollmentError: the CA key's approvers would approve here too. The execution fails.
+        InvalidEnrollmentError: the CA key's approvers would approve here too, or it cannot sign
+            what is asked for. The execution fails.
         KeyConflictError: the label belongs to another enrollment, or a key under it is not ours, or
             the HSM's attestation does not pass, or its clock is off (reason CLOCK_SKEW); the key
             is left as it is.
@@ -78,7 +82,7 @@ def create_key(
     existing = progress(event, records, {"stage": "CreateKey", "keyLabel": key.label})
     if existing is not None:
         return m.CreatedKey(label=key.label, public_key=None, public_key_sha256=None)
-    _check_ca_key(event, records, tsb, profiles, trust)
+    _check_ca_key(event, records, tsb, profiles, trust=trust, deadline_seconds=deadline_seconds)
     secret = password(key.password.secret_arn) if key.password else None
     claim = _claim(event, records, tsb, secret)
     try:
@@ -126,47 +130,28 @@ def create_key(
 
 
 def _check_ca_key(
-    event: m.CreateKeyInput, records: Records, tsb: TsbClient, profiles: Profiles, trust: Trust
+    event: m.CreateKeyInput,
+    records: Records,
+    tsb: TsbClient,
+    profiles: Profiles,
+    *,
+    trust: Trust,
+    deadline_seconds: int,
 ) -> None:
     profile = profiles.get(event.request.profile) if event.request.profile else None
-    if profile is None or profile.ca_key_label is None:
+    if event.request.certificate is None and (profile is None or profile.ca_key_label is None):
         return
-    unread, ca_policy = None, None
-    try:
-        ca_policy = _ca_policy(
-            tsb.key_attributes(profile.ca_key_label), profile.ca_key_label, trust
-        )
-    except (TsbRefusedError, TsbUnavailableError) as error:
-        if error.error_code not in (KEY_NOT_EXISTENT, KEY_PASSWORD_MISMATCH):
-            raise
-        unread = f"TSB answers {error.error_code}, {error.reason}"
-    except ValueError as error:
-        unread = str(error)
-    findings = lint_ca_key(
-        event.request.key.policy,
-        ca_policy,
-        directory=profiles.directory,
+    _, findings = ca_keys.examine(
+        event.request,
+        tsb=tsb,
         profile=profile,
-        unread=unread,
+        directory=profiles.directory,
+        trust=trust,
+        deadline_seconds=deadline_seconds,
     )
     values = {"caFindings": dump(findings)}
     require_own(event, records.update(event.enrollment_id, values, when=own(event)))
     refuse(findings)
-
-
-def _ca_policy(answer: KeyAttributes, label: str, trust: Trust) -> m.Policy | None:
-    """The CA key's policy; None if nobody is asked before it signs.
-
-    Raises:
-        ValueError: it is not to be believed, or cannot be read; says why.
-    """
-    if answer.key.label != label:
-        raise ValueError("TSB answers about another key")
-    said = attestation.attested(answer, trust, label=label, now=m.now())
-    policy = None if answer.key.policy is None else echo.read(answer.key.policy)
-    if said is not None and said.policy != policy:
-        raise ValueError("its policy in TSB's answer is another one than the HSM attests")
-    return None if policy is None else echo.as_policy(answer.key.policy)
 
 
 def _claim(

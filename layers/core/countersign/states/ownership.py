@@ -8,14 +8,15 @@ from countersign.errors import (
     CsrInvalidError,
     EnrollmentConflictError,
 )
-from countersign.record import MAX_EARLIER, Record, approvers_asked
+from countersign.record import MAX_EARLIER, Record, StepName, approvers_asked
 from countersign.stores import Item, Objects, Records
 
+CHECKS: dict[StepName, str] = {"csr": "checks", "certificate": "certificateChecks"}  # on record
 type Password = Callable[[str], str]  # the text of the secret at this ARN
 
 
 def csr_invalid(failed: m.Check, action: str) -> CsrInvalidError:
-    """The error of a CSR that failed a check."""
+    """The error of a CSR or certificate that failed a check."""
     return CsrInvalidError(
         f"{failed.code}: {failed.finding}", field=failed.field, reason=failed.code, action=action
     )

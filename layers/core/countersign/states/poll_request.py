@@ -16,9 +16,9 @@ from countersign.errors import (
     TsbUnavailableError,
 )
 from countersign.policy import rules
-from countersign.record import Record, TsbStatus, csr_step
+from countersign.record import Record, StepName, TsbStatus, step_of
 from countersign.states import cancel_request
-from countersign.states.ownership import csr_invalid, has_ended, not_own, own
+from countersign.states.ownership import CHECKS, csr_invalid, has_ended, not_own, own
 from countersign.stores import Bus, Item, Objects, Records
 from countersign.tsb.client import TsbClient
 from countersign.tsb.models import RequestStatus
@@ -76,7 +76,9 @@ def poll_request(
         objects.keep_answer(
             event.enrollment_id, "poll-request", answer.raw, decides=status not in WAITING
         )
-        requested = tuple(m.Approver.read(one) for one in csr_step(record).get("approvers", ()))
+        requested = tuple(
+            m.Approver.read(one) for one in step_of(record, event.step).get("approvers", ())
+        )
         decided = rules.decided(
             requested,
             approved=answer.approved_by,
@@ -86,18 +88,18 @@ def poll_request(
         )
         values = {
             "stage": "PollRequest",
-            "steps.csr.status": status,
-            "steps.csr.approvers": [one.dump() for one in decided],
-            **_executed(answer),
+            f"steps.{event.step}.status": status,
+            f"steps.{event.step}.approvers": [one.dump() for one in decided],
+            **_executed(answer, event.step),
             # After TSB's last word there is none: then it is the time of this one.
-            "steps.csr.times.nextPoll": m.timestamp(
+            f"steps.{event.step}.times.nextPoll": m.timestamp(
                 m.now() + timedelta(seconds=wait_seconds if status in WAITING else 0)
             ),
         }
         _record(event, record, values, records)
         if status in WAITING:
             first = event.seen == NOTHING_SEEN
-            news = events.waiting(record, decided, status, first=first)
+            news = events.waiting(record, decided, status, step=event.step, first=first)
     if status in WAITING:
         _end_the_endless(event, schedule, records, tsb, status)
     if news is not None:
@@ -167,8 +169,9 @@ def _record(event: m.PollRequestInput, read: Record, values: Item, records: Reco
         EnrollmentConflictError: another execution owns the enrollment.
         AwsCallError: another invocation was faster; the state machine polls again.
     """
-    version = csr_step(read).get("times", {}).get("nextPoll")
-    when = {**own(event), "steps.csr.times.nextPoll": version}
+    version = step_of(read, event.step).get("times", {}).get("nextPoll")
+    polled = f"steps.{event.step}.times.nextPoll"
+    when = {**own(event), polled: version}
     existing = records.update(event.enrollment_id, values, when=when, absent=("outcome",))
     if existing is None:
         return
@@ -176,8 +179,8 @@ def _record(event: m.PollRequestInput, read: Record, values: Item, records: Reco
         raise not_own(event)
     if "outcome" in existing:
         raise has_ended(event.enrollment_id)
-    times = csr_step(existing).get("times", {})
-    if times.get("nextPoll") != values["steps.csr.times.nextPoll"]:
+    times = step_of(existing, event.step).get("times", {})
+    if times.get("nextPoll") != values[polled]:
         raise AwsCallError(
             f"another poll of enrollment {event.enrollment_id} was faster",
             action="Nothing; the state machine polls again.",
@@ -195,10 +198,10 @@ def _cancelled(event: m.PollRequestInput, records: Records, tsb: TsbClient) -> m
     return m.PolledRequest(outcome="CANCELLED", wait_seconds=0, seen=event.seen)
 
 
-def _executed(answer: RequestStatus) -> Item:
+def _executed(answer: RequestStatus, step: StepName) -> Item:
     """When TSB executed the request. TSB's timer does it, so this shows how long people took."""
     moment = answer.execution_time
-    return {"steps.csr.times.executed": m.timestamp(moment)} if moment else {}
+    return {f"steps.{step}.times.executed": m.timestamp(moment)} if moment else {}
 
 
 def _another_request(
@@ -206,14 +209,14 @@ def _another_request(
 ) -> CsrInvalidError:
     objects.keep_answer(event.enrollment_id, "poll-request", answer.raw, decides=True)
     check = m.Check(
-        code="REQUEST_ID",
+        code="REQUEST_ID" if event.step == "csr" else "CERTIFICATE_REQUEST_ID",
         result="failed",
         field="id",
         finding=f"TSB answers for request {answer.id} when asked for {event.request_id}",
     )
     records.update(
         event.enrollment_id,
-        {"checks": [check.dump()], "quarantine": {"code": check.code}},
+        {CHECKS[event.step]: [check.dump()], "quarantine": {"code": check.code}},
         when=own(event),
     )
     return csr_invalid(

@@ -9,7 +9,15 @@ from countersign import events, polling, resumption
 from countersign import models as m
 from countersign.errors import EnrollmentConflictError
 from countersign.evidence import bundle
-from countersign.record import MAX_EARLIER, Record, csr_step, request_object
+from countersign.record import (
+    MAX_EARLIER,
+    Record,
+    last_step,
+    policy_of,
+    request_object,
+    step_of,
+    wants_certificate,
+)
 from countersign.spki import fingerprint
 from countersign.states import schedules
 from countersign.states.ownership import has_ended
@@ -67,13 +75,20 @@ def resume(
     if not is_own:
         record = _taken_over(record, execution_arn, records)
     bus.put(events.resumed(record))
-    step = csr_step(record)
-    schedule = schedules.schedule(m.EnrollmentRequest.read(request), polling_settings)
+    name = last_step(record)
+    step = step_of(record, name)
+    # As it was when they were asked: of the CA's key only the summary is on record.
+    schedule = schedules.schedule(
+        m.PolicySummary.read(policy_of(record, name)).tokens,
+        polling_settings,
+        is_one_of_two=wants_certificate(record),
+    )
     age = m.now() - datetime.fromisoformat(step["times"]["requested"])
     return m.Resumed(
         enrollment_id=enrollment_id,
         attempt=record["attempt"],
         request=request,
+        step=name,
         key=key,
         request_id=step["requestId"],
         schedule=schedules.handed_over(schedule),

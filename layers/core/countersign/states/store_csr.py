@@ -3,6 +3,7 @@
 import hashlib
 import json
 
+from countersign import events
 from countersign import models as m
 from countersign.errors import (
     CsrInvalidError,
@@ -17,7 +18,7 @@ from countersign.states.ownership import (
     progress,
     put_once,
 )
-from countersign.stores import Item, Objects, Records
+from countersign.stores import Bus, Item, Objects, Records
 from countersign.tsb.client import TsbClient
 from countersign.verification import checks
 from countersign.verification.attestation import Trust
@@ -32,6 +33,7 @@ def store_csr(
     tsb: TsbClient,
     password: Password,
     trust: Trust,
+    bus: Bus,
 ) -> m.StoredResult:
     """Compare the CSR with what was approved, and store it only if every check passes.
 
@@ -40,8 +42,12 @@ def store_csr(
     is cancelled at the same time, the first on record wins: `verifiedSha256` or the cancellation.
     Who approved is read from the record, where PollRequest stored TSB's answer.
 
+    Where a certificate follows, the enrollment can still be cancelled. The CSR is announced, and
+    announced again where this state is entered again.
+
     Args:
         trust: which attestations are trusted.
+        bus: receives the event that the CSR is stored, where a certificate follows.
 
     Raises:
         CsrInvalidError: `reason` is the code of the first check that failed. CSR and findings are
@@ -52,7 +58,7 @@ def store_csr(
     requested = event.request
     record = records.get(event.enrollment_id) or Record()
     if "csr" in record and record.get("executionArn") == event.execution_arn:
-        return m.StoredResult(outcome="ISSUED")
+        return _stored(event, record, bus)
     secret = password(requested.key.password.secret_arn) if requested.key.password else None
     answer = tsb.key_attributes(requested.key.label, secret)
     objects.keep_answer(event.enrollment_id, "store-csr", answer.raw, decides=True)
@@ -83,9 +89,9 @@ def store_csr(
     checked = verified.csr
     if verified.failed is not None or checked is None:
         raise _quarantined(event, verified, noted, records, objects)
-    existing = progress(
-        event, records, {"stage": "StoreCsr", "verifiedSha256": checked.sha256, **noted}
-    )
+    is_last = requested.certificate is None
+    mark = {"verifiedSha256": checked.sha256} if is_last else {}  # too late to cancel
+    existing = progress(event, records, {"stage": "StoreCsr", **mark, **noted})
     if existing is not None:
         return m.StoredResult(outcome="CANCELLED")
     name = f"enrollments/{event.enrollment_id}/request.pem"
@@ -97,11 +103,23 @@ def store_csr(
         pem=checked.pem,
     )
     existing = records.update(
-        event.enrollment_id, {"csr": stored.dump()}, when=own(event), absent=("outcome",)
+        event.enrollment_id,
+        {"csr": stored.dump()},
+        when=own(event),
+        absent=("outcome",) if is_last else ("outcome", "cancel"),
     )
     if existing is not None and existing.get("csr") != stored.dump():
+        if not is_last and "cancel" in existing and "outcome" not in existing:
+            return m.StoredResult(outcome="CANCELLED")
         raise has_ended(event.enrollment_id) if "outcome" in existing else not_own(event)
-    return m.StoredResult(outcome="ISSUED")
+    return _stored(event, {**record, "csr": stored.dump()}, bus)
+
+
+def _stored(event: m.StoreCsrInput, record: Record, bus: Bus) -> m.StoredResult:
+    if event.request.certificate is None:
+        return m.StoredResult(outcome="ISSUED")
+    bus.put(events.csr_stored(record))
+    return m.StoredResult(outcome=None, next="certificate")
 
 
 def _quarantined(

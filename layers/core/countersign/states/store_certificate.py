@@ -1,0 +1,266 @@
+"""State StoreCertificate: verify the certificate, store it, and import it to its key."""
+
+import hashlib
+import json
+from typing import Literal
+
+from countersign import models as m
+from countersign.errors import (
+    NO_CERTIFICATE,
+    CsrInvalidError,
+    TsbRefusedError,
+    TsbUnavailableError,
+)
+from countersign.record import Record
+from countersign.states.ownership import (
+    csr_invalid,
+    has_ended,
+    not_own,
+    own,
+    progress,
+    put_once,
+)
+from countersign.stores import Item, Objects, Records
+from countersign.tsb.client import TsbClient
+from countersign.tsb.models import CertificateOfKey
+from countersign.verification import issuing
+from countersign.verification.attestation import Trust
+from countersign.verification.certificate import read
+
+PEM = "application/x-pem-file"
+
+
+def store_certificate(
+    event: m.StoreCertificateInput,
+    *,
+    records: Records,
+    objects: Objects,
+    tsb: TsbClient,
+    trust: Trust,
+    usages_omitted: bool = False,
+) -> m.StoredResult:
+    """Compare the certificate with what was approved; store and import it only if all checks pass.
+
+    Idempotent: a certificate on record is not verified again, and one that the key has is not
+    imported again. If the enrollment is cancelled at the same time, the first on record wins:
+    `verifiedSha256` or the cancellation.
+
+    An import that TSB refuses, or that cannot be seen afterwards, leaves the certificate issued and
+    is on record. An older certificate of the key is kept before it is replaced.
+
+    Args:
+        trust: which attestations are trusted.
+        usages_omitted: whether this TSB is known to leave usages out of its certificates.
+
+    Raises:
+        CsrInvalidError: `reason` is the code of the first check that failed. Certificate and
+            findings are in quarantine; nothing is stored as issued or imported.
+        TsbUnavailableError, TsbOutcomeUnknownError, TsbCredentialsError: the state machine retries.
+        TsbRefusedError: the CA's key is gone; the execution fails.
+    Source: TSB REST API, POST /v1/key/attributes, GET /v1/certificate/{keyName},
+        POST /v1/certificate/import/plain.
+    """
+    record = records.get(event.enrollment_id) or Record()
+    if "certificate" not in record or record.get("executionArn") != event.execution_arn:
+        stored = _stored(
+            event, record, records, objects, tsb, trust=trust, usages_omitted=usages_omitted
+        )
+        if stored is None:
+            return m.StoredResult(outcome="CANCELLED")
+        record = {**record, "certificate": stored}
+    asked = event.request.certificate
+    done = record.get("imported", {}).get("result") in ("imported", "failed")
+    if asked is not None and asked.import_ and not done:
+        _import(event, record, records, objects, tsb)
+    return m.StoredResult(outcome="ISSUED")
+
+
+def _stored(
+    event: m.StoreCertificateInput,
+    record: Record,
+    records: Records,
+    objects: Objects,
+    tsb: TsbClient,
+    *,
+    trust: Trust,
+    usages_omitted: bool,
+) -> dict[str, object] | None:
+    """The certificate as it is on record now; None where the enrollment was cancelled."""
+    asked = event.request.certificate
+    assert asked is not None  # noqa: S101  for the type checker  # nosec B101
+    answer = tsb.key_attributes(asked.ca_key_label)
+    objects.keep_answer(event.enrollment_id, "store-certificate", answer.raw, decides=True)
+    held = _ca_certificate(tsb, asked.ca_key_label)
+    objects.keep_answer(event.enrollment_id, "ca-certificate", held.raw, decides=True)
+    omitted: Record = {"usagesOmitted": True} if usages_omitted else {}
+    signed = issuing.Signed(
+        requested=event.request,
+        request_id=event.request_id,
+        pem=event.pem or "",
+        csr_pem=record["csr"]["pem"],
+        answer=answer,
+        held=held,
+        record={**record, **omitted},
+    )
+    verified = issuing.verify(signed, trust, now=m.now())
+    noted = {"certificateChecks": [check.dump() for check in verified.checks], **omitted}
+    found = verified.certificate
+    if verified.failed is not None or found is None:
+        raise _quarantined(event, verified.failed, noted, records, objects)
+    existing = progress(
+        event, records, {"stage": "StoreCertificate", "verifiedSha256": found.sha256, **noted}
+    )
+    if existing is not None:
+        return None
+    name = f"enrollments/{event.enrollment_id}/certificate.pem"
+    stored = m.StoredCertificate(
+        bucket=objects.bucket,
+        key=name,
+        version_id=put_once(objects, name, verified.chain.encode(), PEM),
+        sha256=found.sha256,
+        expires=m.timestamp(found.ends),
+        pem=verified.chain,
+    ).model_dump(mode="json", exclude={"imported"})
+    existing = records.update(
+        event.enrollment_id, {"certificate": stored}, when=own(event), absent=("outcome",)
+    )
+    if existing is not None and existing.get("certificate") != stored:
+        raise has_ended(event.enrollment_id) if "outcome" in existing else not_own(event)
+    return stored
+
+
+def _ca_certificate(tsb: TsbClient, label: str) -> CertificateOfKey:
+    """The CA's own certificate. It was there when the CA's approvers were asked.
+
+    That it is gone decides nothing: they have agreed, and it may be back.
+    """
+    try:
+        return tsb.certificate(label)
+    except TsbRefusedError as error:
+        if error.error_code != NO_CERTIFICATE:
+            raise
+        raise TsbUnavailableError(
+            f"CA key {label!r} has no certificate any more: {error.message}",
+            error_code=error.error_code,
+            reason=error.reason,
+            http_status=error.http_status,
+            action="Import the CA's certificate again; it is tried again for a day.",
+        ) from error
+
+
+def _quarantined(
+    event: m.StoreCertificateInput,
+    check: m.Check | None,
+    noted: Item,
+    records: Records,
+    objects: Objects,
+) -> CsrInvalidError:
+    """Store certificate and findings in quarantine and record it: CloseEnrollment announces it."""
+    failed = check or m.Check(code="CERTIFICATE_FORMAT", result="failed", field="certificate")
+    prefix = f"quarantine/{event.enrollment_id}/"
+    pem = (event.pem or "").encode(errors="backslashreplace")  # JSON can hold what UTF-8 cannot
+    objects.keep_first(f"{prefix}certificate.pem", pem)
+    objects.keep_first(f"{prefix}findings.json", json.dumps(noted, indent=2).encode())
+    records.update(
+        event.enrollment_id,
+        {
+            "stage": "StoreCertificate",
+            "quarantine": {"code": failed.code, "bucket": objects.bucket, "prefix": prefix},
+            **noted,
+        },
+        when=own(event),
+        absent=("certificate", "outcome"),
+    )
+    return csr_invalid(failed, f"Treat it as a security incident; what came back lies at {prefix}.")
+
+
+# The import ---------------------------------------------------------------------------------------
+
+
+def _import(
+    event: m.StoreCertificateInput,
+    record: Record,
+    records: Records,
+    objects: Objects,
+    tsb: TsbClient,
+) -> None:
+    label, ours = event.request.key.label, _leaf(record["certificate"]["pem"])
+    held = _before(tsb, label)
+    replaced = record.get("imported", {}).get("replacedSha256")
+    if held is not None and _der(held) != ours:
+        objects.keep_answer(event.enrollment_id, "import-certificate", held.raw, decides=True)
+        replaced = hashlib.sha256(_der(held)).hexdigest()
+    _note(event, records, "started", replaced)
+    error: TsbRefusedError | None = None
+    if held is None or _der(held) != ours:
+        try:
+            tsb.import_certificate(label, ours)
+            held = tsb.certificate(label)
+        except TsbRefusedError as refused:
+            error = refused
+    if error is None and held is not None:
+        objects.keep_answer(event.enrollment_id, "import-certificate", held.raw, decides=True)
+        if _der(held) != ours:
+            error = TsbRefusedError(
+                f"TSB took the certificate of key {label!r}, and shows another one afterwards",
+                action="Import it by hand (POST /v1/certificate/import/plain). It is issued and"
+                " stored.",
+            )
+    _note(event, records, "failed" if error else "imported", replaced, error)
+
+
+def _before(tsb: TsbClient, label: str) -> CertificateOfKey | None:
+    """What the key has before the import; None where TSB shows nothing.
+
+    What TSB answers about a key without a certificate is not documented, so every answer in its own
+    words counts. Afterwards there is one, so the same answer decides nothing then.
+    """
+    try:
+        return tsb.certificate(label)
+    except (TsbRefusedError, TsbUnavailableError) as error:
+        if error.error_code is None:
+            raise
+        return None
+
+
+def _der(held: CertificateOfKey) -> bytes:
+    """The certificate's bytes; of what is neither PEM nor base64, the text's."""
+    try:
+        return held.der
+    except ValueError:
+        return held.certificate.encode(errors="backslashreplace")
+
+
+def _leaf(chain: str) -> bytes:
+    """The first certificate of a chain in PEM, in DER."""
+    end = "-----END CERTIFICATE-----"
+    return read(chain.partition(end)[0] + end).der
+
+
+def _note(
+    event: m.StoreCertificateInput,
+    records: Records,
+    result: Literal["started", "imported", "failed"],
+    replaced: str | None,
+    error: TsbRefusedError | None = None,
+) -> None:
+    said = error and m.Failure(
+        name=type(error).__name__,
+        message=error.message,
+        state="StoreCertificate",
+        error_code=error.error_code,
+        reason=error.reason,
+        http_status=error.http_status,
+        action=error.action,
+    )
+    done = m.ImportedCertificate(
+        result=result, at=m.timestamp(m.now()), replaced_sha256=replaced, error=said
+    )
+    existing = records.update(
+        event.enrollment_id,
+        {"imported": done.model_dump(mode="json", exclude_none=True)},
+        when=own(event),
+        absent=("outcome",),
+    )
+    if existing is not None:
+        raise has_ended(event.enrollment_id) if "outcome" in existing else not_own(event)

@@ -1,0 +1,785 @@
+"""From CSR to certificate: the CA's key signs under a quorum of its own, in the same loop."""
+
+import base64
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from countersign.evidence.verifier import verify
+from countersign.verification import certificate
+from local.approver import Approver
+from local.ca import policy
+from local.engine.stack import InProcessStack
+from tests.ca import Ca
+from tests.case import Case, Json, Result, assert_failed, group, people, token
+
+SIGN = ("POST", "/v1/certificate/sign")
+IMPORT = ("POST", "/v1/certificate/import/plain")
+HELD = ("GET", "/v1/certificate/{id}")
+REQUEST = ("GET", "/v1/request/{id}")
+ATTRIBUTES = ("POST", "/v1/key/attributes")
+END = "-----END CERTIFICATE-----\n"
+
+
+@dataclass
+class Asked:
+    """An enrollment whose CSR is stored, and whose certificate's approvers are asked."""
+
+    case: Case
+    ca: Ca
+    approver: Approver  # of the CA's key
+    arn: str
+
+    def approve(self) -> None:
+        self.case.approve(self.approver, label=self.ca.label)
+
+    def end(self) -> Result:
+        return self.case.end(self.arn)
+
+
+def begun(case: Case, ca: Ca, person: Approver, **terms: Any) -> str:
+    """The ARN of an enrollment whose CSR is approved."""
+    arn = case.start(ca.request(case.request(token(group(person))), **terms))
+    case.await_event("Enrollment Awaiting Approval")
+    case.approve(person)
+    return arn
+
+
+def asked(case: Case, *, ca_policy: Json | None = None, **terms: Any) -> Asked:
+    person, other = people(2)
+    ca = Ca.make(case, other, policy=ca_policy or policy(other))
+    arn = begun(case, ca, person, **terms)
+    case.until(
+        lambda: [one for one in case.stack.events(case.id) if is_of_certificate(one)],
+        "question to the CA's approvers",
+    )
+    return Asked(case, ca, other, arn)
+
+
+def is_of_certificate(event: Json) -> bool:
+    return bool(event["detail"].get("step") == "certificate")
+
+
+def issued(case: Case, **terms: Any) -> tuple[Ca, Result]:
+    now = asked(case, **terms)
+    now.approve()
+    return now.ca, now.end()
+
+
+def certificates(result: Result) -> list[str]:
+    return [f"{one}{END}" for one in result.document["certificate"]["pem"].split(END)[:-1]]
+
+
+def assert_certified(result: Result, ca: Ca) -> None:
+    """Issued with a certificate: stored, announced, verified, with its CSR; nothing asked twice."""
+    stored = result.document["certificate"]
+    leaf, issuer = certificates(result)
+    assert result.status == "SUCCEEDED"
+    assert result.document["outcome"] == result.record["outcome"] == "ISSUED"
+    assert result.endings[-1:] == ["Enrollment Issued"]
+    assert result.ending["detail"]["certificate"] == stored
+    assert result.ending["detail"]["csr"] == result.document["csr"]
+    assert result.objects["certificate.pem"].decode() == stored["pem"]
+    assert certificate.read(leaf).sha256 == stored["sha256"]
+    assert certificate.read(issuer) == certificate.read(ca.certificate())
+    assert result.count(*SIGN) == 0  # of this label; the CA's calls are counted under its own
+    assert [key["deleted"] for key in result.keys] == [False]
+
+
+def assert_csr_stays(result: Result) -> None:
+    """The CSR is issued and evident, and its key is left alone."""
+    assert result.objects["request.pem"].decode().startswith("-----BEGIN CERTIFICATE REQUEST-----")
+    assert result.document["csr"]["sha256"] == result.record["csr"]["sha256"]
+    assert [key["deleted"] for key in result.keys] == [False]
+    assert [key["blocked"] for key in result.keys] == [False]
+    assert "certificate" not in result.document
+    assert "certificate" not in result.record
+
+
+# Issued -------------------------------------------------------------------------------------------
+
+
+def test_a_certificate_is_issued_under_two_quorums_and_imported(case: Case) -> None:
+    ca, result = issued(case)
+
+    assert_certified(result, ca)
+    assert certificates(result)[0] == ca.certificate(case.label)
+    assert result.endings == ["Enrollment Issued"]
+    assert result.document["certificate"]["imported"]["result"] == "imported"
+    assert result.event_types == [
+        "Enrollment Accepted",
+        "Enrollment Awaiting Approval",
+        "Enrollment Csr Stored",
+        "Enrollment Awaiting Approval",
+        "Enrollment Issued",
+    ]
+    assert [one["detail"].get("step") for one in result.events] == [
+        None,
+        "csr",
+        None,
+        "certificate",
+        "certificate",
+    ]
+
+
+def test_who_approved_is_told_per_step(case: Case) -> None:
+    _, result = issued(case)
+
+    steps = result.record["steps"]
+    assert [one["decision"] for one in steps["csr"]["approvers"]] == ["approved"]
+    assert [one["name"] for one in steps["csr"]["approvers"]] == ["person 1"]
+    assert [one["name"] for one in steps["certificate"]["approvers"]] == ["person 2"]
+    assert [one["name"] for one in result.document["approvers"]] == ["person 2"]
+
+
+def test_approvers_of_the_ca_see_whose_certificate_it_is(case: Case) -> None:
+    now = asked(case)
+    (task,) = now.approver.tasks(case.approver_client)
+    shown = json.loads(base64.b64decode(task["metaData"]))
+
+    assert shown["type"] == "Certificate"
+    assert shown["enrollmentId"] == case.id
+    assert f"CA key label: {now.ca.label}" in shown["about"]
+    assert f"CSR: sha256:{case.record()['csr']['sha256']}" in shown["about"]
+
+
+def test_a_certificate_that_is_not_to_be_imported_is_only_stored(case: Case) -> None:
+    ca, result = issued(case, **{"import": False})
+
+    assert_certified(result, ca)
+    assert result.document["certificate"]["imported"] is None
+    assert result.count(*IMPORT) == 0
+
+
+def test_a_whole_subject_and_a_validity_go_to_a_newer_tsb(
+    case: Case, stack: InProcessStack
+) -> None:
+    stack.configure(TsbNewerCertificates="true")
+    stack.control("PUT", "/switches", {"newerSignProperties": True})
+    person, other = people(2)
+    ca = Ca.make(case, other)
+    request = case.request(token(group(person)))
+    request["csr"]["standardCertificateAttributes"] |= {"country": "CH", "locality": "Bern"}
+    arn = case.start(ca.request(request, validity=400))
+    case.approve(person)
+    case.approve(other, label=ca.label)
+    result = case.end(arn)
+
+    assert_certified(result, ca)
+    found = certificate.read(certificates(result)[0])
+    assert (found.ends - found.begins).days == 400
+    assert [one.name for part in found.name for one in part] == [
+        "country", "locality", "commonName",
+    ]  # fmt: skip
+
+
+def test_a_ca_s_certificate_may_itself_sign(case: Case) -> None:
+    usages = {"keyUsage": ["KEY_CERT_SIGN", "CRL_SIGN"], "certificateAuthority": True}
+    ca, result = issued(case, **usages)
+
+    assert_certified(result, ca)
+
+
+@pytest.mark.parametrize("algorithm", ["EC", "ED"])
+def test_the_ca_s_key_decides_the_signature(case: Case, algorithm: str) -> None:
+    curve = {"EC": "1.3.132.0.34", "ED": "1.3.101.112"}[algorithm]
+    name = {"EC": "SHA256_WITH_ECDSA", "ED": "EDDSA"}[algorithm]
+    person, other = people(2)
+    ca = Ca.make(
+        case,
+        other,
+        key={"algorithm": algorithm, "curveOid": curve, "keySize": None, "algorithmOid": None},
+        signatureAlgorithm=name,
+    )
+    arn = begun(case, ca, person)
+    case.approve(other, label=ca.label)
+    result = case.end(arn)
+
+    assert_certified(result, ca)
+    assert result.record["steps"]["certificate"]["signatureAlgorithm"] == name
+
+
+def test_the_vendor_s_engine_of_the_samples_passes_but_for_its_usages(
+    case: Case, stack: InProcessStack
+) -> None:
+    """One line, serial number 0, from midnight on: as the documents' own sample."""
+    quirks = {"issuedPem": "oneLine", "issuedSerial": "zero", "issuedStart": "midnight"}
+    stack.control("PUT", "/switches", quirks)
+    ca, result = issued(case)
+
+    assert_certified(result, ca)
+    (serial,) = [
+        one for one in result.record["certificateChecks"] if one["code"] == "CERTIFICATE_SERIAL"
+    ]
+    assert "the serial number is 0" in serial["finding"]
+
+
+@pytest.mark.parametrize(
+    ("quirk", "code"),
+    [
+        ({"issuedIssuer": "other"}, "CERTIFICATE_ISSUER"),
+        ({"issuedUsages": "missing"}, "CERTIFICATE_KEY_USAGE"),
+    ],
+)
+def test_what_else_is_odd_in_the_samples_is_refused(
+    case: Case, stack: InProcessStack, quirk: Json, code: str
+) -> None:
+    stack.control("PUT", "/switches", quirk)
+    now = asked(case)
+    now.approve()
+    result = now.end()
+
+    assert_quarantined(result, code)
+
+
+def test_missing_usages_pass_where_the_stack_knows_its_tsb(
+    case: Case, stack: InProcessStack
+) -> None:
+    stack.configure(TsbOmitsUsages="true")
+    stack.control("PUT", "/switches", {"issuedUsages": "missing"})
+    ca, result = issued(case)
+
+    assert_certified(result, ca)
+    assert result.record["usagesOmitted"] is True
+
+
+# Refused before anybody is asked ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("terms", "made", "why"),
+    [
+        ({}, {"certified": False}, "402"),
+        ({}, {"validity": 89}, "before 90 days are over"),
+        ({}, {"certificateAuthority": False}, "is no CA's"),
+        ({}, {"keyUsage": ["DIGITAL_SIGNATURE"]}, "may not sign certificates"),
+        ({"signatureAlgorithm": "EDDSA"}, {}, "cannot make EDDSA"),
+        ({"caKeyLabel": "ca.nobody"}, {}, "650"),
+    ],
+    ids=lambda one: str(one)[:40],
+)
+def test_what_the_ca_s_key_cannot_sign_is_refused_before_anybody_is_asked(
+    case: Case, terms: Json, made: Json, why: str
+) -> None:
+    person, other = people(2)
+    ca = Ca.make(case, other, **made)
+    result = case.end(case.start(ca.request(case.request(token(group(person))), **terms)))
+
+    assert_failed(result, "InvalidEnrollmentError", "CreateKey")
+    assert why in result.document["error"]["message"]
+    assert result.keys == result.requests == []
+
+
+def test_a_ca_key_that_asks_nobody_is_refused(case: Case) -> None:
+    person, other = people(2)
+    ca = Ca.make(case, other, policy=policy(other) | {"ruleUse": None})
+    result = case.end(case.start(ca.request(case.request(token(group(person))))))
+
+    assert_failed(result, "InvalidEnrollmentError", "CreateKey")
+    assert "asks nobody" in result.document["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("terms", "field"),
+    [
+        ({"validity": 91}, "certificate.validity"),
+        ({"validity": 0}, "certificate.validity"),
+        ({"keyUsage": ["KEY_CERT_SIGN"]}, "certificate.keyUsage"),
+        ({"certificateAuthority": True}, "certificate.keyUsage"),
+        ({"keyUsage": ["CRL_SIGN", "CRL_SIGN"]}, "certificate.keyUsage"),
+        ({"signatureAlgorithm": "SHA1_WITH_RSA"}, "certificate.signatureAlgorithm"),
+        ({"caKeyLabel": "a/b"}, "certificate.caKeyLabel"),
+        ({"import": "yes"}, "certificate.import"),
+        ({"extra": 1}, "certificate.extra"),
+    ],
+    ids=str,
+)
+def test_terms_that_cannot_be_kept_are_refused_at_once(case: Case, terms: Json, field: str) -> None:
+    (person,) = people(1)
+    request = case.request(token(group(person)))
+    request["certificate"] = {"caKeyLabel": "ca", "validity": 90, "keyUsage": []} | terms
+    result = case.end(case.start(request))
+
+    assert_failed(result, "InvalidEnrollmentError", "AcceptEnrollment")
+    assert field in result.document["error"]["message"]
+
+
+def test_a_subject_that_an_older_tsb_would_cut_is_refused(case: Case) -> None:
+    (person,) = people(1)
+    request = case.request(token(group(person)))
+    request["csr"]["standardCertificateAttributes"]["country"] = "CH"
+    request["certificate"] = {"caKeyLabel": "ca", "validity": 90, "keyUsage": []}
+    result = case.end(case.start(request))
+
+    assert "TsbNewerCertificates" in result.document["error"]["action"]
+    assert "standardCertificateAttributes.country" in result.document["error"]["message"]
+
+
+def test_the_new_key_s_own_label_is_no_ca_s(case: Case) -> None:
+    (person,) = people(1)
+    request = case.request(token(group(person)))
+    terms = {"caKeyLabel": case.label.upper(), "validity": 90, "keyUsage": []}
+    result = case.end(case.start({**request, "certificate": terms}))
+
+    assert "own label" in result.document["error"]["message"]
+
+
+def test_a_ca_that_changed_meanwhile_asks_nobody(case: Case, stack: InProcessStack) -> None:
+    """Its certificate has expired when its approvers would be asked: the CSR stays."""
+    person, other = people(2)
+    ca = Ca.make(case, other, validity=91)
+    arn = case.start(ca.request(case.request(token(group(person), timeout=0))))
+    case.await_event("Enrollment Awaiting Approval")
+    stack.clock.advance(2 * 86_400)
+    case.approve(person)
+    result = case.end(arn)
+
+    assert_failed_later(result, "InvalidEnrollmentError", "RequestCertificate")
+    assert "before 90 days are over" in result.document["error"]["message"]
+    assert not [one for one in ca.requests() if one["kind"] == "sign"]
+    assert_csr_stays(result)
+
+
+# Other ends of the second step --------------------------------------------------------------------
+
+
+def assert_failed_later(result: Result, name: str, state: str) -> None:
+    error = result.document["error"]
+    assert result.status == "FAILED"
+    assert (error["name"], error["state"]) == (name, state)
+    assert result.document["outcome"] == result.record["outcome"] == "FAILED"
+    assert result.endings == ["Enrollment Failed"]
+    assert "certificate.pem" not in result.objects
+
+
+def assert_quarantined(result: Result, code: str) -> None:
+    assert_failed_later(result, "CsrInvalidError", "StoreCertificate")
+    assert result.document["error"]["reason"] == code
+    assert result.record["quarantine"]["code"] == code
+    assert "Enrollment Quarantined" in result.event_types
+    assert set(result.quarantine) == {"certificate.pem", "findings.json"}
+    assert result.count(*IMPORT) == 0
+    assert_csr_stays(result)
+
+
+def assert_ended_later(result: Result, outcome: str) -> None:
+    assert result.status == "SUCCEEDED"
+    assert result.document["outcome"] == result.record["outcome"] == outcome
+    assert result.document["error"] is None
+    assert result.endings == [f"Enrollment {outcome.title()}"]
+    assert result.ending["detail"]["step"] == "certificate"
+    assert_csr_stays(result)
+
+
+def test_declined_by_the_ca_s_approvers(case: Case) -> None:
+    now = asked(case)
+    case.decline(now.approver, label=now.ca.label)
+
+    result = now.end()
+    assert_ended_later(result, "REJECTED")
+    assert result.ending["detail"]["declinedBy"] == ["person 2"]
+
+
+def test_the_ca_s_window_closes(case: Case, stack: InProcessStack) -> None:
+    now = asked(case)
+    stack.clock.advance(3601)
+
+    assert_ended_later(now.end(), "EXPIRED")
+
+
+def test_cancelled_while_the_ca_s_approvers_are_asked(case: Case) -> None:
+    now = asked(case)
+    case.cancel()
+
+    assert_ended_later(now.end(), "CANCELLED")
+    assert now.ca.requests()[-1]["status"] == "CANCELLED"
+
+
+def test_cancelled_before_the_ca_s_approvers_are_asked(case: Case, stack: InProcessStack) -> None:
+    person, other = people(2)
+    ca = Ca.make(case, other)
+    arn = begun(case, ca, person)
+    stack.at("RequestCertificate", "UpdateItem")
+    case.cancel()
+    result = case.end(arn)
+
+    assert result.document["outcome"] == "CANCELLED"
+    assert not [one for one in ca.requests() if one["kind"] == "sign"]
+    assert_csr_stays(result)
+
+
+def test_cancelled_before_the_csr_is_stored(case: Case, stack: InProcessStack) -> None:
+    person, other = people(2)
+    ca = Ca.make(case, other)
+    arn = begun(case, ca, person)
+    stack.at("StoreCsr", "UpdateItem")
+    case.cancel()
+    result = case.end(arn)
+
+    assert result.document["outcome"] == "CANCELLED"
+    assert result.document["csr"] is None
+
+
+def test_it_is_too_late_to_cancel_once_the_certificate_is_verified(
+    case: Case, stack: InProcessStack
+) -> None:
+    now = asked(case)
+    now.approve()
+    stack.at("StoreCertificate", "PutObject", 3)
+    assert "verifiedSha256" in case.record()
+
+    assert_certified(now.end(), now.ca)
+
+
+def test_the_hsm_fails_to_sign(case: Case) -> None:
+    person, other = people(2)
+    ca = Ca.make(case, other)
+    ca.fault(*SIGN, "hsm_error")
+    arn = begun(case, ca, person)
+    case.approve(other, label=ca.label)
+    result = case.end(arn)
+
+    assert_failed_later(result, "TsbRefusedError", "PollRequest")
+    assert_csr_stays(result)
+
+
+@pytest.mark.parametrize("code", [600, 628])
+def test_a_tsb_that_refuses_the_question(case: Case, code: int) -> None:
+    person, other = people(2)
+    ca = Ca.make(case, other)
+    refusal = {"errorCode": code, "reason": "res.error", "message": "no"}
+    ca.fault(*SIGN, "status", httpStatus=400, body=refusal)
+    result = case.end(begun(case, ca, person))
+
+    assert_failed_later(result, "TsbRefusedError", "RequestCertificate")
+    assert_csr_stays(result)
+
+
+def test_a_key_whose_csr_is_issued_is_never_disposed_of(case: Case, stack: InProcessStack) -> None:
+    """Its profile has unused keys deleted; the CA's approvers decline."""
+    other = stack.people["Alan Turing"]
+    ca = Ca.make(case, other)
+    content = profile_of(stack, ca, unusedKey="delete")
+    stack.release_profile("trial@2", content)
+    arn = case.start(case.by_profile("trial@2"))
+    case.approve(stack.people["Ada Lovelace"])
+    case.decline(other, label=ca.label)
+    result = case.end(arn)
+
+    assert_ended_later(result, "REJECTED")
+    assert "unusedKey" not in result.record
+
+
+def profile_of(stack: InProcessStack, ca: Ca, **different: Any) -> Json:
+    """Profile `trial` with a certificate of this CA."""
+    content = json.loads((stack.folder / "layer/profiles/trial@1.json").read_text())
+    return {
+        **content,
+        "version": 2,
+        "caKeyLabel": ca.label,
+        "certificate": {"validity": 90},
+        **different,
+    }
+
+
+def test_a_profile_asks_for_the_certificate(case: Case, stack: InProcessStack) -> None:
+    other = stack.people["Alan Turing"]
+    ca = Ca.make(case, other)
+    stack.release_profile("trial@2", profile_of(stack, ca))
+    arn = case.start(case.by_profile("trial@2"))
+    case.approve(stack.people["Ada Lovelace"])
+    case.approve(other, label=ca.label)
+
+    assert_certified(case.end(arn), ca)
+
+
+def test_a_profile_decides_the_certificate(case: Case) -> None:
+    terms = {"caKeyLabel": "ca", "validity": 90}
+    result = case.end(case.start({**case.by_profile(), "certificate": terms}))
+
+    assert_failed(result, "InvalidEnrollmentError", "AcceptEnrollment")
+    assert "decides this" in result.document["error"]["message"]
+
+
+def test_in_production_the_ca_s_approvers_are_other_people(
+    case: Case, stack: InProcessStack
+) -> None:
+    ada = stack.people["Ada Lovelace"]
+    ca = Ca.make(case, ada)
+    waivers = {"lint": {"levels": {"ca-approvers-overlap": "error"}}}
+    stack.release_profile("trial@2", profile_of(stack, ca, **waivers))
+    result = case.end(case.start(case.by_profile("trial@2")))
+
+    assert_failed(result, "InvalidEnrollmentError", "CreateKey")
+    assert "Ada Lovelace also approves for CA key" in result.document["error"]["message"]
+
+
+# Lost answers, deaths, silence --------------------------------------------------------------------
+
+
+def test_a_lost_answer_asks_nobody_twice_and_says_what_to_look_for(case: Case) -> None:
+    person, other = people(2)
+    ca = Ca.make(case, other)
+    ca.fault(*SIGN, "drop", executed=True)
+    result = case.end(begun(case, ca, person))
+
+    assert_failed_later(result, "TsbOutcomeUnknownError", "RequestCertificate")
+    assert case.id in result.document["error"]["action"]
+    assert ca.label in result.document["error"]["action"]
+    assert len([one for one in ca.requests() if one["kind"] == "sign"]) == 1
+    assert_csr_stays(result)
+
+
+def test_a_tsb_that_says_not_now_is_asked_again(case: Case) -> None:
+    person, other = people(2)
+    ca = Ca.make(case, other)
+    ca.fault(*SIGN, "status", httpStatus=429, times=3)
+    arn = begun(case, ca, person)
+    case.approve(other, label=ca.label)
+
+    assert_certified(case.end(arn), ca)
+    assert len([one for one in ca.requests() if one["kind"] == "sign"]) == 1
+
+
+@pytest.mark.parametrize("call", ["GetItem", "PutObject", "UpdateItem"])
+def test_a_death_before_the_question_asks_once(
+    case: Case, stack: InProcessStack, call: str
+) -> None:
+    person, other = people(2)
+    ca = Ca.make(case, other)
+    arn = begun(case, ca, person)
+    stack.at("RequestCertificate", call).kill()
+    case.approve(other, label=ca.label)
+
+    assert_certified(case.end(arn), ca)
+    assert len([one for one in ca.requests() if one["kind"] == "sign"]) == 1
+
+
+def test_a_death_after_the_question_guesses_nothing(case: Case, stack: InProcessStack) -> None:
+    person, other = people(2)
+    ca = Ca.make(case, other)
+    arn = begun(case, ca, person)
+    stack.at("RequestCertificate", "UpdateItem", 2).kill()
+    result = case.end(arn)
+
+    assert_failed_later(result, "TsbOutcomeUnknownError", "RequestCertificate")
+    assert len([one for one in ca.requests() if one["kind"] == "sign"]) == 1
+    assert_csr_stays(result)
+
+
+@pytest.mark.parametrize(
+    ("call", "nth"),
+    [
+        ("POST /v1/key/attributes", 1), ("PutObject", 1), ("PutObject", 2), ("UpdateItem", 1),
+        ("PutObject", 3), ("UpdateItem", 2), ("UpdateItem", 3),
+        ("POST /v1/certificate/import/plain", 1), ("UpdateItem", 4), ("its return", 1),
+    ],
+)  # fmt: skip
+def test_store_certificate_may_die_anywhere(
+    case: Case, stack: InProcessStack, call: str, nth: int
+) -> None:
+    now = asked(case)
+    now.approve()
+    stack.at("StoreCertificate", call, nth).kill()
+    result = now.end()
+
+    assert_certified(result, now.ca)
+    assert result.document["certificate"]["imported"]["result"] == "imported"
+
+
+def test_what_the_ca_s_approvers_agreed_to_outlasts_a_silent_tsb(case: Case) -> None:
+    now = asked(case)
+    now.ca.fault(*REQUEST, "drop", times=5)
+    now.approve()
+
+    assert_certified(now.end(), now.ca)
+
+
+def test_a_ca_certificate_that_is_gone_is_waited_for(case: Case) -> None:
+    now = asked(case)
+    refusal = {"errorCode": 402, "reason": "res.error.invalid.certificate", "message": "none"}
+    now.ca.fault(*HELD, "status", httpStatus=400, body=refusal, times=5)
+    now.approve()
+
+    assert_certified(now.end(), now.ca)
+
+
+def test_an_enrollment_that_failed_in_the_second_step_is_resumed(case: Case) -> None:
+    now = asked(case)
+    case.stop(now.arn)
+    failed = case.end(now.arn, event=False)
+    case.until(lambda: case.record().get("announced"), "end")
+    assert failed.status == "ABORTED"
+    now.approve()
+    arn = case.start_input({"resume": case.id})
+    result = case.end(arn)
+
+    assert_certified(result, now.ca)
+    assert len([one for one in now.ca.requests() if one["kind"] == "sign"]) == 1
+    (resumed,) = [one for one in result.events if one["detail-type"] == "Enrollment Resumed"]
+    assert resumed["detail"]["step"] == "certificate"
+
+
+# The import ---------------------------------------------------------------------------------------
+
+
+def test_an_older_certificate_is_kept_before_it_is_replaced(
+    case: Case, stack: InProcessStack
+) -> None:
+    stack.control("PUT", "/switches", {"csrLeavesCertificate": True})
+    ca, result = issued(case)
+
+    assert_certified(result, ca)
+    imported = result.document["certificate"]["imported"]
+    assert imported["result"] == "imported"
+    older, newer = (
+        certificate.read(
+            json.loads(result.objects[f"tsb/import-certificate-{number}.json"])["certificate"]
+        )
+        for number in (1, 2)
+    )
+    assert imported["replacedSha256"] == older.sha256
+    assert newer.sha256 == result.document["certificate"]["sha256"]
+
+
+def test_an_import_that_is_refused_leaves_the_certificate_issued(case: Case) -> None:
+    refusal = {"errorCode": 409, "reason": "res.error.parsing.certificate", "message": "no"}
+    case.fault(*IMPORT, "status", httpStatus=400, body=refusal)
+    ca, result = issued(case)
+
+    assert_certified(result, ca)
+    imported = result.document["certificate"]["imported"]
+    assert (imported["result"], imported["error"]["errorCode"]) == ("failed", 409)
+
+
+def test_an_import_that_leads_to_nothing_leaves_the_certificate_issued(case: Case) -> None:
+    case.fault(*IMPORT, "status", httpStatus=200, body={})
+    ca, result = issued(case)
+
+    assert_certified(result, ca)
+    assert result.document["certificate"]["imported"]["result"] == "failed"
+
+
+def test_a_lost_answer_to_the_import_imports_once(case: Case) -> None:
+    case.fault(*IMPORT, "drop", executed=True)
+    ca, result = issued(case)
+
+    assert_certified(result, ca)
+    assert result.document["certificate"]["imported"]["result"] == "imported"
+    assert result.count(*IMPORT) == 1
+
+
+# Forgeries ----------------------------------------------------------------------------------------
+
+FORGERIES = {
+    "certificate_other_key": {"CERTIFICATE_PUBLIC_KEY"},
+    "certificate_other_signer": {"CERTIFICATE_SIGNATURE"},
+    "certificate_broken_signature": {"CERTIFICATE_SIGNATURE"},
+    "certificate_other_algorithm": {"CERTIFICATE_SIGNATURE_ALGORITHM"},
+    "certificate_other_issuer": {"CERTIFICATE_ISSUER"},
+    "certificate_other_authority": {"CERTIFICATE_AUTHORITY_KEY"},
+    "certificate_other_subject": {"CERTIFICATE_SUBJECT"},
+    "certificate_ca": {"CERTIFICATE_BASIC_CONSTRAINTS"},
+    "certificate_changed_usage": {"CERTIFICATE_KEY_USAGE"},
+    "certificate_missing_usage": {"CERTIFICATE_EXTENDED_KEY_USAGE"},
+    "certificate_dropped_criticality": {"CERTIFICATE_CRITICALITY"},
+    "certificate_added_san": {"CERTIFICATE_EXTENSION"},
+    "certificate_other_identifier": {"CERTIFICATE_KEY_IDENTIFIER"},
+    "certificate_later": {"CERTIFICATE_BEGIN"},
+    "certificate_longer": {"CERTIFICATE_VALIDITY"},
+    "certificate_negative_serial": {"CERTIFICATE_SERIAL"},
+    "certificate_other_encoding": {"CERTIFICATE_ENCODING"},
+    "certificate_chain": {"CERTIFICATE_FORMAT"},
+    "stranger": {"CERTIFICATE_APPROVER_NOT_IN_POLICY"},
+    "too_few": {"CERTIFICATE_APPROVAL_QUORUM"},
+}
+
+
+@pytest.mark.parametrize(("what", "codes"), FORGERIES.items(), ids=FORGERIES)
+def test_a_forgery_is_refused_by_the_check_that_only_it_fails(
+    case: Case, what: str, codes: set[str]
+) -> None:
+    now = asked(case)
+    now.ca.fault(*REQUEST, "forge", what=what, times=None)
+    now.approve()
+    result = now.end()
+
+    failed = {
+        one["code"] for one in result.record["certificateChecks"] if one["result"] == "failed"
+    }
+    assert failed == codes
+    assert_quarantined(result, *codes)
+
+
+CA_FORGERIES = {
+    "other_public_key": "CERTIFICATE_CA_KEY",
+    "other_root": "CERTIFICATE_CA_ATTESTATION",
+    "other_key_attested": "CERTIFICATE_CA_ATTESTATION",
+}
+
+
+@pytest.mark.parametrize(("what", "code"), CA_FORGERIES.items(), ids=CA_FORGERIES)
+def test_another_ca_key_than_was_asked_for_is_refused(case: Case, what: str, code: str) -> None:
+    now = asked(case)
+    now.ca.fault(*ATTRIBUTES, "forge", what=what, times=None)
+    now.approve()
+    result = now.end()
+
+    assert_quarantined(result, code)
+
+
+def test_a_ca_policy_that_changed_since_is_refused(case: Case) -> None:
+    """The CA's approvers change their rule while they are asked."""
+    now = asked(case)
+    now.ca.modify(policy(now.approver, timeout=7200))
+    now.approve()
+    result = now.end()
+
+    assert_quarantined(result, "CERTIFICATE_CA_POLICY")
+
+
+def test_a_certificate_that_outlives_its_ca_s_is_refused(case: Case) -> None:
+    """The CA got a shorter certificate while its approvers were asked."""
+    now = asked(case)
+    now.ca.certify(validity=30)
+    now.approve()
+    result = now.end()
+
+    assert_quarantined(result, "CERTIFICATE_BEYOND_CA")
+
+
+def test_a_ca_that_is_none_any_more_is_refused(case: Case) -> None:
+    now = asked(case)
+    now.ca.certify(certificateAuthority=False)
+    now.approve()
+    result = now.end()
+
+    assert_quarantined(result, "CERTIFICATE_CA")
+
+
+def test_an_answer_about_another_request_is_refused(case: Case) -> None:
+    now = asked(case)
+    now.ca.fault(*REQUEST, "request_id", times=None)
+    now.approve()
+    result = now.end()
+
+    assert_failed_later(result, "CsrInvalidError", "PollRequest")
+    assert result.record["quarantine"] == {"code": "CERTIFICATE_REQUEST_ID"}
+    assert_csr_stays(result)
+
+
+# Evidence -----------------------------------------------------------------------------------------
+
+
+def test_the_evidence_proves_both_quorums(case: Case, stack: InProcessStack) -> None:
+    ca, result = issued(case)
+    facts = verify(case.evidence(result), stack.signing_key()).facts
+
+    assert facts["approved by"].startswith("person 1 ")
+    assert facts["CA approved by"].startswith("person 2 ")
+    assert facts["CA key"].startswith(f"{ca.label}, sha256:")
+    assert facts["certificate"].startswith(f"sha256:{result.document['certificate']['sha256']}")
+    assert facts["issued by"].startswith("CN=Approver-Intermediate-CA, sha256:")
+    assert facts["imported"].startswith("imported at ")
