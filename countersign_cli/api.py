@@ -25,6 +25,7 @@ REGION_IN_HOST = re.compile(r"\.execute-api\.([a-z0-9-]+)\.")
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 TIMEOUT_SECONDS = (5, 35)  # connect; read: above API Gateway's own 29 s
 PEM, DER = "application/x-pem-file", "application/pkcs10"
+CERTIFICATE_DER = "application/pkix-cert"
 NOT_SIGNED = ("user-agent", "accept", "accept-encoding", "connection", "content-length")
 # API Gateway's error types and response types for credentials that it does not accept.
 NOT_ACCEPTED = (
@@ -132,6 +133,11 @@ class Api:
         """The CSR of an issued enrollment, as PEM or DER."""
         path, accept = f"{self._path(enrollment_id)}/csr", {"Accept": DER if der else PEM}
         return self._call("GET", path, headers=accept).content
+
+    def certificate(self, enrollment_id: str, *, der: bool) -> bytes:
+        """The certificate of an issued enrollment: PEM with the CA's after it, or its DER."""
+        accept = {"Accept": CERTIFICATE_DER if der else PEM}
+        return self._call("GET", f"{self._path(enrollment_id)}/certificate", headers=accept).content
 
     def cancel(self, enrollment_id: str) -> Json:
         """Cancel an enrollment that has no outcome yet. Cancelling again is not an error."""

@@ -1,4 +1,4 @@
-"""The commands that call the API: submit, status, csr, cancel, resume, list."""
+"""The commands that call the API: submit, status, csr, certificate, cancel, resume, list."""
 
 import json
 import re
@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -170,6 +170,38 @@ def csr(
 
     Exit code 7 while it has not ended, and the outcome's where there will never be one.
     """
+    _require_writable(out, der=der, as_json=as_json)
+    api = _api(stack, url, profile, region)
+    _hand_out(api, "csr", enrollment_id, out=out, der=der, as_json=as_json)
+
+
+def certificate(
+    enrollment_id: EnrollmentId,
+    *,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="Write it here instead; an existing file is left alone."),
+    ] = None,
+    der: Annotated[
+        bool, typer.Option("--der", help="DER (X.509) instead of PEM, without the CA's.")
+    ] = False,
+    stack: Stack = "countersign",
+    url: Url = None,
+    profile: Profile = None,
+    region: Region = None,
+    as_json: AsJson = False,
+) -> None:
+    """Fetch the certificate of an issued enrollment, with the CA's after it.
+
+    Only where the request asked for one. Exit code 7 while it has not ended, and the outcome's
+    where there will never be one.
+    """
+    _require_writable(out, der=der, as_json=as_json)
+    api = _api(stack, url, profile, region)
+    _hand_out(api, "certificate", enrollment_id, out=out, der=der, as_json=as_json)
+
+
+def _require_writable(out: Path | None, *, der: bool, as_json: bool) -> None:
     if as_json and (der or out):
         raise CommandError(
             "--json prints the PEM within its document", action="Leave out --der and --out.",
@@ -179,13 +211,24 @@ def csr(
         raise CommandError(
             "DER is no text for a terminal", action="Give --out FILE.", code=Exit.USAGE
         )
-    api = _api(stack, url, profile, region)
+
+
+def _hand_out(
+    api: "Api",
+    what: Literal["csr", "certificate"],
+    enrollment_id: str,
+    *,
+    out: Path | None,
+    der: bool,
+    as_json: bool,
+) -> None:
+    fetch = api.csr if what == "csr" else api.certificate
     try:
-        content = api.csr(enrollment_id, der=der)
+        content = fetch(enrollment_id, der=der)
     except CommandError as error:
-        raise _without_csr(api, enrollment_id, error) from None
+        raise _without_result(api, enrollment_id, error) from None
     if as_json:
-        stored = api.status(enrollment_id)["csr"]
+        stored = api.status(enrollment_id)[what]
         typer.echo(
             json.dumps({"enrollmentId": enrollment_id, **stored, "pem": content.decode()}, indent=2)
         )
@@ -336,7 +379,7 @@ def _goes_on(enrollment_id: str) -> None:
     view.console(error=True).print(again)
 
 
-def _without_csr(api: "Api", enrollment_id: str, error: CommandError) -> CommandError:
+def _without_result(api: "Api", enrollment_id: str, error: CommandError) -> CommandError:
     """The refusal with the exit code for the enrollment's status."""
     if error.code != Exit.REFUSED or (error.problem or {}).get("status") != HTTPStatus.CONFLICT:
         return error

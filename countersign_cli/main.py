@@ -115,6 +115,14 @@ app.command(
 app.command(
     rich_help_panel=ENROLLMENTS,
     epilog=examples(
+        "countersign certificate web-2026-11 > web.pem",
+        "countersign certificate web-2026-11 | openssl x509 -noout -subject -enddate",
+        "countersign certificate web-2026-11 --der --out web.cer",
+    ),
+)(enrollments.certificate)
+app.command(
+    rich_help_panel=ENROLLMENTS,
+    epilog=examples(
         "countersign cancel web-2026-11",
         "countersign cancel web-2026-11 --yes --json",
     ),

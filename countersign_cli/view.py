@@ -38,6 +38,8 @@ STAGES = {
     "RequestCsr": "asking for the CSR",
     "PollRequest": "waiting for the approvers",
     "StoreCsr": "verifying and storing the CSR",
+    "RequestCertificate": "asking for the certificate",
+    "StoreCertificate": "verifying and importing the certificate",
     "DiscardKey": "discarding the key",
     "CloseEnrollment": "closing",
 }
@@ -84,7 +86,7 @@ def enrollment(document: Json, now: datetime) -> Group:
 def line(document: Json) -> str:
     """The same in one line, for logs. Two lines are equal if nothing happened in between."""
     ended = bool(document.get("outcome"))
-    closes = _csr_times(document).get("windowEnds")
+    closes = _times(document).get("windowEnds")
     said = [
         f"{decision}: {_names(document, decision)}"
         for decision in ("approved", "declined", "outstanding")
@@ -142,7 +144,6 @@ def _headline(document: Json) -> Text:
 def _facts(document: Json, now: datetime) -> Iterator[tuple[str, RenderableType]]:
     times = document.get("times") or {}
     error = document.get("error") or {}
-    csr = document.get("csr")
     yield "key", Text(clean(document.get("keyLabel") or "not created yet"))
     if document.get("reason"):
         yield "reason", Text(clean(document["reason"]))
@@ -154,7 +155,7 @@ def _facts(document: Json, now: datetime) -> Iterator[tuple[str, RenderableType]
     if times.get("accepted"):
         yield "accepted", _moment(times["accepted"], now)
     yield from _approvals(document)
-    asked = _csr_times(document)
+    asked = _times(document)
     if not document.get("outcome") and asked.get("requested"):
         yield from _deadlines(document, asked, now)
     for one in document.get("findings") or []:
@@ -162,10 +163,7 @@ def _facts(document: Json, now: datetime) -> Iterator[tuple[str, RenderableType]
             yield "warning", Text(clean(f"{one['path']}: {one['sentence']}"), style="yellow")
     if times.get("ended"):
         yield "ended", _moment(times["ended"], now)
-    if csr:
-        yield "CSR", Text(clean(f"s3://{csr['bucket']}/{csr['key']}"))
-        yield "SHA-256", Text(clean(csr["sha256"]))
-        yield "get it", Text(clean(f"countersign csr {document['enrollmentId']}"), style="bold")
+    yield from _results(document, now)
     if error.get("field"):
         yield "field", Text(clean(error["field"]))
     if error.get("errorCode") is not None:
@@ -174,11 +172,30 @@ def _facts(document: Json, now: datetime) -> Iterator[tuple[str, RenderableType]
         yield "what to do", Text(clean(error["action"]), style="bold")
 
 
+def _results(document: Json, now: datetime) -> Iterator[tuple[str, RenderableType]]:
+    csr, certificate = document.get("csr"), document.get("certificate")
+    if csr:
+        yield "CSR", Text(clean(f"s3://{csr['bucket']}/{csr['key']}"))
+        yield "SHA-256", Text(clean(csr["sha256"]))
+        yield "get it", Text(clean(f"countersign csr {document['enrollmentId']}"), style="bold")
+    if not certificate:
+        return
+    yield "certificate", Text(clean(f"s3://{certificate['bucket']}/{certificate['key']}"))
+    yield "SHA-256", Text(clean(certificate["sha256"]))
+    yield "expires", _moment(certificate["expires"], now)
+    imported = certificate.get("imported") or {}
+    if imported:
+        style = "" if imported["result"] == "imported" else "bold red"
+        yield "import", Text(clean(imported["result"]), style=style)
+    command = f"countersign certificate {document['enrollmentId']}"
+    yield "get it", Text(clean(command), style="bold")
+
+
 def _doing(document: Json) -> str:
     if document.get("outcome"):
         return ""
     stage = document.get("stage") or "AcceptEnrollment"
-    if stage == "RequestCsr" and _csr_times(document).get("requested"):
+    if stage in ("RequestCsr", "RequestCertificate") and _times(document).get("requested"):
         stage = "PollRequest"  # asked already, and nobody has decided yet
     return STAGES.get(stage, stage)
 
@@ -199,7 +216,7 @@ def _approvals(document: Json) -> Iterator[tuple[str, RenderableType]]:
     people = {one["name"]: one for one in _people(document)}
     groups = [
         ("or " if index and not number else "", group)
-        for index, token in enumerate((document.get("policy") or {}).get("tokens") or ())
+        for index, token in enumerate(_policy(document).get("tokens") or ())
         for number, group in enumerate(token["groups"])
     ]
     named = dict.fromkeys(name for _, group in groups for name in group["approvers"])
@@ -234,7 +251,7 @@ def _person(one: Json, width: int) -> Text:
 
 
 def _deadlines(document: Json, times: Json, now: datetime) -> Iterator[tuple[str, RenderableType]]:
-    tokens = (document.get("policy") or {}).get("tokens") or ()
+    tokens = _policy(document).get("tokens") or ()
     timelock = min((token["timelock"] for token in tokens), default=0)
     opens = _read(times["requested"]) + timedelta(seconds=timelock)
     if opens > now:
@@ -284,7 +301,7 @@ def _missing(document: Json) -> str:
     """What was missing in the groups that did not reach their quorum."""
     people = {one["name"]: one["decision"] for one in _people(document)}
     lacking = []
-    for token in (document.get("policy") or {}).get("tokens") or ():
+    for token in _policy(document).get("tokens") or ():
         for group in token.get("groups") or ():
             have = sum(people.get(name) == "approved" for name in group["approvers"])
             if have < group["quorum"]:
@@ -293,15 +310,23 @@ def _missing(document: Json) -> str:
 
 
 def _people(document: Json) -> list[Json]:
-    return list(_csr_step(document).get("approvers") or ())
+    return list(_step(document).get("approvers") or ())
 
 
-def _csr_step(document: Json) -> Json:
-    return (document.get("steps") or {}).get("csr") or {}
+def _step(document: Json) -> Json:
+    """What approvers were asked last: for the CSR, or for the certificate."""
+    steps = document.get("steps") or {}
+    second = steps.get("certificate") or {}
+    return second if second.get("requestId") else steps.get("csr") or {}
 
 
-def _csr_times(document: Json) -> Json:
-    return _csr_step(document).get("times") or {}
+def _policy(document: Json) -> Json:
+    """Under which they were asked: of the CA's key, or of the key itself."""
+    return _step(document).get("policy") or document.get("policy") or {}
+
+
+def _times(document: Json) -> Json:
+    return _step(document).get("times") or {}
 
 
 def _names(document: Json, decision: str) -> str:
@@ -319,9 +344,7 @@ def listing(documents: Iterable[Json], now: datetime) -> Table:
         table.add_column(heading, overflow="fold", no_wrap=heading in ("id", "status"))
     for one in documents:
         times = one.get("times") or {}
-        end = times.get("ended") or (
-            None if one.get("outcome") else _csr_times(one).get("windowEnds")
-        )
+        end = times.get("ended") or (None if one.get("outcome") else _times(one).get("windowEnds"))
         table.add_row(
             Text(clean(one["enrollmentId"]), style="bold"),
             Text(clean(one["status"]), style=STATUS_STYLES.get(one["status"], "")),

@@ -23,7 +23,7 @@ TSB_TIMEOUT_SECONDS = 8  # two calls stay below API Gateway's 29 s
 REASONS = {
     400: "The body is no JSON.",
     404: "There is no such enrollment.",
-    406: "The CSR is handed out as PEM or DER only.",
+    406: "CSR and certificate are handed out as PEM or DER only.",
     409: "The enrollment does not allow it: another request's id, another outcome, not yet issued.",
     413: "The body is larger than 128 KB.",
     415: "The body is not application/json.",
@@ -176,6 +176,42 @@ def csr(id: EnrollmentId):  # type: ignore[no-untyped-def]  # Powertools would r
     media_type, content = api_enrollments.csr(id, accept, records=stack.records())
     return Response(
         HTTPStatus.OK, media_type, content if media_type == api_problems.DER else content.decode()
+    )
+
+
+@app.get(
+    "/enrollments/<id>/certificate",
+    summary="The issued certificate",
+    description=(
+        "PEM with the CA's after it, or its DER where"
+        f" `{api_problems.CERTIFICATE_DER}` is the first type that Accept names. There is one only"
+        " where the request asked for it."
+    ),
+    operation_id="getCertificate",
+    tags=["Enrollments"],
+    responses=_responses(
+        {
+            200: {
+                "description": "The certificate (X.509).",
+                "content": {
+                    api_problems.PEM: {"schema": {"type": "string"}},
+                    api_problems.CERTIFICATE_DER: {
+                        "schema": {"type": "string", "format": "binary"}
+                    },
+                },
+            }
+        },
+        404, 406, 409, 422, 503,
+    ),
+)  # fmt: skip
+def certificate(id: EnrollmentId):  # type: ignore[no-untyped-def]  # Powertools would read DER as UTF-8
+    logger.append_keys(enrollment_id=id)
+    accept = app.current_event.headers.get("Accept", "*/*")
+    media_type, content = api_enrollments.certificate(id, accept, records=stack.records())
+    return Response(
+        HTTPStatus.OK,
+        media_type,
+        content if media_type == api_problems.CERTIFICATE_DER else content.decode(),
     )
 
 

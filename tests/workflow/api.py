@@ -26,6 +26,7 @@ RESOURCES = (
     "/enrollments",
     "/enrollments/{id}",
     "/enrollments/{id}/csr",
+    "/enrollments/{id}/certificate",
     "/enrollments/{id}/resume",
     "/health",
 )

@@ -1,19 +1,27 @@
 """From CSR to certificate: the CA's key signs under a quorum of its own, in the same loop."""
 
 import base64
+import io
 import json
+import re
+import subprocess
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from countersign.evidence.verifier import verify
 from countersign.verification import certificate
+from countersign_cli import view
 from local.approver import Approver
 from local.ca import policy
 from local.engine.stack import InProcessStack
 from tests.ca import Ca
 from tests.case import Case, Json, Result, assert_failed, group, people, token
+from tests.workflow.api import Caller
 
 SIGN = ("POST", "/v1/certificate/sign")
 IMPORT = ("POST", "/v1/certificate/import/plain")
@@ -243,6 +251,84 @@ def test_missing_usages_pass_where_the_stack_knows_its_tsb(
 
     assert_certified(result, ca)
     assert result.record["usagesOmitted"] is True
+
+
+# API and command line -----------------------------------------------------------------------------
+
+
+def test_the_api_hands_the_certificate_out(case: Case, stack: InProcessStack) -> None:
+    user, path = Caller(stack), f"/enrollments/{case.id}"
+    now = asked(case)
+    open_, early = user.call("GET", path).json(), user.call("GET", f"{path}/certificate")
+    csr = user.call("GET", f"{path}/csr")
+    now.approve()
+    result = now.end()
+    shown = user.call("GET", path).json()
+    pem = user.call("GET", f"{path}/certificate")
+    der = user.call("GET", f"{path}/certificate", headers={"Accept": "application/pkix-cert"})
+
+    assert early.status_code == 409
+    assert csr.text == result.document["csr"]["pem"]
+    assert open_["status"] == "PENDING"
+    assert open_["links"].keys() == {"self", "csr"}
+    assert open_["steps"]["certificate"]["caKeyLabel"] == now.ca.label
+    assert open_["steps"]["certificate"]["approvers"][0]["decision"] == "outstanding"
+    assert open_["steps"]["certificate"]["times"]["nextPoll"]
+    assert "intent" not in open_["steps"]["certificate"]
+    assert pem.text == result.document["certificate"]["pem"]
+    assert der.content == certificate.read(certificates(result)[0]).der
+    assert shown["links"]["certificate"].endswith(f"{path}/certificate")
+    assert shown["certificate"]["sha256"] == result.document["certificate"]["sha256"]
+    assert user.call("GET", f"{path}/certificate", headers={"Accept": "a/b"}).status_code == 406
+
+
+def test_without_a_certificate_there_is_none(case: Case, stack: InProcessStack) -> None:
+    (person,) = people(1)
+    arn = case.start(case.request(token(group(person))))
+    case.approve(person)
+    case.end(arn)
+    answer = Caller(stack).call("GET", f"/enrollments/{case.id}/certificate")
+
+    assert answer.status_code == 409
+    assert "there is no certificate" in answer.json()["detail"]
+
+
+def test_what_people_see_of_the_second_step(case: Case, stack: InProcessStack) -> None:
+    now = asked(case)
+    document = Caller(stack).call("GET", f"/enrollments/{case.id}").json()
+    shown = text(view.enrollment(document, datetime.now(UTC)))
+
+    assert re.search(r"person 2 +outstanding", shown)
+    assert "not in the policy" not in shown
+    assert "person 1  " not in shown
+    now.approve()
+    now.end()
+    document = Caller(stack).call("GET", f"/enrollments/{case.id}").json()
+    shown = text(view.enrollment(document, datetime.now(UTC)))
+    assert f"countersign certificate {case.id}" in shown
+    assert "imported" in shown
+
+
+def text(shown: Any) -> str:
+    console = Console(width=120, record=True, file=io.StringIO())
+    console.print(shown)
+    return console.export_text()
+
+
+def test_openssl_accepts_the_chain(case: Case, tmp_path: Path) -> None:
+    """Not with -x509_strict: the vendor's engine makes a CA:TRUE that is not critical."""
+    _, result = issued(case)
+    leaf, issuer = certificates(result)
+    (tmp_path / "leaf.pem").write_text(leaf)
+    (tmp_path / "ca.pem").write_text(issuer)
+    now = int(datetime.now(UTC).timestamp())
+    said = subprocess.run(  # noqa: S603
+        ["openssl", "verify", "-attime", str(now), "-check_ss_sig",  # noqa: S607
+         "-CAfile", "ca.pem", "leaf.pem"],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+    assert said.stdout == "leaf.pem: OK\n", said.stderr
 
 
 # Refused before anybody is asked ------------------------------------------------------------------

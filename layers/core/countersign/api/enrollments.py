@@ -16,14 +16,14 @@ from typing import Any, Protocol
 from countersign import models as m
 from countersign import polling, resumption
 from countersign.api.cancellation import Notify, cancel
-from countersign.api.problems import DER, JSON, PEM, ProblemError, invalid
+from countersign.api.problems import CERTIFICATE_DER, DER, JSON, PEM, ProblemError, invalid
 from countersign.api.views import Answer, answer, enrollment, next_poll, summary
 from countersign.errors import (
     CountersignError,
     EnrollmentConflictError,
     InvalidEnrollmentError,
 )
-from countersign.record import Record
+from countersign.record import Record, last_step
 from countersign.request import intake, validation
 from countersign.states import accept_enrollment, ownership
 from countersign.stores import Item, Records
@@ -183,9 +183,10 @@ def show(
     record = _get(enrollment_id, records)
     shown = enrollment(record, base)
     due = next_poll(record, polling_settings)
-    step = shown.steps.csr
+    name = last_step(record)
+    step = getattr(shown.steps, name)
     times = step.times.model_copy(update={"next_poll": due})
-    steps = m.Steps(csr=step.model_copy(update={"times": times}))
+    steps = shown.steps.model_copy(update={name: step.model_copy(update={"times": times})})
     return shown.model_copy(update={"steps": steps})
 
 
@@ -253,6 +254,9 @@ def _place(token: str, first: str, last: str) -> Item:
 def csr(enrollment_id: str, accept: str, *, records: Records) -> tuple[str, bytes]:
     """The issued CSR: its media type, and its PEM or DER.
 
+    Where a certificate was asked for, it is there before the enrollment has ended, and after any
+    outcome.
+
     Args:
         enrollment_id: the id of the enrollment.
         accept: the `Accept` header. Its first type decides, as in API Gateway, which returns binary
@@ -262,27 +266,52 @@ def csr(enrollment_id: str, accept: str, *, records: Records) -> tuple[str, byte
     Raises:
         ProblemError: 404 unknown, 409 pending or ended without one, 406.
     """
+    wants_der = _wants_der(accept, DER, "a CSR")
+    record = _get(enrollment_id, records)
+    if not m.has_csr(record):
+        raise _not_there(record, "CSR")
+    return _as_asked(record["csr"]["pem"], DER if wants_der else None)
+
+
+def certificate(enrollment_id: str, accept: str, *, records: Records) -> tuple[str, bytes]:
+    """The issued certificate: PEM with the CA's after it, or its DER alone.
+
+    Args and errors are those of `csr`.
+    """
+    wants_der = _wants_der(accept, CERTIFICATE_DER, "a certificate")
+    record = _get(enrollment_id, records)
+    stored = m.certificate_of(record)
+    if stored is None:
+        raise _not_there(record, "certificate")
+    return _as_asked(stored.pem, CERTIFICATE_DER if wants_der else None)
+
+
+def _wants_der(accept: str, der: str, what: str) -> bool:
     types = [one.partition(";")[0].strip().lower() for one in accept.split(",")]
-    wants_der = types[0] == DER
-    if not wants_der and not {PEM, "*/*", "application/*", ""} & set(types):
+    if types[0] != der and not {PEM, "*/*", "application/*", ""} & set(types):
         raise ProblemError(
             HTTPStatus.NOT_ACCEPTABLE,
-            "a CSR is handed out as PEM or DER only",
-            f"Accept {PEM} or {DER}.",
+            f"{what} is handed out as PEM or DER only",
+            f"Accept {PEM} or {der}.",
         )
-    record = _get(enrollment_id, records)
-    if record.get("outcome") != m.Outcome.ISSUED:
-        ended = "outcome" in record
-        raise ProblemError(
-            HTTPStatus.CONFLICT,
-            f"enrollment {enrollment_id} "
-            + (f"ended as {record['outcome']}: there is no CSR" if ended else "is not yet issued"),
-            "See the enrollment for the reason." if ended else "Ask again when it is ISSUED.",
-        )
-    pem: str = record["csr"]["pem"]
-    if not wants_der:
+    return types[0] == der
+
+
+def _not_there(record: Record, what: str) -> ProblemError:
+    outcome = record.get("outcome")
+    said = f"ended as {outcome}: there is no {what}" if outcome else "is not yet issued"
+    return ProblemError(
+        HTTPStatus.CONFLICT,
+        f"enrollment {record['id']} {said}",
+        "See the enrollment for the reason." if outcome else "Ask again when it is ISSUED.",
+    )
+
+
+def _as_asked(pem: str, der: str | None) -> tuple[str, bytes]:
+    """The media type and the content; of a chain in PEM, DER is the first one."""
+    if der is None:
         return PEM, pem.encode()
-    return DER, base64.b64decode("".join(pem.split("-----")[2].split()))
+    return der, base64.b64decode("".join(pem.split("-----")[2].split()))
 
 
 def _get(enrollment_id: str, records: Records) -> Record:

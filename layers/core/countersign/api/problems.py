@@ -10,6 +10,7 @@ from countersign.errors import CountersignError, EnrollmentConflictError, Invali
 MAX_FINDINGS = 100  # per refusal; more say nothing new, and the size of an answer is limited
 JSON = "application/json"
 PEM, DER = "application/x-pem-file", "application/pkcs10"
+CERTIFICATE_DER = "application/pkix-cert"
 STATUS_OF = {
     InvalidEnrollmentError: HTTPStatus.UNPROCESSABLE_ENTITY,
     EnrollmentConflictError: HTTPStatus.CONFLICT,

@@ -1,13 +1,23 @@
 """How the HTTP API shows a record."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from http import HTTPStatus
 
 from countersign import models as m
 from countersign import polling
-from countersign.policy import rules
-from countersign.record import Record, csr_step
+from countersign.record import (
+    Record,
+    certificate_step,
+    csr_step,
+    last_step,
+    policy_of,
+    step_of,
+    wants_certificate,
+)
+from countersign.states import schedules
+
+SHOWN_OF_CERTIFICATE = ("caKeyLabel", "policy", "requestId", "status", "approvers", "times")
 
 
 def next_poll(record: Record, polling_settings: polling.Schedule) -> str | None:
@@ -15,17 +25,15 @@ def next_poll(record: Record, polling_settings: polling.Schedule) -> str | None:
 
     None before TSB is asked, and after the end.
     """
-    times = csr_step(record).get("times", {})
+    name = last_step(record)
+    times = step_of(record, name).get("times", {})
     asked_at, noted = times.get("requested"), times.get("nextPoll")
-    tokens = record.get("policy", {}).get("tokens")
-    if not (asked_at and noted and tokens) or "outcome" in record:
+    if not (asked_at and noted) or "outcome" in record:
         return None
-    summarized = [m.TokenSummary.read(token) for token in tokens]
-    schedule = replace(
-        polling_settings,
-        window_seconds=rules.window_seconds(summarized),
-        timelock_seconds=rules.timelock_seconds(summarized),
-    )
+    tokens = m.PolicySummary.read(policy_of(record, name)).tokens
+    if not tokens:
+        return None
+    schedule = schedules.schedule(tokens, polling_settings, is_one_of_two=wants_certificate(record))
     began = datetime.fromisoformat(asked_at)
     age = int((m.now() - began).total_seconds())
     first = int((datetime.fromisoformat(noted) - began).total_seconds())
@@ -36,7 +44,8 @@ def next_poll(record: Record, polling_settings: polling.Schedule) -> str | None:
 def enrollment(record: Record, base: str) -> m.Enrollment:
     """A record as people see it."""
     requested = record.get("request")
-    stored = record.get("csr") if record.get("outcome") == m.Outcome.ISSUED else None
+    stored = record["csr"] if m.has_csr(record) else None
+    certificate = m.certificate_of(record)
     return m.Enrollment.read(
         {
             **summary(record, base).dump(),
@@ -50,6 +59,9 @@ def enrollment(record: Record, base: str) -> m.Enrollment:
             "findings": [*record.get("findings", ()), *record.get("caFindings", ())],
             "policy": record.get("policy"),
             "csr": {k: v for k, v in stored.items() if k != "pem"} if stored else None,
+            "certificate": certificate.model_dump(mode="json", exclude={"pem"})
+            if certificate
+            else None,
             "unusedKey": record.get("unusedKey"),
         }
     )
@@ -58,7 +70,14 @@ def enrollment(record: Record, base: str) -> m.Enrollment:
 def summary(record: Record, base: str) -> m.EnrollmentSummary:
     """A record, or what an index holds of it, as one line."""
     at = f"{base}/enrollments/{record['id']}"
-    links = {"self": at, "csr": f"{at}/csr"} if record["status"] == "ISSUED" else {"self": at}
+    is_issued, wants_more = record["status"] == "ISSUED", wants_certificate(record)
+    # An index does not hold the CSR: of what is still open or ended otherwise, only the whole
+    # record says whether there is one.
+    links = {
+        "self": at,
+        **({"csr": f"{at}/csr"} if is_issued or m.has_csr(record) else {}),
+        **({"certificate": f"{at}/certificate"} if is_issued and wants_more else {}),
+    }
     return m.EnrollmentSummary(
         enrollment_id=record["id"],
         status=record["status"],
@@ -77,7 +96,14 @@ def summary(record: Record, base: str) -> m.EnrollmentSummary:
 
 def _steps(record: Record) -> m.Steps:
     shown = {name: one for name, one in csr_step(record).items() if name != "intent"}
-    return m.Steps(csr=m.ApprovalRequest.read(shown))
+    if not wants_certificate(record):
+        return m.Steps(csr=m.ApprovalRequest.read(shown))
+    second = {
+        name: one for name, one in certificate_step(record).items() if name in SHOWN_OF_CERTIFICATE
+    }
+    return m.Steps(
+        csr=m.ApprovalRequest.read(shown), certificate=m.CertificateApproval.read(second)
+    )
 
 
 @dataclass(frozen=True)
