@@ -28,6 +28,7 @@ IMPORT = ("POST", "/v1/certificate/import/plain")
 HELD = ("GET", "/v1/certificate/{id}")
 REQUEST = ("GET", "/v1/request/{id}")
 ATTRIBUTES = ("POST", "/v1/key/attributes")
+EXPIRING = "Certificate Expiring"
 END = "-----END CERTIFICATE-----\n"
 
 
@@ -329,6 +330,34 @@ def test_openssl_accepts_the_chain(case: Case, tmp_path: Path) -> None:
     )  # fmt: skip
 
     assert said.stdout == "leaf.pem: OK\n", said.stderr
+
+
+# Before it ends -----------------------------------------------------------------------------------
+
+
+def test_the_daily_audit_says_once_each_that_a_certificate_ends(
+    case: Case, stack: InProcessStack
+) -> None:
+    issued(case)
+
+    for _ in range(92):  # days
+        stack.clock.advance(86_400)
+        stack.call("AuditKeys", {})
+    said = [one["detail"] for one in stack.events(case.id) if one["detail-type"] == EXPIRING]
+
+    assert [one["days"] for one in said] == [30, 7, 1]
+    assert said[0]["certificate"]["sha256"] == case.record()["certificate"]["sha256"]
+    assert case.record()["expiring"]["days"] == 1
+
+
+def test_an_audit_that_comes_late_says_the_nearest_only(case: Case, stack: InProcessStack) -> None:
+    issued(case)
+    stack.clock.advance(85 * 86_400)
+    for _ in range(2):
+        stack.call("AuditKeys", {})
+    said = [one["detail"]["days"] for one in stack.events() if one["detail-type"] == EXPIRING]
+
+    assert said == [7]
 
 
 # Refused before anybody is asked ------------------------------------------------------------------

@@ -247,6 +247,16 @@ class KeyDrifted(Event):
     )
 
 
+class CertificateExpiring(Event):
+    """An issued certificate ends within 30, 7 or 1 days. Said once for each."""
+
+    DETAIL_TYPE = "Certificate Expiring"
+
+    certificate: m.CertificateLocation
+    ca_key_label: str = Field(description="The CA's key that signed it.")
+    days: Literal[30, 7, 1] = Field(description="It ends within so many days, or has ended.")
+
+
 class KeysUnaccounted(Said):
     """There are keys in the HSM that no enrollment accounts for."""
 
@@ -263,7 +273,7 @@ CATALOGUE: tuple[type[Event], ...] = (
     Issued, Rejected, Expired, Cancelled, Quarantined, Failed, Refused,
 )  # fmt: skip
 # Events about keys, sent on a schedule. They are not part of an enrollment's course.
-OF_KEYS: tuple[type[Said], ...] = (KeyDrifted, KeysUnaccounted)
+OF_KEYS: tuple[type[Said], ...] = (KeyDrifted, KeysUnaccounted, CertificateExpiring)
 BY_DETAIL_TYPE = {event.DETAIL_TYPE: event for event in CATALOGUE}
 ENDINGS = tuple(event.DETAIL_TYPE for event in CATALOGUE if issubclass(event, Ended))
 
@@ -276,6 +286,19 @@ def key_drifted(record: Record, failed: tuple[m.Check, ...]) -> KeyDrifted:
             one.model_copy(update={"finding": one.finding and _cut(one.finding, MAX_FINDING)})
             for one in failed
         ),
+    )
+
+
+def certificate_expiring(
+    record: Record, certificate: m.StoredCertificate, days: Literal[30, 7, 1]
+) -> CertificateExpiring:
+    """Of an issued enrollment's record with a certificate."""
+    located = m.CertificateLocation.read(certificate.model_dump(mode="json", exclude={"pem"}))
+    return CertificateExpiring(
+        **_common(record, record["executionArn"], record["origin"]),
+        certificate=located,
+        ca_key_label=certificate_step(record)["caKeyLabel"],
+        days=days,
     )
 
 

@@ -151,6 +151,7 @@ class Record(TypedDict, total=False):
     quarantine: dict[str, Any]
     unusedKey: dict[str, Any]
     drift: dict[str, Any]
+    expiring: dict[str, Any]
     outcome: str
     error: dict[str, Any] | None
     announced: str

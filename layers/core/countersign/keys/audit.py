@@ -1,8 +1,12 @@
-"""AuditKeys: whether the keys of issued CSRs are still what was approved. Once a day."""
+"""AuditKeys: whether the keys of issued CSRs are still what was approved. Once a day.
+
+It announces certificates that end soon, too.
+"""
 
 import hashlib
 from collections.abc import Callable
-from typing import Any
+from datetime import datetime, timedelta
+from typing import Any, Literal
 
 from countersign import events
 from countersign import models as m
@@ -24,6 +28,7 @@ from countersign.verification.checks import verify_key
 MAX_AUDITED = 200  # keys per run: each takes a TSB call, a table read and a bucket read
 MAX_NAMED = 100  # keys in one event
 SWEEP, AUDIT = "cursor#sweep-keys", "cursor#audit-keys"  # where the previous run stopped
+EXPIRY_DAYS: tuple[Literal[1, 7, 30], ...] = (1, 7, 30)  # before a certificate ends, nearest first
 type More = Callable[[], bool]  # whether there is time for another key
 
 # Keys that drifted --------------------------------------------------------------------------------
@@ -42,7 +47,8 @@ def audit_keys(
     """Compare the key of every issued CSR, as the HSM reports it now, with what was approved.
 
     The comparison is the one of StoreCsr (verification/checks.py). A difference is announced as an
-    event and recorded as `drift`. It is announced again only if something else differs.
+    event and recorded as `drift`. It is announced again only if something else differs. A
+    certificate that ends within 30, 7 or 1 days is announced once each.
 
     Idempotent: a known difference is not announced again.
 
@@ -80,6 +86,7 @@ def audit_keys(
             reached = {name: summary[name] for name in ("id", "acceptedAt")}
             record = records.get(summary["id"]) or Record()
             if record.get("outcome") == m.Outcome.ISSUED:
+                announce_expiry(record, records, bus)  # before any answer of TSB is needed
                 failed = _audit(record, objects, tsb, password=password, trust=trust)
                 announce(record, failed, records, bus)
                 drifted += [record["keyLabel"]] if failed else []
@@ -141,6 +148,24 @@ def announce(record: Record, failed: tuple[m.Check, ...], records: Records, bus:
         bus.put(events.key_drifted(record, failed))
     drift = {"codes": codes, "at": m.timestamp(m.now())}
     records.update(record["id"], {"drift": drift}, when={"outcome": m.Outcome.ISSUED})
+
+
+def announce_expiry(record: Record, records: Records, bus: Bus) -> None:
+    """Tell that the enrollment's certificate ends soon: once within each of `EXPIRY_DAYS`.
+
+    After a run that was late, only the nearest is told.
+    """
+    certificate = m.certificate_of(record)
+    if certificate is None:
+        return
+    left = datetime.fromisoformat(certificate.expires) - m.now()
+    due = next((days for days in EXPIRY_DAYS if left <= timedelta(days=days)), None)
+    before = record.get("expiring", {}).get("days")
+    if due is None or (before is not None and before <= due):
+        return
+    bus.put(events.certificate_expiring(record, certificate, due))
+    noted = {"days": due, "at": m.timestamp(m.now())}
+    records.update(record["id"], {"expiring": noted}, when={"outcome": m.Outcome.ISSUED})
 
 
 # What audit and sweep have in common --------------------------------------------------------------
