@@ -40,9 +40,12 @@ $(UV):
 	@$(UV) sync --frozen --quiet --extra cli --extra functions --extra approver
 	@touch $@
 
-.PHONY: run up down
+.PHONY: run tutorial up down
 run: .venv/.synced  ## one enrollment, from request to stored CSR, on this machine
 	@$(RUN) python -m local.run
+
+tutorial: .venv/.synced  ## the vendor's whole tutorial: CA, CSR, certificate, import, openssl's word on the chain
+	@$(RUN) python -m local.tutorial
 
 up: .venv/.synced  ## start the embedded stack and leave it running
 	@$(RUN) python -m local.stack up

@@ -94,18 +94,18 @@ def enroll(stack: Stack, step: Step) -> dict[str, str]:
 
     person = threading.Thread(target=approve, daemon=True)
     person.start()
-    ended = _follow(machines, arn, step)
+    ended = follow(machines, arn, step)
     if ended["status"] != "SUCCEEDED" or json.loads(ended["output"])["outcome"] != "ISSUED":
         raise EnrollmentFailedError(explain(machines, arn, ended, trouble))
     document = OutcomeDocument.read(json.loads(ended["output"]))
     with step("the event from the bus"):
-        event = _event(stack, request["enrollmentId"])
+        event = ending(stack, request["enrollmentId"])
     with step("the evidence, verified offline"):
-        proven = _proven(stack, request["enrollmentId"], arn)
+        proven = proven_by(stack, request["enrollmentId"], arn)
     return _account(stack, request, document, event, proven)
 
 
-def _follow(machines: Any, arn: str, step: Step) -> Any:
+def follow(machines: Any, arn: str, step: Step) -> Any:
     """Show each state while the execution is in it; return the ended execution."""
     current, number = ExitStack(), 0
     deadline = time.monotonic() + DEADLINE_SECONDS
@@ -160,7 +160,8 @@ def _words(cause: str | None) -> str:
     return text
 
 
-def _event(stack: Stack, enrollment_id: str) -> dict[str, Any]:
+def ending(stack: Stack, enrollment_id: str) -> dict[str, Any]:
+    """The event of the end, as soon as it is delivered."""
     deadline = time.monotonic() + EVENT_SECONDS
     while time.monotonic() < deadline:
         for event in stack.events(enrollment_id):
@@ -170,7 +171,7 @@ def _event(stack: Stack, enrollment_id: str) -> dict[str, Any]:
     raise EnrollmentFailedError("the bus delivered no event")
 
 
-def _proven(stack: Stack, enrollment_id: str, arn: str) -> dict[str, str]:
+def proven_by(stack: Stack, enrollment_id: str, arn: str) -> dict[str, str]:
     """What the evidence proves, with only the folder and the public key."""
     deadline = time.monotonic() + EVIDENCE_SECONDS
     while time.monotonic() < deadline:

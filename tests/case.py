@@ -228,19 +228,21 @@ class Case:
         for one in members:
             one.decline(self.approver_client, self.task(one, label))
 
-    def task(self, approver: Approver, label: str | None = None) -> Task:
+    def task(self, approver: Approver, label: str | None = None, *, asked: bool = True) -> Task:
         """The task that waits for this approver, as soon as there is one.
 
         Args:
             approver: whose.
             label: of another key than the case's: the CA's.
+            asked: whether there is a request of the case's key before.
         """
 
         def of_this_key() -> Task | None:
             tasks = approver.tasks(self.approver_client)
             return next((t for t in tasks if approvers.label(t) == (label or self.label)), None)
 
-        self.await_request()  # cheaper to poll for than a task
+        if asked:
+            self.await_request()  # cheaper to poll for than a task
         return self.until(of_this_key, f"task for {approver.name}")
 
     def decide(self, decision: str) -> None:

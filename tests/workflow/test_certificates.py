@@ -16,8 +16,9 @@ from rich.console import Console
 from countersign.evidence.verifier import verify
 from countersign.verification import certificate
 from countersign_cli import view
+from local import tutorial
 from local.approver import Approver
-from local.ca import policy
+from local.ca import ask_for_certificate, policy
 from local.engine.stack import InProcessStack
 from tests.ca import Ca
 from tests.case import Case, Json, Result, assert_failed, group, people, token
@@ -314,6 +315,25 @@ def text(shown: Any) -> str:
     console = Console(width=120, record=True, file=io.StringIO())
     console.print(shown)
     return console.export_text()
+
+
+def test_the_vendor_s_whole_tutorial(case: Case) -> None:
+    """The bodies of the three pages, verbatim but for the approvers' keys; two quorums."""
+    ca_approver, sub_approver = (Approver.generate("ApproverKey1") for _ in range(2))
+    ca = Ca(case, tutorial.CA_LABEL)
+    ca.client("keyManagement").send("POST", "/v1/key", tutorial.ca_key(ca_approver))
+    ask_for_certificate(ca.client("keyOperation"), ca.label)
+    ca_approver.approve(case.approver_client, case.task(ca_approver, ca.label, asked=False))
+    request = {**tutorial.request(sub_approver), "enrollmentId": case.id}
+    case.label = request["key"]["label"]
+    arn = case.start(request)
+    case.approve(sub_approver)
+    case.approve(ca_approver, label=ca.label)
+    result = case.end(arn)
+
+    assert_certified(result, ca)
+    assert certificates(result)[0] == ca.certificate(case.label)
+    assert tutorial.verified(result.document["certificate"]["pem"]) == "leaf.pem: OK"
 
 
 def test_openssl_accepts_the_chain(case: Case, tmp_path: Path) -> None:
