@@ -63,6 +63,13 @@ EscapedSubjects = Annotated[
         envvar="COUNTERSIGN_TSB_ESCAPES_SUBJECTS",
     ),
 ]
+NewerCertificates = Annotated[
+    bool,
+    typer.Option(
+        help="The stack's parameter TsbNewerCertificates: any validity and a whole subject.",
+        envvar="COUNTERSIGN_TSB_NEWER_CERTIFICATES",
+    ),
+]
 POLICIES_ONLY = "Only policies were judged. For a request by a profile: countersign lint FILE"
 DEFAULT_DAYS = DEADLINE_SECONDS // DAY_SECONDS
 Requester = Annotated[
@@ -91,11 +98,17 @@ def lint(
     requester: Requester = None,
     deadline_days: DeadlineDays = DEFAULT_DAYS,
     tsb_escapes_subjects: EscapedSubjects = False,
+    tsb_newer_certificates: NewerCertificates = False,
     as_json: AsJson = False,
 ) -> None:
     """Show what the linter finds, as the workflow would. Nothing is called, nothing is changed."""
     moment = m.now()
-    rules = rules_of(profile_store, deadline_days, escapes_subjects=tsb_escapes_subjects)
+    rules = rules_of(
+        profile_store,
+        deadline_days,
+        escapes_subjects=tsb_escapes_subjects,
+        newer_certificates=tsb_newer_certificates,
+    )
     stored, deadline = rules.profiles, rules.deadline_seconds
     if files:
         reading = validation.examine(
@@ -115,7 +128,11 @@ def lint(
 
 
 def rules_of(
-    profile_store: Path, deadline_days: int = DEFAULT_DAYS, *, escapes_subjects: bool = False
+    profile_store: Path,
+    deadline_days: int = DEFAULT_DAYS,
+    *,
+    escapes_subjects: bool = False,
+    newer_certificates: bool = False,
 ) -> validation.Rules:
     """What a stack with these parameters accepts. Raw requests are: only it knows whether it does.
 
@@ -128,6 +145,7 @@ def rules_of(
         allow_raw_policy=True,
         deadline_seconds=deadline_days * DAY_SECONDS,
         escapes_subjects=escapes_subjects,
+        newer_certificates=newer_certificates,
     )
 
 
@@ -135,8 +153,10 @@ def findings(
     reading: validation.Reading, profile_store: profiles.Profiles, theirs: Json | None
 ) -> tuple[LintFinding, ...]:
     """The linter's findings about a request, and about the CA key if its policy is known."""
-    name = reading.request.profile
-    held = _ca_findings(reading.request.key.policy, profile_store, name, theirs) if name else ()
+    requested = reading.request
+    profile = profile_store.get(requested.profile) if requested.profile else None
+    label = requested.certificate.ca_key_label if requested.certificate else None
+    held = _ca_findings(requested.key.policy, profile_store, profile, theirs, label)
     return (*reading.findings, *held)
 
 
@@ -159,7 +179,7 @@ def of_profiles(
                 deadline_seconds=deadline_seconds,
                 now=moment,
             )
-            said.append((name, (*found, *_ca_findings(policy, profile_store, name, theirs))))
+            said.append((name, (*found, *_ca_findings(policy, profile_store, profile, theirs))))
         except CountersignError as error:
             unreadable = LintFinding(
                 code="unreadable",
@@ -173,14 +193,22 @@ def of_profiles(
 
 
 def _ca_findings(
-    policy: Policy, profile_store: profiles.Profiles, name: str, theirs: Json | None
+    policy: Policy,
+    profile_store: profiles.Profiles,
+    profile: profiles.Profile | None,
+    theirs: Json | None,
+    label: str | None = None,
 ) -> tuple[LintFinding, ...]:
-    profile = profile_store.get(name)
-    if theirs is None or profile.ca_key_label is None:
+    label = label or (profile.ca_key_label if profile else None)
+    if theirs is None or label is None:
         return ()
     requested = theirs.get("ruleUse") and Policy.read({"keyStatus": {"blocked": False}, **theirs})
     return linter.lint_ca_key(
-        policy, requested or None, directory=profile_store.directory, profile=profile
+        policy,
+        requested or None,
+        directory=profile_store.directory,
+        profile=profile,
+        label=label,
     )
 
 

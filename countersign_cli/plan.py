@@ -50,6 +50,7 @@ def plan(
     requester: linting.Requester = None,
     deadline_days: linting.DeadlineDays = linting.DEFAULT_DAYS,
     tsb_escapes_subjects: linting.EscapedSubjects = False,
+    tsb_newer_certificates: linting.NewerCertificates = False,
     as_json: AsJson = False,
 ) -> None:
     """Show what a request would lead to. Nothing is called, nothing is changed, nobody is asked.
@@ -58,7 +59,12 @@ def plan(
     findings, when TSB would be polled, when it would end at the latest, and what it would cost.
     Times and prices are those of a stack whose other parameters have their defaults.
     """
-    rules = linting.rules_of(profile_store, deadline_days, escapes_subjects=tsb_escapes_subjects)
+    rules = linting.rules_of(
+        profile_store,
+        deadline_days,
+        escapes_subjects=tsb_escapes_subjects,
+        newer_certificates=tsb_newer_certificates,
+    )
     made = document(
         requests.read(files),
         rules,
@@ -198,9 +204,13 @@ def _ca_key(
     requested: EnrollmentRequest, profile_store: profiles.Profiles, theirs: Json | None
 ) -> str | None:
     label = profile_store.get(requested.profile).ca_key_label if requested.profile else None
+    asked = requested.certificate
+    label = asked.ca_key_label if asked else label
     if label is None:
         return None
     held = "held against its approvers" if theirs else "its approvers are looked at when it runs"
+    if asked is not None:
+        held += f"; asked for a certificate of {asked.validity} days once the CSR is there"
     return f"{label}: {held}"
 
 

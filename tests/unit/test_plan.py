@@ -278,3 +278,30 @@ def test_a_plan_knows_whether_the_stack_s_tsb_escapes_subjects() -> None:
         made(raw)
     planned = plan.document(raw, rules, ca_policy=None, requester=None, moment=NOW, listed=LISTED)
     assert "Example Company, s.r.o." in planned["approversSee"]
+
+
+def test_a_plan_says_what_the_ca_s_key_is_asked_for() -> None:
+    raw = seed()
+    raw["certificate"] = {"caKeyLabel": "CA.x", "validity": 400, "keyUsage": []}
+    rules = lint.rules_of(ROOT / "profiles", newer_certificates=True)
+
+    with pytest.raises(InvalidEnrollmentError, match="valid for 90 days"):
+        made(raw)
+    planned = plan.document(raw, rules, ca_policy=None, requester=None, moment=NOW, listed=LISTED)
+    assert planned["caKey"].startswith("CA.x: its approvers are looked at when it runs; asked for")
+    assert 'Followed by: a certificate of CA key "CA.x" for 400 days' in planned["approversSee"]
+
+
+def test_the_ca_s_approvers_are_compared_for_a_raw_request_too() -> None:
+    raw = seed()
+    raw["certificate"] = {"caKeyLabel": "CA.x", "validity": 90, "keyUsage": []}
+    same = plan.document(
+        raw,
+        lint.rules_of(ROOT / "profiles"),
+        ca_policy=raw["key"]["policy"],
+        requester=None,
+        moment=NOW,
+        listed=LISTED,
+    )
+
+    assert "ca-approvers-overlap" in [one["code"] for one in same["findings"]]
