@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from countersign.evidence.bundle import EvidenceInvalidError
 from countersign.evidence.verifier import verify
 from countersign.verification import certificate
 from countersign_cli import view
@@ -22,6 +23,8 @@ from local.ca import ask_for_certificate, policy
 from local.engine.stack import InProcessStack
 from tests.ca import Ca
 from tests.case import Case, Json, Result, assert_failed, group, people, token
+from tests.forgeries import OTHER, RECORD, edit, put, without
+from tests.proofs import sealed
 from tests.workflow.api import Caller
 
 SIGN = ("POST", "/v1/certificate/sign")
@@ -918,3 +921,122 @@ def test_the_evidence_proves_both_quorums(case: Case, stack: InProcessStack) -> 
     assert facts["certificate"].startswith(f"sha256:{result.document['certificate']['sha256']}")
     assert facts["issued by"].startswith("CN=Approver-Intermediate-CA, sha256:")
     assert facts["imported"].startswith("imported at ")
+
+
+STEP = "steps__certificate__"
+SECOND = "tsb/poll-request-4.json"  # two are the CSR's, and one found it open
+FORGED = {
+    "another CA key": (
+        edit(RECORD, **{f"{STEP}publicKeySha256": OTHER}),
+        "tsb/request-certificate",
+    ),
+    "another CA policy": (
+        edit(RECORD, **{f"{STEP}policySha256": OTHER}),
+        "tsb/request-certificate",
+    ),
+    "another quorum": (
+        edit(RECORD, **{f"{STEP}policy__tokens__0__groups__0__quorum": 2}),
+        "tsb/request-certificate",
+    ),
+    "another CA": (edit(RECORD, **{f"{STEP}caKeyLabel": "CA.other"}), RECORD),
+    "a CA key under another policy": (
+        edit(
+            "tsb/request-certificate-1.json", json__policy__ruleUse__tokens__0__groups__0__quorum=2
+        ),
+        "tsb/request-certificate",
+    ),
+    "approvers who were shown something else": (
+        edit("certificate-metadata.json", reason="OPS-43"),
+        "certificate-metadata.json",
+    ),
+    "what was shown, signed by nobody": (
+        put("certificate-metadata.sig", b"0"),
+        "certificate-metadata.sig",
+    ),
+    "somebody who did not approve": (
+        edit("certificate-approvers.json", **{"0__decision": "none"}),
+        "certificate-approvers.json",
+    ),
+    "another certificate": (put("certificate.pem", b"other"), "certificate.pem"),
+    "another certificate in the record": (edit(RECORD, certificate__pem="other"), RECORD),
+    "another end of its validity": (
+        edit(RECORD, certificate__expires="2030-01-01T00:00:00Z"),
+        RECORD,
+    ),
+    "another digest that was verified": (edit(RECORD, verifiedSha256=OTHER), RECORD),
+    "an answer of TSB with another certificate": (
+        edit(SECOND, result="other"),
+        "certificate-checks.json",
+    ),
+    "a check as failed": (
+        edit("certificate-checks.json", **{"0__result": "failed"}),
+        "certificate-checks.json",
+    ),
+    "a check that nobody makes": (
+        edit("certificate-checks.json", **{"0__code": "CERTIFICATE_NEW"}),
+        "certificate-checks.json",
+    ),
+    "an import that nobody saw": (
+        without("tsb/import-certificate-1.json"),
+        "tsb/import-certificate",
+    ),
+    "another algorithm": (
+        edit(RECORD, **{f"{STEP}signatureAlgorithm": "SHA512_WITH_RSA"}),
+        "certificate-checks.json",
+    ),
+    "a window that was longer": (
+        edit(RECORD, **{f"{STEP}times__windowEnds": "2030-01-01T00:00:00Z"}),
+        RECORD,
+    ),
+    "another CA's attestation": (put("ca-attestation.sig", b"0"), "ca-attestation.sig"),
+    "no CA certificate": (without("tsb/ca-certificate-1.json"), "tsb"),
+    "another CA certificate": (
+        edit("tsb/ca-certificate-1.json", label="other"),
+        "certificate-checks.json",
+    ),
+    "nobody wanted a certificate": (edit("request.json", certificate=...), "request.json"),
+}
+
+
+def test_no_forgery_of_the_second_step_verifies(case: Case, stack: InProcessStack) -> None:
+    """Each under the right signature, as somebody could make it who may use the signing key."""
+    _, result = issued(case)
+    whole, key = case.evidence(result), stack.signing_key()
+    parts = {name: one for name, one in whole.items() if not name.startswith("manifest.")}
+    assert verify(sealed(stack, parts), key).facts == verify(whole, key).facts
+    refused = {}
+    for name, (forge, _) in FORGED.items():
+        try:
+            verify(sealed(stack, forge(parts)), key)
+        except EvidenceInvalidError as error:
+            refused[name] = error.part
+
+    assert refused == {name: part for name, (_, part) in FORGED.items()}
+
+
+def test_the_evidence_of_a_rejected_certificate_has_its_csr(
+    case: Case, stack: InProcessStack
+) -> None:
+    now = asked(case)
+    case.decline(now.approver, label=now.ca.label)
+    result = now.end()
+    facts = verify(case.evidence(result), stack.signing_key()).facts
+
+    assert facts["outcome"] == "REJECTED"
+    assert facts["CSR"].startswith(f"sha256:{result.document['csr']['sha256']}")
+    assert "not issued" not in facts["CSR"]
+    assert facts["CA declined by"].startswith("person 2 ")
+    assert facts["certificate"] == "none was verified"
+
+
+@pytest.mark.forged
+def test_a_certificate_written_into_the_record_issues_nothing(case: Case) -> None:
+    """Whoever may write to the table cannot have one announced that nobody approved."""
+    now = asked(case)
+    stored = {"bucket": "b", "key": "k", "versionId": None, "sha256": OTHER, "pem": "x"}
+    case.write(certificate={**stored, "expires": "2030-01-01T00:00:00Z"})
+    case.decline(now.approver, label=now.ca.label)
+    result = now.end()
+
+    assert result.record["outcome"] == "FAILED"
+    assert "Enrollment Issued" not in result.event_types
