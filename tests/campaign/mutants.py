@@ -706,6 +706,58 @@ MUTANTS = (
         "approvers are asked to agree to what has ended",
         f"{FLOW}test_retries.py::test_a_check_that_failed_withdraws_the_request_that_is_still_open",
     ),
+    # The certificate ------------------------------------------------------------------------
+    mutant(
+        "the CA's key is not looked at before the key is made",
+        f"{STATES}ca_keys.py",
+        "        unfit=unfit,\n",
+        "        unfit=None,\n",
+        "people approve a CSR of which nothing can become",
+        f"{FLOW}test_certificates.py"
+        "::test_what_the_ca_s_key_cannot_sign_is_refused_before_anybody_is_asked",
+    ),
+    mutant(
+        "the second step counts as the first",
+        f"{CORE}record.py",
+        'return "certificate" if _is_asked(certificate_step(record)) else "csr"',
+        'return "csr"',
+        "what the CA's approvers decided is no outcome",
+        f"{FLOW}test_certificates.py::test_declined_by_the_ca_s_approvers",
+    ),
+    mutant(
+        "a CSR on record is too late to cancel where a certificate follows",
+        f"{STATES}store_csr.py",
+        '{"verifiedSha256": checked.sha256} if is_last else {}',
+        '{"verifiedSha256": checked.sha256}',
+        "nobody can cancel while the CA's approvers are asked",
+        f"{FLOW}test_certificates.py::test_cancelled_by_the_api_in_the_second_step",
+    ),
+    mutant(
+        "the request for a certificate stays open after a fault that decides",
+        f"{CORE}keys/disposal.py",
+        "            _withdraw(event, existing, tsb)\n",
+        "",
+        "the CA's approvers are asked for what has failed",
+        f"{FLOW}test_certificates.py::test_a_fault_that_decides_lets_the_ca_s_approvers_go",
+    ),
+    mutant(
+        "an import is believed",
+        f"{STATES}store_certificate.py",
+        "        if _der(held) != ours:\n            error",
+        "        if False:\n            error",
+        "a certificate counts as imported that its key does not have",
+        f"{FLOW}test_certificates.py"
+        "::test_an_older_certificate_stays_where_the_import_leads_to_nothing",
+    ),
+    mutant(
+        "a certificate counts without what it was made of",
+        f"{CORE}evidence/proof.py",
+        '        if "certificate" in record:\n            _require_certificate(folder, proven)\n'
+        "    except",
+        "    except",
+        "whoever can write the record announces a certificate that nobody approved",
+        f"{FLOW}test_certificates.py::test_a_certificate_written_into_the_record_issues_nothing",
+    ),
     # Asking ---------------------------------------------------------------------------------
     mutant(
         "the intent stays after a call that surely was not executed",

@@ -535,6 +535,30 @@ def test_cancelled_while_the_ca_s_approvers_are_asked(case: Case) -> None:
     assert now.ca.requests()[-1]["status"] == "CANCELLED"
 
 
+def test_cancelled_by_the_api_in_the_second_step(case: Case, stack: InProcessStack) -> None:
+    """The CSR is verified and stored: it is not too late, and the CA's approvers are let go."""
+    now = asked(case)
+    answer = Caller(stack).call("DELETE", f"/enrollments/{case.id}")
+    stack.settle()
+
+    assert answer.status_code == 202
+    assert now.ca.requests()[-1]["status"] == "CANCELLED"
+    result = now.end()
+    assert_ended_later(result, "CANCELLED")
+    assert result.record["cancel"]["confirmedAt"]
+
+
+def test_a_fault_that_decides_lets_the_ca_s_approvers_go(case: Case) -> None:
+    """The answer is another request's: the true one is cancelled, and the key left alone."""
+    now = asked(case)
+    now.ca.fault(*REQUEST, "request_id")
+    result = now.end()
+
+    assert_failed_later(result, "CsrInvalidError", "PollRequest")
+    assert now.ca.requests()[-1]["status"] == "CANCELLED"
+    assert "DiscardKey" in result.entered
+
+
 def test_cancelled_before_the_ca_s_approvers_are_asked(case: Case, stack: InProcessStack) -> None:
     person, other = people(2)
     ca = Ca.make(case, other)
@@ -798,6 +822,19 @@ def test_an_import_that_leads_to_nothing_leaves_the_certificate_issued(case: Cas
 
     assert_certified(result, ca)
     assert result.document["certificate"]["imported"]["result"] == "failed"
+
+
+def test_an_older_certificate_stays_where_the_import_leads_to_nothing(
+    case: Case, stack: InProcessStack
+) -> None:
+    stack.control("PUT", "/switches", {"csrLeavesCertificate": True})
+    case.fault(*IMPORT, "status", httpStatus=200, body={})
+    ca, result = issued(case)
+
+    assert_certified(result, ca)
+    imported = result.document["certificate"]["imported"]
+    assert imported["result"] == "failed"
+    assert "shows another one" in imported["error"]["message"]
 
 
 def test_a_lost_answer_to_the_import_imports_once(case: Case) -> None:

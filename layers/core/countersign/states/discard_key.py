@@ -66,10 +66,7 @@ def discard_key(
     record = records.get(event.enrollment_id) or Record()
     # The error that came last need not be about the answer that was lost first.
     step = csr_step(record)
-    # With a CSR on record nothing about this key was lost: it is the certificate that ends here.
-    is_lost = (
-        "csr" not in record and "requestId" not in step and (event.unanswered or "intent" in step)
-    )
+    is_lost = "requestId" not in step and (event.unanswered or "intent" in step)
     if not is_lost:
         disposal.dispose(event, records=records, tsb=tsb, password=password, clock_skew=clock_skew)
         return m.DiscardedKey(
