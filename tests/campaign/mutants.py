@@ -756,7 +756,8 @@ MUTANTS = (
         "    except",
         "    except",
         "whoever can write the record announces a certificate that nobody approved",
-        f"{FLOW}test_certificates.py::test_a_certificate_written_into_the_record_issues_nothing",
+        f"{FLOW}test_certificates.py"
+        "::test_another_certificate_written_over_the_issued_one_is_not_announced",
     ),
     # Asking ---------------------------------------------------------------------------------
     mutant(

@@ -1077,3 +1077,17 @@ def test_a_certificate_written_into_the_record_issues_nothing(case: Case) -> Non
 
     assert result.record["outcome"] == "FAILED"
     assert "Enrollment Issued" not in result.event_types
+
+
+@pytest.mark.forged
+def test_another_certificate_written_over_the_issued_one_is_not_announced(
+    case: Case, stack: InProcessStack
+) -> None:
+    now = asked(case)
+    now.approve()
+    stack.at("CloseEnrollment", "GetItem")
+    case.write(**{"certificate.pem": "another"})
+    result = now.end()
+
+    assert result.record["outcome"] == "FAILED"
+    assert "Enrollment Issued" not in result.event_types
