@@ -238,16 +238,25 @@ MUTANTS = (
     mutant(
         "an end does not look whether the TSB has decided meanwhile",
         f"{STATES}close_enrollment.py",
-        'when={**_owner(record), **({"steps.csr.status": status} if status else {})},',
+        "when={**_owner(record), **{name: one for name, one in said.items() if one}},",
         "when=_owner(record),",
         "what people declined while somebody stopped the execution is reported as failed,"
         " and its evidence contradicts itself",
         f"{FLOW}test_schedules.py::test_what_people_decided_while_a_stopped_enrollment_is_closed_counts",
     ),
     mutant(
+        "an end does not look whether the TSB has decided on the certificate meanwhile",
+        f"{STATES}close_enrollment.py",
+        '("csr", "certificate") if wants_certificate(record) else ("csr",)',
+        '("csr",)',
+        "what the CA's approvers declined while somebody stopped the execution is reported as"
+        " failed, and its evidence contradicts itself",
+        f"{FLOW}test_certificates.py::test_what_the_ca_s_approvers_decided_while_a_stopped_enrollment_is_closed_counts",
+    ),
+    mutant(
         "an end does not look whether a request is on record meanwhile",
         f"{STATES}close_enrollment.py",
-        '                *(() if status else ("steps.csr.status",)),\n',
+        "                *(name for name, one in said.items() if not one),\n",
         "",
         "the end of what was stopped does not name the request that can be taken up",
         f"{FLOW}test_schedules.py::test_a_request_that_is_on_record_while_a_stopped_enrollment_is_closed_is_named",

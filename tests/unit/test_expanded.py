@@ -104,7 +104,7 @@ def integrations() -> list[tuple[str, str, Json]]:
 def test_api_gateway_calls_the_function_with_its_own_rights_for_whoever_signed() -> None:
     name = of("AWS::Lambda::Function")["ApiFunction"]["FunctionName"]["Fn::Sub"]
 
-    assert len(integrations()) == 7
+    assert len(integrations()) == 8
     for _, _, operation in integrations():
         integration = operation["x-amazon-apigateway-integration"]
         assert operation["security"] == [{"AWS_IAM": []}]

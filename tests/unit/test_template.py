@@ -13,6 +13,7 @@ from moto.events.models import EventPattern
 
 from countersign import events, polling
 from countersign.models import Outcome
+from countersign.policy import rules
 from countersign.states.discard_key import MAX_FRESH_STARTS
 from local.template import Resolver, read
 
@@ -76,7 +77,8 @@ def test_whatever_the_parameters_an_execution_ends_within_the_year_that_aws_give
         for name, one in asl["States"].items()
         if one.get("Resource", "").endswith(":lambda:invoke")
     }
-    once = sum(longest(one) for name, one in tasks.items() if name != "PollRequest")
+    second = {"RequestCertificate", "StoreCertificate"}
+    once = sum(longest(one) for name, one in tasks.items() if name not in {"PollRequest", *second})
     # A fresh start repeats three of them.
     again = sum(longest(tasks[name]) for name in ("CreateKey", "RequestCsr", "DiscardKey"))
     last = polling.Schedule(polling.LONGEST_WINDOW_SECONDS, 0, silence_seconds=silence).cap
@@ -84,6 +86,8 @@ def test_whatever_the_parameters_an_execution_ends_within_the_year_that_aws_give
     assert silence <= polling.LONGEST_SILENCE_SECONDS
     assert deadline <= polling.LONGEST_WINDOW_SECONDS
     assert once + again * (1 + MAX_FRESH_STARTS) + last < polling.AROUND_SECONDS
+    # The caps of two waits are twice as long, and their windows share the longest one.
+    assert sum(longest(tasks[name]) for name in second) + last < rules.STORING_SECONDS
     assert (
         polling.LONGEST_WINDOW_SECONDS + polling.LONGEST_SILENCE_SECONDS + polling.AROUND_SECONDS
         <= 365 * 86_400

@@ -26,6 +26,7 @@ from tests.case import Case, Json, Result, assert_failed, group, people, token
 from tests.forgeries import OTHER, RECORD, edit, put, without
 from tests.proofs import sealed
 from tests.workflow.api import Caller
+from tests.workflow.stopping import stopped_before
 
 SIGN = ("POST", "/v1/certificate/sign")
 IMPORT = ("POST", "/v1/certificate/import/plain")
@@ -520,6 +521,18 @@ def test_declined_by_the_ca_s_approvers(case: Case) -> None:
     assert result.ending["detail"]["declinedBy"] == ["person 2"]
 
 
+def test_what_the_ca_s_approvers_decided_while_a_stopped_enrollment_is_closed_counts(
+    case: Case, stack: InProcessStack
+) -> None:
+    now = asked(case)
+    case.decline(now.approver, label=now.ca.label)
+    result = stopped_before(case, stack, now.arn, stack.at("PollRequest", "UpdateItem"))
+
+    assert result.record["outcome"] == "REJECTED"
+    assert result.record["steps"]["certificate"]["status"] == "REJECTED"
+    verify(stack.evidence(case.id, now.arn), stack.signing_key())
+
+
 def test_the_ca_s_window_closes(case: Case, stack: InProcessStack) -> None:
     now = asked(case)
     stack.clock.advance(3601)
@@ -986,6 +999,10 @@ FORGED = {
         edit("certificate-metadata.json", reason="OPS-43"),
         "certificate-metadata.json",
     ),
+    "approvers who were shown other names": (
+        edit(RECORD, **{f"{STEP}policy__tokens__0__groups__0__approvers__0": "other"}),
+        "certificate-metadata.json",
+    ),
     "what was shown, signed by nobody": (
         put("certificate-metadata.sig", b"0"),
         "certificate-metadata.sig",
@@ -1009,6 +1026,10 @@ FORGED = {
         edit("certificate-checks.json", **{"0__result": "failed"}),
         "certificate-checks.json",
     ),
+    "a passed check that says more": (
+        edit("certificate-checks.json", **{"0__finding": "nothing is wrong"}),
+        "certificate-checks.json",
+    ),
     "a check that nobody makes": (
         edit("certificate-checks.json", **{"0__code": "CERTIFICATE_NEW"}),
         "certificate-checks.json",
@@ -1017,6 +1038,7 @@ FORGED = {
         without("tsb/import-certificate-1.json"),
         "tsb/import-certificate",
     ),
+    "an import of another form": (edit(RECORD, imported__result="perhaps"), RECORD),
     "another algorithm": (
         edit(RECORD, **{f"{STEP}signatureAlgorithm": "SHA512_WITH_RSA"}),
         "certificate-checks.json",

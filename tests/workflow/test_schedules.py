@@ -15,6 +15,7 @@ from local.engine.invocation import Invocation
 from local.engine.stack import InProcessStack
 from tests.case import Case, Json, Result, assert_failed, assert_issued, group, people, token
 from tests.workflow.api import Caller
+from tests.workflow.stopping import stopped_before
 
 KEY, CSR = "/v1/key", "/v1/certificate/request"
 REQUEST = "/v1/request/{id}"
@@ -438,17 +439,6 @@ def test_what_the_quorum_has_approved_is_not_cancelled_because_it_is_not_execute
 
 
 # What was stopped ---------------------------------------------------------------------------------
-
-
-def stopped_before(case: Case, stack: InProcessStack, arn: str, late: Invocation) -> Result:
-    """Its end if it is stopped before this call, which is made while the end is written."""
-    case.stop(arn)
-    late.due = stack.clock.now + 5
-    closing = stack.at("CloseEnrollment", "UpdateItem")  # it has read the record
-    closing.due = stack.clock.now + 10
-    result = case.end(arn)
-    stack.settle()
-    return result
 
 
 def test_what_people_decided_while_a_stopped_enrollment_is_closed_counts(

@@ -606,6 +606,7 @@ def _second(folder: Folder, proven: Proven, *, now: datetime) -> Second:
         raise bundle.EvidenceInvalidError("request.json", "asks for no certificate")
     _equal("record.json", "caKeyLabel", step["caKeyLabel"], asked.ca_key_label)
     policy, about_ca = _ca_as_asked(folder, step)
+    people = _people(policy, step["policy"], "tsb/request-certificate")
     part = "certificate-metadata.json"
     shown = _shown(folder, part, "certificate", record=record, requested=requested)
     names_csr = summary.says(shown["about"], "CSR", f"sha256:{csr.sha256}")
@@ -613,7 +614,7 @@ def _second(folder: Folder, proven: Proven, *, now: datetime) -> Second:
     decided, executed = _approvals(
         folder,
         step,
-        _people(policy, step["policy"], "tsb/request-certificate"),
+        people,
         bundle.ca_keys(folder),
         "certificate-approvers.json",
     )

@@ -26,7 +26,8 @@ from countersign.polling import (
 )
 from countersign.spki import fingerprint
 
-STORING_SECONDS = 3 * DAY_SECONDS  # of a certificate: StoreCertificate's retries, and a wait
+# Of a certificate: the retries of RequestCertificate and StoreCertificate, and a wait.
+STORING_SECONDS = 4 * DAY_SECONDS
 RULES = {
     "ruleUse": "rule_use",
     "ruleBlock": "rule_block",
