@@ -87,6 +87,8 @@ def _operation(method: str, path: str, headers: Any, body: bytes) -> str:
         return f".{target.rpartition('.')[2]}"
     if path.startswith("/2015-03-31/functions/"):
         return "lambda.Invoke"
+    if path == "/v2/email/outbound-emails":
+        return "sesv2.SendEmail"
     if body.startswith(b"Action="):
         return f".{body.decode().removeprefix('Action=').partition('&')[0]}"
     listed = "list-type=2" in path

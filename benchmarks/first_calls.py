@@ -30,6 +30,7 @@ from local.engine.stack import ROOT, InProcessStack, forget, in_process_stack
 from local.tsb_simulator.simulator import Simulator
 
 PROFILE = "trial@1"
+SENDER = "countersign@example.com"
 ISSUED, CANCELLED, OPEN = "issued", "cancelled", "open"
 ATTRIBUTES = "/v1/key/attributes"
 SUBMIT = ROOT / "events/api/submit.json"
@@ -111,6 +112,9 @@ def record(folder: Path, ca_bundle: str) -> Recorded:
         # The in-process stack has no topic, because it does not run Notify.
         topic = stack.client("sns").create_topic(Name="mails")["TopicArn"]
         os.environ["TOPIC_ARN"] = topic
+        # Nor does it run MailPeople.
+        stack.client("sesv2").create_email_identity(EmailIdentity=SENDER)
+        os.environ["MAIL_FROM"] = SENDER
         with _listening() as made, redirect_stdout(StringIO()):  # the functions' own logs
             _walk(stack)
         environment = {name: os.environ[name] for name in _variables() if name in os.environ}
@@ -148,6 +152,7 @@ def _walk(stack: InProcessStack) -> None:
         ("SweepKeys", {}),
         ("AuditKeys", {}),
         ("Notify", stack.events(ISSUED)[-1]),
+        ("MailPeople", stack.events(ISSUED)[-1]),
         ("Api", _submission()),
     ):
         stack.call(function, event)

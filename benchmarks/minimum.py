@@ -52,6 +52,7 @@ MINIMUM = {
     "cancel_request": EVERY + REQUESTS,
     "keep_evidence": EVERY + CERTIFICATES + CANONICAL,
     "notify": EVERY,
+    "mail_people": EVERY + CERTIFICATES,
     "watch_enrollments": EVERY + REQUESTS + CERTIFICATES,
     "sweep_keys": EVERY + REQUESTS + CERTIFICATES + CANONICAL,
     "audit_keys": EVERY + REQUESTS + CERTIFICATES + CANONICAL,

@@ -86,6 +86,8 @@ class Resolver:
                 return self.resolve(text).split(separator)
             case {"Fn::Join": [separator, parts]}:
                 return separator.join(self.resolve(parts))
+            case {"Fn::Select": [index, values]}:
+                return self.resolve(values)[int(index)]
             case {"Fn::If": [condition, yes, no]}:
                 return self.resolve(yes if self.holds(condition) else no)
             case dict():

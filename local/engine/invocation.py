@@ -10,7 +10,7 @@ invocation of a function: the next one whose event contains a text (mostly an en
 - `{"kind": "aws", "operation": "PutItem", "skip": 0, "when": …}`: one call of an AWS service fails,
   after `skip` other calls of its kind. It is refused before or after it is executed, or it is
   executed twice (`"repeat"`: as the SDK does if the first answer was lost), or it is answered with
-  a failed entry (`"entry"`: as PutEvents refuses).
+  a failed entry (`"entry"`: as PutEvents refuses). `code` is the error's, if given.
 - `{"kind": "refused", "path": "/v1/key"}`: the first call to that path finds the TSB's port closed.
 - `{"kind": "listen"}`: nothing fails; the calls to AWS are recorded in order.
 
@@ -154,7 +154,8 @@ class Invocation(Process):
             return call()
         if when == "after":
             call()
-        raise _client_error("InternalServerError", "by command", operation)
+        code = self._fault.get("code", "InternalServerError")
+        raise _client_error(code, "by command", operation)
 
     def tsb(self, method: str, path: str) -> str:
         """Called before a call to the TSB; returns one of `TSB_FAULTS`, or an empty text."""

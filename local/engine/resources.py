@@ -2,11 +2,12 @@
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from moto.dynamodb.models import dynamodb_backends
+from moto.events.models import EventPattern
 from moto.s3.models import s3_backends
 from moto.sqs.models import sqs_backends
 from moto.stepfunctions.parser.models import stepfunctions_parser_backends
@@ -48,6 +49,7 @@ class Resources:
             for name in self._resources
         }
         self._resolver = template.Resolver(read, parameters, PSEUDO, self._known)
+        self._deployed = self._resolver  # with the parameters of `configure`
         self.queues: dict[str, str] = {}
         self._make_what_others_name()
         self._make_redrives()
@@ -104,6 +106,7 @@ class Resources:
         """
         given = {**self._parameters, **parameters}
         resolver = template.Resolver(self._template, given, PSEUDO, self._known)
+        deployed, self._deployed = self._deployed, resolver
         values = {
             "STACK_NAME": NAME,
             "POWERTOOLS_SERVICE_NAME": NAME,
@@ -122,6 +125,7 @@ class Resources:
         os.environ.update(values)
 
         def undo() -> None:
+            self._deployed = deployed
             for name, value in before.items():
                 if value is None:
                     os.environ.pop(name, None)
@@ -129,6 +133,25 @@ class Resources:
                     os.environ[name] = value
 
         return undo
+
+    def listeners(self, event: Json) -> Iterator[str]:
+        """The functions that rules of the bus invoke with this event, as the stack is deployed."""
+        functions = {
+            one["Arn"]: name.removesuffix("Function")
+            for name, one in self._known.items()
+            if self._resources[name]["Type"] == "AWS::Serverless::Function"
+        }
+        for resource in self._resources.values():
+            if resource["Type"] != "AWS::Events::Rule":
+                continue
+            if "Condition" in resource and not self._deployed.holds(resource["Condition"]):
+                continue
+            rule = self._deployed.resolve(resource["Properties"])
+            pattern: Any = EventPattern.load(json.dumps(rule["EventPattern"]))
+            if rule.get("EventBusName") == NAME and pattern.matches_event(event):
+                yield from (
+                    functions[one["Arn"]] for one in rule["Targets"] if one["Arn"] in functions
+                )
 
     def _of(self, kind: str) -> list[Json]:
         return [one["Properties"] for one in self._resources.values() if one["Type"] == kind]
@@ -180,7 +203,7 @@ class Resources:
         )
 
     def _make_rules(self) -> None:
-        """Create the rules with a queue as target. Other rules start executions or send mails."""
+        """Create the rules with a queue as target. For functions see `listeners`."""
         arns = {self._known[name]["Arn"] for name in self.queues}
         for name, resource in self._resources.items():
             if resource["Type"] != "AWS::Events::Rule":

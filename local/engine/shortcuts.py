@@ -39,7 +39,9 @@ from local.engine.surroundings import ACCOUNT, REGION
 
 TABLE = ("GetItem", "PutItem", "UpdateItem", "DeleteItem", "Query", "Scan")
 OK: Any = {"HTTPStatusCode": 200}
-SERVICES = ("dynamodb", "events", "kms", "s3", "secretsmanager", "sns", "sqs", "stepfunctions")
+SERVICES = (
+    "dynamodb", "events", "kms", "s3", "secretsmanager", "sesv2", "sns", "sqs", "stepfunctions",
+)  # fmt: skip
 
 PUT = {"Bucket", "Key", "Body", "ContentType", "ChecksumAlgorithm", "IfNoneMatch"}
 PAGE = 1_000

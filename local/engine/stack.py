@@ -517,7 +517,10 @@ class InProcessStack:
         ):
             for message in messages:
                 # moto omits the account.
-                self._events.append({"account": ACCOUNT, **json.loads(message["Body"])})
+                event = {"account": ACCOUNT, **json.loads(message["Body"])}
+                self._events.append(event)
+                for function in self.resources.listeners(event):
+                    self._hand_over(function, json.dumps(event))
                 queues.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
 
     def expect_news(self) -> None:

@@ -24,6 +24,7 @@ PSEUDO = {
 PARAMETERS = {
     "TsbUrl": "https://tsb.example.com",
     "NotifyEmail": "somebody@example.com",
+    "MailFrom": "countersign@example.com",
     "SubnetIds": "subnet-1",
     "SecurityGroupIds": "sg-1",
     "RequestingAccounts": "210987654321",

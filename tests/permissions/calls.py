@@ -93,6 +93,8 @@ def _requested(resources: Resources, call: AwsCall) -> Iterator[str]:  # noqa: P
             yield f"kms:{call.operation} {name(given['KeyId'])}"
         case "sns", "Publish":
             yield f"sns:Publish {name(given['TopicArn'])}"
+        case "sesv2", "SendEmail":
+            yield "ses:SendEmail MailFrom"
         case "stepfunctions", "StartExecution":
             yield f"states:StartExecution {name(given['stateMachineArn'])}"
         case "stepfunctions", "SendTaskSuccess":

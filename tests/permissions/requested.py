@@ -58,9 +58,23 @@ def of_functions(account: Account, recorded: dict[str, set[str]]) -> Iterator[Re
             action, resource, *leading = one.split(" ")
             if action == SEND_TASK_SUCCESS:
                 continue
+            if action == "ses:SendEmail":
+                yield from _mails(f"{function}FunctionRole", action)
+                continue
             of_table = action.startswith("dynamodb:") and "/index/" not in resource
             context = {LEADING_KEYS: leading[0] if leading else "ID"} if of_table else {}
             yield Request(f"{function}FunctionRole", action, arn_of(account, resource), context)
+
+
+def _mails(role: str, action: str) -> Iterator[Request]:
+    """SES asks for the identity that is verified: the sender's address, or its domain.
+
+    Source: https://docs.aws.amazon.com/ses/latest/dg/sending-authorization-overview.html.
+    """
+    sender = PARAMETERS["MailFrom"]
+    for identity in (sender, sender.partition("@")[2]):
+        arn = f"arn:aws:ses:{REGION}:{ACCOUNT}:identity/{identity}"
+        yield Request(role, action, arn, {"ses:FromAddress": sender})
 
 
 def arn_of(account: Account, resource: str) -> str:

@@ -23,7 +23,7 @@ ROUTER = ROOT / "functions/api.py"
 LOWER_FIRST = [
     "errors", "settings", "clocks", "polling", "texts", "algorithms", "record", "models",
     "resumption", "der", "spki", "stores", "policy",
-    "request", "events", "mails", "tsb", "verification", "keys", "evidence",
+    "request", "events", "mails", "letters", "tsb", "verification", "keys", "evidence",
     "waits", "watch", "states",
     "api", "aws",
 ]  # fmt: skip

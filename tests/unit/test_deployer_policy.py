@@ -57,6 +57,7 @@ NEEDED: dict[str, tuple[str, str]] = {
     "AWS::DynamoDB::Table": (
         f"arn:aws:dynamodb:{HERE}:table/STACK-{{}}-X",
         "dynamodb: CreateTable UpdateTable DeleteTable DescribeTable DescribeTimeToLive"
+        " UpdateTimeToLive"
         " DescribeContributorInsights DescribeContinuousBackups UpdateContinuousBackups"
         " DescribeKinesisStreamingDestination GetResourcePolicy"
         " TagResource UntagResource ListTagsOfResource",

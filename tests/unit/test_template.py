@@ -142,6 +142,7 @@ def test_no_function_may_do_anything_to_everything(name: str) -> None:
         ("CloseEnrollmentFunction", [], ["Secret"]),
         ("ApiFunction", ["ServiceSecret"], ["KeyManagementSecret", "KeyOperationSecret"]),
         ("NotifyFunction", [], ["Secret"]),
+        ("MailPeopleFunction", [], ["Secret"]),
         ("KeepEvidenceFunction", [], ["Secret"]),
     ],
 )

@@ -323,6 +323,7 @@ OUTAGES: dict[str, tuple[Callable[[Operated, list[Case]], None], set[str], set[s
     ),
     "the bus cannot encrypt": (message_in("BusDeadLetterQueue"), {"BusDeadLetter"}, set()),
     "a mail is not sent": (message_in("NotifyDeadLetterQueue"), {"NotifyDeadLetter"}, set()),
+    "a mail by name is not sent": (message_in("MailDeadLetterQueue"), {"MailDeadLetter"}, set()),
 }
 
 

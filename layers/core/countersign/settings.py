@@ -16,6 +16,8 @@ class Settings:
     bus_name: str
     stack_name: str
     topic_arn: str
+    mail_from: str
+    operators_email: str
     tsb_url: str
     tsb_proxy_url: str
     certificate_role: str
@@ -57,6 +59,8 @@ def settings() -> Settings:
         bus_name=env.get("BUS_NAME", ""),
         stack_name=env.get("STACK_NAME", ""),
         topic_arn=env.get("TOPIC_ARN", ""),
+        mail_from=env.get("MAIL_FROM", ""),
+        operators_email=env.get("OPERATORS_EMAIL", ""),
         tsb_url=env.get("TSB_URL", ""),
         tsb_proxy_url=env.get("TSB_PROXY_URL", ""),
         certificate_role=env.get("CERTIFICATE_ROLE", "keyOperation"),

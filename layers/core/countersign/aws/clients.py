@@ -23,12 +23,17 @@ ATTEMPTS = 3
 
 
 @cache
-def client(service: str) -> Any:
-    """The boto3 client of `service`. A call that hangs is an `AwsCallError` in `named_errors`."""
+def client(service: str, *, attempts: int = ATTEMPTS) -> Any:
+    """The boto3 client of `service`. A call that hangs is an `AwsCallError` in `named_errors`.
+
+    Args:
+        service: as boto3 names it.
+        attempts: 1 for a call that must not be repeated where its answer was lost.
+    """
     config = Config(
         connect_timeout=CONNECT_TIMEOUT_SECONDS,
         read_timeout=READ_TIMEOUT_SECONDS,
-        retries={"total_max_attempts": ATTEMPTS, "mode": "standard"},
+        retries={"total_max_attempts": attempts, "mode": "standard"},
     )
     return boto3.client(service, config=config)  # type: ignore[call-overload]
 

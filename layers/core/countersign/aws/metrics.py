@@ -70,6 +70,11 @@ def closed(document: OutcomeDocument, record: Record) -> None:
             _emit(name, MetricUnit.Seconds, max(took.total_seconds(), 0))
 
 
+def undelivered(reason: str, about: dict[str, str]) -> None:
+    """A mail that somebody does not get: why as a code; whose, of what, in the log line only."""
+    _emit("MailsUndelivered", MetricUnit.Count, 1, about=about, Reason=reason)
+
+
 def evidence_conflict() -> None:
     """What an event, the table and the buckets say of an ended enrollment contradicts itself."""
     _emit("EvidenceConflicts", MetricUnit.Count, 1)

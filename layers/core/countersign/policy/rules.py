@@ -163,6 +163,24 @@ def open_groups(requested: PolicySummary, approvers: tuple[Approver, ...]) -> tu
     return tuple(found)
 
 
+def needed(requested: PolicySummary, approvers: tuple[Approver, ...]) -> tuple[Approver, ...]:
+    """Those who have yet to decide and whose group, or one of them, still lacks its quorum.
+
+    Args:
+        requested: as for `open_groups`.
+        approvers: as a poll found them.
+    """
+    lacking = {(one.token, one.group) for one in open_groups(requested, approvers)}
+    names = {
+        name
+        for token in requested.tokens
+        for group in token.groups
+        if (token.name, group.name) in lacking
+        for name in group.approvers
+    }
+    return tuple(one for one in approvers if one.decision == "outstanding" and one.name in names)
+
+
 def approvals_of(rule: Rule, path: str) -> Iterator[tuple[str, Approval]]:
     """Every approval of the rule at `path`, with its own path."""
     for t, token in enumerate(rule.tokens):

@@ -1,0 +1,309 @@
+"""Who gets which mail about an event, and that nobody gets the same one twice.
+
+An event only says where to look: what is said, and to whom, is what the table and the metadata say
+that the approvers were shown. A note of each mail is an item of its own, `mail#…`, which DynamoDB
+deletes once nothing can repeat the mail.
+"""
+
+import hashlib
+import json
+import re
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from countersign import events
+from countersign import models as m
+from countersign.errors import AwsCallError
+from countersign.letters import text
+from countersign.letters.text import Facts, Letter
+from countersign.policy import rules
+from countersign.policy.directory import Directory, Person
+from countersign.polling import LONGEST_WINDOW_SECONDS
+from countersign.record import ENDED_AT_TSB, Record, csr_step
+from countersign.stores import Objects, Records
+
+ADDRESS = re.compile(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+")
+TRIES = 2  # of a mail: one more, where a function ended between sending and noting
+AT_IT = timedelta(seconds=45)  # longer than the function's timeout: then nobody is any more
+KEPT = timedelta(seconds=LONGEST_WINDOW_SECONDS) + timedelta(days=30)
+TOO_MANY = frozenset({"TooManyRequestsException", "ThrottlingException", "LimitExceededException"})
+# Where somebody decided, or nobody did in time. After a failure the request may go on at the TSB.
+DECIDED = frozenset(m.Outcome) - {m.Outcome.FAILED}
+
+type Send = Callable[[str, Letter, str], None]  # to this address, for the enrollment with this id
+
+
+@dataclass(frozen=True)
+class Undelivered:
+    """A mail that somebody does not get.
+
+    Args:
+        enrollment_id: what it is about.
+        person: whose it is.
+        reason: a code: `no-address`, `unknown-person`, `left`, `gave-up`, or the error's of SES.
+        why: in a sentence.
+    """
+
+    enrollment_id: str
+    person: str
+    reason: str
+    why: str
+
+
+@dataclass(frozen=True)
+class _Mail:
+    """A mail for somebody: `about` and their name make it one that is sent once."""
+
+    person: Person
+    about: str
+    letter: Letter
+
+
+def deliver(
+    envelope: Mapping[str, Any],
+    *,
+    records: Records,
+    objects: Objects,
+    directory: Directory,
+    operators: str,
+    send: Send,
+    report: Callable[[Undelivered], None],
+) -> None:
+    """Send the mails that belong to an event: to approvers and the requester, by name.
+
+    Nobody gets the same mail twice, however often the event comes. Where a function ends between
+    sending and noting that it has sent, one repeat follows, and no third.
+
+    Args:
+        envelope: the event as EventBridge delivers it.
+        records: the table.
+        objects: the bucket; it has the metadata that the approvers were shown.
+        directory: the people whose contact is known.
+        operators: the address to which to report what looks wrong; may be empty.
+        send: sends one mail.
+        report: is told of each mail that is not sent for good.
+
+    Raises:
+        AwsCallError: a store refused, or SES did not take some mails for now. Lambda repeats the
+            event twice; those who have theirs get nothing more.
+    """
+    event = events.BY_DETAIL_TYPE[envelope["detail-type"]].read(envelope["detail"])
+    record = records.get(event.enrollment_id) or Record()
+    lost: AwsCallError | None = None
+    mails = _mails(
+        event,
+        record,
+        objects=objects,
+        directory=directory,
+        operators=operators,
+        report=report,
+    )
+    for one in mails:
+        try:
+            _once(one, event.enrollment_id, records, send, report)
+        except AwsCallError as error:
+            lost = error  # the others' mails need not wait for this one
+    if lost is not None:
+        raise lost
+
+
+# Who gets what ------------------------------------------------------------------------------------
+
+
+def _mails(
+    event: events.Event,
+    record: Record,
+    *,
+    objects: Objects,
+    directory: Directory,
+    operators: str,
+    report: Callable[[Undelivered], None],
+) -> Iterator[_Mail]:
+    now, step = m.now(), csr_step(record)
+
+    def known(approvers: tuple[m.Approver, ...]) -> Iterator[Person]:
+        for one in approvers:
+            person, reason = _reached(directory, one, now)
+            if person is not None:
+                yield person
+            else:
+                report(_undelivered(event, one.name, reason))
+
+    if isinstance(event, events.Waiting):
+        if not _is_open(record, event.request_id):
+            return  # it has moved on meanwhile
+        facts = _facts(record, objects, operators)
+        if isinstance(event, events.AwaitingApproval):
+            for person in known(
+                rules.needed(m.PolicySummary.read(record["policy"]), facts.approvers)
+            ):
+                yield _Mail(
+                    person, f"asked#{event.request_id}", text.asked(facts, person.name, now)
+                )
+    if isinstance(event, events.Ended):
+        is_own = record.get("outcome") == event.outcome and not isinstance(event, events.Refused)
+        if is_own and event.outcome in DECIDED and "requestId" in step:
+            facts, about = _facts(record, objects, operators), f"ended#{step['requestId']}"
+            silent = tuple(
+                one for one in facts.approvers if one.decision in ("outstanding", "none")
+            )
+            for person in known(silent):
+                yield _Mail(person, about, text.stand_down(facts, person.name, event.outcome))
+        requester = _requester(directory, event)
+        if requester is not None and (is_own or isinstance(event, events.Refused)):
+            if (reason := _unreachable(requester, now)) is not None:
+                report(_undelivered(event, requester.name, reason))
+                return
+            facts = Facts(event.enrollment_id, event.key_label, operators=operators)
+            facts = replace(facts, approvers=event.approvers)
+            about = f"outcome#{event.execution_arn.rpartition(':')[2]}"
+            letter = text.outcome(facts, requester.name, event.outcome, _more(event))
+            yield _Mail(requester, about, letter)
+
+
+def _is_open(record: Record, request_id: str) -> bool:
+    step = csr_step(record)
+    return (
+        step.get("requestId") == request_id
+        and "outcome" not in record
+        and "cancel" not in record
+        and step.get("status") not in ENDED_AT_TSB
+    )
+
+
+def _facts(record: Record, objects: Objects, operators: str) -> Facts:
+    step = csr_step(record)
+    return Facts(
+        enrollment_id=record["id"],
+        key_label=record.get("keyLabel"),
+        about=_about(record, objects),
+        request_id=step.get("requestId"),
+        sha256=record.get("acceptedSha256"),
+        approvers=tuple(m.Approver.read(one) for one in step.get("approvers", ())),
+        window_ends=step.get("times", {}).get("windowEnds"),
+        operators=operators,
+    )
+
+
+def _about(record: Record, objects: Objects) -> tuple[tuple[str, str], ...]:
+    """The lines that the approvers' app shows; none where they are not what is on record."""
+    digest = record.get("metaDataSha256", "")
+    shown = objects.read(f"enrollments/{record['id']}/metadata/{digest}.json")
+    if shown is None or hashlib.sha256(shown).hexdigest() != digest:
+        return ()
+    lines: list[str] = json.loads(shown)["about"]
+    return tuple((label, value) for label, _, value in (one.partition(": ") for one in lines))
+
+
+def _requester(directory: Directory, event: events.Event) -> Person | None:
+    """Who asked, where the trigger saw them and the directory has them."""
+    principal = event.origin.principal
+    if principal is None:
+        return None
+    return next((one for one in directory.people if one.acts_as(principal)), None)
+
+
+def _reached(
+    directory: Directory, approver: m.Approver, moment: datetime
+) -> tuple[Person | None, str]:
+    """The person behind an approver's key, or why they get no mail. A name alone is no proof."""
+    person = directory.person(directory.names.get(approver.spki_sha256 or "", ""))
+    if person is None:
+        return None, "unknown-person"
+    reason = _unreachable(person, moment)
+    return (None, reason) if reason is not None else (person, "")
+
+
+def _unreachable(person: Person, moment: datetime) -> str | None:
+    if not any(key.valid(moment) for key in person.keys):
+        return "left"
+    return None if ADDRESS.fullmatch(person.contact) else "no-address"
+
+
+WHY = {
+    "unknown-person": "their key is not in the directory of approvers",
+    "left": "none of their keys is valid any more, according to the directory",
+    "no-address": "their contact in the directory is no mail address",
+    "gave-up": "it was begun twice, and nobody knows whether it was sent",
+}
+
+
+def _undelivered(event: events.Event, name: str, reason: str) -> Undelivered:
+    return Undelivered(event.enrollment_id, name, reason, WHY[reason])
+
+
+def _more(event: events.Ended) -> list[tuple[str, str]]:
+    if event.csr is not None:
+        return [
+            ("CSR", f"s3://{event.csr.bucket}/{event.csr.key}"),
+            ("SHA-256 (DER)", event.csr.sha256),
+        ]
+    if event.error is not None:
+        told = (("Error", event.error.name), ("What happened", event.error.message))
+        return [*told, *((("What to do", event.error.action),) if event.error.action else ())]
+    return []
+
+
+# Once ---------------------------------------------------------------------------------------------
+
+
+def _once(
+    mail: _Mail,
+    enrollment_id: str,
+    records: Records,
+    send: Send,
+    report: Callable[[Undelivered], None],
+) -> None:
+    """Send a mail unless it was sent.
+
+    Raises:
+        AwsCallError: it was not sent, or nobody knows whether; or another invocation is at it.
+    """
+    whom = hashlib.sha256(mail.person.name.encode()).hexdigest()[:16]
+    note = f"mail#{enrollment_id}#{mail.about}#{whom}"
+    if not _begun(note, mail, enrollment_id, records, report):
+        return
+    done = "sent"
+    try:
+        send(mail.person.contact, mail.letter, enrollment_id)
+    except AwsCallError as error:
+        if error.reason in TOO_MANY:
+            records.delete(note)  # it was not sent, so this was no try
+            raise
+        if error.http_status is None or error.http_status >= 500:  # noqa: PLR2004
+            raise  # it may have been sent; the note stays as it would after a crash
+        done = error.reason or "refused"
+        report(Undelivered(enrollment_id, mail.person.name, done, error.message))
+    records.update(note, {"done": done})
+
+
+def _begun(
+    note: str,
+    mail: _Mail,
+    enrollment_id: str,
+    records: Records,
+    report: Callable[[Undelivered], None],
+) -> bool:
+    """Whether the mail is to be sent now, and it is noted that it is begun."""
+    now, mine = m.now(), uuid.uuid4().hex
+    begun = {"at": m.timestamp(now), "by": mine}
+    expires = int((now + KEPT).timestamp())
+    existing: Any = records.put({"id": note, "tries": 1, "expires": expires, **begun})
+    if existing is None or existing.get("by") == mine:  # ours, where the SDK repeated the write
+        return True
+    if "done" in existing:
+        return False
+    if now - datetime.fromisoformat(existing["at"]) < AT_IT:
+        raise AwsCallError(
+            f"another invocation is sending {note}", action="Nothing; Lambda repeats the event."
+        )
+    if existing["tries"] >= TRIES:
+        report(Undelivered(enrollment_id, mail.person.name, "gave-up", WHY["gave-up"]))
+        records.update(note, {"done": "gave-up"})
+        return False
+    before = {"tries": existing["tries"], "by": existing["by"]}
+    rival: Any = records.update(note, {"tries": existing["tries"] + 1, **begun}, when=before)
+    return rival is None or rival.get("by") == mine

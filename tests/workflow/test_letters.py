@@ -1,0 +1,289 @@
+"""Mails to approvers and requesters by name: who gets which, and that nobody gets it twice.
+
+moto's SES keeps what was sent.
+"""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from moto.ses.models import ses_backends
+
+from local.engine.stack import InProcessStack
+from local.engine.surroundings import ACCOUNT, REGION
+from tests.case import Case, assert_issued, group, people, token
+from tests.workflow.api import Caller
+
+SENDER, OPERATORS = "countersign@example.com", "operators@example.com"
+ADA, GRACE, ALAN = "ada.lovelace@example.com", "grace.hopper@example.com", "alan.turing@example.com"
+BARBARA = "barbara.liskov@example.com"
+
+type Json = dict[str, Any]
+
+
+class Post:
+    """What was sent since the stack was fresh."""
+
+    def __init__(self, stack: InProcessStack) -> None:
+        self.stack = stack
+        self._backend = ses_backends[ACCOUNT][REGION]
+
+    def verify(self, sender: str) -> None:
+        self._backend.verify_email_identity(sender)
+
+    def clear(self) -> None:
+        self._backend.sent_messages.clear()
+        self._backend.email_identities.clear()
+
+    def of(self, case: Case) -> list[tuple[str, str]]:
+        """Who got what, in order; the case's label left out."""
+        return [
+            (address, one.subject.removeprefix("[Countersign] ").replace(case.label, "LABEL"))
+            for one in self._backend.sent_messages
+            for address in one.destinations["ToAddresses"]
+        ]
+
+    def await_mails(self, case: Case, number: int) -> list[tuple[str, str]]:
+        """The mails, as soon as there are so many."""
+        self.stack.until(lambda: len(self.of(case)) >= number, f"mail number {number}")
+        return self.of(case)
+
+
+@pytest.fixture
+def post(stack: InProcessStack) -> Iterator[Post]:
+    found = Post(stack)
+    found.verify(SENDER)
+    stack.configure(MailFrom=SENDER, NotifyEmail=OPERATORS)
+    yield found
+    stack.settle()  # an open wait has a digest of keys that are others in each run
+    found.clear()
+
+
+def change_directory(stack: InProcessStack, name: str, **different: Any) -> None:
+    """Release the directory with one person changed."""
+    content = json.loads((stack.folder / "layer/profiles/directory.json").read_text())
+    (person,) = [one for one in content["people"] if one["name"] == name]
+    person |= different
+    stack.release_profile("directory", content)
+
+
+def request_as(case: Case, stack: InProcessStack, name: str, profile: str = "trial@1") -> str:
+    """Ask through the API as this person of the directory; the ARN of the execution."""
+    caller = Caller(stack, name)
+    change_directory(stack, "Barbara Liskov", principals=[caller.arn])
+    assert caller.call("POST", "/enrollments", case.by_profile(profile)).status_code == 202
+    return case.execution()
+
+
+def undelivered(text: str) -> list[tuple[str, str]]:
+    """Name and reason of each mail that was not sent, from the metrics in the log."""
+    lines = [json.loads(line) for line in text.splitlines() if line.startswith("{")]
+    return list(
+        dict.fromkeys((one["person"], one["reason"]) for one in lines if "MailsUndelivered" in one)
+    )
+
+
+ASKED = [(ADA, "Please decide: LABEL"), (GRACE, "Please decide: LABEL")]
+
+
+def test_every_mail_of_an_enrollment_from_asked_to_outcome(
+    case: Case, stack: InProcessStack, post: Post
+) -> None:
+    arn = request_as(case, stack, "barbara")
+    case.await_event("Enrollment Awaiting Approval")
+    assert post.await_mails(case, 2) == ASKED
+    case.approve(stack.people["Ada Lovelace"])
+    result = case.end(arn)
+    stack.settle()
+
+    assert_issued(result)
+    assert post.of(case) == [
+        *ASKED,
+        (GRACE, "Nothing more to decide: LABEL"),
+        (BARBARA, "Issued: LABEL"),
+    ]
+
+
+def test_a_mail_is_not_sent_again_when_its_event_comes_again(
+    case: Case, stack: InProcessStack, post: Post
+) -> None:
+    case.start(case.by_profile())
+    event = case.await_event("Enrollment Awaiting Approval")
+    post.await_mails(case, 2)
+
+    stack.call("MailPeople", event)
+
+    assert post.of(case) == ASKED
+
+
+def test_one_repeat_follows_a_kill_between_sending_and_noting_and_no_third(
+    case: Case, stack: InProcessStack, post: Post, capsys: pytest.CaptureFixture[str]
+) -> None:
+    case.start(case.by_profile())
+    event = case.await_event("Enrollment Awaiting Approval")
+    stack.at("MailPeople", "UpdateItem").kill()
+    assert post.of(case) == ASKED[:1]
+    stack.at("MailPeople", "UpdateItem", 2).kill()  # Lambda's first repeat, a minute later
+    assert post.of(case) == [ASKED[0], ASKED[0]]
+    post.await_mails(case, 3)
+    stack.sleep(60)
+    stack.call("MailPeople", event)
+
+    assert post.of(case) == [ASKED[0], ASKED[0], ASKED[1]]
+    assert undelivered(capsys.readouterr().out) == [("Ada Lovelace", "gave-up")]
+
+
+def test_two_deliveries_at_once_send_one_mail(
+    case: Case, stack: InProcessStack, post: Post
+) -> None:
+    case.start(case.by_profile())
+    event = case.await_event("Enrollment Awaiting Approval")
+    stack.at("MailPeople", "SendEmail")
+    rival = stack.begin("MailPeople", event)
+    stack.until(lambda: rival.ended, "end of the rival")
+    post.await_mails(case, 2)
+    stack.sleep(600)
+
+    assert rival.error is not None  # Lambda repeats it, in case the other one dies
+    assert sorted(post.of(case)) == ASKED
+
+
+def test_an_unverified_sender_leaves_a_trace_and_touches_no_outcome(
+    case: Case, stack: InProcessStack, post: Post, capsys: pytest.CaptureFixture[str]
+) -> None:
+    post.clear()
+    arn = case.start(case.by_profile())
+    case.await_event("Enrollment Awaiting Approval")
+    case.approve(stack.people["Ada Lovelace"])
+    result = case.end(arn)
+    stack.settle()
+
+    assert_issued(result)
+    assert post.of(case) == []
+    assert set(undelivered(capsys.readouterr().out)) == {
+        ("Ada Lovelace", "MessageRejected"),
+        ("Grace Hopper", "MessageRejected"),
+    }
+
+
+@pytest.mark.parametrize("code", ["InternalServerError", "TooManyRequestsException"])
+def test_ses_out_of_order_for_a_moment_loses_no_mail(case: Case, post: Post, code: str) -> None:
+    case.strike("MailPeople", kind="aws", operation="SendEmail", when="before", code=code)
+    case.start(case.by_profile())
+
+    assert sorted(post.await_mails(case, 2)) == ASKED
+
+
+def test_too_many_mails_at_a_time_are_no_tries(case: Case, post: Post) -> None:
+    for _ in range(2):
+        case.strike(
+            "MailPeople",
+            kind="aws", operation="SendEmail", when="before", code="TooManyRequestsException",
+        )  # fmt: skip
+    case.start(case.by_profile())
+
+    assert sorted(post.await_mails(case, 2)) == ASKED
+
+
+@pytest.mark.parametrize(
+    ("different", "reason"),
+    [
+        ({"contact": "extension 4711"}, "no-address"),
+        ({"contact": "ada@example.com, mallory@example.com"}, "no-address"),
+        ({"contact": "Ada <ada@example.com>"}, "no-address"),
+        ("left", "left"),
+    ],
+    ids=str,
+)
+def test_who_cannot_be_reached_or_has_left_gets_nothing(
+    case: Case, post: Post, capsys: pytest.CaptureFixture[str], different: Any, reason: str
+) -> None:
+    stack = post.stack
+    if different == "left":
+        content = json.loads((stack.folder / "layer/profiles/directory.json").read_text())
+        keys = content["people"][0]["keys"]
+        different = {"keys": [{**one, "validTo": "2026-01-02"} for one in keys]}
+    case.start(case.by_profile())
+    case.await_request()  # who has left before can be asked no more
+    change_directory(stack, "Ada Lovelace", **different)
+
+    assert post.await_mails(case, 1) == ASKED[1:]
+    stack.sleep(60)
+    assert post.of(case) == ASKED[1:]
+    assert undelivered(capsys.readouterr().out) == [("Ada Lovelace", reason)]
+
+
+def test_who_is_not_in_the_directory_gets_no_mail(
+    case: Case, stack: InProcessStack, post: Post, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (person,) = people(1)
+    arn = case.start(case.request(token(group(person))))
+    case.await_event("Enrollment Awaiting Approval")
+    case.approve(person)
+    case.end(arn)
+    stack.settle()
+
+    assert post.of(case) == []
+    assert undelivered(capsys.readouterr().out) == [("person 1", "unknown-person")]
+
+
+@pytest.mark.parametrize("end", ["declined", "expired", "cancelled"])
+def test_those_who_were_asked_and_the_requester_are_told_every_end(
+    case: Case, stack: InProcessStack, post: Post, end: str
+) -> None:
+    arn = request_as(case, stack, "barbara", "code-signing@1")
+    post.await_mails(case, 3)
+    if end == "declined":
+        case.decline(stack.people["Ada Lovelace"], stack.people["Grace Hopper"])
+    elif end == "expired":
+        case.advance(86_401)
+    else:
+        case.cancel()
+    case.end(arn)
+    stack.settle()
+    told = {"declined": "Rejected", "expired": "Expired", "cancelled": "Cancelled"}[end]
+    asked = [ALAN] if end == "declined" else [ADA, GRACE, ALAN]
+
+    assert post.of(case)[3:] == [
+        *((one, "Nothing more to decide: LABEL") for one in asked),
+        (BARBARA, f"{told}: LABEL"),
+    ]
+
+
+def test_after_a_failure_the_requester_is_told_and_nobody_stands_down(
+    case: Case, stack: InProcessStack, post: Post
+) -> None:
+    arn = request_as(case, stack, "barbara")
+    post.await_mails(case, 2)
+    case.stop(arn)
+    case.end(arn)
+    stack.settle()
+
+    assert post.of(case) == [*ASKED, (BARBARA, "Failed: LABEL")]
+
+
+def test_without_a_sender_nothing_is_sent(case: Case, stack: InProcessStack, post: Post) -> None:
+    stack.configure(MailFrom="")
+    arn = case.start(case.by_profile())
+    case.approve(stack.people["Ada Lovelace"])
+    case.end(arn)
+    stack.settle()
+
+    assert post.of(case) == []
+
+
+def test_a_note_holds_no_address_and_vanishes(
+    case: Case, stack: InProcessStack, post: Post
+) -> None:
+    case.start(case.by_profile())
+    post.await_mails(case, 2)
+    stack.sleep(1)
+    table = stack.outputs["EnrollmentsTableName"]
+    items = stack.client("dynamodb").scan(TableName=table)["Items"]
+    notes = [one for one in items if one["id"]["S"].startswith("mail#")]
+
+    assert len(notes) == 2
+    assert {*notes[0]} == {"id", "at", "by", "done", "expires", "tries"}
+    assert "ada" not in json.dumps(notes).lower()
+    assert int(notes[0]["expires"]["N"]) > stack.clock.now
