@@ -59,7 +59,7 @@ class Resolver:
         self._resources = resources
         self._conditions = template.get("Conditions", {})
 
-    def resolve(self, value: Any) -> Any:  # noqa: PLR0911  one for each form of a reference
+    def resolve(self, value: Any) -> Any:  # noqa: PLR0911, PLR0912  one for each form
         """`value` with every reference resolved.
 
         Raises:

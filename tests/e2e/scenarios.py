@@ -51,17 +51,17 @@ def await_long_wait(case: Case, arn: str) -> None:
     """Until the wait after these polls has begun, and its token is in the table."""
 
     def begun() -> bool | None:
+        entered = [one for one in case.history(arn) if "stateEnteredEventDetails" in one]
         polled = [
-            event["timestamp"]
-            for event in case.history(arn)
-            if event.get("stateEnteredEventDetails", {}).get("name") == "PollRequest"
+            one["timestamp"]
+            for one in entered
+            if one["stateEnteredEventDetails"]["name"] == "PollRequest"
         ]
-        since = case.record(f"wait#{case.id}").get("since")
-        return (
-            len(polled) >= POLLS_BEFORE_A_WAKE
-            and datetime.fromisoformat(since) > polled[-1]
-            or None
-        )
+        if len(polled) < POLLS_BEFORE_A_WAKE:
+            return None
+        since = case.record(f"wait#{case.id}").get("since", "0001-01-01T00:00:00Z")
+        token_is_there = datetime.fromisoformat(since) > polled[-1]
+        return token_is_there or None
 
     case.until(begun, "long wait")
 
