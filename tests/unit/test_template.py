@@ -348,7 +348,32 @@ def test_the_bus_and_its_archive_are_encrypted_with_the_stack_s_key() -> None:
             assert one["KmsKeyIdentifier"] == {"Fn::GetAtt": "StackKey.Arn"}
 
 
-def test_every_queue_is_encrypted_with_the_stack_s_key_and_has_a_policy() -> None:
+@pytest.mark.parametrize(
+    ("parameter", "one", "other"),
+    [
+        ("SubnetIds", "subnet-0a1b2c3d", "sg-0a1b2c3d"),
+        ("SecurityGroupIds", "sg-0a1b2c3d", "subnet-0a1b2c3d"),
+        ("ApiVpcEndpointIds", "vpce-0a1b2c3d", "vpc-0a1b2c3d"),
+        ("ApiCallerAccounts", "123456789012", "12345678901"),
+        ("RequestingAccounts", "123456789012", "arn:aws:iam::123456789012:root"),
+    ],
+)
+def test_a_list_that_no_service_would_take_is_refused_before_anything_exists(
+    parameter: str, one: str, other: str
+) -> None:
+    declared = TEMPLATE["Parameters"][parameter]
+
+    def is_taken(value: str) -> bool:
+        return re.search(declared["AllowedPattern"], value) is not None
+
+    assert all(map(is_taken, ("", one, f"{one},{one}")))
+    wrong = (other, f"{one}, {one}", f" {one}", f"{one},", f"{one};{one}", f"{one},{other}")
+    assert not any(map(is_taken, wrong))
+    assert "without blanks" in declared["ConstraintDescription"]
+
+
+def test_every_queue_is_encrypted_and_has_a_policy() -> None:
+    """With the stack's key, but for the queue that is for what this key could not encrypt."""
     covered = [
         queue["Ref"]
         for policy in of("AWS::SQS::QueuePolicy").values()
@@ -356,7 +381,11 @@ def test_every_queue_is_encrypted_with_the_stack_s_key_and_has_a_policy() -> Non
     ]
 
     for name, queue in of("AWS::SQS::Queue").items():
-        assert queue["KmsMasterKeyId"] == {"Ref": "StackKey"}
+        if name == "BusDeadLetterQueue":
+            assert queue["SqsManagedSseEnabled"] is True
+            assert "KmsMasterKeyId" not in queue
+        else:
+            assert queue["KmsMasterKeyId"] == {"Ref": "StackKey"}
         assert name in covered
 
 
