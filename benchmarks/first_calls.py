@@ -8,10 +8,10 @@ worker makes it that keeps nothing yet. A fresh process can so be given the same
 import json
 import os
 import re
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, field, replace
-from http import HTTPStatus
 from io import BytesIO, StringIO
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ PROFILE = "trial@1"
 SENDER = "countersign@example.com"
 ISSUED, CANCELLED, OPEN = "issued", "cancelled", "open"
 ATTRIBUTES = "/v1/key/attributes"
+KEY = "/v1/key"
 SUBMIT = ROOT / "events/api/submit.json"
 
 type Json = dict[str, Any]
@@ -85,16 +86,21 @@ class Recorded:
         return [self._renewed(one) for one in self.calls[case].exchanges]
 
     def _renewed(self, one: Exchange) -> Exchange:
-        """With a new attestation: the HSM signs its time, and an old one would not be believed."""
-        call = one.call
-        if not isinstance(call, TsbCall) or call.path != ATTRIBUTES:
+        """With a new attestation: the HSM signs its time, and an old one would not be believed.
+
+        A key that the call makes is made now: else the HSM's clock would seem to be behind by the
+        age of these records.
+        """
+        call, broker = one.call, self.simulator.broker
+        if not isinstance(call, TsbCall) or call.path not in (ATTRIBUTES, KEY):
             return one
-        headers = {name.lower(): value for name, value in call.headers.items()}
-        body = (call.body or "").encode()
-        reply = self.simulator.handle(call.method, call.path, headers, body)
-        if reply.status != HTTPStatus.OK:
+        key = broker.keys.get(json.loads(call.body or "{}").get("label"))
+        if key is None:
             return one  # the key was deleted afterwards
-        return replace(one, answer={**one.answer, "body": reply.body})
+        if call.path == KEY:
+            key = replace(key, created=time.time())
+        body = json.dumps(broker.attributes(key)).encode()
+        return replace(one, answer={**one.answer, "body": body})
 
 
 def record(folder: Path, ca_bundle: str) -> Recorded:
