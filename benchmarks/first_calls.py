@@ -1,8 +1,9 @@
 """What each function is given, and what AWS and the TSB answer it: one real call of each.
 
-Enrollments by profile walk through the real definition in the in-process stack: one is issued, one
-cancelled, one stays open. Each function's call is written down with the answers that it got, as a
-worker makes it that keeps nothing yet. A fresh process can so be given the same event and answers.
+Enrollments walk through the real definition in the in-process stack: one is issued, one cancelled,
+one goes on to a certificate, one stays open. Each function's call is written down with the answers
+that it got, as a worker makes it that keeps nothing yet. A fresh process can so be given the same
+event and answers.
 """
 
 import json
@@ -23,7 +24,8 @@ from botocore.exceptions import ClientError
 from botocore.response import StreamingBody
 
 from benchmarks.bare import AwsCall, TsbCall, tsb_call
-from local import template
+from local import ca, template, tutorial
+from local.approver import Approver, ApproverClient
 from local.engine.invocation import Invocation
 from local.engine.schedule import current
 from local.engine.stack import ROOT, InProcessStack, forget, in_process_stack
@@ -31,7 +33,7 @@ from local.tsb_simulator.simulator import Simulator
 
 PROFILE = "trial@1"
 SENDER = "countersign@example.com"
-ISSUED, CANCELLED, OPEN = "issued", "cancelled", "open"
+ISSUED, CANCELLED, CERTIFIED, OPEN = "issued", "cancelled", "certified", "open"
 ATTRIBUTES = "/v1/key/attributes"
 KEY = "/v1/key"
 SUBMIT = ROOT / "events/api/submit.json"
@@ -153,6 +155,7 @@ def _walk(stack: InProcessStack) -> None:
     _cancel(stack, CANCELLED)
     stack.call("CancelRequest", {"enrollmentId": CANCELLED})
     stack.settle()  # and DiscardKey deletes its key
+    _certify(stack)
     # One after the other: what runs beside would share what it read with the one that is measured.
     for function, event in (
         ("SweepKeys", {}),
@@ -167,8 +170,31 @@ def _walk(stack: InProcessStack) -> None:
     stack.call("WatchEnrollments", {})
 
 
-def _start(stack: InProcessStack, enrollment_id: str) -> str:
-    given = {"request": _request(enrollment_id)}
+def _certify(stack: InProcessStack) -> None:
+    """A CA, and an enrollment that goes on to a certificate: the tutorial's bodies."""
+    person = Approver.generate(CERTIFIED, "ec")
+
+    def client(role: str) -> ApproverClient:
+        return ApproverClient(stack.tsb_url, stack.api_keys[role][0], stack.ca_certificate)
+
+    client("keyManagement").send("POST", "/v1/key", tutorial.ca_key(person))
+    ca.ask_for_certificate(client("keyOperation"), tutorial.CA_LABEL)
+    stack.control("POST", "/decide", {"label": tutorial.CA_LABEL, "decision": "approve"})
+    request = {**tutorial.request(person), "enrollmentId": CERTIFIED}
+    arn = _start(stack, CERTIFIED, request)
+    for label in (request["key"]["label"], tutorial.CA_LABEL):
+
+        def is_asked(label: str = label) -> bool:
+            requests = stack.control("GET", f"/state?label={label}")["requests"]
+            return any(one["status"] == "PENDING" for one in requests)
+
+        stack.until(is_asked, f"question about {label}")
+        stack.control("POST", "/decide", {"label": label, "decision": "approve"})
+    stack.until(lambda: stack.has_ended(arn), "end")
+
+
+def _start(stack: InProcessStack, enrollment_id: str, request: Json | None = None) -> str:
+    given = {"request": request or _request(enrollment_id)}
     answer = stack.client("stepfunctions").start_execution(
         stateMachineArn=stack.outputs["EnrollmentStateMachineArn"],
         name=enrollment_id,
