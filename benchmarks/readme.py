@@ -1,4 +1,4 @@
-"""The README's tables of prices, from the schedule, the price file and the last measurement."""
+"""What waiting and a stack cost, for the pages: from schedule, price file and measurement."""
 
 import json
 from bisect import bisect_left
@@ -14,6 +14,7 @@ from local.generate.pages import filled
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
+PERFORMANCE = ROOT / "docs/performance.md"
 RESULTS = Path(__file__).with_name("results.json")
 AGES = {
     "4 minutes": 4 * MINUTE,
@@ -25,9 +26,11 @@ AGES = {
 
 
 def files() -> dict[Path, str]:
-    """README.md with what waiting costs, and what an enrollment and a stack cost in all."""
-    text = filled(README.read_text(), "waiting", waiting())
-    return {README: filled(text, "price", price())}
+    """README.md with what an enrollment and a stack cost; docs/performance.md with the waiting."""
+    return {
+        README: filled(README.read_text(), "price", price()),
+        PERFORMANCE: filled(PERFORMANCE.read_text(), "waiting", waiting()),
+    }
 
 
 def polls_until(age: int, window_seconds: int) -> int:

@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 type Generator = Callable[[], Mapping[Path, str | None]]
 
 # Each runs when the files of those before it are written. It may read them, and each that fills a
-# block of README.md keeps the other blocks.
+# block of a page keeps the other blocks.
 GENERATORS: tuple[Generator, ...] = (
     definition.files,
     workflow.files,

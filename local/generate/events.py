@@ -1,4 +1,4 @@
-"""What the bus says, written down: JSON Schemas, the registry's template, docs/events.md, README.
+"""What the bus says, written down: JSON Schemas, the registry's template, docs/events.md.
 
 All from the models in `countersign/events.py` and the samples in `events/emitted`.
 """
@@ -16,7 +16,6 @@ SCHEMAS = ROOT / "events/schemas"
 SAMPLES = ROOT / "events/emitted"
 REGISTRY = ROOT / "events/registry.template.json"
 PAGE = ROOT / "docs/events.md"
-README = ROOT / "README.md"
 
 BY_NAME = ("properties", "definitions")  # maps of names that are nobody's keywords
 # Titles repeat the names; draft 4 has no const, and what it stands beside says the same as enum.
@@ -119,19 +118,13 @@ def registry() -> Json:
 
 
 def page() -> str:
-    """docs/events.md with every event's fields and a sample."""
-    sections = "\n".join(_section(event) for event in events.CATALOGUE) + "\n" + _types()
-    return filled(PAGE.read_text(), "events", sections)
-
-
-def readme() -> str:
-    """README.md with a line for each event."""
+    """docs/events.md with a line for each event, and every event's fields and a sample."""
     rows = "".join(
-        f"| [`{one.DETAIL_TYPE}`](docs/events.md#{slug(one)}) | {_summary(one)} |\n"
-        for one in events.CATALOGUE
+        f"| [`{one.DETAIL_TYPE}`](#{slug(one)}) | {_summary(one)} |\n" for one in events.CATALOGUE
     )
     table = f"| Event | Meaning |\n|---|---|\n{rows}"
-    return filled(README.read_text(), "events", table)
+    sections = "\n".join(_section(event) for event in events.CATALOGUE) + "\n" + _types()
+    return filled(filled(PAGE.read_text(), "catalogue", table), "events", sections)
 
 
 def _summary(event: type[events.Event]) -> str:
@@ -213,7 +206,6 @@ def files() -> dict[Path, str | None]:
         },
         REGISTRY: _json(registry()),
         PAGE: page(),
-        README: readme(),
     }
 
 

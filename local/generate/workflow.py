@@ -1,4 +1,4 @@
-"""The picture of the state machine in the README, from its definition."""
+"""The picture of the state machine in docs/architecture.md, from its definition."""
 
 import json
 import re
@@ -9,7 +9,7 @@ from local.generate.pages import filled
 
 ROOT = Path(__file__).parents[2]
 DEFINITION = ROOT / "statemachine/enrollment.asl.json"
-README = ROOT / "README.md"
+PAGE = ROOT / "docs/architecture.md"
 
 SHAPES = {
     "Task": '{name}["{label}"]',
@@ -21,10 +21,10 @@ SHAPES = {
 
 
 def files() -> dict[Path, str]:
-    """README.md with the picture."""
+    """The page with the picture."""
     picture = mermaid(json.loads(DEFINITION.read_text()))
     block = f"```mermaid\n{picture}\n```\n"
-    return {README: filled(README.read_text(), "workflow", block)}
+    return {PAGE: filled(PAGE.read_text(), "workflow", block)}
 
 
 def mermaid(definition: dict[str, Any]) -> str:

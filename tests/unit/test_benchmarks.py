@@ -202,11 +202,10 @@ def test_every_package_says_what_it_is_for() -> None:
     assert set(size.WHAT_FOR) == set(re.findall(r"^([a-z0-9-]+)==", pinned, re.MULTILINE))
 
 
-def test_the_readme_shows_what_is_computed() -> None:
-    text = readme.README.read_text()
-
-    assert readme.files() == {readme.README: text}
-    assert readme.waiting() in text
+def test_the_pages_show_what_is_computed() -> None:
+    assert readme.files() == {page: page.read_text() for page in readme.files()}
+    assert readme.waiting() in readme.PERFORMANCE.read_text()
+    assert readme.price() in readme.README.read_text()
 
 
 def test_the_bill_of_an_idle_stack_counts_the_template_s_resources() -> None:

@@ -390,14 +390,14 @@ def test_every_status_has_its_exit_code(status: str, code: int) -> None:
     assert of_status(status) == code
 
 
-def test_help_and_readme_tell_every_exit_code() -> None:
-    readme = (ROOT / "README.md").read_text()
+def test_help_and_page_tell_every_exit_code() -> None:
+    page = (ROOT / "docs/cli.md").read_text()
     told = run("--help").output
 
     assert set(MEANINGS) == set(Exit)
     for code, meaning in MEANINGS.items():
         assert f"{code.value}: {meaning}" in " ".join(told.split())
-        assert f"| {code.value} | {meaning} |" in readme
+        assert f"| {code.value} | {meaning} |" in page
 
 
 def test_every_question_ends_with_its_own_exit_code_if_the_answer_is_not_yes() -> None:

@@ -576,7 +576,7 @@ def test_the_page_has_sqs_move_messages_only_where_sqs_can() -> None:
 
 
 def test_the_page_names_the_oldest_boto3_that_the_emulator_s_functions_run_on() -> None:
-    page = " ".join((ROOT / "docs/operations.md").read_text().split())
+    page = " ".join((ROOT / "docs/deploy.md").read_text().split())
 
     assert f"The oldest that works is {OLDEST_BOTO3} " in page
     assert "boto3" not in (ROOT / "layers/dependencies/requirements.txt").read_text()

@@ -103,7 +103,7 @@ def test_a_profile_makes_a_whole_request_of_a_label_and_a_name() -> None:
     assert models.EnrollmentRequest.read(reading.raw) == whole
 
 
-@pytest.mark.parametrize("file", ["README.md", "docs/profiles.md"])
+@pytest.mark.parametrize("file", ["docs/profiles.md"])
 def test_the_request_that_people_read_about_is_the_sample_and_is_accepted(file: str) -> None:
     sample = json.loads((ROOT / "events/request-by-profile.json").read_text())
     blocks = re.findall(r"```json\n(.*?)```", (ROOT / file).read_text(), re.DOTALL)
