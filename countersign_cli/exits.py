@@ -1,5 +1,7 @@
 """How a command ends: its exit code, and what people read if it failed."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import IntEnum
 from typing import Any
 
@@ -74,6 +76,26 @@ class CommandError(Exception):
         self.action = action
         self.code = code
         self.problem = problem
+
+
+@contextmanager
+def installed(what: str) -> Iterator[None]:
+    """Import within it what only approvers have installed.
+
+    Args:
+        what: needs it.
+
+    Raises:
+        CommandError: it is not installed.
+    """
+    try:
+        yield
+    except ImportError as error:
+        raise CommandError(
+            f"{what} needs {error.name}, which is not installed",
+            action="Install countersign[approver].",
+            code=Exit.USAGE,
+        ) from None
 
 
 def confirm(question: str) -> None:

@@ -21,7 +21,7 @@ from countersign_cli.approvals.checks import Examined
 from countersign_cli.approvals.keys import Ask, Key
 from countersign_cli.approvals.settings import Settings
 from countersign_cli.calls import APPROVER, Calls, Said, Tokens
-from countersign_cli.exits import CommandError, Exit
+from countersign_cli.exits import CommandError, Exit, installed
 from countersign_cli.signer import DIGEST
 
 LISTING = "/v1/filteredAllApprovalTask"
@@ -238,14 +238,8 @@ def own_key(place: settings.ApproverPart, ask: Ask) -> Key:
 
 
 def _token_key(place: settings.TokenPart, ask: Ask) -> Key:
-    try:
+    with installed("a token"):
         from countersign_cli.approvals import tokens  # noqa: PLC0415  only owners of one need it
-    except ImportError as error:
-        raise CommandError(
-            f"a token needs {error.name}, which is not installed",
-            action="Install countersign[approver].",
-            code=Exit.USAGE,
-        ) from None
     return tokens.read(place, ask)
 
 

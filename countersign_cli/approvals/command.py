@@ -17,7 +17,7 @@ from countersign_cli import view
 from countersign_cli.approvals import client, report, settings, setup
 from countersign_cli.approvals.checks import Examined
 from countersign_cli.approvals.client import Client
-from countersign_cli.exits import CommandError, Exit, confirm
+from countersign_cli.exits import CommandError, Exit, confirm, installed
 from countersign_cli.options import AsJson
 
 SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -140,14 +140,8 @@ def open_(
 
     The printed address is good for one visit.
     """
-    try:
+    with installed("the page"):
         from countersign_cli.approvals import page  # noqa: PLC0415  only this command serves
-    except ImportError as error:
-        raise CommandError(
-            f"the page needs {error.name}, which is not installed",
-            action="Install countersign[approver].",
-            code=Exit.USAGE,
-        ) from None
 
     def announce(url: str) -> None:
         typer.echo(url)

@@ -65,24 +65,16 @@ class Records:
             f"{expression.all_equal(partition)} AND {expression.name('acceptedAt')} BETWEEN"
             f" {expression.value(since)} AND {expression.value(until)}"
         )
-        start = (
-            {name: _serialize(value) for name, value in {**after, **partition}.items()}
-            if (after)
-            else None
+        return self._page(
+            index,
+            partition,
+            "acceptedAt",
+            after,
+            KeyConditionExpression=condition,
+            ScanIndexForward=False,
+            Limit=limit,
+            **expression.arguments(),
         )
-        with named_errors(f"listing records by {index}"):
-            answer = client("dynamodb").query(
-                TableName=self._table_name,
-                IndexName=index,
-                KeyConditionExpression=condition,
-                ScanIndexForward=False,
-                Limit=limit,
-                **({"ExclusiveStartKey": start} if start else {}),
-                **expression.arguments(),
-            )
-        last = _item(answer.get("LastEvaluatedKey"))
-        ended = {name: last[name] for name in ("id", "acceptedAt")} if last else None
-        return [_item(one) or Record() for one in answer["Items"]], ended
 
     def page(
         self, index: str, partition: Item, *, sort: str, limit: int, after: Item | None = None
@@ -101,15 +93,26 @@ class Records:
         """
         expression = _Expression()
         condition = expression.all_equal(partition)
+        return self._page(
+            index,
+            partition,
+            sort,
+            after,
+            KeyConditionExpression=condition,
+            Limit=limit,
+            **expression.arguments(),
+        )
+
+    def _page(
+        self, index: str, partition: Item, sort: str, after: Item | None, **query: Any
+    ) -> tuple[list[Record], Item | None]:
         start = {name: _serialize(value) for name, value in {**(after or {}), **partition}.items()}
         with named_errors(f"reading {index}"):
             answer = client("dynamodb").query(
                 TableName=self._table_name,
                 IndexName=index,
-                KeyConditionExpression=condition,
-                Limit=limit,
                 **({"ExclusiveStartKey": start} if after else {}),
-                **expression.arguments(),
+                **query,
             )
         last = _item(answer.get("LastEvaluatedKey"))
         ended = {name: last[name] for name in ("id", sort)} if last else None  # type: ignore[literal-required]
