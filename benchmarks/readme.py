@@ -42,7 +42,11 @@ def polls_until(age: int, window_seconds: int) -> int:
 
 def waiting() -> str:
     """What waiting costs by the age at which the request ends."""
-    lines = []
+    lines = [
+        "| Decided after | Polls | Transitions | History events |"
+        " USD (0.025 per 1,000 transitions) |",
+        "|---|---:|---:|---:|---:|",
+    ]
     for name, age in AGES.items():
         polls = polls_until(age, max(age, 7 * DAY))
         transitions = polls * CALLBACK.transitions

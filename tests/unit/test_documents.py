@@ -50,6 +50,12 @@ def test_every_link_leads_somewhere(page: Path) -> None:
     assert dead == []
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_no_comment_cuts_a_table(page: Path) -> None:
+    """A comment ends a table: what follows it is shown as text."""
+    assert re.findall(r"^ *\|.*\n *<!--.*\n *\|", page.read_text(), re.MULTILINE) == []
+
+
 def test_every_page_is_reached_from_the_readme() -> None:
     linked = {ROOT / "README.md"}
     while True:
