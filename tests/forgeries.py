@@ -368,7 +368,7 @@ OF_AN_ISSUED = {
     "an issue as cancelled": Forgery(
         both(not_issued, ended("CANCELLED"), edit(RECORD, verifiedSha256=...), cancelled()),
         RECORD,
-        "no verifiedSha256",
+        "all of checks and no csr",
     ),
     "an issue as cancelled, as if nothing had been verified": Forgery(
         both(
@@ -411,7 +411,12 @@ OF_AN_ISSUED = {
     "an issue as failed, without its CSR": Forgery(
         both(not_issued, ended("FAILED", "TsbUnavailableError"), edit(RECORD, verifiedSha256=...)),
         RECORD,
-        "no verifiedSha256",
+        "all of checks and no csr",
+    ),
+    "an issue as failed, only without its CSR": Forgery(
+        both(not_issued, ended("FAILED", "TsbUnavailableError")),
+        RECORD,
+        "has verifiedSha256 and no csr",
     ),
     "an id that is none": Forgery(edit(RECORD, id="x/../y"), RECORD, "its id is none"),
     "no execution": Forgery(edit(RECORD, executionArn=None), RECORD, "executionArn"),

@@ -147,10 +147,27 @@ MUTANTS = (
     mutant(
         "StoreCsr forgets the cancellation",
         f"{STATES}store_csr.py",
-        "    if existing is not None:\n",
-        "    if False:\n",
+        'progress(event, records, {"csr": stored.dump(), **mark, **noted})',
+        'records.update(event.enrollment_id, {"csr": stored.dump(), **mark, **noted})',
         "a CSR is issued although its enrollment was cancelled in time",
-        f"{FLOW}test_api.py::test_cancelled_during_a_state",
+        f"{FLOW}test_api.py::test_cancelled_while_the_verified_csr_is_stored",
+    ),
+    mutant(
+        "StoreCsr writes the object of what was cancelled",
+        f"{STATES}store_csr.py",
+        'if progress(event, records, {"stage": "StoreCsr"}) is not None:',
+        "if False:",
+        "a CSR lies in the bucket although its enrollment was cancelled long before",
+        f"{FLOW}test_api.py::test_cancelled_during_a_state[StoreCsr]",
+    ),
+    mutant(
+        "StoreCsr records that it has verified before it has stored",
+        f"{STATES}store_csr.py",
+        'if progress(event, records, {"stage": "StoreCsr"}) is not None:',
+        'if progress(event, records, {"stage": "StoreCsr", **noted}) is not None:',
+        "an issue can be told as a failure, by leaving out the CSR",
+        f"{FLOW}test_announcing.py::test_an_end_on_record_counts_whatever_became_of_the_execution"
+        "[stopped_before_the_verified_csr_is_on_record-FAILED]",
     ),
     mutant(
         "no state looks for a cancellation",
@@ -1192,8 +1209,8 @@ MUTANTS = (
     mutant(
         "csr is written without its owner's condition",
         f"{STATES}store_csr.py",
-        '        {"csr": stored.dump()},\n        when=own(event),\n',
-        '        {"csr": stored.dump()},\n',
+        'progress(event, records, {"csr": stored.dump(), **mark, **noted})',
+        'records.update(event.enrollment_id, {"csr": stored.dump(), **mark, **noted}, when={})',
         "a record hands out a CSR of another execution",
         f"{OWNS}[StoreCsr has stored]",
     ),

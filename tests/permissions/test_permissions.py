@@ -47,9 +47,6 @@ UNUSED = {
     "SweepKeysFunctionRole: s3:ListBucket CsrBucket": (
         "to be told that a request is missing; no test loses one"
     ),
-    "StoreCsrFunctionRole: s3:GetObject CsrBucket/enrollments/*/request.pem": (
-        "what an earlier try has written is read, not overwritten"
-    ),
     **dict.fromkeys(
         (
             "StoreCsrFunctionRole: s3:GetObject CsrBucket/quarantine/*",

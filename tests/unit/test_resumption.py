@@ -42,7 +42,6 @@ def disposed(result: str) -> dict[str, str]:
         failed(steps=step(intent=None)),
         failed(unusedKey=disposed("kept")),
         failed(unusedKey=disposed("started")),
-        failed(verifiedSha256="0" * 64, checks=[]),
         # Errors that leave the loop, and say nothing about what people agreed to.
         *(failed(error={"name": f"{name}Error"}) for name in ("TsbRefused", "InvalidEnrollment")),
         failed(error=None),

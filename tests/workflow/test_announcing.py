@@ -180,6 +180,16 @@ def stopped_before_what_was_executed_is_stored(case: Case) -> Result:
     return case.end(arn)
 
 
+def stopped_before_the_verified_csr_is_on_record(case: Case) -> Result:
+    refused = case.strike("StoreCsr", kind="aws", operation="UpdateItem", skip=1, when="before")
+    (person,) = people(1)
+    arn = case.start(case.request(token(group(person))))
+    case.approve(person)
+    case.until(lambda: refused.struck, "CSR that is not on record")
+    case.stop(arn)
+    return case.end(arn)
+
+
 def store_csr_never_works_whatever_the_tsb_s_status(case: Case) -> Result:
     for _ in range(A_DAY_OF_TRIES):
         case.strike("StoreCsr", kind="error", name="Lambda.Unknown", when="before")
@@ -206,6 +216,7 @@ def stopped_at_the_beginning(case: Case) -> Result:
         (stopped_after_a_cancellation, "CANCELLED"),
         (stopped_after_a_rejection, "REJECTED"),
         (stopped_before_what_was_executed_is_stored, "FAILED"),
+        (stopped_before_the_verified_csr_is_on_record, "FAILED"),
         # No answer of TSB says what is written there.
         pytest.param(
             store_csr_never_works_whatever_the_tsb_s_status, "FAILED", marks=pytest.mark.forged

@@ -260,6 +260,24 @@ def test_cancelled_during_a_state(case: Case, user: Caller, state: str) -> None:
         assert result.requests[0]["status"] == "EXECUTED"
 
 
+def test_cancelled_while_the_verified_csr_is_stored(
+    case: Case, user: Caller, stack: InProcessStack
+) -> None:
+    """Its object is there already; the record decides."""
+    (one,) = people(1)
+    user.call("POST", "/enrollments", case.request(token(group(one))))
+    case.approve(one)
+    late = stack.at("StoreCsr", "UpdateItem", 2)
+    late.due = stack.clock.now + 5
+    answer = user.call("DELETE", f"/enrollments/{case.id}")
+    result = case.end(case.execution())
+
+    assert answer.status_code == 202
+    assert result.objects.pop("request.pem")
+    assert_cancelled(result, user)
+    assert not {"checks", "csr", "verifiedSha256"} & result.record.keys()
+
+
 def test_cancelled_after_the_last_state_that_could_tell_the_tsb(
     case: Case, user: Caller, stack: InProcessStack
 ) -> None:

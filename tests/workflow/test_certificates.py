@@ -23,7 +23,7 @@ from local.ca import ask_for_certificate, policy
 from local.engine.stack import InProcessStack
 from tests.ca import Ca
 from tests.case import Case, Json, Result, assert_failed, group, people, token
-from tests.forgeries import OTHER, RECORD, edit, put, without
+from tests.forgeries import OTHER, RECORD, both, edit, ended, put, without
 from tests.proofs import sealed
 from tests.workflow.api import Caller
 from tests.workflow.stopping import stopped_before
@@ -602,10 +602,28 @@ def test_it_is_too_late_to_cancel_once_the_certificate_is_verified(
 ) -> None:
     now = asked(case)
     now.approve()
-    stack.at("StoreCertificate", "PutObject", 3)
-    assert "verifiedSha256" in case.record()
+    stack.at("StoreCertificate", "UpdateItem", 3)  # it notes that the import begins
+    answer = Caller(stack).call("DELETE", f"/enrollments/{case.id}")
 
+    assert answer.status_code == 409
+    assert "is just being issued" in answer.json()["detail"]
     assert_certified(now.end(), now.ca)
+
+
+def test_cancelled_while_the_verified_certificate_is_stored(
+    case: Case, stack: InProcessStack
+) -> None:
+    """Its object is there, and neither its checks nor the certificate are on record."""
+    now = asked(case)
+    now.approve()
+    stack.at("StoreCertificate", "UpdateItem", 2)
+    case.cancel()
+    result = now.end()
+
+    assert result.document["outcome"] == "CANCELLED"
+    assert "certificate.pem" in result.objects
+    assert "certificateChecks" not in result.record
+    assert_csr_stays(result)
 
 
 def test_the_hsm_fails_to_sign(case: Case) -> None:
@@ -974,6 +992,11 @@ def test_the_evidence_proves_both_quorums(case: Case, stack: InProcessStack) -> 
 
 
 STEP = "steps__certificate__"
+AS_FAILED = both(
+    without("certificate.pem"),
+    ended("FAILED", "TsbUnavailableError"),
+    edit(RECORD, certificate=..., imported=...),
+)
 SECOND = "tsb/poll-request-4.json"  # two are the CSR's, and one found it open
 FORGED = {
     "another CA key": (
@@ -1052,6 +1075,11 @@ FORGED = {
     "another CA certificate": (
         edit("tsb/ca-certificate-1.json", label="other"),
         "certificate-checks.json",
+    ),
+    "an issue as failed, only without its certificate": (AS_FAILED, RECORD),
+    "an issue as failed, without its certificate": (
+        both(AS_FAILED, edit(RECORD, verifiedSha256=...)),
+        RECORD,
     ),
     "nobody wanted a certificate": (edit("request.json", certificate=...), "request.json"),
 }

@@ -52,6 +52,21 @@ def silent(case: Case) -> Result:
     return result
 
 
+def unable_to_record(case: Case) -> Result:
+    """The CSR is verified and its object written, and the execution stopped."""
+    refused = case.strike("StoreCsr", kind="aws", operation="UpdateItem", skip=1, when="before")
+    (person,) = people(1)
+    arn = case.start(case.request(token(group(person))))
+    case.approve(person)
+    case.until(lambda: refused.struck, "CSR that is not on record")
+    case.stop(arn)
+    result = case.end(arn)
+    assert "request.pem" in result.objects
+    assert not {"checks", "verifiedSha256", "csr"} & result.record.keys()
+    case.until(lambda: case.record().get("announced"), "announcement on record")
+    return result
+
+
 def still_open(case: Case) -> Result:
     """The TSB says nothing until a day after the window, and its clock stands still."""
     arn = case.start(case.request(token(group(*people(1)))))
@@ -99,7 +114,9 @@ def assert_resumed(case: Case, failed: Result, arn: str, stack: InProcessStack) 
     return result
 
 
-@pytest.mark.parametrize("failing", [unable_to_store, silent], ids=lambda one: one.__name__)
+@pytest.mark.parametrize(
+    "failing", [unable_to_store, silent, unable_to_record], ids=lambda one: one.__name__
+)
 def test_what_was_executed_is_stored_when_it_is_resumed_through_the_api(
     case: Case, stack: InProcessStack, failing: Callable[[Case], Result]
 ) -> None:

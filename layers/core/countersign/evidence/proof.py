@@ -70,6 +70,7 @@ STEPS_OF_CERTIFICATE = (
     ("requestId", "policySha256"),
     ("requestId", "metaDataSha256"),
     ("certificateChecks", "requestId"),
+    ("certificate", "certificateChecks"),
     ("imported", "certificate"),
 )
 OF_A_CERTIFICATE = {"certificate", "certificateChecks", "imported", "usagesOmitted"}
@@ -288,8 +289,8 @@ def _require_steps(record: Record) -> None:
     """What a step left on record is there only after what the steps before it left."""
     reached = record.keys() | csr_step(record).keys()
     is_wanted = wants_certificate(record)
-    result, checked = ("certificate", "certificateChecks") if is_wanted else ("csr", "checks")
-    for later, earlier in (*STEPS, (result, "verifiedSha256"), ("verifiedSha256", checked)):
+    result = "certificate" if is_wanted else "csr"
+    for later, earlier in (*STEPS, (result, "verifiedSha256"), ("verifiedSha256", result)):
         is_there = later not in reached or earlier in reached
         require(is_there, "record.json", f"has {later} and no {earlier}")
     step, following = certificate_step(record), {*certificate_step(record), *record}
@@ -780,10 +781,10 @@ def _end(folder: Folder, proven: Proven) -> None:
     if is_invalid or name == CsrInvalidError.__name__:
         _equal("record.json", "error.name", name, CsrInvalidError.__name__)
         _equal("record.json", "error.reason", reason, aside.get("code"))
-    # Who makes the last checks writes both at once, so without it nothing was verified.
-    noted = "certificateChecks" if wants_certificate(record) else "checks"
-    is_noted = noted not in record or {"quarantine", "verifiedSha256"} & record.keys()
-    require(bool(is_noted), "record.json", "has passed all checks and no verifiedSha256")
+    # Who makes the checks writes both at once.
+    for noted, stored in (("checks", "csr"), ("certificateChecks", "certificate")):
+        is_stored = noted not in record or {"quarantine", stored} & record.keys()
+        require(bool(is_stored), "record.json", f"has passed all of {noted} and no {stored}")
     _in_order(record)
     if "cancel" in record:
         _in_time(record, own)

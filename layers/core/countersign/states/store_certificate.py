@@ -42,8 +42,9 @@ def store_certificate(
     """Compare the certificate with what was approved; store and import it only if all checks pass.
 
     Idempotent: a certificate on record is not verified again, and one that the key has is not
-    imported again. If the enrollment is cancelled at the same time, the first on record wins:
-    `verifiedSha256` or the cancellation.
+    imported again. Checks and certificate are put on record in one write, after the object. If the
+    enrollment is cancelled at the same time, the first on record wins: `verifiedSha256` or the
+    cancellation.
 
     An import that TSB refuses, or that cannot be seen afterwards, leaves the certificate issued and
     is on record. An older certificate of the key is kept before it is replaced.
@@ -107,10 +108,7 @@ def _stored(
     found = verified.certificate
     if verified.failed is not None or found is None:
         raise _quarantined(event, verified.failed, noted, records, objects)
-    existing = progress(
-        event, records, {"stage": "StoreCertificate", "verifiedSha256": found.sha256, **noted}
-    )
-    if existing is not None:
+    if progress(event, records, {"stage": "StoreCertificate"}) is not None:
         return None
     name = f"enrollments/{event.enrollment_id}/certificate.pem"
     stored = m.StoredCertificate(
@@ -121,12 +119,8 @@ def _stored(
         expires=m.timestamp(found.ends),
         pem=verified.chain,
     ).model_dump(mode="json", exclude={"imported"})
-    existing = records.update(
-        event.enrollment_id, {"certificate": stored}, when=own(event), absent=("outcome",)
-    )
-    if existing is not None and existing.get("certificate") != stored:
-        raise has_ended(event.enrollment_id) if "outcome" in existing else not_own(event)
-    return stored
+    values = {"certificate": stored, "verifiedSha256": found.sha256, **noted}
+    return stored if progress(event, records, values) is None else None
 
 
 def _ca_certificate(tsb: TsbClient, label: str) -> CertificateOfKey:

@@ -12,8 +12,6 @@ from countersign.record import Record, chain_object
 from countersign.states.ownership import (
     Password,
     csr_invalid,
-    has_ended,
-    not_own,
     own,
     progress,
     put_once,
@@ -38,8 +36,9 @@ def store_csr(
     """Compare the CSR with what was approved, and store it only if every check passes.
 
     Idempotent: a CSR on record is returned again, whatever has become of its key since. The object
-    is written once; an existing object with the same SHA-256 counts as written. If the enrollment
-    is cancelled at the same time, the first on record wins: `verifiedSha256` or the cancellation.
+    is written once; an existing object with the same SHA-256 counts as written. Then one write puts
+    the checks and the CSR on record: no end finds the one without the other. If the enrollment is
+    cancelled at the same time, the first on record wins: `verifiedSha256` or the cancellation.
     Who approved is read from the record, where PollRequest stored TSB's answer.
 
     Where a certificate follows, the enrollment can still be cancelled. The CSR is announced, and
@@ -89,10 +88,7 @@ def store_csr(
     checked = verified.csr
     if verified.failed is not None or checked is None:
         raise _quarantined(event, verified, noted, records, objects)
-    is_last = requested.certificate is None
-    mark = {"verifiedSha256": checked.sha256} if is_last else {}  # too late to cancel
-    existing = progress(event, records, {"stage": "StoreCsr", **mark, **noted})
-    if existing is not None:
+    if progress(event, records, {"stage": "StoreCsr"}) is not None:
         return m.StoredResult(outcome="CANCELLED")
     name = f"enrollments/{event.enrollment_id}/request.pem"
     stored = m.StoredCsr(
@@ -102,16 +98,10 @@ def store_csr(
         sha256=checked.sha256,
         pem=checked.pem,
     )
-    existing = records.update(
-        event.enrollment_id,
-        {"csr": stored.dump()},
-        when=own(event),
-        absent=("outcome",) if is_last else ("outcome", "cancel"),
-    )
-    if existing is not None and existing.get("csr") != stored.dump():
-        if not is_last and "cancel" in existing and "outcome" not in existing:
-            return m.StoredResult(outcome="CANCELLED")
-        raise has_ended(event.enrollment_id) if "outcome" in existing else not_own(event)
+    is_last = requested.certificate is None
+    mark = {"verifiedSha256": checked.sha256} if is_last else {}  # too late to cancel
+    if progress(event, records, {"csr": stored.dump(), **mark, **noted}) is not None:
+        return m.StoredResult(outcome="CANCELLED")
     return _stored(event, {**record, "csr": stored.dump()}, bus)
 
 
