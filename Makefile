@@ -14,8 +14,18 @@ BANDIT_VERSION := 1.9.4
 PIP_AUDIT_VERSION := 2.10.0
 CYCLONEDX_VERSION := 7.2.1
 
+# uv may fetch CPython where a machine has none. A runner that lacks it shall say so.
+ifeq ($(CI),true)
 export UV_PYTHON_DOWNLOADS := never
+endif
 export SAM_CLI_TELEMETRY := 0
+# What is fetched is kept in HOME; here, where that is missing or cannot be written.
+ifneq ($(if $(or $(XDG_CACHE_HOME),$(HOME)),$(shell mkdir -p "$${XDG_CACHE_HOME:-$$HOME/.cache}/uv" 2>/dev/null \
+    && test -w "$${XDG_CACHE_HOME:-$$HOME/.cache}/uv" && echo writable)),writable)
+export XDG_CACHE_HOME := $(CURDIR)/.tools/cache
+export XDG_DATA_HOME := $(CURDIR)/.tools/data
+export NPM_CONFIG_CACHE := $(CURDIR)/.tools/cache/npm
+endif
 # An environment of another project would mislead uv.
 unexport VIRTUAL_ENV PYTHONPATH PYTHONHOME PYTHONDONTWRITEBYTECODE
 
@@ -28,16 +38,24 @@ PYTHON_FILES := layers functions countersign_cli local benchmarks tests
 REQUIREMENTS := layers/dependencies/requirements.txt
 EXPORT := $(UV) export --frozen --no-dev --extra functions --no-emit-project --no-header --quiet
 
+# What a first start may lack, and the way out.
+NO_VENV := python3 with venv is needed (Debian, Ubuntu: apt install python3-venv; macOS: brew install python)
+NO_UV := pip could not fetch uv, see above (a proxy: HTTPS_PROXY; an index: PIP_INDEX_URL; a CA: PIP_CERT)
+NO_PYTHON := no CPython $(shell cat .python-version), and none could be fetched: install it, or name one with UV_PYTHON=/path/to/it
+NO_PACKAGES := the packages could not be installed, see above (a proxy: HTTPS_PROXY; an index: UV_DEFAULT_INDEX; a CA: UV_SYSTEM_CERTS=1 or SSL_CERT_FILE)
+
 .PHONY: help
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(UV):
 	@echo "installing uv $(UV_VERSION) into .tools"
-	@python3 -m venv .tools && .tools/bin/pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	@python3 -m venv .tools >/dev/null || { echo "$(NO_VENV)" >&2; exit 1; }
+	@.tools/bin/pip install --quiet --disable-pip-version-check uv==$(UV_VERSION) || { echo "$(NO_UV)" >&2; exit 1; }
 
 .venv/.synced: uv.lock pyproject.toml .python-version | $(UV)
-	@$(UV) sync --frozen --quiet --extra cli --extra functions --extra approver
+	@$(UV) python find >/dev/null 2>&1 || $(UV) python install || { echo "$(NO_PYTHON)" >&2; exit 1; }
+	@$(UV) sync --frozen --quiet --extra cli --extra functions --extra approver || { echo "$(NO_PACKAGES)" >&2; exit 1; }
 	@touch $@
 
 .PHONY: run tutorial up down
@@ -108,13 +126,13 @@ audit: | $(UV)  ## look up known vulnerabilities of what the functions carry
 		|| { echo "not audited: no source of advisories can be reached from here" >&2; exit 2; }
 	@$(PIP_AUDIT) --require-hashes --disable-pip -r $(REQUIREMENTS)
 
-sbom: | $(UV)  ## what the layers consist of: dist/sbom.cdx.json, dist/layers.sha256
+sbom: .venv/.synced  ## what the layers consist of: dist/sbom.cdx.json, dist/layers.sha256
 	@mkdir -p dist
 	@$(UV) tool run --from cyclonedx-bom==$(CYCLONEDX_VERSION) cyclonedx-py requirements --pyproject pyproject.toml \
 		--mc-type application --output-reproducible --of JSON -o dist/sbom.cdx.json $(REQUIREMENTS)
 	@$(SAM) build --config-env local >/dev/null
-	@cd .aws-sam/build && find DependenciesLayer CoreLayer -type f | LC_ALL=C sort | xargs -d '\n' sha256sum > ../../dist/layers.sha256
-	@echo "dist/sbom.cdx.json: $$(grep -c '"bom-ref"' dist/sbom.cdx.json) components; dist/layers.sha256: $$(wc -l < dist/layers.sha256) files"
+	@$(RUN) python -m local.hashes .aws-sam/build DependenciesLayer CoreLayer > dist/layers.sha256
+	@echo "dist/sbom.cdx.json: $$(grep -c '"bom-ref"' dist/sbom.cdx.json) components; dist/layers.sha256: $$(grep -c . dist/layers.sha256) files"
 
 .PHONY: test unit record
 NO_STACK := tests/unit tests/integration tests/workflow tests/exploration

@@ -4,11 +4,13 @@
 one of their own. Everything started here belongs to a process group that `stop` ends.
 """
 
+import fcntl
 import hashlib
 import itertools
 import json
 import os
 import platform
+import re
 import shlex
 import shutil
 import signal
@@ -21,10 +23,10 @@ import time
 import urllib.request
 import uuid
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import boto3
@@ -38,7 +40,9 @@ from cryptography.hazmat.primitives.serialization import (
 
 from countersign.tsb.client import TsbClient
 from countersign.tsb.models import Credentials, Tls
-from local import people
+from local import people, surroundings
+from local.processes import Recorded, end
+from local.surroundings import LOOPBACK
 
 if TYPE_CHECKING:
     from local.approver import Approver
@@ -54,15 +58,34 @@ DIRECTORY = ROOT / ".aws-sam/build/ProfilesLayer/python/profiles/directory.json"
 OLDEST_BOTO3 = "1.35.2"
 LAMBDA_ENVIRONMENT = ROOT / f".tools/lambda-boto3-{OLDEST_BOTO3}"
 SAM_VERSION = "1.170.0"
+SAM = f"aws-sam-cli=={SAM_VERSION}"
 REGION = "eu-central-1"
 STACK_NAME = "countersign"
 READY_SECONDS = 180  # the first start installs the emulator, too
-STOP_SECONDS = 10
 LISTENER = "countersign-listener"
 ENDED = ["SUCCEEDED", "FAILED", "TIMED_OUT", "ABORTED"]
 PAUSE_SECONDS = 0.5  # poll interval for what no event announces
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
 STOPS = (signal.SIGINT, signal.SIGTERM)
+# What a shell may have that names another account, another stack or other credentials.
+OTHERS = (
+    "AWS_PROFILE", "AWS_DEFAULT_PROFILE", "AWS_SESSION_TOKEN", "AWS_SECURITY_TOKEN",
+    "AWS_CA_BUNDLE", "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "COUNTERSIGN_STACK", "COUNTERSIGN_URL",
+)  # fmt: skip
+# What logs say when this machine lacks something, and the way out.
+CAUSES = (
+    (
+        re.compile("No space left on device|Disk quota exceeded"),
+        "the disk is full: free some space",
+    ),
+    (
+        re.compile(
+            "Failed to fetch|error sending request|Failed to establish a new connection"
+            "|ProxyError|CERTIFICATE_VERIFY_FAILED|invalid peer certificate"
+        ),
+        "the package index cannot be reached: check the network, HTTPS_PROXY (a proxy), and"
+        " SSL_CERT_FILE and PIP_CERT (a company's own CA)",
+    ),
+)
 ARM = ("aarch64", "arm64")
 ARCHITECTURE = f"Architecture={'arm64' if platform.machine() in ARM else 'x86_64'}"
 # Values for a simulated HSM and quick tests: many keys, calls as fast as tests make them, the
@@ -122,6 +145,9 @@ class Stack:
         self._faults = itertools.count()
         self._clients: dict[tuple[str, ...], Any] = {}
         self._making = threading.Lock()
+        self._starting = threading.Lock()
+        self._stopped = False
+        self._claim: IO[str] | None = None
 
     # Life ------------------------------------------------------------------------------------
 
@@ -131,23 +157,23 @@ class Stack:
         Raises:
             StackError: a part did not start or the deploy failed.
         """
+        surroundings.leave()
+        self._stopped = False
         try:
-            self.folder.mkdir(exist_ok=True, parents=True)
+            self._claim_folder()
             (self.folder / "tmp").mkdir(exist_ok=True)
-            with ThreadPoolExecutor(3) as pool:
-                parts = [
-                    pool.submit(self._start_simulator, step),
-                    pool.submit(self._start_emulator, step),
-                    pool.submit(self.build, step),
-                ]
-            for part in parts:
-                part.result()
-            self._deploy(step)
+            with _building(step):
+                self._start_parts(step)
+                self._deploy(step)
             with step("put the simulator's credentials into the secrets"):
                 self._put_secrets()
             with step("the CA key that profile code-signing names"):
                 self._make_ca_key()
             self._listen()
+        except OSError as error:
+            self.stop()
+            where = _shown(Path(error.filename or self.folder))
+            raise StackError(f"{where}: {error.strerror}; correct that and run it again") from error
         except BaseException:
             self.stop()
             raise
@@ -155,14 +181,44 @@ class Stack:
     def stop(self) -> None:
         """End every process that was started and wipe the temporary files. Idempotent."""
         self._listening.clear()
-        end([process.pid for process in self._processes])
-        self._processes.clear()
-        shutil.rmtree(self.folder / "tmp", ignore_errors=True)
+        with self._starting:
+            self._stopped = True
+            running, self._processes = self._processes, []
+        end([process.pid for process in running])
+        if self._claim:
+            shutil.rmtree(self.folder / "tmp", ignore_errors=True)
+            self._claim.close()
+            self._claim = None
+
+    def _claim_folder(self) -> None:
+        """Have this folder alone, until `stop` or the end of this process."""
+        self.folder.mkdir(exist_ok=True, parents=True)
+        claim = (self.folder / "lock").open("w")
+        try:
+            fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            claim.close()
+            raise StackError(
+                f"another process uses {_shown(self.folder)}: "
+                "wait until it has ended, or use another checkout"
+            ) from None
+        self._claim = claim
+
+    def _start_parts(self, step: Step) -> None:
+        """Start what does not wait for each other. The first failure ends all of them."""
+        with ThreadPoolExecutor(3) as pool:
+            try:
+                begin = (self._start_simulator, self._start_emulator, self.build)
+                for part in as_completed([pool.submit(one, step) for one in begin]):
+                    part.result()
+            except BaseException:
+                self.stop()
+                raise
 
     def save(self) -> None:
         """Save what runs, so that another process can find and stop it."""
         state = {
-            "pids": self.pids,
+            "processes": [Recorded.of(pid).dump() for pid in self.pids],
             "endpoint": self.endpoint,
             "tsbUrl": self.tsb_url,
             "controlUrl": self.control_url,
@@ -351,8 +407,9 @@ class Stack:
             # Functions inherit the emulator's environment, so the emulator gets a clean one.
             environment = {
                 "PATH": os.environ["PATH"],
-                "HOME": os.environ["HOME"],
+                "HOME": str(self.folder / "tmp"),
                 "TMPDIR": str(self.folder / "tmp"),
+                **surroundings.NO_AWS_FILES,
                 "GATEWAY_PORT": str(port),
                 "AWS_DEFAULT_REGION": REGION,
                 "LAMBDA_PYTHON": str(LAMBDA_ENVIRONMENT / "bin/python"),
@@ -369,14 +426,16 @@ class Stack:
             raise self._failed("MiniStack", "emulator")
 
     def _make_lambda_environment(self) -> None:
-        if not (LAMBDA_ENVIRONMENT / "bin/python").exists():
+        complete = LAMBDA_ENVIRONMENT / "complete"  # an interrupted start leaves half of it
+        if not complete.exists():
             install = ["pip", "install", "--quiet", "--python", str(LAMBDA_ENVIRONMENT)]
             oldest = [f"{name}=={OLDEST_BOTO3}" for name in ("boto3", "botocore")]
             for command in (
-                ["venv", "--quiet", str(LAMBDA_ENVIRONMENT)],
+                ["venv", "--quiet", "--clear", str(LAMBDA_ENVIRONMENT)],
                 [*install, *oldest],
             ):
                 self._run("emulator", [str(UV), *command], "preparing the functions' interpreter")
+            complete.touch()
 
     def _make_emulator_environment(self) -> None:
         """Install the emulator's own environment from its lock file.
@@ -394,6 +453,7 @@ class Stack:
     def build(self, step: Step, folder: Path = ROOT) -> None:
         """Build what is deployed, for this machine's architecture."""
         with step("sam build"):
+            self._fetch_sam()
             # The layers' wheels depend on the architecture.
             command = sam("build", "--config-env", "local", "--parameter-overrides", ARCHITECTURE)
             self._run("sam-build", command, "sam build", folder)
@@ -402,6 +462,15 @@ class Stack:
                 self._run("sam-build", compile_, "compiling what was built")
                 # Use our own people: nobody has the private keys of the shipped directory.
                 self.people = people.move_in(DIRECTORY)
+
+    def _fetch_sam(self) -> None:
+        """Have uv keep SAM; it then needs no index, which it would ask again every ten minutes."""
+        nothing = ["--from", SAM, "python", "-c", ""]
+        run = [str(UV), "tool", "run"]
+        if subprocess.run(
+            [*run, "--offline", *nothing], capture_output=True, check=False
+        ).returncode:
+            self._run("sam-build", [*run, *nothing], "fetching SAM")
 
     def _deploy(self, step: Step, folder: Path = ROOT) -> None:
         with step("sam deploy"):
@@ -504,8 +573,9 @@ class Stack:
         stdout: int | None = None,
         folder: Path = ROOT,
     ) -> "subprocess.Popen[str]":
-        self.folder.mkdir(exist_ok=True, parents=True)
-        with (self.folder / f"{name}.log").open("w") as log:
+        with (self.folder / f"{name}.log").open("w") as log, self._starting:
+            if self._stopped:
+                raise StackError("stopped")
             process = subprocess.Popen(
                 command,
                 cwd=folder,
@@ -516,30 +586,34 @@ class Stack:
                 text=True,
                 start_new_session=True,
             )
-        self._processes.append(process)
+            self._processes.append(process)
         return process
 
     def _run(self, name: str, command: list[str], doing: str, folder: Path = ROOT) -> None:
         environment = {
-            **{k: v for k, v in os.environ.items() if not k.startswith("AWS_")},
+            **surroundings.neutral(os.environ),
             "AWS_ENDPOINT_URL": self.endpoint,
             "AWS_ACCESS_KEY_ID": "test",
             "AWS_SECRET_ACCESS_KEY": "test",
             "AWS_DEFAULT_REGION": REGION,
-            "AWS_CONFIG_FILE": os.devnull,
-            "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
             "SAM_CLI_TELEMETRY": "0",
+            "__SAM_CLI_APP_DIR": str(self.folder / "tmp"),  # otherwise in HOME
         }
         process = self._spawn(name, command, environment, folder=folder)
         status = process.wait()
-        self._processes.remove(process)
+        with self._starting, suppress(ValueError):  # `stop` has taken all
+            self._processes.remove(process)
         if status:
             raise self._failed(doing, name)
 
     def _failed(self, doing: str, name: str) -> StackError:
         log = self.folder / f"{name}.log"
-        tail = "\n".join(log.read_text().splitlines()[-15:])
-        return StackError(f"{doing} failed; {log.relative_to(ROOT)} ends with:\n{tail}")
+        said = log.read_text(errors="replace")
+        for pattern, cause in CAUSES:
+            if pattern.search(said):
+                return StackError(f"{doing} failed, {cause}, and run it again ({_shown(log)})")
+        tail = "\n".join(said.splitlines()[-15:])
+        return StackError(f"{doing} failed; {_shown(log)} ends with:\n{tail}")
 
 
 def stop_once() -> None:
@@ -560,7 +634,20 @@ def stop_once() -> None:
 
 def sam(*arguments: str) -> list[str]:
     """The command line of the pinned SAM."""
-    return [str(UV), "tool", "run", "--from", f"aws-sam-cli=={SAM_VERSION}", "sam", *arguments]
+    return [str(UV), "tool", "run", "--offline", "--from", SAM, "sam", *arguments]
+
+
+@contextmanager
+def _building(step: Step) -> Iterator[None]:
+    """Have .aws-sam alone, which all stacks of this checkout build into and deploy from."""
+    FOLDER.mkdir(exist_ok=True)
+    with (FOLDER / "build.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            with step("waiting: another stack of this checkout is being deployed"):
+                fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def require_loopback(endpoint: str) -> None:
@@ -573,25 +660,8 @@ def require_loopback(endpoint: str) -> None:
         raise StackError(f"{endpoint or 'no endpoint'} is not on this machine's loopback address")
 
 
-def end(pids: list[int]) -> None:
-    """End process groups: first by a request, then by force."""
-    for sent in (signal.SIGTERM, signal.SIGKILL):
-        for pid in pids:
-            with suppress(ProcessLookupError, PermissionError):
-                os.killpg(pid, sent)
-        deadline = time.monotonic() + STOP_SECONDS
-        while any(_alive(pid) for pid in pids) and time.monotonic() < deadline:
-            time.sleep(0.05)
-
-
-def _alive(group: int) -> bool:
-    with suppress(ChildProcessError):
-        os.waitpid(group, os.WNOHANG)
-    try:
-        os.killpg(group, 0)
-    except (ProcessLookupError, PermissionError):
-        return False
-    return True
+def _shown(path: Path) -> Path:
+    return path.relative_to(ROOT) if path.is_relative_to(ROOT) else path
 
 
 def _free_port() -> int:
@@ -616,7 +686,7 @@ def _http(method: str, url: str, body: dict[str, Any] | None = None) -> Any:
 def _up() -> None:
     from local.terminal import steps, table  # noqa: PLC0415  only people need rich
 
-    if (FOLDER / "stack.json").exists():
+    if _running():
         raise StackError("a stack is running already; stop it with: make down")
     stack = Stack()
     with steps() as step:
@@ -668,20 +738,32 @@ def _environment(stack: Stack, configuration: Path) -> Path:
         "AWS_DEFAULT_REGION": REGION,
         "COUNTERSIGN_APPROVER": str(configuration),
     }
-    lines = [f"export {name}={shlex.quote(value)}" for name, value in values.items()]
+    values |= surroundings.NO_AWS_FILES | surroundings.past_proxies(os.environ)
+    lines = [f"unset {' '.join(OTHERS)}"]
+    lines += [f"export {name}={shlex.quote(value)}" for name, value in values.items()]
     path = shlex.quote(str(COUNTERSIGN.parent))
     file.write_text("\n".join([*lines, f'export PATH={path}:"$PATH"', ""]))
     return file
 
 
-def _down() -> None:
+def _running() -> list[Recorded]:
+    """Of the processes on record those that still run; numbers may be others' by now."""
     state = FOLDER / "stack.json"
     if not state.exists():
-        print("no stack is running")
-        return
-    end(json.loads(state.read_text())["pids"])
-    shutil.rmtree(FOLDER)
-    print("stopped")
+        return []
+    recorded = [Recorded(**one) for one in json.loads(state.read_text()).get("processes", ())]
+    return [one for one in recorded if one.runs]
+
+
+def _down() -> None:
+    running = _running()
+    end([one.pid for one in running])
+    # Not the whole folder: what runs beside it has its own in there.
+    for name in ("stack.json", "env"):
+        (FOLDER / name).unlink(missing_ok=True)
+    for name in ("tmp", "people"):
+        shutil.rmtree(FOLDER / name, ignore_errors=True)
+    print("stopped" if running else "no stack is running")
 
 
 def main() -> int:
