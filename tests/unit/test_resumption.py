@@ -46,6 +46,8 @@ def disposed(result: str) -> dict[str, str]:
         *(failed(error={"name": f"{name}Error"}) for name in ("TsbRefused", "InvalidEnrollment")),
         failed(error=None),
         failed(resumed=3, earlier=["arn"]),
+        # The CSR is stored, and the approvers of the CA's key were surely not asked.
+        failed(csr={}, steps={**step(), "certificate": {"caKeyLabel": "ca"}}),
     ],
 )
 def test_what_nobody_decided_can_be_resumed(record: Record) -> None:
@@ -67,6 +69,12 @@ def test_what_nobody_decided_can_be_resumed(record: Record) -> None:
         (failed(steps=step(status="EXPIRED")), "request as EXPIRED", "another id"),
         (failed(steps=step(status="CANCELLED")), "request as CANCELLED", "another id"),
         (failed(steps=step(status="FAILED")), "request as FAILED", "another id"),
+        (
+            failed(csr={}, steps={**step(), "certificate": {"caKeyLabel": "ca", "intent": "two"}}),
+            "nobody knows which one",
+            "cancel them",
+        ),
+        (failed(csr={}), "that nothing proves", "incident"),
         (failed(quarantine={"code": "REQUEST_ID"}), "not what was approved", "incident"),
         (failed(error={"name": "CsrInvalidError"}), "not what was approved", "incident"),
         *(

@@ -815,6 +815,75 @@ def test_an_enrollment_that_failed_in_the_second_step_is_resumed(case: Case) -> 
     assert resumed["detail"]["step"] == "certificate"
 
 
+@pytest.mark.parametrize("call", ["PutEvents", "its return"])
+def test_a_stop_before_the_ca_s_approvers_are_asked_is_resumed(
+    case: Case, stack: InProcessStack, call: str
+) -> None:
+    """The CSR is stored. Whether TSB still knows of its request does not matter."""
+    person, other = people(2)
+    ca = Ca.make(case, other)
+    arn = begun(case, ca, person)
+    stack.at("StoreCsr", call).kill()
+    failed = stopped(case, arn)
+    vanished = {"errorCode": 651, "reason": "res.error.request.not.existent", "message": "x"}
+    case.fault(*REQUEST, "status", httpStatus=404, body=vanished, times=None)
+    arn = case.start_input({"resume": case.id})
+    case.approve(other, label=ca.label)
+    result = case.end(arn)
+
+    assert case.id in failed["error"]["action"]
+    assert_certified(result, ca)
+    assert len([one for one in ca.requests() if one["kind"] == "sign"]) == 1
+    assert result.count("POST", "/v1/certificate/request") == 1
+    assert "Enrollment Csr Stored" in result.event_types
+    facts = verify(case.evidence(result), stack.signing_key()).facts
+    assert (facts["outcome"], facts["CA agreed"]) == ("ISSUED", "1 of 1 who were asked")
+
+
+def stopped(case: Case, arn: str) -> Json:
+    """The record of an enrollment whose execution was stopped, once everybody knows."""
+    case.stop(arn)
+    case.end(arn, event=False)
+    case.until(lambda: case.record().get("announced"), "end")
+    return case.record()
+
+
+def test_a_ca_that_was_put_right_is_asked_when_it_is_resumed(
+    case: Case, stack: InProcessStack
+) -> None:
+    person, other = people(2)
+    ca = Ca.make(case, other)
+    arn = begun(case, ca, person)
+    stack.at("StoreCsr", "its return")
+    ca.certify(validity=30)
+    failed = case.end(arn)
+    ca.certify()
+    arn = case.start_input({"resume": case.id})
+    case.approve(other, label=ca.label)
+    result = case.end(arn)
+
+    assert_failed_later(failed, "InvalidEnrollmentError", "RequestCertificate")
+    assert_certified(result, ca)
+
+
+def test_what_was_stopped_before_the_question_can_be_cancelled_when_it_is_resumed(
+    case: Case, stack: InProcessStack
+) -> None:
+    person, other = people(2)
+    ca = Ca.make(case, other)
+    arn = begun(case, ca, person)
+    stack.at("StoreCsr", "its return").kill()
+    stopped(case, arn)
+    arn = case.start_input({"resume": case.id})
+    stack.at("RequestCertificate", "UpdateItem")
+    case.cancel()
+    result = case.end(arn)
+
+    assert result.document["outcome"] == "CANCELLED"
+    assert not [one for one in ca.requests() if one["kind"] == "sign"]
+    assert_csr_stays(result)
+
+
 # The import ---------------------------------------------------------------------------------------
 
 

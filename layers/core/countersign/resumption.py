@@ -1,12 +1,20 @@
 """Which ended enrollments can be resumed: approvers were asked, and nobody has decided anything.
 
-Of such an end the key and the request at the TSB are kept. Resuming asks nobody: it reads what the
-TSB has made of the request.
+Of such an end the key and the request at the TSB are kept. Resuming asks nobody again: it reads
+what the TSB has made of the request. Where the CSR is stored and the approvers of the CA's key were
+surely not asked, it goes on by asking them.
 """
 
 from countersign import models as m
 from countersign.errors import CsrInvalidError, EnrollmentConflictError
-from countersign.record import ENDED_WITHOUT_CSR, Record, approvers_asked, last_step, step_of
+from countersign.record import (
+    ENDED_WITHOUT_CSR,
+    Record,
+    approvers_asked,
+    last_step,
+    step_of,
+    wants_certificate,
+)
 
 KEPT = (None, "kept", "started")  # results of `unusedKey` that leave the key as it was
 ANOTHER = "Start another enrollment, with another id."
@@ -73,9 +81,9 @@ def is_over(record: Record) -> EnrollmentConflictError | None:
         (outcome != m.Outcome.FAILED, f"ended as {outcome}", DECIDED),
         *_decisions(record, name),
         (
-            last_step(record) == "csr" and "csr" in record,
-            "failed before the approvers of the CA's key were asked",
-            f"The CSR is issued: have it signed elsewhere. {ANOTHER}",
+            "csr" in record and not wants_certificate(record),
+            "has a CSR on record that nothing proves",
+            "Treat it as a security incident; see docs/operations.md.",
         ),
         (
             "requestId" not in step_of(record, last_step(record)),

@@ -16,7 +16,7 @@ from countersign.errors import (
     TsbUnavailableError,
 )
 from countersign.policy import rules
-from countersign.record import Record, StepName, TsbStatus, step_of
+from countersign.record import Record, StepName, TsbStatus, step_of, wants_certificate
 from countersign.states import cancel_request
 from countersign.states.ownership import CHECKS, csr_invalid, has_ended, not_own, own
 from countersign.stores import Bus, Item, Objects, Records
@@ -61,6 +61,10 @@ def poll_request(
     record = records.get(event.enrollment_id) or Record()
     if "cancel" in record:
         return _cancelled(event, records, tsb)
+    if _is_stored(event, record):
+        return m.PolledRequest(
+            tsb_status=TsbStatus.EXECUTED, wait_seconds=0, seen=event.seen, pem=record["csr"]["pem"]
+        )
     answer = _read(event, record, records, tsb)
     if answer.id != event.request_id:
         raise _another_request(event, answer, records, objects)
@@ -110,6 +114,12 @@ def poll_request(
         seen=seen,
         pem=answer.result if status == TsbStatus.EXECUTED else None,
     )
+
+
+def _is_stored(event: m.PollRequestInput, record: Record) -> bool:
+    """Whether it was resumed after its CSR was stored: TSB need not know that request any more."""
+    is_own = record.get("executionArn") == event.execution_arn
+    return is_own and event.step == "csr" and "csr" in record and wants_certificate(record)
 
 
 def _read(
