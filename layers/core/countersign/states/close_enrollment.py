@@ -427,7 +427,7 @@ def _failed(record: Record, event: m.CloseEnrollmentInput) -> dict[str, Any]:
             else f"See at the TSB which requests of key {label!r} are open, if any."
         )
         failed = _bounded(failed.model_copy(update={"action": said}))
-    elif is_left and "csr" in record and wants_certificate(record):
+    elif is_left and "csr" in record and last_step(record) == "csr":
         said = f"`countersign resume {record['id']}`: the approvers of the CA's key are asked then."
         failed = _bounded(failed.model_copy(update={"action": said}))
     return {"outcome": m.Outcome.FAILED, "error": failed}
