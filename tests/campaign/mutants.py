@@ -753,8 +753,8 @@ MUTANTS = (
     mutant(
         "a CSR on record is too late to cancel where a certificate follows",
         f"{STATES}store_csr.py",
-        '{"verifiedSha256": checked.sha256} if is_last else {}',
-        '{"verifiedSha256": checked.sha256}',
+        '{"verifiedSha256": checked.sha256} if is_last else {"verifiedAt": at}',
+        '{"verifiedSha256": checked.sha256, "verifiedAt": at}',
         "nobody can cancel while the CA's approvers are asked",
         f"{FLOW}test_certificates.py::test_cancelled_by_the_api_in_the_second_step",
     ),

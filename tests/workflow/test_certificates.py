@@ -1,16 +1,20 @@
 """From CSR to certificate: the CA's key signs under a quorum of its own, in the same loop."""
 
 import base64
+import hashlib
 import io
 import json
 import re
+import ssl
 import subprocess
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pytest import MonkeyPatch
 from rich.console import Console
 
 from countersign.evidence.bundle import EvidenceInvalidError
@@ -21,6 +25,8 @@ from local import tutorial
 from local.approver import Approver
 from local.ca import ask_for_certificate, policy
 from local.engine.stack import InProcessStack
+from local.tsb_simulator import attestation
+from local.tsb_simulator.attestation import make_attestation
 from tests.ca import Ca
 from tests.case import Case, Json, Result, assert_failed, group, people, token
 from tests.forgeries import OTHER, RECORD, both, edit, ended, put, without
@@ -709,6 +715,117 @@ def test_in_production_the_ca_s_approvers_are_other_people(
     assert "Ada Lovelace also approves for CA key" in result.document["error"]["message"]
 
 
+# What the stack trusts is changed between the two steps -------------------------------------------
+
+
+@pytest.fixture
+def replace_hsm(stack: InProcessStack) -> Iterator[Callable[[], str]]:
+    """Puts another HSM in the place of the one that is there, and has the stack trust its root."""
+    broker, genuine = stack.simulator.broker, stack.simulator.broker.attestation
+
+    def replace() -> str:
+        broker.attestation = make_attestation()
+        chain = broker.attestation.chain
+        root = hashlib.sha256(ssl.PEM_cert_to_DER_cert(chain[-1])).hexdigest()
+        secret = stack.client("secretsmanager").get_secret_value(SecretId="ClientTlsSecret")
+        content = {**json.loads(secret["SecretString"]), "attestationChain": "".join(chain)}
+        stack.put_secret("ClientTlsSecret", content)
+        stack.configure(AttestationRoot=root)
+        return root
+
+    yield replace
+    broker.attestation = genuine
+
+
+def test_another_root_and_chain_since_the_csr_was_stored_are_those_of_the_certificate(
+    case: Case, stack: InProcessStack, replace_hsm: Callable[[], str]
+) -> None:
+    now = asked(case)
+    former, root = case.record()["attestationRoot"], replace_hsm()
+    now.approve()
+    result = now.end()
+    folder = case.evidence(result)
+    facts = verify(folder, stack.signing_key()).facts
+
+    assert_certified(result, now.ca)
+    assert facts["attestation"] == f"verified, root sha256:{former}"
+    assert facts["CA attestation"] == f"root sha256:{root}"
+    assert folder["attestation-chain.pem"] != folder["ca-attestation-chain.pem"]
+    for believed in (former, root):
+        with pytest.raises(EvidenceInvalidError):
+            verify(folder, stack.signing_key(), attestation_root=believed)
+
+
+@pytest.mark.parametrize("pinned", [True, False])
+def test_a_root_that_is_pinned_only_in_one_of_the_steps(
+    case: Case, stack: InProcessStack, *, pinned: bool
+) -> None:
+    chain = stack.simulator.broker.attestation.chain
+    root = hashlib.sha256(ssl.PEM_cert_to_DER_cert(chain[-1])).hexdigest()
+    stack.configure(AttestationRoot=root if pinned else "")
+    now = asked(case)
+    stack.configure(AttestationRoot="" if pinned else root)
+    now.approve()
+    result = now.end()
+    facts = verify(case.evidence(result), stack.signing_key()).facts
+
+    assert_certified(result, now.ca)
+    assert facts["CA attestation"] == ("unverified" if pinned else f"root sha256:{root}")
+
+
+def test_what_was_verified_stays_so_when_its_chain_expires(
+    case: Case, stack: InProcessStack, replace_hsm: Callable[[], str], monkeypatch: MonkeyPatch
+) -> None:
+    """The CA's approvers take longer than the chain of the first step is valid."""
+    with monkeypatch.context() as patch:
+        patch.setattr(attestation, "LIFE", timedelta(days=3))
+        replace_hsm()
+    person, other = people(2)
+    ca = Ca.make(case, other, policy=policy(other, timeout=8 * 86_400))
+    arn = begun(case, ca, person)
+    case.until(lambda: case.record()["steps"]["certificate"].get("requestId"), "question")
+    stack.clock.advance(4 * 86_400)
+    replace_hsm()
+    case.approve(other, label=ca.label)
+    stack.at("StoreCertificate", "UpdateItem").kill()  # its chain is kept; it is tried again
+    result = case.end(arn)
+
+    assert_certified(result, ca)
+    assert verify(case.evidence(result), stack.signing_key()).facts["outcome"] == "ISSUED"
+
+
+def test_a_csr_under_another_root_than_the_stack_s_asks_nobody(
+    case: Case, stack: InProcessStack, replace_hsm: Callable[[], str]
+) -> None:
+    person, other = people(2)
+    ca = Ca.make(case, other)
+    arn = begun(case, ca, person)
+    stack.at("StoreCsr", "its return")
+    replace_hsm()
+    result = case.end(arn)
+
+    assert_failed_later(result, "EnrollmentConflictError", "RequestCertificate")
+    assert "another attestation root" in result.document["error"]["message"]
+    assert not [one for one in ca.requests() if one["kind"] == "sign"]
+    assert_csr_stays(result)
+
+
+def test_another_ca_certificate_between_two_tries_issues_the_one_that_was_stored(
+    case: Case, stack: InProcessStack
+) -> None:
+    now = asked(case)
+    now.approve()
+    first = now.ca.certificate()
+    stack.at("StoreCertificate", "UpdateItem", 2).kill()  # certificate.pem is written
+    now.ca.certify()
+    result = now.end()
+
+    assert now.ca.certificate() != first
+    assert result.document["outcome"] == "ISSUED"
+    assert certificate.read(certificates(result)[1]) == certificate.read(first)
+    assert verify(case.evidence(result), stack.signing_key()).facts["outcome"] == "ISSUED"
+
+
 # Lost answers, deaths, silence --------------------------------------------------------------------
 
 
@@ -1140,6 +1257,34 @@ FORGED = {
         RECORD,
     ),
     "another CA's attestation": (put("ca-attestation.sig", b"0"), "ca-attestation.sig"),
+    "another root of the CA's attestation": (
+        edit(RECORD, caAttestation__root=OTHER),
+        "certificate-checks.json",
+    ),
+    "another chain of the CA's attestation": (
+        put("ca-attestation-chain.pem", b"other"),
+        "ca-attestation-chain.pem",
+    ),
+    "no root of the CA's attestation": (
+        edit(RECORD, caAttestation__root=""),
+        "certificate-checks.json",
+    ),
+    "checks of the certificate before anybody was asked": (
+        edit(RECORD, caAttestation__at="2026-11-26T11:00:00Z"),
+        "certificate-checks.json",
+    ),
+    "checks of the certificate after the end": (
+        edit(RECORD, caAttestation__at="2026-11-27T11:00:00Z"),
+        RECORD,
+    ),
+    "checks of the CSR after the CA's approvers were asked": (
+        edit(RECORD, verifiedAt="2026-11-27T11:00:00Z"),
+        RECORD,
+    ),
+    "no time of the certificate's checks": (
+        edit(RECORD, caAttestation=...),
+        "ca-attestation-chain.pem",
+    ),
     "no CA certificate": (without("tsb/ca-certificate-1.json"), "tsb"),
     "another CA certificate": (
         edit("tsb/ca-certificate-1.json", label="other"),

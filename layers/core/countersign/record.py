@@ -80,6 +80,17 @@ class CertificateStep(Step, total=False):
     metaDataSignature: str
 
 
+class CaAttestation(TypedDict, total=False):
+    """By which root and chain the HSM's word on the CA's key was verified, and when.
+
+    The stack may trust another root by then than when it verified the CSR.
+    """
+
+    root: str
+    chainSha256: str  # absent: there was none
+    at: Time
+
+
 class Steps(TypedDict, total=False):
     """The approval requests of an enrollment."""
 
@@ -142,9 +153,11 @@ class Record(TypedDict, total=False):
     attestation: str
     attestationRoot: str
     attestationChainSha256: str  # of the chain that was verified; absent: there was none
+    verifiedAt: Time  # when the CSR's checks were made; only where a certificate follows
     verifiedSha256: str
     csr: dict[str, Any]
     certificateChecks: list[dict[str, Any]]
+    caAttestation: CaAttestation
     usagesOmitted: bool
     certificate: dict[str, Any]
     imported: dict[str, Any]

@@ -37,6 +37,7 @@ TYPE = "CountersignEvidence"
 MANIFEST, SIGNATURE = "manifest.json", "manifest.sig"
 ATTESTATION = ("attestation.xml", "attestation.sig")  # of the key
 CA_ATTESTATION = ("ca-attestation.xml", "ca-attestation.sig")  # of the CA's key
+CA_CHAIN = "ca-attestation-chain.pem"
 # What the states keep of TSB's answers. The folder takes nothing else from there: a key of S3 may
 # be `tsb/../../name`, and a copy of it would then lie outside of the folder.
 TSB_ANSWER = re.compile(
@@ -151,6 +152,7 @@ def _parts(record: Record, found: Folder, aside: Folder) -> dict[str, bytes]:
         "request.pem": "request.pem",
         "certificate.pem": "certificate.pem",
         "attestation-chain.pem": chain_object(record.get("attestationChainSha256", "")),
+        CA_CHAIN: chain_object(record.get("caAttestation", {}).get("chainSha256", "")),
     }
     for name, place in places.items():
         if name in wanted and place in found:
@@ -194,6 +196,7 @@ def expected(record: Record) -> set[str]:
         "approvers.json": "requestId" in step,
         "checks.json": "checks" in record,
         "attestation-chain.pem": "attestationChainSha256" in record,
+        CA_CHAIN: "chainSha256" in record.get("caAttestation", {}),
         "request.pem": "csr" in record,
         "certificate-metadata.json": "metaDataSha256" in following,
         "certificate-metadata.sig": "metaDataSha256" in following,

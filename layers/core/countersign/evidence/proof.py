@@ -71,9 +71,12 @@ STEPS_OF_CERTIFICATE = (
     ("requestId", "metaDataSha256"),
     ("certificateChecks", "requestId"),
     ("certificate", "certificateChecks"),
+    ("caAttestation", "certificateChecks"),
     ("imported", "certificate"),
 )
-OF_A_CERTIFICATE = {"certificate", "certificateChecks", "imported", "usagesOmitted"}
+OF_A_CERTIFICATE = {
+    "certificate", "certificateChecks", "imported", "usagesOmitted", "caAttestation", "verifiedAt",
+}  # fmt: skip
 MOST_SKEW_SECONDS = (
     900  # what MaxClockSkewSeconds in template.yaml can be: beyond it nobody is asked
 )
@@ -279,9 +282,11 @@ def _derived(folder: Folder, record: Record, *, now: datetime) -> Proven:
     decided, executed = _approvals(folder, csr_step(record), people, keys, "approvers.json")
     proven = Proven(record, requested, decided, about_key=created)
     if "checks.json" in folder:
-        proven = _checked(folder, proven, created, executed, now=now)
+        is_apart = "csr" in record and "verifiedAt" in record
+        then = datetime.fromisoformat(record["verifiedAt"]) if is_apart else now
+        proven = _checked(folder, proven, created, executed, now=then)
     if "policy" in certificate_step(record):
-        proven = replace(proven, second=_second(folder, proven, now=now))
+        proven = replace(proven, second=_second(folder, proven))
     return proven
 
 
@@ -551,15 +556,15 @@ def _verified(
         answer=key,
         record={**record, "steps": {**record["steps"], "csr": {**step, "approvers": people}}},
     )
-    return checks.verify(returned, _trust(folder, record), now=now)
+    root, digest = record.get("attestationRoot", ""), record.get("attestationChainSha256")
+    return checks.verify(returned, _trust(folder, "attestation-chain.pem", root, digest), now=now)
 
 
-def _trust(folder: Folder, record: Record) -> Trust:
-    chain = folder.get("attestation-chain.pem", b"")
+def _trust(folder: Folder, part: str, root: str, digest: str | None) -> Trust:
+    """What was trusted: this root, and the chain in this part."""
+    chain = folder.get(part, b"")
     if chain:
-        said = record["attestationChainSha256"]
-        _equal("attestation-chain.pem", "attestationChainSha256", said, _sha256(chain))
-    root = record.get("attestationRoot", "")
+        _equal(part, "attestationChainSha256", digest, _sha256(chain))
     return Trust(root_sha256=root, chain=chain.decode(errors="replace"))
 
 
@@ -597,7 +602,7 @@ def _require_same(
 # The certificate --------------------------------------------------------------------------------
 
 
-def _second(folder: Folder, proven: Proven, *, now: datetime) -> Second:
+def _second(folder: Folder, proven: Proven) -> Second:
     """The second quorum, and StoreCertificate's checks of what it led to."""
     record, requested = proven.record, proven.requested
     step = certificate_step(record)
@@ -627,13 +632,15 @@ def _second(folder: Folder, proven: Proven, *, now: datetime) -> Second:
         _another_request(folder, "certificate-checks.json", written, step)
         return second
     found = [
-        _certified(folder, replace(proven, second=second), answer, key, held, now=now)
+        _certified(folder, replace(proven, second=second), answer, key, held)
         for answer in executed
         for key in bundle.answers(folder, "store-certificate", KeyAttributes)
         for held in bundle.answers(folder, "ca-certificate", CertificateOfKey)
     ]
     require(bool(found), "tsb", "has no answers of an executed request and about the CA's key")
-    same = (one for one in found if _results(one[0]) == _recorded(written))
+    # The CA may have got another certificate between two tries of StoreCertificate.
+    issued = [one for one in found if one[0].chain.encode() == folder.get("certificate.pem")]
+    same = (one for one in (*issued, *found) if _results(one[0]) == _recorded(written))
     verified, signed = next(same, found[0])
     _require_same(verified, written, "certificate-checks.json")
     failed = verified.failed
@@ -646,6 +653,7 @@ def _second(folder: Folder, proven: Proven, *, now: datetime) -> Second:
         omitted = {"usagesOmitted": True} if record.get("usagesOmitted") else {}
         is_same = bundle.read(folder, "quarantine/findings.json") == {
             "certificateChecks": written,
+            "caAttestation": record["caAttestation"],
             **omitted,
         }
         part = "quarantine/findings.json"
@@ -677,10 +685,11 @@ def _certified(
     answer: RequestStatus,
     key: KeyAttributes,
     held: CertificateOfKey,
-    *,
-    now: datetime,
 ) -> tuple[issuing.Verified, issuing.Signed]:
     record = proven.record
+    said = record["caAttestation"]
+    trust = _trust(folder, bundle.CA_CHAIN, said["root"], said.get("chainSha256"))
+    now = datetime.fromisoformat(said["at"])
     assert proven.requested is not None  # noqa: S101  for the type checker  # nosec B101
     people = [one.dump() for one in (proven.second and proven.second.approvers) or ()]
     step = {**certificate_step(record), "approvers": people}
@@ -693,7 +702,7 @@ def _certified(
         held=held,
         record={**record, "steps": {**record["steps"], "certificate": step}},
     )
-    return issuing.verify(signed, _trust(folder, record), now=now), signed
+    return issuing.verify(signed, trust, now=now), signed
 
 
 def _require_certificate(folder: Folder, proven: Proven) -> None:
@@ -868,7 +877,14 @@ def _in_order(record: Record) -> None:
     following = certificate_step(record).get("times", {}).get("requested")
     is_failed = record["outcome"] == m.Outcome.FAILED
     last_call = datetime.fromisoformat(times["ended"]) + LONGEST_CALL * is_failed
-    texts = [times.get("accepted"), step.get("requested"), following]
+    certified = record.get("caAttestation", {}).get("at")
+    texts = [
+        times.get("accepted"),
+        step.get("requested"),
+        record.get("verifiedAt"),
+        following,
+        certified,
+    ]
     own = [*(datetime.fromisoformat(one) for one in texts if one), last_call]
     require(own == sorted(own), "record.json", "its times are not in order")
     if "accepted" in times:

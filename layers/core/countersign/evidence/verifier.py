@@ -21,7 +21,7 @@ from countersign.evidence import bundle
 from countersign.evidence.bundle import MANIFEST, SIGNATURE, EvidenceInvalidError, Folder, require
 from countersign.evidence.proof import Proven, prove
 from countersign.policy import summary
-from countersign.record import certificate_step, csr_step
+from countersign.record import Record, certificate_step, csr_step
 from countersign.verification.pkix import described
 
 type PublicKey = ec.EllipticCurvePublicKey
@@ -62,9 +62,10 @@ def verify(folder: Folder, key: bytes, *, attestation_root: str | None = None) -
     # From its parts, so it can say nothing else than they do.
     is_derived = bundle.manifest(parts) == folder[MANIFEST]
     require(is_derived, MANIFEST, "says something else than its parts")
-    root = proven.record.get("attestationRoot", "")
-    is_believed = attestation_root in (None, root)
-    require(is_believed, "attestation-chain.pem", f"the root that was believed is sha256:{root}")
+    for root in roots(proven.record):
+        is_believed = attestation_root in (None, root)
+        said = f"the root that was believed is sha256:{root}"
+        require(is_believed, "attestation-chain.pem", said)
     return Verified(_facts(proven, len(parts), fingerprint(public)))
 
 
@@ -87,6 +88,13 @@ def attestations(proven: Proven) -> dict[str, bytes]:
     return bundle.attestation(proven.about_key) | bundle.attestation(
         about_ca, bundle.CA_ATTESTATION
     )
+
+
+def roots(record: Record) -> list[str]:
+    """The attestation roots that were believed, the last one last; empty texts: none."""
+    of_ca: Any = record.get("caAttestation")
+    is_there = isinstance(of_ca, Mapping)
+    return [record.get("attestationRoot", ""), *([of_ca.get("root")] if is_there else [])]
 
 
 def public_key(content: bytes) -> PublicKey:
@@ -305,8 +313,9 @@ def _certificate(proven: Proven) -> dict[str, str]:
         return facts | {"certificate": "none was verified"}
     found, ca, failed = verified.certificate, verified.ca, verified.failed
     said = f"{failed.code}: {failed.finding}" if failed else "all passed, made again"
-    is_issued = "certificate" in record
+    is_issued, root = "certificate" in record, record["caAttestation"]["root"]
     return facts | {
+        "CA attestation": f"root sha256:{root}" if root else "unverified",
         "certificate": (
             f"sha256:{found.sha256}, {described(found.name)}, until {m.timestamp(found.ends)}"
             if found

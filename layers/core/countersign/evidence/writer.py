@@ -72,7 +72,8 @@ def keep_evidence(
         is_here = record.get("csr", {}).get("bucket", objects.bucket) == objects.bucket
         bundle.require(is_here, "record.json", "names another bucket than this stack's")
         bundle.require(
-            not is_issued or record.get("attestationRoot", "") == attestation_root,
+            # Of what was verified last: since the CSR was, the stack's may have been changed.
+            not is_issued or verifier.roots(record)[-1] == attestation_root,
             "record.json",
             "names another attestation root than this stack's AttestationRoot",
         )

@@ -1,5 +1,6 @@
 """Who owns an enrollment: the claim of its id, and the writes that only its execution may do."""
 
+import hashlib
 from collections.abc import Callable
 from typing import cast
 
@@ -8,7 +9,7 @@ from countersign.errors import (
     CsrInvalidError,
     EnrollmentConflictError,
 )
-from countersign.record import MAX_EARLIER, Record, StepName, approvers_asked
+from countersign.record import MAX_EARLIER, Record, StepName, approvers_asked, chain_object
 from countersign.stores import Item, Objects, Records
 
 CHECKS: dict[StepName, str] = {"csr": "checks", "certificate": "certificateChecks"}  # on record
@@ -37,6 +38,27 @@ def put_once(
             f"another object lies at {name} already; it was left as it is",
             action="Find out who wrote it; only this workflow may.",
         ) from error
+
+
+def keep_chain(
+    objects: Objects, enrollment_id: str, pem: str, *, kept: str | None = None
+) -> str | None:
+    """Keep the attestation chain that is verified; its SHA-256, None where it is empty.
+
+    Args:
+        kept: the SHA-256 of the one that is kept already.
+
+    Raises:
+        EnrollmentConflictError: something else lies in its place.
+    """
+    chain = pem.encode()
+    if not chain:
+        return None
+    digest = hashlib.sha256(chain).hexdigest()
+    if digest != kept:
+        name = f"enrollments/{enrollment_id}/{chain_object(digest)}"
+        put_once(objects, name, chain, "application/x-pem-file")
+    return digest
 
 
 # What the states have in common ----------------------------------------------------------------

@@ -93,7 +93,9 @@ def request_certificate(
     names = profiles.directory.names
     request_id = asking.ask_once(
         event,
-        lambda: _question(event, record, objects, tsb, ca, sign=sign, names=names, newer=newer),
+        lambda: _question(
+            event, record, objects, tsb, ca, trust=trust, sign=sign, names=names, newer=newer
+        ),
         records=records,
         schedule=schedule,
         names=names,
@@ -109,6 +111,7 @@ def _question(
     tsb: TsbClient,
     ca: issuing.CaKey,
     *,
+    trust: Trust,
     sign: Sign,
     names: rules.Names,
     newer: bool,
@@ -116,7 +119,7 @@ def _question(
     request = event.request
     asked = request.certificate
     assert asked is not None  # noqa: S101  for the type checker  # nosec B101
-    csr = _verified_csr(record, objects)
+    csr = _verified_csr(record, objects, trust)
     algorithm = issuing.signature_algorithm(asked, ca.answer.key.algorithm)
     named = usages(asked, request.csr)
     # By the names of this moment, as the approvers are shown them.
@@ -169,7 +172,15 @@ def _question(
     )
 
 
-def _verified_csr(record: Record, objects: Objects) -> Csr:
+def _verified_csr(record: Record, objects: Objects, trust: Trust) -> Csr:
+    if record.get("attestationRoot", "") != trust.root_sha256:
+        # Whoever could write the record could have named their own.
+        raise EnrollmentConflictError(
+            "the CSR was verified under another attestation root than the stack's AttestationRoot;"
+            " nobody was asked",
+            action="If AttestationRoot was changed since, have the CSR signed elsewhere, or begin"
+            " another enrollment. Otherwise find out who wrote to the table.",
+        )
     found = objects.below(f"enrollments/{record['id']}/")
     try:
         return proof.prove_issued(record, found, now=m.now())

@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+from dataclasses import replace
+from datetime import datetime
 from typing import Literal
 
 from countersign import models as m
@@ -15,6 +17,7 @@ from countersign.record import Record
 from countersign.states.ownership import (
     csr_invalid,
     has_ended,
+    keep_chain,
     not_own,
     own,
     progress,
@@ -28,6 +31,7 @@ from countersign.verification.attestation import Trust
 from countersign.verification.certificate import read
 
 PEM = "application/x-pem-file"
+END = "-----END CERTIFICATE-----"
 
 
 def store_certificate(
@@ -103,24 +107,51 @@ def _stored(
         held=held,
         record={**record, **omitted},
     )
-    verified = issuing.verify(signed, trust, now=m.now())
-    noted = {"certificateChecks": [check.dump() for check in verified.checks], **omitted}
+    at = m.timestamp(m.now())
+    verified = issuing.verify(signed, trust, now=datetime.fromisoformat(at))
+    kept = record.get("attestationChainSha256")
+    digest = keep_chain(objects, event.enrollment_id, trust.chain, kept=kept)
+    noted = {
+        "certificateChecks": [check.dump() for check in verified.checks],
+        "caAttestation": {
+            "root": trust.root_sha256,
+            **({"chainSha256": digest} if digest else {}),
+            "at": at,
+        },
+        **omitted,
+    }
     found = verified.certificate
     if verified.failed is not None or found is None:
         raise _quarantined(event, verified.failed, noted, records, objects)
     if progress(event, records, {"stage": "StoreCertificate"}) is not None:
         return None
     name = f"enrollments/{event.enrollment_id}/certificate.pem"
+    try:
+        version_id, chain = objects.put_once(name, verified.chain.encode(), PEM), verified.chain
+    except FileExistsError:
+        # An earlier try wrote it, below the certificate that the CA had then.
+        chain = _written_before(name, signed, objects, trust, at) or verified.chain
+        version_id = put_once(objects, name, chain.encode(), PEM)
     stored = m.StoredCertificate(
         bucket=objects.bucket,
         key=name,
-        version_id=put_once(objects, name, verified.chain.encode(), PEM),
+        version_id=version_id,
         sha256=found.sha256,
         expires=m.timestamp(found.ends),
-        pem=verified.chain,
+        pem=chain,
     ).model_dump(mode="json", exclude={"imported"})
     values = {"certificate": stored, "verifiedSha256": found.sha256, **noted}
     return stored if progress(event, records, values) is None else None
+
+
+def _written_before(
+    name: str, signed: issuing.Signed, objects: Objects, trust: Trust, at: str
+) -> str | None:
+    """The chain in this object, if it passes every check as well."""
+    before = (objects.read(name) or b"").decode(errors="replace")
+    held = signed.held.model_copy(update={"certificate": before.partition(END)[2]})
+    earlier = issuing.verify(replace(signed, held=held), trust, now=datetime.fromisoformat(at))
+    return earlier.chain if earlier.failed is None else None
 
 
 def _ca_certificate(tsb: TsbClient, label: str) -> CertificateOfKey:
@@ -227,8 +258,7 @@ def _der(held: CertificateOfKey) -> bytes:
 
 def _leaf(chain: str) -> bytes:
     """The first certificate of a chain in PEM, in DER."""
-    end = "-----END CERTIFICATE-----"
-    return read(chain.partition(end)[0] + end).der
+    return read(chain.partition(END)[0] + END).der
 
 
 def _note(

@@ -1,17 +1,18 @@
 """State StoreCsr: verify the CSR, and store it only if every check passes."""
 
-import hashlib
 import json
+from datetime import datetime
 
 from countersign import events
 from countersign import models as m
 from countersign.errors import (
     CsrInvalidError,
 )
-from countersign.record import Record, chain_object
+from countersign.record import Record
 from countersign.states.ownership import (
     Password,
     csr_invalid,
+    keep_chain,
     own,
     progress,
     put_once,
@@ -69,21 +70,14 @@ def store_csr(
         answer=answer,
         record=record,
     )
-    verified = checks.verify(returned, trust, now=m.now())
-    chain = trust.chain.encode()
-    digest = hashlib.sha256(chain).hexdigest()
-    if chain:
-        put_once(
-            objects,
-            f"enrollments/{event.enrollment_id}/{chain_object(digest)}",
-            chain,
-            "application/x-pem-file",
-        )
+    at = m.timestamp(m.now())
+    verified = checks.verify(returned, trust, now=datetime.fromisoformat(at))
+    digest = keep_chain(objects, event.enrollment_id, trust.chain)
     noted = {
         "checks": [check.dump() for check in verified.checks],
         "attestation": verified.attestation,
         "attestationRoot": trust.root_sha256,
-        **({"attestationChainSha256": digest} if chain else {}),
+        **({"attestationChainSha256": digest} if digest else {}),
     }
     checked = verified.csr
     if verified.failed is not None or checked is None:
@@ -99,7 +93,8 @@ def store_csr(
         pem=checked.pem,
     )
     is_last = requested.certificate is None
-    mark = {"verifiedSha256": checked.sha256} if is_last else {}  # too late to cancel
+    # Too late to cancel; or weeks may pass until the evidence is made of what is now.
+    mark = {"verifiedSha256": checked.sha256} if is_last else {"verifiedAt": at}
     if progress(event, records, {"csr": stored.dump(), **mark, **noted}) is not None:
         return m.StoredResult(outcome="CANCELLED")
     return _stored(event, {**record, "csr": stored.dump()}, bus)
