@@ -22,8 +22,7 @@ DEADLINE_SECONDS = 200
 TOUR = ("README.md", "docs/getting-started.md")
 # They are run on the session's stack, in this order.
 DEPLOYED = (
-    "docs/cli.md", "docs/api.md", "docs/triggers.md", "docs/events.md", "docs/operations.md",
-    "docs/keys.md",
+    "docs/cli.md", "docs/api.md", "docs/triggers.md", "docs/events.md", "docs/keys.md",
 )  # fmt: skip
 
 

@@ -54,6 +54,6 @@ def test_a_reader_comes_to_a_csr_and_proves_it(folder: Path) -> None:
 
     assert "CN = tour.example" in said
     assert "CN = first.example" in said
-    assert "REJECTED" in said
+    assert "CANCELLED" in said
     assert "Ada Lovelace" in said
     assert not (folder / ".stack/stack.json").exists()
