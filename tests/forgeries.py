@@ -140,6 +140,24 @@ def another_reason(folder: Folder) -> Folder:
     )
 
 
+def with_shown(**values: Any) -> Callable[[Folder], Folder]:
+    """Other metadata, with its hash; nobody has signed it."""
+
+    def made(folder: Folder) -> Folder:
+        folder = changed(folder, "metadata.json", **values)
+        digest = hashlib.sha256(folder["metadata.json"]).hexdigest()
+        return changed(folder, RECORD, metaDataSha256=digest)
+
+    return made
+
+
+def shown(change: Callable[[list[str]], list[str]]) -> Callable[[Folder], Folder]:
+    """Other lines for the approvers."""
+    return lambda folder: with_shown(about=change(json.loads(folder["metadata.json"])["about"]))(
+        folder
+    )
+
+
 def not_issued(folder: Folder) -> Folder:
     """No CSR, neither on record nor beside it."""
     return without("request.pem")(changed(folder, RECORD, csr=...))
@@ -218,10 +236,23 @@ OF_AN_ISSUED = {
         edit(RECORD, policy__tokens__0__groups__0__quorum=1), "request.json", "another policy"
     ),
     "a reason that the approvers did not see": Forgery(
-        another_reason, "metadata.json", "requestSha256"
+        another_reason, "metadata.json", "reason is"
     ),
     "approvers who were shown something else": Forgery(
         edit("metadata.json", summary="Approve: nothing"), "metadata.json", "metaDataSha256"
+    ),
+    "a line that says something else than the request": Forgery(
+        shown(lambda about: ["Key label: a test" if "Key label" in one else one for one in about]),
+        "metadata.json",
+        "does not say 'Key label",
+    ),
+    "a line that was added to what the request gives": Forgery(
+        shown(lambda about: [*about, "Requested by: the CEO"]),
+        "metadata.json",
+        "says 'Requested by: the CEO' as well",
+    ),
+    "approvers who were shown something of another kind": Forgery(
+        with_shown(type="Certificate"), "metadata.json", "type is"
     ),
     "what was shown, signed by nobody": Forgery(
         put("metadata.sig", b"0"), "metadata.sig", "no signature of this key"
@@ -229,7 +260,7 @@ OF_AN_ISSUED = {
     "a requester whom the approvers did not see": Forgery(
         edit(RECORD, origin={"trigger": "start", "principal": "arn:aws:iam::1:user/ceo"}),
         "metadata.json",
-        "another requester",
+        "does not say 'Requested by: arn:aws:iam::1:user/ceo'",
     ),
     "an approver whom the approvers did not see": Forgery(
         both(
@@ -237,7 +268,7 @@ OF_AN_ISSUED = {
             edit("approvers.json", **{"0__name": "Eve"}),
         ),
         "metadata.json",
-        "names other approvers",
+        'does not say \'Agreement: 2 of "Eve"',
     ),
     # The key
     "another key at creation": Forgery(

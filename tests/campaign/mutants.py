@@ -1055,7 +1055,7 @@ MUTANTS = (
     # Limits ---------------------------------------------------------------------------------
     mutant(
         "meta data has no limit",
-        f"{CORE}request/validation.py",
+        f"{CORE}request/tsb_bodies.py",
         "MAX_META_DATA_BYTES = 32 * 1024\n",
         "MAX_META_DATA_BYTES = 32 * 1024 * 1024\n",
         "the TSB refuses what its limit does not hold, after the key was made",

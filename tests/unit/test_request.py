@@ -533,11 +533,11 @@ def test_what_approvers_are_shown_is_the_same_bytes_each_time() -> None:
 
 def test_a_request_too_long_to_be_shown_is_shown_by_its_hash() -> None:
     raw = seed()
-    raw["key"]["id"] = "x" * validation.MAX_META_DATA_BYTES
+    raw["key"]["id"] = "x" * tsb_bodies.MAX_META_DATA_BYTES
 
     content = json.loads(shown(raw))
 
-    assert len(shown(raw)) < validation.MAX_META_DATA_BYTES
+    assert len(shown(raw)) < tsb_bodies.MAX_META_DATA_BYTES
     assert content["request"] is None
     assert content["requestSha256"] == canonical.sha256(raw)
 

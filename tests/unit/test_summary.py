@@ -8,7 +8,7 @@ import pytest
 
 from countersign.models import EnrollmentRequest
 from countersign.policy import approvers
-from countersign.policy.summary import duration, says, summary
+from countersign.policy.summary import duration, summary
 
 SEED = Path(__file__).parents[2] / "events/seed"
 
@@ -60,16 +60,6 @@ def test_approvers_have_the_names_that_are_on_record() -> None:
     text = summary(requested, enrollment_id="web-01", names={asked.spki_sha256: "Ada"})
 
     assert 'Agreement: 1 of "Ada"\n' in text
-
-
-def test_a_line_says_what_it_says_in_full_and_one_that_was_cut_as_far_as_it_goes() -> None:
-    shown = ["Reason: none", 'Agreement: 1 of "Ad… [cut; 12 characters in full]']
-
-    assert says(shown, "Reason", "none")
-    assert not says(shown, "Reason", "non")
-    assert not says(shown, "Window", "none")
-    assert says(shown, "Agreement", '1 of "Ada"')
-    assert not says(shown, "Agreement", '1 of "Eve"')
 
 
 def test_alternatives_groups_and_times_are_told() -> None:

@@ -1178,6 +1178,16 @@ def test_the_evidence_proves_both_quorums(case: Case, stack: InProcessStack) -> 
 
 
 STEP = "steps__certificate__"
+
+
+def told_another_validity(folder: dict[str, bytes]) -> dict[str, bytes]:
+    name = "certificate-metadata.json"
+    shown = folder[name].replace(b"Validity: 90 days", b"Validity: 1 day")
+    assert shown != folder[name]
+    digest = hashlib.sha256(shown).hexdigest()
+    return edit(RECORD, **{f"{STEP}metaDataSha256": digest})({**folder, name: shown})
+
+
 AS_FAILED = both(
     without("certificate.pem"),
     ended("FAILED", "TsbUnavailableError"),
@@ -1216,6 +1226,10 @@ FORGED = {
         put("certificate-metadata.sig", b"0"),
         "certificate-metadata.sig",
     ),
+    "approvers who were told another validity": (
+        told_another_validity,
+        "certificate-metadata.json",
+    ),
     "somebody who did not approve": (
         edit("certificate-approvers.json", **{"0__decision": "none"}),
         "certificate-approvers.json",
@@ -1250,7 +1264,7 @@ FORGED = {
     "an import of another form": (edit(RECORD, imported__result="perhaps"), RECORD),
     "another algorithm": (
         edit(RECORD, **{f"{STEP}signatureAlgorithm": "SHA512_WITH_RSA"}),
-        "certificate-checks.json",
+        "certificate-metadata.json",
     ),
     "a window that was longer": (
         edit(RECORD, **{f"{STEP}times__windowEnds": "2030-01-01T00:00:00Z"}),

@@ -6,11 +6,13 @@ CloseEnrollment before it announces a CSR, and the verifier years later.
 """
 
 import hashlib
+import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import cache
+from itertools import zip_longest
 from typing import Any
 
 import rfc8785
@@ -29,19 +31,17 @@ from countersign.record import (
     CertificateStep,
     Record,
     Step,
-    StepName,
     TsbStatus,
     certificate_step,
     csr_step,
     last_step,
-    policy_of,
     step_of,
     wants_certificate,
 )
-from countersign.request import canonical, intake
+from countersign.request import canonical, intake, tsb_bodies
 from countersign.spki import fingerprint
 from countersign.tsb.models import CertificateOfKey, KeyAttributes, RequestStatus
-from countersign.verification import checks, echo, issuing
+from countersign.verification import certificate, checks, echo, issuing
 from countersign.verification.attestation import Trust
 from countersign.verification.checks import Verified
 from countersign.verification.csr import Csr
@@ -276,7 +276,13 @@ def _derived(folder: Folder, record: Record, *, now: datetime) -> Proven:
     requested = _requested(folder, record)
     people = _people(requested.key.policy, record["policy"], "request.json")
     if "metadata.json" in folder:
-        _shown(folder, "metadata.json", "csr", record=record, requested=requested)
+        wanted = tsb_bodies.meta_data(
+            requested,
+            enrollment_id=record["id"],
+            names=_names(requested.key.policy, record["policy"]),
+            requester=m.Origin.read(record["origin"]).requester,
+        )
+        _require_shown(folder, "metadata.json", record["metaDataSha256"], wanted)
     created = _created(folder, record, requested)
     keys = bundle.public_keys(folder, folder["request.json"])
     decided, executed = _approvals(folder, csr_step(record), people, keys, "approvers.json")
@@ -369,27 +375,36 @@ def _nameless(summary: m.PolicySummary) -> list[Any]:
     ]
 
 
-def _shown(
-    folder: Folder, part: str, step: StepName, *, record: Record, requested: m.EnrollmentRequest
-) -> Any:
-    """What the approvers of a step were shown, which is what was accepted."""
-    noted = certificate_step(record) if step == "certificate" else record
-    _equal(part, "metaDataSha256", noted["metaDataSha256"], _sha256(folder[part]))
-    shown = bundle.read(folder, part)
-    digest = _sha256(folder["request.json"])
-    _equal(part, "requestSha256", shown["requestSha256"], digest)
-    _equal(part, "enrollmentId", shown["enrollmentId"], record["id"])
-    _equal(part, "reason", shown["reason"], requested.reason)
-    about, requester = shown["about"], m.Origin.read(record["origin"]).requester or "unknown"
-    is_named = summary.says(about, "Requested by", requester)
-    require(is_named, part, "names another requester")
-    agreement = summary.agreement(m.PolicySummary.read(policy_of(record, step)))
-    is_agreed = summary.says(about, "Agreement", agreement)
-    require(is_agreed, part, "names other approvers than record.json")
-    whole = shown["request"]  # null where it was too long
-    is_same = whole is None or canonical.canonical(whole) == folder["request.json"]
-    require(is_same, part, "shows another request than request.json")
-    return shown
+def _names(policy: m.Policy, summed_up: Any) -> rules.Names:
+    """The directory's names at the time, by key: where a name on record is not the policy's own."""
+    written = [
+        name
+        for token in m.PolicySummary.read(summed_up).tokens
+        for group in token.groups
+        for name in group.approvers
+    ]
+    people = [approvers.approver(one) for _, one in rules.approvals_of(policy.rule_use, "")]
+    return {
+        one.spki_sha256: name
+        for one, name in zip(people, written, strict=True)
+        if one.spki_sha256 is not None and one.name != name
+    }
+
+
+def _require_shown(folder: Folder, part: str, digest: str, wanted: bytes) -> None:
+    """The approvers were shown what the request, made known anew, gives: every line of it.
+
+    Raises:
+        EvidenceInvalidError: names the first difference.
+    """
+    _equal(part, "metaDataSha256", digest, _sha256(folder[part]))
+    shown, derived = bundle.read(folder, part), json.loads(wanted)
+    for name in sorted({*shown, *derived} - {"about"}):
+        _equal(part, name, shown.get(name), derived.get(name))
+    for line, said in zip_longest(derived["about"], shown["about"]):
+        why = f"does not say {line!r}" if line else f"says {said!r} as well"
+        require(line == said, part, why)
+    require(folder[part] == wanted, part, "is not in canonical form (RFC 8785)")
 
 
 # What TSB answered ------------------------------------------------------------------------------
@@ -613,10 +628,19 @@ def _second(folder: Folder, proven: Proven) -> Second:
     _equal("record.json", "caKeyLabel", step["caKeyLabel"], asked.ca_key_label)
     policy, about_ca = _ca_as_asked(folder, step)
     people = _people(policy, step["policy"], "tsb/request-certificate")
-    part = "certificate-metadata.json"
-    shown = _shown(folder, part, "certificate", record=record, requested=requested)
-    names_csr = summary.says(shown["about"], "CSR", f"sha256:{csr.sha256}")
-    require(names_csr, part, "is about another CSR")
+    named = certificate.usages(asked, requested.csr)
+    wanted = tsb_bodies.certificate_meta_data(
+        requested,
+        terms=summary.CertificateTerms(
+            policy=m.PolicySummary.read(step["policy"]),
+            signature_algorithm=step["signatureAlgorithm"],
+            usages=(*named[0], *named[1]),
+            csr_sha256=csr.sha256,
+        ),
+        enrollment_id=record["id"],
+        requester=m.Origin.read(record["origin"]).requester,
+    )
+    _require_shown(folder, "certificate-metadata.json", step["metaDataSha256"], wanted)
     decided, executed = _approvals(
         folder,
         step,

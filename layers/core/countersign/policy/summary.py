@@ -162,18 +162,6 @@ def agreement(rule: PolicySummary) -> str:
     return " or ".join(_token(token) for token in rule.tokens) or "nobody can agree"
 
 
-def says(shown: list[str], label: str, value: str) -> bool:
-    """Whether these lines say so under this label; a line that was cut says so as far as it goes.
-
-    What is signed is a text that only people read. So its lines are compared one by one.
-    """
-    wanted = printable(value)
-    found = [line.removeprefix(f"{label}: ") for line in shown if line.startswith(f"{label}: ")]
-    whole = [text == wanted for text in found]
-    kept = [text.rpartition("… [cut; ")[0] for text in found if text.endswith("in full]")]
-    return any(whole) or any(part and wanted.startswith(part) for part in kept)
-
-
 def window(request: EnrollmentRequest) -> str:
     """How long approvals are collected, and from when the CSR can be made."""
     return window_of(request.key.policy.rule_use.tokens)

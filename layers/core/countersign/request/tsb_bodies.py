@@ -13,8 +13,10 @@ from countersign.models import (
 from countersign.policy import summary
 from countersign.policy.rules import Names
 from countersign.request.canonical import accepted, sha256
-from countersign.request.validation import MAX_META_DATA_BYTES
 
+# TSB returns the metadata to every approver in every listing of their tasks. A request of ordinary
+# size (some forty approvers by key) is shown in full; of a longer one, only its SHA-256 is shown.
+MAX_META_DATA_BYTES = 32 * 1024
 # 26 lines at the most, with their names and notes, and a reason of 1,000 letters beside them.
 MAX_LINE_BYTES = 800
 

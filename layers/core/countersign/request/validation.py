@@ -33,9 +33,6 @@ from countersign.request import subjects
 from countersign.request.canonical import canonical, without_id
 from countersign.request.intake import DATE_PARTS
 
-# TSB returns the metadata to every approver in every listing of their tasks. A request of ordinary
-# size (some forty approvers by key) is shown in full; of a longer one, only its SHA-256 is shown.
-MAX_META_DATA_BYTES = 32 * 1024
 # In canonical form, after a profile was expanded. A record takes 400 KiB, and holds it beside its
 # approvers and findings; a state of the workflow takes 256 KB.
 MAX_REQUEST_BYTES = 128 * 1024
