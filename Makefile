@@ -150,10 +150,10 @@ endif
 unit: .venv/.synced  ## the tests that need no stack
 	@$(RUN) pytest $(NO_STACK)
 
-# What Debian has and PyPI has not: a token in software, a browser.
+# What Debian has and PyPI has not: a token in software, a browser, another reader of X.509.
 .PHONY: test-devices
-test-devices: .venv/.synced  ## approvers' tokens and page, with Debian's SoftHSM2 and Chromium
-	@missing=$$(for one in softhsm2-util:softhsm2 chromium:chromium; do \
+test-devices: .venv/.synced  ## approvers' tokens and page, certificates: with Debian's SoftHSM2, Chromium and JDK
+	@missing=$$(for one in softhsm2-util:softhsm2 chromium:chromium javac:default-jdk-headless; do \
 	    command -v $${one%:*} >/dev/null || echo $${one#*:}; done); \
 	if [ -n "$$missing" ]; then \
 	    command -v apt-get >/dev/null && if [ $$(id -u) = 0 ]; then root=; else root="sudo -n"; fi && \
