@@ -18,6 +18,7 @@ from countersign.models import EnrollmentRequest, LintFinding, Policy
 from countersign.policy import approvers, linter, profiles, summary
 from countersign.policy import rules as policy_rules
 from countersign.request import validation
+from countersign.states import schedules
 from countersign.texts import quoted
 from countersign_cli import lint as linting
 from countersign_cli import request as requests
@@ -33,7 +34,9 @@ GIVEN_LATER = "(given when it is submitted)"
 # State transitions, and function calls, of an issued enrollment: once, and at each poll.
 AROUND_TRANSITIONS, POLL_TRANSITIONS = 10, 3
 AROUND_CALLS, POLL_CALLS = 5, 1
+CERTIFICATE_TRANSITIONS, CERTIFICATE_CALLS = 4, 2  # what a second quorum adds, but for its polls
 FIRST_POLLS = 6
+WITHOUT_END = (m.Token(name="", timelock=0, timeout=0, groups=None),)
 WATCHED_EVERY_SECONDS = 60  # WatchEnrollments' schedule in template.yaml
 AGES_SECONDS = (600, 3_600, 28_800)  # cost is shown for an end at these ages, and with the window
 RULES = {"ruleUse": "use", "ruleBlock": "block", "ruleUnblock": "unblock", "ruleModify": "change"}
@@ -116,10 +119,10 @@ def document(
     }
     if made["refused"]:
         return made
-    schedule = polling.Schedule(
-        window_seconds=policy_rules.window_seconds(requested.key.policy.rule_use.tokens),
-        timelock_seconds=policy_rules.timelock_seconds(requested.key.policy.rule_use.tokens),
-        deadline_seconds=rules.deadline_seconds,
+    is_certified = requested.certificate is not None
+    settings = polling.Schedule(0, 0, deadline_seconds=rules.deadline_seconds)
+    schedule = schedules.schedule(
+        requested.key.policy.rule_use.tokens, settings, is_one_of_two=is_certified
     )
     ages = polls(schedule)
     return {
@@ -145,10 +148,8 @@ def document(
             "currency": "USD",
             "asOf": listed.as_of,
             "region": listed.region,
-            "cases": [
-                {"endedAfterSeconds": age, **cost(ages, age, listed)}
-                for age in (*(age for age in AGES_SECONDS if age < schedule.end), schedule.end)
-            ],
+            "cases": _cases(schedule, listed),
+            **({"certificate": _second(ca_policy, settings, listed)} if is_certified else {}),
             "furtherWakeUsd": round(_poll_usd(listed), 6),
         },
     }
@@ -162,11 +163,47 @@ def polls(schedule: polling.Schedule) -> list[int]:
     return ages
 
 
-def cost(ages: Sequence[int], ended_seconds: int, listed: Prices) -> Json:
-    """The cost of an enrollment that ends at this age: state transitions and Lambda requests."""
+def _cases(
+    schedule: polling.Schedule, listed: Prices, *, is_second: bool = False, until: int | None = None
+) -> list[Json]:
+    ages, end = polls(schedule), until or schedule.end
+    return [
+        {"endedAfterSeconds": age, **cost(ages, age, listed, is_second=is_second)}
+        for age in (*(age for age in AGES_SECONDS if age < end), end)
+    ]
+
+
+def _second(ca_policy: Json | None, settings: polling.Schedule, listed: Prices) -> Json:
+    """What the second quorum adds. Its window is the CA key's; where that is unknown, for a day."""
+    rule = (ca_policy or {}).get("ruleUse")
+    tokens = m.Rule.read(rule).tokens if rule else ()
+    until = None if tokens else polling.DAY_SECONDS
+    schedule = schedules.schedule(tokens or WITHOUT_END, settings, is_one_of_two=True)
+    return {
+        "isWindowKnown": bool(tokens),
+        "cases": _cases(schedule, listed, is_second=True, until=until),
+    }
+
+
+def cost(
+    ages: Sequence[int], ended_seconds: int, listed: Prices, *, is_second: bool = False
+) -> Json:
+    """The cost of an enrollment that ends at this age: state transitions and Lambda requests.
+
+    Args:
+        ages: at which TSB is polled.
+        ended_seconds: for how long the approvers were asked then.
+        listed: AWS's list prices.
+        is_second: only what the approval of the certificate adds.
+    """
     number = sum(age < ended_seconds for age in ages) + 1
-    transitions = AROUND_TRANSITIONS + POLL_TRANSITIONS * number
-    calls = AROUND_CALLS + POLL_CALLS * number
+    around = (
+        (CERTIFICATE_TRANSITIONS, CERTIFICATE_CALLS)
+        if is_second
+        else (AROUND_TRANSITIONS, AROUND_CALLS)
+    )
+    transitions = around[0] + POLL_TRANSITIONS * number
+    calls = around[1] + POLL_CALLS * number
     usd = transitions * listed["stateTransition"] + calls * listed["lambdaRequest"]
     return {"polls": number, "transitions": transitions, "usd": round(usd, 6)}
 
@@ -271,19 +308,28 @@ def _schedule(schedule: Json) -> Table:
 
 
 def _price(price: Json) -> RenderableType:
+    tables = [_table("ended after", price["cases"])]
+    if "certificate" in price:
+        tables.append(_table("+ certificate", price["certificate"]["cases"]))
+    is_guessed = not price.get("certificate", {}).get("isWindowKnown", True)
+    window = "The certificate's window is the CA key's, which is unknown here. " * is_guessed
+    note = Text(
+        f"{window}State transitions and Lambda's requests; its running time comes on top. Each approval"
+        f" on the way adds {price['furtherWakeUsd']:.6f}.",
+        "dim",
+    )
+    return Group(*tables, note)
+
+
+def _table(first: str, cases: list[Json]) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-    for name in ("ended after", "polls", "transitions", "USD"):
-        table.add_column(name, justify="left" if name == "ended after" else "right")
-    for case in price["cases"]:
+    for name in (first, "polls", "transitions", "USD"):
+        table.add_column(name, justify="left" if name == first else "right")
+    for case in cases:
         table.add_row(
             summary.duration(case["endedAfterSeconds"]),
             str(case["polls"]),
             str(case["transitions"]),
             f"{case['usd']:.6f}",
         )
-    note = Text(
-        f"State transitions and Lambda's requests; its running time comes on top. Each approval"
-        f" on the way adds {price['furtherWakeUsd']:.6f}.",
-        "dim",
-    )
-    return Group(table, note)
+    return table

@@ -28,6 +28,7 @@ from tests.unit.test_template import RESOURCES
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = Path(__file__).parent / "golden"
+RECORDED = ROOT / "tests/workflow/recorded"
 RULES = lint.rules_of(ROOT / "profiles")
 PROFILE_STORE = RULES.profiles
 NOW = datetime(2027, 1, 15, 12, tzinfo=UTC)
@@ -58,6 +59,10 @@ def seed() -> Json:
         "key": json.loads((ROOT / "events/seed/create-key.json").read_text()),
         "csr": json.loads((ROOT / "events/seed/csr-request.json").read_text())["csrSignRequest"],
     }
+
+
+def certified() -> Json:
+    return seed() | {"certificate": {"caKeyLabel": "CA.x", "validity": 90, "keyUsage": []}}
 
 
 def hopeless() -> Json:
@@ -119,6 +124,8 @@ PLANS = {
     "requester-approves": made(by_profile(), requester=ADA),
     "own-policy": made(seed()),
     "hopeless": made(hopeless()),
+    "certificate": made(certified(), ca_policy("Edsger Dijkstra")),
+    "certificate-of-an-unknown-ca": made(certified()),
 }
 
 
@@ -224,6 +231,19 @@ def test_a_plan_counts_every_state_that_is_entered() -> None:
         "transitions": 16,
         "usd": round(16 * 0.000025 + 7 * 0.0000002, 6),
     }
+
+
+def test_what_a_certificate_adds_is_counted_from_the_definition_itself() -> None:
+    """Both approvals come at once: the states of a whole run, as recorded."""
+    file = RECORDED / "certificates/a_certificate_is_issued_under_two_quorums_and_imported.txt"
+    entered = file.read_text().splitlines()[1].split()
+    polls = entered.count("PollRequest")
+
+    assert len(entered) == (
+        plan.AROUND_TRANSITIONS + plan.CERTIFICATE_TRANSITIONS + plan.POLL_TRANSITIONS * polls
+    )
+    added = {"RequestCertificate", "StoreCertificate"}
+    assert len([one for one in entered if one in added]) == plan.CERTIFICATE_CALLS
 
 
 # At the shell ----------------------------------------------------------------------------------
