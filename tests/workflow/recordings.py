@@ -28,6 +28,7 @@ VOLATILE = (
     (r"\b[0-9a-f]{32}\b", "<id>"),
     (r"\b[0-9a-f]{16}\b", "<digest>"),  # of an answer of the TSB
     (r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|\+00:00)", "<time>"),
+    (r"\bexpires: \d{10}\b", "expires: <time>"),  # of items whose order an id decides
     (r"-----BEGIN ([A-Z ]+)-----.*?-----END \1-----(\\n|\n)?", r"<\1>"),
     (r"\b[A-Za-z0-9+/]{59,}={0,2}", "<base64>"),  # an Ed25519 key takes 59 and a sign
     (r"(:secret:[\w/-]+)-[A-Za-z0-9]{6}\b", r"\1-<suffix>"),

@@ -12,12 +12,13 @@ from moto.ses.models import ses_backends
 
 from local.engine.stack import InProcessStack
 from local.engine.surroundings import ACCOUNT, REGION
+from tests.ca import TERMS, Ca
 from tests.case import Case, assert_issued, group, people, token
 from tests.workflow.api import Caller
 
 SENDER, OPERATORS = "countersign@example.com", "operators@example.com"
 ADA, GRACE, ALAN = "ada.lovelace@example.com", "grace.hopper@example.com", "alan.turing@example.com"
-BARBARA = "barbara.liskov@example.com"
+BARBARA, EDSGER = "barbara.liskov@example.com", "edsger.dijkstra@example.com"
 
 type Json = dict[str, Any]
 
@@ -43,6 +44,12 @@ class Post:
             for one in self._backend.sent_messages
             for address in one.destinations["ToAddresses"]
         ]
+
+    def text(self, number: int) -> str:
+        """The plain text of a mail as one line; moto keeps the HTML only."""
+        calls = (call for one in self.stack.invocations for call in one.aws_calls)
+        sent = [one.parameters for one in calls if one.operation == "SendEmail"]
+        return " ".join(sent[number]["Content"]["Simple"]["Body"]["Text"]["Data"].split())
 
     def await_mails(self, case: Case, number: int) -> list[tuple[str, str]]:
         """The mails, as soon as there are so many."""
@@ -103,6 +110,37 @@ def test_every_mail_of_an_enrollment_from_asked_to_outcome(
         (GRACE, "Nothing more to decide: LABEL"),
         (BARBARA, "Issued: LABEL"),
     ]
+
+
+def test_the_second_quorum_is_asked_and_stood_down_by_name_as_the_first(
+    case: Case, stack: InProcessStack, post: Post
+) -> None:
+    ada, alan = stack.people["Ada Lovelace"], stack.people["Alan Turing"]
+    ca = Ca.make(case, alan, stack.people["Edsger Dijkstra"])
+    content = json.loads((stack.folder / "layer/profiles/trial@1.json").read_text())
+    terms = {"certificate": TERMS, "caKeyLabel": ca.label, "version": 2}
+    stack.release_profile("trial@2", content | terms)
+    arn = request_as(case, stack, "barbara", "trial@2")
+    post.await_mails(case, 2)
+    case.approve(ada)
+    assert post.await_mails(case, 5)[2:] == [
+        (GRACE, "Nothing more to decide: LABEL"),
+        (ALAN, "Please decide: LABEL"),
+        (EDSGER, "Please decide: LABEL"),
+    ]
+    case.approve(alan, label=ca.label)
+    result = case.end(arn)
+    stack.settle()
+
+    assert result.document["certificate"] is not None
+    assert post.of(case)[5:] == [
+        (EDSGER, "Nothing more to decide: LABEL"),
+        (BARBARA, "Issued: LABEL"),
+    ]
+    assert "agree to a certificate signing request until" in post.text(0)
+    assert "agree to a certificate until" in post.text(3)
+    assert f"CA key label: {ca.label}" in post.text(3)
+    assert f"/{case.id}/certificate.pem" in post.text(6)
 
 
 def test_a_mail_is_not_sent_again_when_its_event_comes_again(

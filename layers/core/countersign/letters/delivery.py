@@ -9,8 +9,8 @@ import hashlib
 import json
 import re
 import uuid
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -22,7 +22,17 @@ from countersign.letters.text import Facts, Letter
 from countersign.policy import rules
 from countersign.policy.directory import Directory, Person
 from countersign.polling import LONGEST_WINDOW_SECONDS
-from countersign.record import ENDED_AT_TSB, Record, csr_step
+from countersign.record import (
+    ENDED_AT_TSB,
+    Record,
+    StepName,
+    certificate_step,
+    csr_step,
+    last_step,
+    policy_of,
+    step_of,
+    wants_certificate,
+)
 from countersign.stores import Objects, Records
 
 ADDRESS = re.compile(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+")
@@ -122,9 +132,9 @@ def _mails(
     operators: str,
     report: Callable[[Undelivered], None],
 ) -> Iterator[_Mail]:
-    now, step = m.now(), csr_step(record)
+    now = m.now()
 
-    def known(approvers: tuple[m.Approver, ...]) -> Iterator[Person]:
+    def known(approvers: Iterable[m.Approver]) -> Iterator[Person]:
         for one in approvers:
             person, reason = _reached(directory, one, now)
             if person is not None:
@@ -132,54 +142,67 @@ def _mails(
             else:
                 report(_undelivered(event, one.name, reason))
 
+    def stood_down(step: StepName, outcome: m.Outcome) -> Iterator[_Mail]:
+        """Those who were asked in this step, and have said nothing."""
+        facts = _facts(record, step, objects, operators)
+        silent = (one for one in facts.approvers if one.decision in ("outstanding", "none"))
+        for person in known(silent):
+            letter = text.stand_down(facts, person.name, outcome)
+            yield _Mail(person, f"ended#{facts.request_id}", letter)
+
     if isinstance(event, events.Waiting):
-        if not _is_open(record, event.request_id):
+        if not _is_open(record, event.step, event.request_id):
             return  # it has moved on meanwhile
-        facts = _facts(record, objects, operators)
+        facts = _facts(record, event.step, objects, operators)
+        missing = rules.needed(m.PolicySummary.read(policy_of(record, event.step)), facts.approvers)
         if isinstance(event, events.AwaitingApproval):
-            for person in known(
-                rules.needed(m.PolicySummary.read(record["policy"]), facts.approvers)
-            ):
-                yield _Mail(
-                    person, f"asked#{event.request_id}", text.asked(facts, person.name, now)
-                )
+            for person in known(missing):
+                letter = text.asked(facts, person.name, now)
+                yield _Mail(person, f"asked#{event.request_id}", letter)
+    csr_id = csr_step(record).get("requestId")
+    if isinstance(event, events.CsrStored) and csr_id == event.request_id:
+        yield from stood_down("csr", m.Outcome.ISSUED)
     if isinstance(event, events.Ended):
         is_own = record.get("outcome") == event.outcome and not isinstance(event, events.Refused)
-        if is_own and event.outcome in DECIDED and "requestId" in step:
-            facts, about = _facts(record, objects, operators), f"ended#{step['requestId']}"
-            silent = tuple(
-                one for one in facts.approvers if one.decision in ("outstanding", "none")
-            )
-            for person in known(silent):
-                yield _Mail(person, about, text.stand_down(facts, person.name, event.outcome))
+        step = last_step(record)
+        if is_own and event.outcome in DECIDED and "requestId" in step_of(record, step):
+            yield from stood_down(step, event.outcome)
         requester = _requester(directory, event)
         if requester is not None and (is_own or isinstance(event, events.Refused)):
             if (reason := _unreachable(requester, now)) is not None:
                 report(_undelivered(event, requester.name, reason))
                 return
-            facts = Facts(event.enrollment_id, event.key_label, operators=operators)
-            facts = replace(facts, approvers=event.approvers)
+            facts = Facts(
+                event.enrollment_id,
+                event.key_label,
+                what=_what(record),
+                approvers=event.approvers,
+                operators=operators,
+            )
             about = f"outcome#{event.execution_arn.rpartition(':')[2]}"
             letter = text.outcome(facts, requester.name, event.outcome, _more(event))
             yield _Mail(requester, about, letter)
 
 
-def _is_open(record: Record, request_id: str) -> bool:
-    step = csr_step(record)
+def _is_open(record: Record, name: StepName, request_id: str) -> bool:
+    step = step_of(record, name)
     return (
         step.get("requestId") == request_id
+        and last_step(record) == name
         and "outcome" not in record
         and "cancel" not in record
         and step.get("status") not in ENDED_AT_TSB
     )
 
 
-def _facts(record: Record, objects: Objects, operators: str) -> Facts:
-    step = csr_step(record)
+def _facts(record: Record, name: StepName, objects: Objects, operators: str) -> Facts:
+    step = step_of(record, name)
+    of_ca = certificate_step(record) if name == "certificate" else record
     return Facts(
         enrollment_id=record["id"],
         key_label=record.get("keyLabel"),
-        about=_about(record, objects),
+        what=name,
+        about=_about(record["id"], of_ca.get("metaDataSha256", ""), objects),
         request_id=step.get("requestId"),
         sha256=record.get("acceptedSha256"),
         approvers=tuple(m.Approver.read(one) for one in step.get("approvers", ())),
@@ -188,10 +211,14 @@ def _facts(record: Record, objects: Objects, operators: str) -> Facts:
     )
 
 
-def _about(record: Record, objects: Objects) -> tuple[tuple[str, str], ...]:
+def _what(record: Record) -> StepName:
+    """What the requester came for."""
+    return "certificate" if wants_certificate(record) else "csr"
+
+
+def _about(enrollment_id: str, digest: str, objects: Objects) -> tuple[tuple[str, str], ...]:
     """The lines that the approvers' app shows; none where they are not what is on record."""
-    digest = record.get("metaDataSha256", "")
-    shown = objects.read(f"enrollments/{record['id']}/metadata/{digest}.json")
+    shown = objects.read(f"enrollments/{enrollment_id}/metadata/{digest}.json")
     if shown is None or hashlib.sha256(shown).hexdigest() != digest:
         return ()
     lines: list[str] = json.loads(shown)["about"]
@@ -236,15 +263,20 @@ def _undelivered(event: events.Event, name: str, reason: str) -> Undelivered:
 
 
 def _more(event: events.Ended) -> list[tuple[str, str]]:
-    if event.csr is not None:
-        return [
-            ("CSR", f"s3://{event.csr.bucket}/{event.csr.key}"),
-            ("SHA-256 (DER)", event.csr.sha256),
-        ]
+    certificate = event.certificate if isinstance(event, events.Issued) else None
+    told = [
+        pair
+        for what, stored in (("CSR", event.csr), ("Certificate", certificate))
+        if stored is not None
+        for pair in (
+            (what, f"s3://{stored.bucket}/{stored.key}"),
+            (f"{what}, SHA-256 (DER)", stored.sha256),
+        )
+    ]
     if event.error is not None:
-        told = (("Error", event.error.name), ("What happened", event.error.message))
-        return [*told, *((("What to do", event.error.action),) if event.error.action else ())]
-    return []
+        told += [("Error", event.error.name), ("What happened", event.error.message)]
+        told += [("What to do", event.error.action)] if event.error.action else []
+    return told
 
 
 # Once ---------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from countersign import models as m
+from countersign.record import StepName
 from countersign.texts import printable
 
 SUBJECT_CHARACTERS = 120
@@ -21,6 +22,10 @@ OUTCOMES = {
     m.Outcome.EXPIRED: "expired: the quorum did not agree in time",
     m.Outcome.CANCELLED: "was cancelled",
     m.Outcome.FAILED: "failed",
+}
+THINGS: dict[StepName, str] = {
+    "csr": "certificate signing request",
+    "certificate": "certificate",
 }
 DECISIONS = {"approved": "approved", "declined": "declined"}  # others have said nothing yet
 
@@ -41,6 +46,7 @@ class Facts:
     Args:
         enrollment_id: which enrollment.
         key_label: the key in the HSM; None where the request was refused.
+        what: what the approvers are asked to agree to, or the requester came for.
         about: the lines that the approvers' app shows, label and value; signed by the stack.
         request_id: TSB's request, by which an approver's client finds it.
         sha256: of the request, which the approvers' client shows too.
@@ -51,6 +57,7 @@ class Facts:
 
     enrollment_id: str
     key_label: str | None
+    what: StepName = "csr"
     about: tuple[tuple[str, str], ...] = ()
     request_id: str | None = None
     sha256: str | None = None
@@ -63,6 +70,11 @@ class Facts:
         """What the subject calls it."""
         return self.key_label or self.enrollment_id
 
+    @property
+    def thing(self) -> str:
+        """What it is about, in words."""
+        return THINGS[self.what]
+
 
 def asked(facts: Facts, name: str, moment: datetime) -> Letter:
     """To an approver: please decide."""
@@ -70,8 +82,7 @@ def asked(facts: Facts, name: str, moment: datetime) -> Letter:
         f"Please decide: {facts.label}",
         name,
         [
-            "You are asked to agree to a certificate signing request"
-            f"{_until(facts.window_ends, moment)}.",
+            f"You are asked to agree to a {facts.thing}{_until(facts.window_ends, moment)}.",
             *_decide(facts),
         ],
     )
@@ -83,7 +94,7 @@ def reminder(facts: Facts, name: str, moment: datetime) -> Letter:
         f"Reminder, please decide: {facts.label}",
         name,
         [
-            "Your decision on a certificate signing request is still missing. It counts"
+            f"Your decision on a {facts.thing} is still missing. It counts"
             f"{_until(facts.window_ends, moment) or ' at any time'}.",
             *_decide(facts),
         ],
@@ -96,7 +107,7 @@ def stand_down(facts: Facts, name: str, outcome: m.Outcome) -> Letter:
         f"Nothing more to decide: {facts.label}",
         name,
         [
-            "You were asked to agree to a certificate signing request."
+            f"You were asked to agree to a {facts.thing}."
             f" It {OUTCOMES[outcome]}. There is nothing left for you to do.",
             [("Key label", facts.label), ("Enrollment", facts.enrollment_id)],
             _wrong(facts),
@@ -110,7 +121,7 @@ def last_reminder(facts: Facts, name: str, moment: datetime) -> Letter:
         f"Still waiting for approvals: {facts.label}",
         name,
         [
-            "Your certificate signing request still lacks approvals, which count"
+            f"Your request for a {facts.thing} still lacks approvals, which count"
             f"{_until(facts.window_ends, moment)}. The approvers were reminded.",
             [("Key label", facts.label), ("Enrollment", facts.enrollment_id)],
             _people(facts),
@@ -128,7 +139,7 @@ def outcome(facts: Facts, name: str, ended: m.Outcome, more: Sequence[tuple[str,
         f"{ended.title()}: {facts.label}",
         name,
         [
-            f"Your certificate signing request {OUTCOMES[ended]}.",
+            f"Your request for a {facts.thing} {OUTCOMES[ended]}.",
             [("Key label", facts.label), ("Enrollment", facts.enrollment_id), *more],
             _people(facts),
         ],
