@@ -6,7 +6,7 @@ from typing import Any
 from aws_lambda_powertools import Logger
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from countersign import waits, watch
+from countersign import reminders, waits, watch
 from countersign.aws import executions, metrics, profiles, stack, tsb
 from countersign.settings import settings
 
@@ -15,12 +15,13 @@ logger = Logger()
 
 @logger.inject_lambda_context
 def handler(event: dict[str, Any], context: LambdaContext) -> None:
-    watch.watch_enrollments(
+    due = watch.watch_enrollments(
         scheduled=event.get("scheduledTime"),
         records=stack.records(),
         polling_settings=stack.polling_settings(),
         directory=lambda: profiles.profiles().directory,
         report=metrics.sighting,
+        fractions=lambda profile: reminders.by_profile(profiles.profiles().get, profile),
     )
     # What needs neither TSB nor its secrets has been said. Here a missing secret ends the run.
     client = tsb.tsb(waits.TSB_TIMEOUT_SECONDS, report=False)
@@ -36,3 +37,4 @@ def handler(event: dict[str, Any], context: LambdaContext) -> None:
             by_list=settings().watch_by_list,
             report=metrics.woken,
         )
+    reminders.announce(due, records=stack.records(), ask=client.request_status, bus=stack.bus())

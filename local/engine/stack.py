@@ -258,8 +258,11 @@ class InProcessStack:
 
         return self.until(existing, f"{function} at {call}")
 
-    def watch(self) -> None:
-        """Run WatchEnrollments each minute from now on, as its schedule does."""
+    def watch(self) -> Process:
+        """Run WatchEnrollments each minute from now on, as its schedule does.
+
+        It never ends by itself: whoever lets everything settle ends the process before.
+        """
 
         def work() -> None:
             while True:
@@ -269,6 +272,7 @@ class InProcessStack:
                 self._invocation("WatchEnrollments", json.dumps(event))
 
         process = self.schedule.add(Process(self.schedule, "the schedule of the watch", work))
+        return process
 
     def call(self, function: str, event: Json, seconds: float | None = None) -> Any:
         """Invoke a function beside the workflow and wait for its result.

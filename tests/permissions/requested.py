@@ -28,6 +28,8 @@ MANAGED_RULE = "StepFunctionsGetEventsForStepFunctionsExecutionRule"
 # asks for the state machine's ARN: https://github.com/NOAA-OWP/hydrovis/issues/837 has its refusal,
 # https://github.com/aws/aws-cdk/pull/8486 has tried it. test_permissions.py looks at it by itself.
 SEND_TASK_SUCCESS = "states:SendTaskSuccess"
+# Who may say one thing only.
+REMINDER = {"events:detail-type": "Enrollment Reminder", "events:source": "countersign"}
 LEADING_KEYS = "dynamodb:LeadingKeys"
 REQUESTED = {"events:detail-type": "Enrollment Requested", "events:source": "somebody"}
 
@@ -63,6 +65,8 @@ def of_functions(account: Account, recorded: dict[str, set[str]]) -> Iterator[Re
                 continue
             of_table = action.startswith("dynamodb:") and "/index/" not in resource
             context = {LEADING_KEYS: leading[0] if leading else "ID"} if of_table else {}
+            if (function, action) == ("WatchEnrollments", "events:PutEvents"):
+                context = REMINDER
             yield Request(f"{function}FunctionRole", action, arn_of(account, resource), context)
 
 

@@ -14,6 +14,7 @@ from tests.permissions.requested import (
     LEADING_KEYS,
     LOGS,
     OURS,
+    REMINDER,
     REQUESTED,
     SCHEDULER,
     SEND_TASK_SUCCESS,
@@ -192,6 +193,12 @@ def refusals() -> dict[str, Request]:
             asker, "events:PutEvents", arn("Bus"), {**REQUESTED, "events:source": "countersign"}
         ),
         "another account says nothing of its event": Request(asker, "events:PutEvents", arn("Bus")),
+        "the watcher says how an enrollment ended": Request(
+            "WatchEnrollmentsFunctionRole",
+            "events:PutEvents",
+            arn("Bus"),
+            {**REMINDER, "events:detail-type": "Enrollment Issued"},
+        ),
         "a function without TLS": Request(
             "StoreCsrFunctionRole",
             "s3:PutObject",

@@ -24,7 +24,7 @@ LOWER_FIRST = [
     "errors", "settings", "clocks", "polling", "texts", "algorithms", "record", "models",
     "resumption", "der", "spki", "stores", "policy",
     "request", "events", "mails", "letters", "tsb", "verification", "keys", "evidence",
-    "waits", "watch", "states",
+    "waits", "reminders", "watch", "states",
     "api", "aws",
 ]  # fmt: skip
 # A measured reason stands beside each.

@@ -566,6 +566,7 @@ def test_only_who_has_something_to_say_may_put_events_and_on_our_bus_only() -> N
         "PollRequestFunction",
         "StoreCsrFunction",
         "CloseEnrollmentFunction",
+        "WatchEnrollmentsFunction",
         "SweepKeysFunction",
         "AuditKeysFunction",
     }

@@ -100,6 +100,7 @@ def sightings(
         polling_settings=polling_settings,
         directory=lambda: directory or Directory(),
         report=found.append,
+        fractions=lambda _: (),
     )
     return found
 

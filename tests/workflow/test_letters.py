@@ -4,12 +4,13 @@ moto's SES keeps what was sent.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from moto.ses.models import ses_backends
 
+from local.engine.schedule import Process
 from local.engine.stack import InProcessStack
 from local.engine.surroundings import ACCOUNT, REGION
 from tests.ca import TERMS, Ca
@@ -128,19 +129,174 @@ def test_the_second_quorum_is_asked_and_stood_down_by_name_as_the_first(
         (ALAN, "Please decide: LABEL"),
         (EDSGER, "Please decide: LABEL"),
     ]
+    stack.sleep(1_900)  # of the CA key's 3,600
+    stack.call("WatchEnrollments", {})
+    assert post.await_mails(case, 7)[5:] == [(ALAN, REMINDER), (EDSGER, REMINDER)]
     case.approve(alan, label=ca.label)
     result = case.end(arn)
     stack.settle()
 
     assert result.document["certificate"] is not None
-    assert post.of(case)[5:] == [
+    assert post.of(case)[7:] == [
         (EDSGER, "Nothing more to decide: LABEL"),
         (BARBARA, "Issued: LABEL"),
     ]
     assert "agree to a certificate signing request until" in post.text(0)
     assert "agree to a certificate until" in post.text(3)
     assert f"CA key label: {ca.label}" in post.text(3)
-    assert f"/{case.id}/certificate.pem" in post.text(6)
+    assert f"/{case.id}/certificate.pem" in post.text(8)
+
+
+DAY = 86_400  # the window of profile `code-signing`
+REMINDER = "Reminder, please decide: LABEL"
+
+
+@pytest.fixture
+def watch(post: Post) -> Iterator[Callable[[], None]]:
+    """Runs the watch from now on, and ends it before `post` lets everything settle."""
+    started: list[Process] = []
+    yield lambda: started.append(post.stack.watch())
+    for one in started:
+        one.end()
+
+
+def reminders(case: Case) -> list[tuple[float, list[str]]]:
+    """The fraction and the names of each reminder's event."""
+    said = [one["detail"] for one in case.stack.events(case.id) if "fraction" in one["detail"]]
+    return [(one["fraction"], one["reminded"]) for one in said]
+
+
+def test_reminders_go_to_those_who_are_needed_and_the_last_to_the_requester(
+    case: Case, stack: InProcessStack, post: Post, watch: Callable[[], None]
+) -> None:
+    request_as(case, stack, "barbara", "code-signing@1")
+    post.await_mails(case, 3)
+    case.approve(stack.people["Ada Lovelace"])
+    stack.sleep(0.49 * DAY)
+    watch()
+    stack.sleep(600)
+    assert len(post.of(case)) == 3
+    stack.sleep(0.05 * DAY)
+    assert post.of(case)[3:] == [(GRACE, REMINDER), (ALAN, REMINDER)]
+    stack.sleep(0.4 * DAY)
+    case.approve(stack.people["Grace Hopper"])
+    stack.sleep(900)
+    needed = ["Grace Hopper", "Alan Turing"]
+
+    assert reminders(case) == [(0.5, needed), (0.9, needed)]
+    assert post.of(case)[5:] == [
+        (GRACE, REMINDER), (ALAN, REMINDER),
+        (BARBARA, "Still waiting for approvals: LABEL"),
+        (ALAN, "Nothing more to decide: LABEL"), (BARBARA, "Issued: LABEL"),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("fractions", "expected"), [((0.02, 0.01), [0.01, 0.02]), ((), [])], ids=str
+)
+def test_a_profile_says_when_to_remind(
+    case: Case, post: Post, watch: Callable[[], None],
+    fractions: tuple[float, ...], expected: list[float],
+) -> None:  # fmt: skip
+    stack = post.stack
+    content = json.loads((stack.folder / "layer/profiles/code-signing@1.json").read_text())
+    content["window"]["reminders"] = fractions
+    stack.release_profile("code-signing@2", content | {"version": 2})
+    request_as(case, stack, "barbara", "code-signing@2")
+    post.await_mails(case, 3)
+    watch()
+    stack.sleep(0.03 * DAY)
+
+    assert [fraction for fraction, _ in reminders(case)] == expected
+
+
+def test_of_reminders_that_were_missed_the_newest_comes_and_none_after_the_window(
+    case: Case, post: Post, watch: Callable[[], None]
+) -> None:
+    request_as(case, post.stack, "barbara", "code-signing@1")
+    post.await_mails(case, 3)
+    post.stack.sleep(0.95 * DAY)
+    watch()
+    post.stack.sleep(0.06 * DAY)
+
+    assert [fraction for fraction, _ in reminders(case)] == [0.9]
+
+
+@pytest.mark.parametrize("end", ["approved", "cancelled", "declined by one"])
+def test_no_reminder_of_what_has_just_ended_or_changed(
+    case: Case, post: Post, watch: Callable[[], None], end: str
+) -> None:
+    """The record does not know it yet: the watch runs before anybody polls."""
+    stack = post.stack
+    request_as(case, post.stack, "barbara", "code-signing@1")
+    post.await_mails(case, 3)
+    stack.sleep(0.6 * DAY)
+    ada, grace = stack.people["Ada Lovelace"], stack.people["Grace Hopper"]
+    if end == "approved":
+        case.approve(ada, grace)
+    elif end == "cancelled":
+        stack.tsb().cancel_request(case.await_request()["id"])
+    else:
+        case.decline(ada)
+    watch()
+    stack.at("WatchEnrollments", "its return")
+    assert reminders(case) == []
+    stack.sleep(900)
+
+    needed = [(0.5, ["Grace Hopper", "Alan Turing"])]
+    assert reminders(case) == (needed if end == "declined by one" else [])
+
+
+def test_a_reminder_that_comes_too_late_is_not_mailed(case: Case, post: Post) -> None:
+    stack = post.stack
+    arn = request_as(case, stack, "barbara", "code-signing@1")
+    post.await_mails(case, 3)
+    stack.sleep(0.6 * DAY)
+    stack.call("WatchEnrollments", {})
+    event = case.await_event("Enrollment Reminder")
+    post.await_mails(case, 6)
+    case.approve(stack.people["Ada Lovelace"], stack.people["Grace Hopper"])
+    case.end(arn)
+    stack.settle()
+    event["detail"]["fraction"] = 0.9  # another mail
+    stack.call("MailPeople", event)
+
+    assert (ALAN, REMINDER) not in post.of(case)[6:]
+
+
+def test_after_a_kill_between_event_and_note_the_event_comes_twice_and_the_mail_once(
+    case: Case, post: Post
+) -> None:
+    stack = post.stack
+    request_as(case, post.stack, "barbara", "code-signing@1")
+    post.await_mails(case, 3)
+    stack.sleep(0.6 * DAY)
+    run = stack.begin("WatchEnrollments", {})
+    stack.until(lambda: reminders(case), "reminder")
+    run.kill()
+    stack.call("WatchEnrollments", {})
+    stack.call("WatchEnrollments", {})
+    stack.sleep(60)
+
+    assert [fraction for fraction, _ in reminders(case)] == [0.5, 0.5]
+    assert post.of(case)[3:] == [(ADA, REMINDER), (GRACE, REMINDER), (ALAN, REMINDER)]
+
+
+def test_who_has_left_is_not_reminded(
+    case: Case, post: Post, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stack = post.stack
+    request_as(case, post.stack, "barbara", "code-signing@1")
+    post.await_mails(case, 3)
+    content = json.loads((stack.folder / "layer/profiles/directory.json").read_text())
+    keys = [{**one, "validTo": "2026-01-02"} for one in content["people"][1]["keys"]]
+    change_directory(stack, "Grace Hopper", keys=keys)
+    stack.sleep(0.6 * DAY)
+    stack.call("WatchEnrollments", {})
+    stack.sleep(60)
+
+    assert post.of(case)[3:] == [(ADA, REMINDER), (ALAN, REMINDER)]
+    assert undelivered(capsys.readouterr().out) == [("Grace Hopper", "left")]
 
 
 def test_a_mail_is_not_sent_again_when_its_event_comes_again(

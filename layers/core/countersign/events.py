@@ -124,6 +124,18 @@ class ApprovalProgressed(Waiting):
     DETAIL_TYPE = "Enrollment Approval Progressed"
 
 
+class Reminder(Waiting):
+    """A part of the window is over, and approvals are still missing."""
+
+    DETAIL_TYPE = "Enrollment Reminder"
+
+    fraction: float = Field(description="How much of the window is over, as the profile has it.")
+    last: bool = Field(description="Whether no other reminder follows.")
+    reminded: tuple[str, ...] = Field(
+        description="Names of those outstanding whose group still lacks its quorum."
+    )
+
+
 class CsrStored(Event):
     """The CSR is approved, verified and stored; the certificate is asked for next."""
 
@@ -269,7 +281,7 @@ class KeysUnaccounted(Said):
 
 
 CATALOGUE: tuple[type[Event], ...] = (
-    Accepted, Resumed, AwaitingApproval, ApprovalProgressed, CsrStored,
+    Accepted, Resumed, AwaitingApproval, ApprovalProgressed, Reminder, CsrStored,
     Issued, Rejected, Expired, Cancelled, Quarantined, Failed, Refused,
 )  # fmt: skip
 # Events about keys, sent on a schedule. They are not part of an enrollment's course.
@@ -350,16 +362,41 @@ def waiting(
         first: whether it is the first such poll.
     """
     event = AwaitingApproval if first else ApprovalProgressed
-    return event(
-        **_common(record, record["executionArn"], record["origin"]),
-        step=step,
-        request_id=step_of(record, step)["requestId"],
-        tsb_status=tsb_status,
-        window_ends=step_of(record, step)["times"].get("windowEnds"),
-        **_approvals(approvers),
-        outstanding=_names(approvers, "outstanding"),
-        open_groups=_open_groups(record, approvers, step),
+    return event(**_waiting(record, approvers, tsb_status, step))
+
+
+def reminder(record: Record, step: StepName, fraction: float, *, last: bool) -> Reminder:
+    """The event for an open request of whose window this fraction is over.
+
+    Args:
+        record: the enrollment's record, which says what TSB says.
+        step: which approval request is open.
+        fraction: of the window.
+        last: whether no other reminder follows.
+    """
+    approvers = tuple(m.Approver.read(one) for one in step_of(record, step)["approvers"])
+    rules = m.PolicySummary.read(policy_of(record, step))
+    return Reminder(
+        **_waiting(record, approvers, step_of(record, step)["status"], step),
+        fraction=fraction,
+        last=last,
+        reminded=_names(policy_rules.needed(rules, approvers), "outstanding"),
     )
+
+
+def _waiting(
+    record: Record, approvers: tuple[m.Approver, ...], tsb_status: str, step: StepName
+) -> dict[str, Any]:
+    return {
+        **_common(record, record["executionArn"], record["origin"]),
+        "step": step,
+        "request_id": step_of(record, step)["requestId"],
+        "tsb_status": tsb_status,
+        "window_ends": step_of(record, step)["times"].get("windowEnds"),
+        **_approvals(approvers),
+        "outstanding": _names(approvers, "outstanding"),
+        "open_groups": _open_groups(record, approvers, step),
+    }
 
 
 def quarantined(record: Record, execution_arn: str) -> Quarantined:

@@ -80,6 +80,8 @@ def _of_the_csr(event: events.Event) -> str:
         return (
             f"Approvers are asked to agree to a certificate signing request by {event.window_ends}."
         )
+    if isinstance(event, events.Reminder):
+        return f"Approvals are still missing; they count until {event.window_ends}."
     if isinstance(event, events.ApprovalProgressed) and event.tsb_status == "APPROVED":
         return "The quorum has agreed. The HSM signs as soon as the timelock has passed."
     return HEADLINES[type(event)]

@@ -15,6 +15,7 @@ from countersign.policy import rules
 from countersign.policy.certificates import expiries
 from countersign.policy.directory import Directory, PersonKey
 from countersign.record import ENDED_AT_TSB, Record, csr_step
+from countersign.reminders import Due, due
 from countersign.stores import Records, Sighting
 from countersign.tsb.models import Tls
 from countersign.waits import Wait
@@ -38,7 +39,8 @@ def watch_enrollments(
     polling_settings: polling.Schedule,
     directory: Callable[[], Directory],
     report: Callable[[Sighting], None],
-) -> None:
+    fractions: Callable[[str | None], tuple[float, ...]],
+) -> list[Due]:
     """Check every open enrollment and every certificate of an approver, every five minutes.
 
     Idempotent: reads only. It asks no TSB and needs no secret.
@@ -50,16 +52,27 @@ def watch_enrollments(
         polling_settings: as in RequestCsr.
         directory: its people are checked: who can approve today, and until when.
         report: is told what was found; for metrics.
+        fractions: of the window after which to remind, by profile.
+
+    Returns: the reminders that are due, announced or not.
 
     Raises:
         AwsCallError: the table refused. An alarm counts the runs that fail.
     """
     if scheduled is None or datetime.fromisoformat(scheduled).minute % EVERY_MINUTES == 0:
-        report(_seen(records, polling_settings, directory()))
+        seen, found = _seen(records, polling_settings, directory(), fractions)
+        report(seen)
+        return found
+    return []
 
 
-def _seen(records: Records, polling_settings: polling.Schedule, directory: Directory) -> Sighting:
-    seen = Sighting()
+def _seen(
+    records: Records,
+    polling_settings: polling.Schedule,
+    directory: Directory,
+    fractions: Callable[[str | None], tuple[float, ...]],
+) -> tuple[Sighting, list[Due]]:
+    seen, found = Sighting(), list[Due]()
     moment = m.now()
     waiting = {one.enrollment_id: one for one in waits.everyone(records)}
     for status in OPEN:
@@ -71,6 +84,8 @@ def _seen(records: Records, polling_settings: polling.Schedule, directory: Direc
             seen.pending += 1
             seen.oldest_seconds = max(seen.oldest_seconds, int((moment - accepted).total_seconds()))
             schedule, wait = _schedule(record, polling_settings), waiting.get(record["id"])
+            if (reminder := due(record, wait, fractions)) is not None:
+                found.append(reminder)
             if (why := _overdue(record, wait, schedule, moment)) is not None:
                 seen.overdue[record["id"]] = why
             elif (why := _unattended(record, wait, schedule, moment)) is not None:
@@ -85,7 +100,7 @@ def _seen(records: Records, polling_settings: polling.Schedule, directory: Direc
         # reported.
         if len(known) == len(until) and any(key.valid(moment) for key in person.keys):
             _note_expiry(seen.expiring_days, "approver", max(known), moment)
-    return seen
+    return seen, found
 
 
 def tls_days_left(tls: Tls) -> dict[str, float]:

@@ -159,6 +159,14 @@ def _mails(
             for person in known(missing):
                 letter = text.asked(facts, person.name, now)
                 yield _Mail(person, f"asked#{event.request_id}", letter)
+        if isinstance(event, events.Reminder):
+            about = f"reminder#{event.request_id}#{event.fraction}"
+            for person in known(missing):
+                yield _Mail(person, about, text.reminder(facts, person.name, now))
+            requester = _requester(directory, event)
+            if event.last and missing and requester and not _unreachable(requester, now):
+                letter = text.last_reminder(facts, requester.name, now)
+                yield _Mail(requester, f"requester-{about}", letter)
     csr_id = csr_step(record).get("requestId")
     if isinstance(event, events.CsrStored) and csr_id == event.request_id:
         yield from stood_down("csr", m.Outcome.ISSUED)

@@ -30,6 +30,8 @@ Override = Literal[
     "csr.extendedKeyUsage",
 ]  # fmt: skip
 
+REMINDERS = (0.5, 0.9)  # of the window; also where no profile says
+
 # A profile always decides these. Callers who choose them can approve their own key.
 PROFILE_ONLY = {
     "": {"unusedKey", "certificate"},
@@ -117,10 +119,16 @@ class ProfilePolicy(Model):
 
 
 class Window(Model):
-    """How long approvals are collected (`timeout`), and from when they count (`timelock`)."""
+    """How long approvals are collected (`timeout`), and from when they count (`timelock`).
+
+    `reminders`: after which fractions of that time those who are still needed are reminded.
+    """
 
     timelock: m.Seconds = 0
     timeout: m.Seconds
+    reminders: Annotated[tuple[Annotated[float, Field(gt=0, lt=1)], ...], Field(max_length=10)] = (
+        REMINDERS
+    )
 
 
 class ProfileKey(Model):
