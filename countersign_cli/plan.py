@@ -314,8 +314,8 @@ def _price(price: Json) -> RenderableType:
     is_guessed = not price.get("certificate", {}).get("isWindowKnown", True)
     window = "The certificate's window is the CA key's, which is unknown here. " * is_guessed
     note = Text(
-        f"{window}State transitions and Lambda's requests; its running time comes on top. Each approval"
-        f" on the way adds {price['furtherWakeUsd']:.6f}.",
+        f"{window}State transitions and Lambda's requests; its running time comes on top."
+        f" Each approval on the way adds {price['furtherWakeUsd']:.6f}.",
         "dim",
     )
     return Group(*tables, note)
