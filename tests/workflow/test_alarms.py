@@ -253,6 +253,13 @@ def clock_off(operated: Operated, _: list[Case]) -> None:
     case.start(case.request(token(group(*people(1)))))
 
 
+def ses_refuses(operated: Operated, _: list[Case]) -> None:
+    """The sender is not verified, as no recipient is in the sandbox: SES says the same."""
+    operated.stack.configure(MailFrom="nobody@example.com")
+    case = Case(operated.stack)
+    case.start(case.by_profile())
+
+
 def message_in(queue: str) -> Callable[[Operated, list[Case]], None]:
     """What a service could not deliver. The in-process stack has no such services."""
 
@@ -323,6 +330,7 @@ OUTAGES: dict[str, tuple[Callable[[Operated, list[Case]], None], set[str], set[s
     ),
     "the bus cannot encrypt": (message_in("BusDeadLetterQueue"), {"BusDeadLetter"}, set()),
     "a mail is not sent": (message_in("NotifyDeadLetterQueue"), {"NotifyDeadLetter"}, set()),
+    "SES refuses a mail by name": (ses_refuses, {"MailUndelivered"}, set()),
     "a mail by name is not sent": (message_in("MailDeadLetterQueue"), {"MailDeadLetter"}, set()),
 }
 

@@ -64,10 +64,27 @@ class Undelivered:
 
 
 @dataclass(frozen=True)
-class _Mail:
-    """A mail for somebody: `about` and their name make it one that is sent once."""
+class _Addressee:
+    """Somebody who is to get a mail.
 
-    person: Person
+    Args:
+        name: as it is shown.
+        identity: tells two of one name apart; it is hashed for the note of the mail.
+        contact: their address.
+        reason: why they cannot be reached; None: they can.
+    """
+
+    name: str
+    identity: str
+    contact: str = ""
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class _Mail:
+    """A mail for somebody: `about` and who they are make it one that is sent once."""
+
+    to: _Addressee
     about: str
     letter: Letter
 
@@ -109,7 +126,6 @@ def deliver(
         objects=objects,
         directory=directory,
         operators=operators,
-        report=report,
     )
     for one in mails:
         try:
@@ -130,25 +146,19 @@ def _mails(
     objects: Objects,
     directory: Directory,
     operators: str,
-    report: Callable[[Undelivered], None],
 ) -> Iterator[_Mail]:
     now = m.now()
 
-    def known(approvers: Iterable[m.Approver]) -> Iterator[Person]:
-        for one in approvers:
-            person, reason = _reached(directory, one, now)
-            if person is not None:
-                yield person
-            else:
-                report(_undelivered(event, one.name, reason))
+    def addressed(approvers: Iterable[m.Approver]) -> Iterator[_Addressee]:
+        return (_of_approver(directory, one, now) for one in approvers)
 
     def stood_down(step: StepName, outcome: m.Outcome) -> Iterator[_Mail]:
         """Those who were asked in this step, and have said nothing."""
         facts = _facts(record, step, objects, operators)
         silent = (one for one in facts.approvers if one.decision in ("outstanding", "none"))
-        for person in known(silent):
-            letter = text.stand_down(facts, person.name, outcome)
-            yield _Mail(person, f"ended#{facts.request_id}", letter)
+        for to in addressed(silent):
+            letter = text.stand_down(facts, to.name, outcome)
+            yield _Mail(to, f"ended#{facts.request_id}", letter)
 
     if isinstance(event, events.Waiting):
         if not _is_open(record, event.step, event.request_id):
@@ -156,15 +166,15 @@ def _mails(
         facts = _facts(record, event.step, objects, operators)
         missing = rules.needed(m.PolicySummary.read(policy_of(record, event.step)), facts.approvers)
         if isinstance(event, events.AwaitingApproval):
-            for person in known(missing):
-                letter = text.asked(facts, person.name, now)
-                yield _Mail(person, f"asked#{event.request_id}", letter)
+            for to in addressed(missing):
+                letter = text.asked(facts, to.name, now)
+                yield _Mail(to, f"asked#{event.request_id}", letter)
         if isinstance(event, events.Reminder):
             about = f"reminder#{event.request_id}#{event.fraction}"
-            for person in known(missing):
-                yield _Mail(person, about, text.reminder(facts, person.name, now))
-            requester = _requester(directory, event)
-            if event.last and missing and requester and not _unreachable(requester, now):
+            for to in addressed(missing):
+                yield _Mail(to, about, text.reminder(facts, to.name, now))
+            requester = _requester(directory, event, now)
+            if event.last and missing and requester is not None:
                 letter = text.last_reminder(facts, requester.name, now)
                 yield _Mail(requester, f"requester-{about}", letter)
     csr_id = csr_step(record).get("requestId")
@@ -175,11 +185,8 @@ def _mails(
         step = last_step(record)
         if is_own and event.outcome in DECIDED and "requestId" in step_of(record, step):
             yield from stood_down(step, event.outcome)
-        requester = _requester(directory, event)
+        requester = _requester(directory, event, now)
         if requester is not None and (is_own or isinstance(event, events.Refused)):
-            if (reason := _unreachable(requester, now)) is not None:
-                report(_undelivered(event, requester.name, reason))
-                return
             facts = Facts(
                 event.enrollment_id,
                 event.key_label,
@@ -233,29 +240,31 @@ def _about(enrollment_id: str, digest: str, objects: Objects) -> tuple[tuple[str
     return tuple((label, value) for label, _, value in (one.partition(": ") for one in lines))
 
 
-def _requester(directory: Directory, event: events.Event) -> Person | None:
+def _requester(directory: Directory, event: events.Event, moment: datetime) -> _Addressee | None:
     """Who asked, where the trigger saw them and the directory has them."""
     principal = event.origin.principal
     if principal is None:
         return None
-    return next((one for one in directory.people if one.acts_as(principal)), None)
+    found = next((one for one in directory.people if one.acts_as(principal)), None)
+    return None if found is None else _of_person(found, moment)
 
 
-def _reached(
-    directory: Directory, approver: m.Approver, moment: datetime
-) -> tuple[Person | None, str]:
-    """The person behind an approver's key, or why they get no mail. A name alone is no proof."""
+def _of_approver(directory: Directory, approver: m.Approver, moment: datetime) -> _Addressee:
+    """The person behind an approver's key. A name alone is no proof."""
     person = directory.person(directory.names.get(approver.spki_sha256 or "", ""))
     if person is None:
-        return None, "unknown-person"
-    reason = _unreachable(person, moment)
-    return (None, reason) if reason is not None else (person, "")
+        key = f"key {approver.spki_sha256 or approver.name}"
+        return _Addressee(approver.name, key, reason="unknown-person")
+    return _of_person(person, moment)
 
 
-def _unreachable(person: Person, moment: datetime) -> str | None:
+def _of_person(person: Person, moment: datetime) -> _Addressee:
+    reason = None
     if not any(key.valid(moment) for key in person.keys):
-        return "left"
-    return None if ADDRESS.fullmatch(person.contact) else "no-address"
+        reason = "left"
+    elif not ADDRESS.fullmatch(person.contact):
+        reason = "no-address"
+    return _Addressee(person.name, person.name, person.contact, reason)
 
 
 WHY = {
@@ -264,10 +273,6 @@ WHY = {
     "no-address": "their contact in the directory is no mail address",
     "gave-up": "it was begun twice, and nobody knows whether it was sent",
 }
-
-
-def _undelivered(event: events.Event, name: str, reason: str) -> Undelivered:
-    return Undelivered(event.enrollment_id, name, reason, WHY[reason])
 
 
 def _more(event: events.Ended) -> list[tuple[str, str]]:
@@ -297,18 +302,25 @@ def _once(
     send: Send,
     report: Callable[[Undelivered], None],
 ) -> None:
-    """Send a mail unless it was sent.
+    """Send a mail unless it was sent, or note once that somebody does not get it.
 
     Raises:
         AwsCallError: it was not sent, or nobody knows whether; or another invocation is at it.
     """
-    whom = hashlib.sha256(mail.person.name.encode()).hexdigest()[:16]
+    whom = hashlib.sha256(mail.to.identity.encode()).hexdigest()[:16]
     note = f"mail#{enrollment_id}#{mail.about}#{whom}"
+    if (reason := mail.to.reason) is not None:
+        now = m.now()
+        expires = int((now + KEPT).timestamp())
+        item = {"id": note, "done": reason, "at": m.timestamp(now), "expires": expires}
+        if records.put(item) is None:
+            report(Undelivered(enrollment_id, mail.to.name, reason, WHY[reason]))
+        return
     if not _begun(note, mail, enrollment_id, records, report):
         return
     done = "sent"
     try:
-        send(mail.person.contact, mail.letter, enrollment_id)
+        send(mail.to.contact, mail.letter, enrollment_id)
     except AwsCallError as error:
         if error.reason in TOO_MANY:
             records.delete(note)  # it was not sent, so this was no try
@@ -316,7 +328,7 @@ def _once(
         if error.http_status is None or error.http_status >= 500:  # noqa: PLR2004
             raise  # it may have been sent; the note stays as it would after a crash
         done = error.reason or "refused"
-        report(Undelivered(enrollment_id, mail.person.name, done, error.message))
+        report(Undelivered(enrollment_id, mail.to.name, done, error.message))
     records.update(note, {"done": done})
 
 
@@ -341,7 +353,7 @@ def _begun(
             f"another invocation is sending {note}", action="Nothing; Lambda repeats the event."
         )
     if existing["tries"] >= TRIES:
-        report(Undelivered(enrollment_id, mail.person.name, "gave-up", WHY["gave-up"]))
+        report(Undelivered(enrollment_id, mail.to.name, "gave-up", WHY["gave-up"]))
         records.update(note, {"done": "gave-up"})
         return False
     before = {"tries": existing["tries"], "by": existing["by"]}
