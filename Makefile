@@ -89,7 +89,7 @@ lock-check: .venv/.synced
 	@diff -u $(REQUIREMENTS) <($(EXPORT)) || { echo "run make lock" >&2; exit 1; }
 
 template: | $(UV)
-	@for file in template.yaml docs/nested.yaml docs/schedule.yaml events/registry.template.json; do \
+	@for file in template.yaml docs/nested.yaml docs/schedule.yaml docs/chat.yaml events/registry.template.json; do \
 	    AWS_DEFAULT_REGION=eu-central-1 $(SAM) validate --lint --template $$file || exit 1; done
 
 # What each role does and may do, asked of an evaluator of IAM; the names in all policies.

@@ -311,6 +311,33 @@ def archives() -> None:
     )
 
 
+def api_destinations() -> None:
+    """AWS's CloudFormation makes connections and API destinations; MiniStack's refuses them."""
+    from ministack.services.cloudformation import provisioners  # noqa: PLC0415
+
+    def handlers(create, delete, arn_name):
+        def made(logical_id, props, stack_name):
+            name = props.get("Name") or f"{stack_name}-{logical_id}"[:64]
+            status, _, body = create({**props, "Name": name})
+            if status >= 400:
+                raise ValueError(body.decode())
+            return name, {"Arn": json.loads(body)[arn_name]}
+
+        return {"create": made, "delete": lambda name, _: delete({"Name": name})}
+
+    for kind, create, delete in (
+        ("Connection", eventbridge._create_connection, eventbridge._delete_connection),
+        (
+            "ApiDestination",
+            eventbridge._create_api_destination,
+            eventbridge._delete_api_destination,
+        ),
+    ):
+        provisioners._RESOURCE_HANDLERS.setdefault(
+            f"AWS::Events::{kind}", handlers(create, delete, f"{kind}Arn")
+        )
+
+
 def api_extensions() -> None:
     """AWS reads binary media types and gateway responses from an API's OpenAPI body.
 
@@ -546,6 +573,7 @@ SHIMS = (
     nested_failures,
     nested_events,
     archives,
+    api_destinations,
     api_extensions,
     role_boundaries,
     object_locks,

@@ -3,11 +3,13 @@
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
 from typing import Any
 
 import pytest
 
-from local.stack import Stack
+from local.stack import ROOT, Stack
 from tests.case import Case, Result, assert_issued, group, people, token
 from tests.e2e.scenarios import ResultOf, deployed, long_scenario, scenario
 
@@ -151,3 +153,72 @@ class Mailbox:
                 self._mails[mail["Subject"]] = mail["Message"]
             self._sqs.delete_message(QueueUrl=self._url, ReceiptHandle=message["ReceiptHandle"])
         return self._mails if len(self._mails) == 2 else None
+
+
+# The chat -----------------------------------------------------------------------------------------
+
+
+@contextmanager
+def webhook() -> Iterator[tuple[str, list[Any]]]:
+    """A chat's webhook on the loopback address: its URL, and what was posted there."""
+    posted: list[Any] = []
+
+    class Chat(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            posted.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, format: str, *args: Any) -> None:
+            """Say nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Chat) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}/services/T0/B0/secret", posted
+        finally:
+            server.shutdown()
+
+
+@scenario
+def told_in_a_chat(case: Case) -> Result:
+    """docs/chat.yaml as a stack of its own; the caller tries to page a channel and break JSON."""
+    stacks, name, (person,) = case.stack.client("cloudformation"), f"chat-{case.id}", people(1)
+    with webhook() as (url, posted):
+        stacks.create_stack(
+            StackName=name,
+            TemplateBody=(ROOT / "docs/chat.yaml").read_text(),
+            Parameters=[{"ParameterKey": "WebhookUrl", "ParameterValue": url}],
+            Capabilities=["CAPABILITY_IAM"],
+        )
+
+        def state() -> str:
+            return str(stacks.describe_stacks(StackName=name)["Stacks"][0]["StackStatus"])
+
+        case.until(lambda: state() != "CREATE_IN_PROGRESS", "end of the deploy")
+        arn = case.start(
+            {**case.request(token(group(person))), "reason": 'a "release"\\ <!channel> & more'}
+        )
+        case.await_event(AWAITING)
+        case.approve(person)
+        result = case.end(arn)
+        case.until(lambda: len(about(case, posted)) >= 2, "post of both events")
+        result.more |= {"deployed": state(), "posted": about(case, posted)}
+        stacks.delete_stack(StackName=name)
+    return result
+
+
+def about(case: Case, posted: list[Any]) -> list[Any]:
+    return [one for one in posted if f" · enrollment {case.id} · " in one["text"]]
+
+
+def test_a_chat_is_told_in_one_text_that_pages_nobody(result: ResultOf) -> None:
+    ended = result(told_in_a_chat)
+    texts = [one.pop("text") for one in ended.more["posted"]]
+    reason = " · reason: a 'release'/ &lt;!channel&gt; &amp; more"
+
+    assert ended.more["deployed"] == "CREATE_COMPLETE"
+    assert [text.partition(" · ")[0] for text in texts] == [AWAITING, ISSUED]
+    assert all(text.endswith(reason) for text in texts)
+    assert "still to decide: person 1 · until " in texts[0]
+    assert ended.more["posted"] == [{"mrkdwn": False, "unfurl_links": False}] * 2

@@ -15,7 +15,8 @@ pytestmark = pytest.mark.e2e
 SHIMS = [
     "class_names", "surviving_workers", "capped_retries", "terminal_errors", "callback_waits",
     "idempotent_start", "universal_schedule", "nested_failures", "nested_events", "archives",
-    "api_extensions", "role_boundaries", "object_locks", "metric_math", "bus_policies",
+    "api_destinations", "api_extensions", "role_boundaries", "object_locks", "metric_math",
+    "bus_policies",
     "moved_messages", "secure_loopback", "bounded_workers", "shared_layers", "clean_interpreter",
     "api_hosts",
 ]  # fmt: skip

@@ -91,6 +91,11 @@ def archives() -> bool:
     return "AWS::Events::Archive" not in provisioners._RESOURCE_HANDLERS
 
 
+def api_destinations() -> bool:
+    known = provisioners._RESOURCE_HANDLERS
+    return not {"AWS::Events::Connection", "AWS::Events::ApiDestination"} & known.keys()
+
+
 def api_extensions() -> bool:
     spec = {"openapi": "3.0.1", "x-amazon-apigateway-binary-media-types": ["application/pkcs10"]}
     made = apigateway_v1._import_rest_api(spec)

@@ -78,6 +78,16 @@ def test_an_event_correlates_and_holds_no_secret(event: type[events.Event]) -> N
     assert not [word for word in SECRET_WORDS if word in text]
 
 
+@given(st.text())
+def test_a_text_for_a_chat_stands_in_json_as_it_is_and_pages_nobody(reason: str) -> None:
+    detail = {**sample(events.AwaitingApproval)["detail"], "reason": reason, "text": ""}
+    text = events.AwaitingApproval.read(detail).dump()["text"]
+
+    assert json.loads(f'{{"text": "{text}"}}')["text"] == text
+    assert "<" not in text
+    assert len(text.splitlines()) == 1
+
+
 # Sizes --------------------------------------------------------------------------------------------
 
 WIDE = "\U0001f511"  # four bytes of UTF-8

@@ -18,7 +18,7 @@ type Json = dict[str, Any]
 TEMPLATE = expanded()
 RESOURCES: Json = TEMPLATE["Resources"]
 # Every template that we publish, as CloudFormation gets it.
-PUBLISHED = ("template.yaml", "docs/nested.yaml", "docs/schedule.yaml")
+PUBLISHED = ("template.yaml", "docs/nested.yaml", "docs/schedule.yaml", "docs/chat.yaml")
 
 
 def of(kind: str) -> dict[str, Json]:

@@ -316,7 +316,7 @@ def test_a_parent_may_start_look_and_stop_and_nothing_else() -> None:
 def test_what_other_stacks_import_is_exported_under_the_stack_s_name() -> None:
     imported = {
         name
-        for path in ("docs/nested.yaml", "docs/schedule.yaml")
+        for path in ("docs/nested.yaml", "docs/schedule.yaml", "docs/chat.yaml")
         for name in re.findall(r"\$\{Countersign\}-(\w+)", (ROOT / path).read_text())
     }
     exported = {

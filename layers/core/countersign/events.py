@@ -27,6 +27,12 @@ MAX_GROUPS = 20
 MAX_NAME = 128  # characters of an approver's, token's or group's name
 MAX_PRINCIPAL = 1_024
 MAX_FINDING = 1_000
+MAX_SAID = 10  # names in the text for a chat
+MAX_TEXT = 1_500  # characters of that text
+THINGS: dict[StepName, str] = {
+    "csr": "certificate signing request",
+    "certificate": "certificate",
+}
 WORKFLOW = "countersign"  # cancels requests that TSB neither decides nor lets expire
 
 STEP: Any = Field(
@@ -70,11 +76,31 @@ class Event(Said):
     )
     key_label: str | None = Field(description="The key in the HSM; null where none was asked for.")
     reason: str | None = Field(description="Why it was asked for, in the caller's words.")
+    text: str = Field(
+        default="",
+        description="The event in one line, for a chat: `&`, `<` and `>` are entities, and it has"
+        " no quotation mark, backslash or line end, so that it can stand in a JSON text as it is.",
+    )
 
     @property
     def resources(self) -> list[str]:
         """The execution's ARN."""
         return [self.execution_arn]
+
+    def dump(self) -> dict[str, Any]:
+        """As `Said.dump`, with the text."""
+        said = [
+            self.DETAIL_TYPE,
+            f"key {self.key_label or 'unknown'}",
+            f"enrollment {self.enrollment_id}",
+            *self._said(),
+            f"reason: {self.reason or 'none given'}",  # last: a caller can write it at length
+        ]
+        return {**super().dump(), "text": self.text or chat_text(" · ".join(said))}
+
+    def _said(self) -> list[str]:
+        """What only this kind of event has to say in a chat."""
+        return []
 
 
 class Accepted(Event):
@@ -110,6 +136,13 @@ class Waiting(Event):
     omitted_approver_count: int = Field(description=f"Those beyond the first {MAX_APPROVERS}.")
     outstanding: tuple[str, ...] = Field(description="Names of those who have yet to decide.")
     open_groups: tuple[m.OpenGroup, ...] = Field(description="What the quorum still lacks.")
+
+    def _said(self) -> list[str]:
+        return [
+            f"{THINGS[self.step]}",
+            f"still to decide: {', '.join(self.outstanding[:MAX_SAID]) or 'nobody'}",
+            f"until {self.window_ends or 'it is cancelled'}",
+        ]
 
 
 class AwaitingApproval(Waiting):
@@ -162,6 +195,9 @@ class Ended(Event):
         description="Names of those who said nothing; nothing is asked of them any more."
     )
     error: m.Failure | None
+
+    def _said(self) -> list[str]:
+        return [f"{self.error.name}: {self.error.message}"] if self.error else []
 
 
 class Issued(Ended):
@@ -519,6 +555,16 @@ def _open_groups(
         )
         for one in policy_rules.open_groups(rules, approvers)[:MAX_GROUPS]
     )
+
+
+# For JSON: EventBridge puts a value into an input template without escaping it. For Slack: its
+# three control characters. https://docs.slack.dev/messaging/formatting-message-text
+CHAT = str.maketrans({'"': "'", "\\": "/", "&": "&amp;", "<": "&lt;", ">": "&gt;"})
+
+
+def chat_text(text: str) -> str:
+    """The text as an event carries it for a chat."""
+    return _cut(text, MAX_TEXT).translate(CHAT)
 
 
 def _cut(text: str, characters: int) -> str:
