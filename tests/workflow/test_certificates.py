@@ -25,6 +25,7 @@ from local import tutorial
 from local.approver import Approver
 from local.ca import ask_for_certificate, policy
 from local.engine.stack import InProcessStack
+from local.template import read
 from local.tsb_simulator import attestation
 from local.tsb_simulator.attestation import make_attestation
 from tests.ca import Ca
@@ -388,6 +389,55 @@ def test_an_audit_that_comes_late_says_the_nearest_only(case: Case, stack: InPro
     said = [one["detail"]["days"] for one in stack.events() if one["detail-type"] == EXPIRING]
 
     assert said == [7]
+
+
+def test_a_schedule_brings_a_new_key_and_its_certificate_each_time(stack: InProcessStack) -> None:
+    """docs/schedule.yaml as it is, but for the approver and the certificate. Nobody does anything
+    but the approvers.
+    """
+    stack.configure(TsbNewerCertificates="true")
+    stack.control("PUT", "/switches", {"newerSignProperties": True})
+    person, other = people(2)
+    ca, results = Ca.make(Case(stack), other), []
+    for _ in range(2):
+        case = Case(stack)
+        occurrence = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
+        case.start_input(scheduled(case, ca, person, occurrence))
+        case.approve(person)
+        case.approve(other, label=ca.label)
+        results.append(case.end(case.execution()))
+        assert_certified(results[-1], ca)
+        stack.clock.advance(89 * 86_400)
+        stack.call("AuditKeys", {})
+    expiring = [one for one in stack.events() if one["detail-type"] == EXPIRING]
+
+    first, second = results
+    assert [one.label for one in results] == ["installer-2026-11", "installer-2027-02"]
+    assert first.record["publicKeySha256"] != second.record["publicKeySha256"]
+    assert certificates(first)[0] == ca.certificate(first.label)  # the old key keeps its own
+    assert [one["detail"]["enrollmentId"] for one in expiring] == [
+        first.record["id"],
+        second.record["id"],
+    ]
+
+
+def scheduled(case: Case, ca: Ca, person: Approver, occurrence: datetime) -> Json:
+    """What EventBridge Scheduler makes of the target's input."""
+    target = read("docs/schedule.yaml")["Resources"]["Schedule"]["Properties"]["Target"]
+    moment = occurrence.strftime("%Y-%m-%dT%H:%M:%SZ")
+    case.id = f"schedule.rotate.{moment.replace('-', '').replace(':', '')}"
+    case.label = f"installer-{occurrence:%Y-%m}"
+    arn = "arn:aws:scheduler:eu-central-1:123456789012:schedule/countersign/rotate"
+    filled = {"<aws.scheduler.schedule-arn>": arn, "<aws.scheduler.scheduled-time>": moment}
+    text: str = target["Input"]
+    for name, value in filled.items():
+        text = text.replace(name, value)
+    made: Json = json.loads(text)
+    (only,) = made["request"]["key"]["policy"]["ruleUse"]["tokens"]
+    only["groups"] = [group(person)]
+    terms = {"caKeyLabel": ca.label, "validity": 90, "keyUsage": ["DIGITAL_SIGNATURE"]}
+    made["request"]["certificate"] = terms
+    return made
 
 
 # Refused before anybody is asked ------------------------------------------------------------------
