@@ -1,6 +1,7 @@
 """The caller's AWS account: the credentials, the region, and the URL of the stack's API."""
 
 import os
+from pathlib import Path
 from typing import Any
 
 import botocore.session
@@ -57,6 +58,22 @@ class Account:
                 code=Exit.ACCESS,
             )
         return str(region)
+
+    @property
+    def ca_bundle(self) -> str | None:
+        """The file of CAs that AWS_CA_BUNDLE, else the profile's `ca_bundle`, names.
+
+        Raises:
+            CommandError: the configuration cannot be read, or there is no such file.
+        """
+        file = self._ask(lambda: self._session.get_config_variable("ca_bundle"))
+        if file and not Path(file).expanduser().is_file():
+            raise CommandError(
+                f"there is no file {file}, where the CAs should be",
+                action="Correct AWS_CA_BUNDLE, or ca_bundle in the AWS configuration.",
+                code=Exit.USAGE,
+            )
+        return str(Path(file).expanduser()) if file else None
 
     def credentials(self) -> Credentials:
         """The current credentials. Temporary ones are renewed while a watch goes on.

@@ -55,11 +55,13 @@ class Endpoint:
         url: its base URL, without a slash at the end.
         region: the region for which calls are signed.
         through: where to connect instead of the URL's host. The call still names that host.
+        ca_bundle: the CAs to trust instead of the usual ones.
     """
 
     url: str
     region: str
     through: str | None = None
+    ca_bundle: str | None = None
 
 
 def find(account: Account, *, url: str | None, stack: str) -> Endpoint:
@@ -79,7 +81,8 @@ def find(account: Account, *, url: str | None, stack: str) -> Endpoint:
     named = REGION_IN_HOST.search(f"{parts.hostname}.")
     # If all AWS calls go to another endpoint (an emulator), the stack's API is there too.
     through = None if url else os.environ.get("AWS_ENDPOINT_URL")
-    return Endpoint(given, named[1] if named else account.region, through)
+    region = named[1] if named else account.region
+    return Endpoint(given, region, through, account.ca_bundle)
 
 
 class _SigV4(requests.auth.AuthBase):
@@ -194,12 +197,14 @@ class Api:
                 headers=headers,
                 auth=_SigV4(self._credentials(), self._endpoint.region, self._endpoint.through),
                 timeout=TIMEOUT_SECONDS,
+                # Passed with the call: a session's own would lose against REQUESTS_CA_BUNDLE.
+                verify=self._endpoint.ca_bundle,
                 allow_redirects=False,  # a signature is valid for one host only
             )
         except requests.exceptions.SSLError as error:
             raise CommandError(
                 f"{self._endpoint.url} shows no certificate that can be trusted: {_cause(error)}",
-                action="Have the proxy's CA in REQUESTS_CA_BUNDLE, or correct --url.",
+                action="Have the proxy's CA in AWS_CA_BUNDLE, or correct --url.",
                 code=Exit.NETWORK,
             ) from None
         except requests.Timeout:
@@ -213,6 +218,12 @@ class Api:
                 f"{self._endpoint.url} cannot be reached: {_cause(error)}",
                 action="Check the network, --url and --region, and run it again.",
                 code=Exit.NETWORK,
+            ) from None
+        except OSError as error:  # requests' own word on REQUESTS_CA_BUNDLE
+            raise CommandError(
+                f"the CAs to trust cannot be read: {error}",
+                action="Correct REQUESTS_CA_BUNDLE, or set AWS_CA_BUNDLE.",
+                code=Exit.USAGE,
             ) from None
         if not answer.ok or answer.is_redirect:
             raise self._refused(answer)

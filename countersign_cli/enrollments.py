@@ -390,7 +390,12 @@ def _without_result(api: "Api", enrollment_id: str, error: CommandError) -> Comm
 def _write(path: Path, content: bytes) -> None:
     try:
         with path.open("xb") as file:
-            file.write(content)
+            try:
+                file.write(content)
+                file.flush()
+            except OSError:
+                path.unlink()  # half of it would be in the way of the next try
+                raise
     except OSError as error:
         raise CommandError(
             f"{path} cannot be written: {error.strerror}",
@@ -403,7 +408,7 @@ def _seconds(span: str | None) -> float | None:
     """The seconds in `90s`, `15m`, `12h` or `7d`."""
     if span is None:
         return None
-    return _span("--timeout", span).total_seconds()
+    return _span("--timeout", span, "90s, 15m, 12h or 7d").total_seconds()
 
 
 def _moment(option: str, text: str | None) -> str | None:
@@ -413,16 +418,16 @@ def _moment(option: str, text: str | None) -> str | None:
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
-        return timestamp(now() - _span(option, text))
+        return timestamp(now() - _span(option, text, "12h, 7d, 2026-11-01 or 2026-11-01T08:00Z"))
     return timestamp(moment if moment.tzinfo else moment.replace(tzinfo=UTC))
 
 
-def _span(option: str, text: str) -> timedelta:
+def _span(option: str, text: str, examples: str) -> timedelta:
     found = re.fullmatch(r"(\d{1,6})([smhdw])", text)
     if found is None:
         raise CommandError(
             f"{option}: {text!r} is no time",
-            action="Write, for example, 90s, 15m, 12h or 7d.",
+            action=f"Write, for example, {examples}.",
             code=Exit.USAGE,
         )
     names = {"s": "seconds", **SPANS}

@@ -17,8 +17,8 @@ from countersign.models import LintFinding, Policy
 from countersign.policy import linter, profiles
 from countersign.polling import DAY_SECONDS, DEADLINE_SECONDS, LONGEST_WINDOW_SECONDS
 from countersign.request import validation
+from countersign_cli import documents, view
 from countersign_cli import request as requests
-from countersign_cli import view
 from countersign_cli.exits import CommandError, Exit
 from countersign_cli.options import AsJson
 
@@ -116,6 +116,12 @@ def lint(
         )
         said = [(" ".join(files), findings(reading, stored, ca_policy(ca_key)))]
     else:
+        if not stored.ids:
+            raise CommandError(
+                f"there is no profile in {profile_store}: no file is named like trial@1.json",
+                action="Name the folder of the profiles with --profiles.",
+                code=Exit.USAGE,
+            )
         said = of_profiles(stored, ca_policy(ca_key), moment, deadline)
     if as_json:
         print(json.dumps([document(*one) for one in said], indent=2))
@@ -221,15 +227,15 @@ def ca_policy(file: Path | None) -> Json | None:
     if file is None:
         return None
     try:
-        answer = json.loads(file.read_text())
-        policy = answer["json"]["policy"] or {}
-    except (OSError, ValueError, KeyError, TypeError):
+        answer = documents.load(file.read_bytes())
+        policy = dict(answer["json"]["policy"] or {})
+    except (OSError, documents.UnreadableError, ValueError, KeyError, TypeError):
         raise CommandError(
             f"{file} holds no answer of TSB about a key",
             action="Save what POST /v1/key/attributes answers for the CA key.",
             code=Exit.USAGE,
         ) from None
-    return dict(policy)
+    return policy
 
 
 def errors(found: Iterable[LintFinding]) -> list[LintFinding]:

@@ -1,23 +1,24 @@
 """`countersign`, the command line for people. Installed with the project, never deployed.
 
-Each command is a function in a module of its own subject. This module only collects them, and turns
-errors into two lines and an exit code.
+Each command is a function in a module of its own subject. This module only lists them, and turns
+errors into two lines and an exit code. A command's module is loaded when the command is called: all
+of them together take a second, which nobody who asks for help would wait.
 """
 
 import json
 import os
 import sys
+from dataclasses import dataclass
+from importlib import import_module
 from importlib.metadata import version
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from countersign.errors import CountersignError
-from countersign_cli import enrollments, lint, options, plan, verify, view
-from countersign_cli.approvals import command as approvals
+from countersign_cli import options, view
 from countersign_cli.exits import MEANINGS, CommandError, Exit
-from countersign_cli.probe.command import probe
 
 ENROLLMENTS = "Enrollments"
 BEFOREHAND = "Beforehand, without calling anybody"
@@ -38,8 +39,163 @@ EXIT_CODES = "**Exit codes**\n\n" + "\n".join(
 )
 
 
+@dataclass(frozen=True)
+class Listed:
+    """A command as the list of all shows it.
+
+    Args:
+        panel: the heading that it stands under.
+        place: its module below countersign_cli, and the function there.
+        summary: the first line of that function's docstring.
+        examples: at the end of its own help.
+    """
+
+    panel: str
+    place: str
+    summary: str
+    examples: tuple[str, ...] = ()
+
+    def load(self, name: str) -> Any:
+        """The command itself."""
+        module, _, function = self.place.partition(":")
+        found = getattr(import_module(f"countersign_cli.{module}"), function)
+        if not self.examples:
+            group = typer.main.get_command(found(examples))
+            group.help = self.summary
+            return group
+        alone = typer.Typer(rich_markup_mode="markdown", add_completion=False)
+        alone.command(name, epilog=examples(*self.examples))(found)
+        return typer.main.get_command(alone)
+
+
+COMMANDS = {
+    "submit": Listed(
+        ENROLLMENTS,
+        "enrollments:submit",
+        "Ask for a key and a CSR for it. The approvers are asked at once.",
+        (
+            "countersign submit request.json --watch --timeout 12h",
+            "countersign submit create-key.json csr-request.json --id web-2026-11",
+            "jq '.reason = \"OPS-42\"' request.json | countersign submit - --json",
+        ),
+    ),
+    "status": Listed(
+        ENROLLMENTS,
+        "enrollments:status",
+        "Show how an enrollment stands: who approved, who declined, who is outstanding, until"
+        " when.",
+        (
+            "countersign status web-2026-11",
+            "countersign status web-2026-11 --watch && countersign csr web-2026-11",
+            "countersign status web-2026-11 --json | jq .steps.csr.approvers",
+        ),
+    ),
+    "csr": Listed(
+        ENROLLMENTS,
+        "enrollments:csr",
+        "Fetch the CSR of an issued enrollment, for your CA.",
+        (
+            "countersign csr web-2026-11 > web.csr",
+            "countersign csr web-2026-11 | openssl req -noout -subject -verify",
+            "countersign csr web-2026-11 --der --out web.der",
+        ),
+    ),
+    "certificate": Listed(
+        ENROLLMENTS,
+        "enrollments:certificate",
+        "Fetch the certificate of an issued enrollment, with the CA's after it.",
+        (
+            "countersign certificate web-2026-11 > web.pem",
+            "countersign certificate web-2026-11 | openssl x509 -noout -subject -enddate",
+            "countersign certificate web-2026-11 --der --out web.cer",
+        ),
+    ),
+    "cancel": Listed(
+        ENROLLMENTS,
+        "enrollments:cancel",
+        "Cancel an enrollment: at once at the TSB, and for good. Its CSR is never issued.",
+        ("countersign cancel web-2026-11", "countersign cancel web-2026-11 --yes --json"),
+    ),
+    "resume": Listed(
+        ENROLLMENTS,
+        "enrollments:resume",
+        "Resume an enrollment that failed without a decision, after its approvers were asked.",
+        (
+            "countersign resume web-2026-11",
+            "countersign list --status failed --json | jq -r .enrollments[].enrollmentId",
+        ),
+    ),
+    "list": Listed(
+        ENROLLMENTS,
+        "enrollments:list_",
+        "List enrollments, newest first.",
+        (
+            "countersign list",
+            "countersign list --status pending",
+            "countersign list --status failed --since 7d --json | jq .enrollments",
+        ),
+    ),
+    "probe": Listed(
+        FIRST,
+        "probe.command:probe",
+        "Ask your TSB what its documents leave open, with throwaway keys that it removes again.",
+        (
+            "countersign probe https://tsb.example:8443 --ca ca.pem --tokens tokens.json",
+            "countersign probe https://tsb.example:8443 --approver me.pub.pem --wait",
+            "countersign probe https://tsb.example:8443 --yes --json | jq .parameters",
+        ),
+    ),
+    "plan": Listed(
+        BEFOREHAND,
+        "plan:plan",
+        "Show what a request would lead to. Nothing is called, nothing is changed, nobody is"
+        " asked.",
+        (
+            "countersign plan request.json",
+            "countersign plan request.json --as arn:aws:iam::123456789012:user/ada",
+            "countersign plan request.json --json | jq .schedule",
+        ),
+    ),
+    "lint": Listed(
+        BEFOREHAND,
+        "lint:lint",
+        "Show what the linter finds, as the workflow would. Nothing is called, nothing is changed.",
+        ("countersign lint", "countersign lint request.json --json | jq -r '.[].findings[].code'"),
+    ),
+    "verify": Listed(
+        AFTERWARDS,
+        "verify:verify",
+        "Verify the evidence of an enrollment and show what it proves. Calls nobody.",
+        (
+            "countersign verify evidence/ --key key.pem",
+            "countersign verify evidence/ --key key.pem --attestation-root <sha256>",
+            "countersign verify evidence/ --key key.pem --json | jq .outcome",
+        ),
+    ),
+    "approvals": Listed(
+        DECIDING,
+        "approvals.command:commands",
+        "For people who decide: show what is asked, verify it, then approve or decline.",
+    ),
+}
+
+
 class Commands(TyperGroup):
     """All commands. None of them ends with a traceback."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        for name, one in COMMANDS.items():
+            self.commands[name] = TyperCommand(
+                name, help=one.summary, rich_help_panel=one.panel, rich_markup_mode="markdown"
+            )
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """The command that is called, loaded."""
+        name = args[0]
+        if name in COMMANDS:
+            self.commands[name] = COMMANDS[name].load(name)
+        return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command. An error becomes two lines and an exit code."""
@@ -88,98 +244,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command(
-    rich_help_panel=ENROLLMENTS,
-    epilog=examples(
-        "countersign submit request.json --watch --timeout 12h",
-        "countersign submit create-key.json csr-request.json --id web-2026-11",
-        "jq '.reason = \"OPS-42\"' request.json | countersign submit - --json",
-    ),
-)(enrollments.submit)
-app.command(
-    rich_help_panel=ENROLLMENTS,
-    epilog=examples(
-        "countersign status web-2026-11",
-        "countersign status web-2026-11 --watch && countersign csr web-2026-11",
-        "countersign status web-2026-11 --json | jq .steps.csr.approvers",
-    ),
-)(enrollments.status)
-app.command(
-    rich_help_panel=ENROLLMENTS,
-    epilog=examples(
-        "countersign csr web-2026-11 > web.csr",
-        "countersign csr web-2026-11 | openssl req -noout -subject -verify",
-        "countersign csr web-2026-11 --der --out web.der",
-    ),
-)(enrollments.csr)
-app.command(
-    rich_help_panel=ENROLLMENTS,
-    epilog=examples(
-        "countersign certificate web-2026-11 > web.pem",
-        "countersign certificate web-2026-11 | openssl x509 -noout -subject -enddate",
-        "countersign certificate web-2026-11 --der --out web.cer",
-    ),
-)(enrollments.certificate)
-app.command(
-    rich_help_panel=ENROLLMENTS,
-    epilog=examples(
-        "countersign cancel web-2026-11",
-        "countersign cancel web-2026-11 --yes --json",
-    ),
-)(enrollments.cancel)
-app.command(
-    rich_help_panel=ENROLLMENTS,
-    epilog=examples(
-        "countersign resume web-2026-11",
-        "countersign list --status failed --json | jq -r .enrollments[].enrollmentId",
-    ),
-)(enrollments.resume)
-app.command(
-    "list",
-    rich_help_panel=ENROLLMENTS,
-    epilog=examples(
-        "countersign list",
-        "countersign list --status pending",
-        "countersign list --status failed --since 7d --json | jq .enrollments",
-    ),
-)(enrollments.list_)
-app.add_typer(
-    approvals.commands(examples),
-    name="approvals",
-    rich_help_panel=DECIDING,
-    help="For people who decide: show what is asked, verify it, then approve or decline.",
-)
-app.command(
-    rich_help_panel=FIRST,
-    epilog=examples(
-        "countersign probe https://tsb.example:8443 --ca ca.pem --tokens tokens.json",
-        "countersign probe https://tsb.example:8443 --approver me.pub.pem --wait",
-        "countersign probe https://tsb.example:8443 --yes --json | jq .parameters",
-    ),
-)(probe)
-app.command(
-    rich_help_panel=BEFOREHAND,
-    epilog=examples(
-        "countersign plan request.json",
-        "countersign plan request.json --as arn:aws:iam::123456789012:user/ada",
-        "countersign plan request.json --json | jq .schedule",
-    ),
-)(plan.plan)
-app.command(
-    rich_help_panel=BEFOREHAND,
-    epilog=examples(
-        "countersign lint",
-        "countersign lint request.json --json | jq -r '.[].findings[].code'",
-    ),
-)(lint.lint)
-app.command(
-    rich_help_panel=AFTERWARDS,
-    epilog=examples(
-        "countersign verify evidence/ --key key.pem",
-        "countersign verify evidence/ --key key.pem --attestation-root <sha256>",
-        "countersign verify evidence/ --key key.pem --json | jq .outcome",
-    ),
-)(verify.verify)
 
 
 def _version(requested: bool) -> None:
@@ -203,7 +267,26 @@ def run() -> None:
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="replace")  # type: ignore[union-attr]  # a ? beats a traceback
     try:
-        app()
+        try:
+            app()
+        finally:
+            sys.stdout.flush()  # here, where a full disk can still be told
+    except OSError as error:
+        if os.environ.get(DEBUG):
+            raise
+        # What could not be written is still in the buffer, and would be tried again at the end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _tell(
+            CommandError(
+                f"the output cannot be written: {error.strerror}"
+                if error.filename is None
+                else f"{error.filename}: {error.strerror}",
+                action="Free some space, or write elsewhere. A call that was made is done.",
+                code=Exit.USAGE,
+            ),
+            as_json=False,
+        )
+        sys.exit(Exit.USAGE)
     except Exception as error:
         if os.environ.get(DEBUG):
             raise

@@ -1,12 +1,11 @@
 """Reads a request from files: from one file, standard input, or the vendor's two bodies."""
 
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from countersign import models as m
+from countersign_cli import documents
 from countersign_cli.exits import CommandError, Exit
 
 STANDARD_INPUT = "-"
@@ -58,20 +57,9 @@ def read(files: Sequence[str]) -> Json:
 
 def _read_one(name: str) -> Json:
     try:
-        text = (
-            sys.stdin.buffer.read() if name == STANDARD_INPUT else Path(name).read_bytes()
-        ).decode()
-        body = json.loads(text, object_pairs_hook=m.unique)
-    except json.JSONDecodeError as error:
-        raise _unusable(
-            name,
-            f"is no JSON: {error.msg} at line {error.lineno}, column {error.colno}",
-            "Correct it there.",
-        ) from None
-    except m.DuplicateNameError as error:
-        raise _unusable(name, f"is ambiguous: {error.msg}", "Take one of them away.") from None
-    except UnicodeDecodeError:
-        raise _unusable(name, "is no UTF-8 text", "Save it as UTF-8.") from None
+        body = documents.load(_bytes(name, documents.MOST_BYTES + 1))
+    except documents.UnreadableError as error:
+        raise _unusable(name, error.why, error.action) from None
     except OSError as error:
         raise _unusable(
             name,
@@ -81,6 +69,13 @@ def _read_one(name: str) -> Json:
     if not isinstance(body, dict):
         raise _unusable(name, "holds no JSON object", "Write the request as {…}.")
     return body
+
+
+def _bytes(name: str, most: int) -> bytes:
+    if name == STANDARD_INPUT:
+        return sys.stdin.buffer.read(most)
+    with Path(name).open("rb") as file:
+        return file.read(most)
 
 
 def _unusable(name: str, why: str, action: str) -> CommandError:

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
+from countersign.models import sentence
 from countersign_cli.exits import CommandError, Exit
 
 FILE = Path("~/.config/countersign/approver.toml")
@@ -91,7 +92,7 @@ def read(file: Path) -> Settings:
     except ValidationError as error:
         first = error.errors(include_input=False)[0]
         path = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise _unusable(f"{file}: {path}: {first['msg']}", SETUP) from None
+        raise _unusable(f"{file}: {path}: {sentence(first)}", SETUP) from None
     except ValueError as error:
         raise _unusable(f"{file} is no TOML: {error}", SETUP) from None
     return _absolute(found, file.parent)

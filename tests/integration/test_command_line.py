@@ -5,6 +5,7 @@ import os
 import pty
 import re
 import socket
+import ssl
 import subprocess
 import sys
 from collections.abc import Callable
@@ -21,6 +22,7 @@ from typer.testing import CliRunner, Result
 from countersign_cli import api, watch
 from countersign_cli.exits import Exit
 from countersign_cli.main import app
+from local.tsb_simulator.server import make_certificates
 from tests.integration.server import Act, Server, end, reset, say
 
 SEED = Path(__file__).parents[2] / "events/seed"
@@ -35,8 +37,9 @@ type Run = Callable[..., Result]
 
 @pytest.fixture(autouse=True)
 def _signed_in(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for name in ("AWS_PROFILE", "AWS_REGION", "AWS_ENDPOINT_URL", "COUNTERSIGN_URL"):
-        monkeypatch.delenv(name, raising=False)
+    for name in ("PROFILE", "REGION", "ENDPOINT_URL", "CA_BUNDLE"):
+        monkeypatch.delenv(f"AWS_{name}", raising=False)
+    monkeypatch.delenv("COUNTERSIGN_URL", raising=False)
     for name, value in {
         "AWS_ACCESS_KEY_ID": ACCESS_KEY,
         "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
@@ -587,3 +590,33 @@ def test_an_empty_list_is_no_error() -> None:
         told = run("list", url=server.url)
 
     assert (told.exit_code, told.stdout) == (0, "")
+
+
+# Certificates ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("named_by", ["AWS_CA_BUNDLE", "profile"])
+def test_a_company_s_ca_is_named_as_for_the_aws_command_line(
+    named_by: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ca, certificate, key = make_certificates(tmp_path, "127.0.0.1")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    with Server([answer(document())] * 2, context=context) as server:
+        assert "AWS_CA_BUNDLE" in run("status", "web", url=server.url).stderr
+        if named_by == "profile":
+            (tmp_path / "config").write_text(f"[default]\nca_bundle = {ca}\n")
+        else:
+            monkeypatch.setenv("AWS_CA_BUNDLE", str(ca))
+        assert run("status", "web", url=server.url).exit_code == Exit.PENDING
+
+
+@pytest.mark.parametrize("name", ["AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE"])
+def test_cas_that_are_not_there_are_said(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(name, "/missing.pem")
+
+    told = run("status", "web", url="https://127.0.0.1:9")
+
+    assert told.exit_code == Exit.USAGE
+    assert "/missing.pem" in told.stderr
+    assert name in told.stderr

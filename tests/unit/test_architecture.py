@@ -221,9 +221,25 @@ def test_the_command_line_is_installed_and_never_deployed() -> None:
 
 def test_who_only_verifies_needs_no_powertools_no_aws_sdk_and_nothing_of_approvers() -> None:
     missing = ["aws_lambda_powertools", "boto3", "botocore", "pkcs11", "starlette", "uvicorn"]
-    code = f"import sys; sys.modules.update(dict.fromkeys({missing})); import countersign_cli.main"
+    imports = "import countersign_cli.main, countersign_cli.verify"
+    code = f"import sys; sys.modules.update(dict.fromkeys({missing})); {imports}"
 
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_who_asks_for_help_waits_for_no_command() -> None:
+    missing = ["pydantic", "requests", "cryptography", "botocore"]
+    code = f"""
+import sys
+sys.modules.update(dict.fromkeys({missing}))
+sys.argv = ["countersign", "--help"]
+import countersign_cli.main
+countersign_cli.main.run()
+"""
+
+    told = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+
+    assert "submit" in told.stdout
 
 
 # Their common path is the only one, or the directory's names are all that it lacks.

@@ -1,6 +1,9 @@
 """The command line without a network: what it reads, what it shows, how it ends."""
 
 import json
+import subprocess
+import sys
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -11,11 +14,13 @@ from hypothesis import strategies as st
 from rich.console import Console
 from typer.testing import CliRunner, Result
 
-from countersign.models import Enrollment
-from countersign_cli import api, request, view
+from countersign.errors import InvalidEnrollmentError
+from countersign.models import Enrollment, EnrollmentRequest
+from countersign.models.base import SENTENCES
+from countersign_cli import api, enrollments, request, view
 from countersign_cli.account import Account
 from countersign_cli.exits import MEANINGS, CommandError, Exit, of_status
-from countersign_cli.main import app
+from countersign_cli.main import COMMANDS, app
 
 ROOT = Path(__file__).parents[2]
 SEED = ROOT / "events/seed"
@@ -331,7 +336,10 @@ def test_a_missing_binary_or_mismatched_file_is_usage_too(tmp_path: Path) -> Non
         ("http://127.0.0.1:4566/_aws/execute-api/a1b2/v1", "eu-central-1"),
     ],
 )
-def test_a_url_says_itself_for_which_region_to_sign(url: str, region: str) -> None:
+def test_a_url_says_itself_for_which_region_to_sign(
+    url: str, region: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("AWS_CA_BUNDLE", raising=False)
     found = api.find(Account(region="eu-central-1"), url=url, stack="countersign")
 
     assert found == api.Endpoint(url.rstrip("/"), region)
@@ -411,26 +419,20 @@ def test_every_question_ends_with_its_own_exit_code_if_the_answer_is_not_yes() -
     assert asking == {"exits.py"}
 
 
-def named(command: Any) -> str:
-    return str(command.name or command.callback.__name__)
-
-
-def commands() -> list[str]:
-    return [named(command) for command in app.registered_commands]
-
-
-def shown_examples(command: str) -> list[str]:
-    epilog = next(one.epilog for one in app.registered_commands if named(one) == command)
-    return str(epilog).split("```sh\n")[1].split("\n```")[0].splitlines()
-
-
-@pytest.mark.parametrize("command", commands())
+@pytest.mark.parametrize("command", sorted(COMMANDS.keys() - {"approvals"}))
 def test_every_command_teaches_with_an_example(command: str) -> None:
     told = run(command, "--help")
 
     assert told.exit_code == 0
     assert f"countersign {command}" in told.output.split("Examples", 1)[1]
-    assert all(len(line) <= PASTEABLE for line in shown_examples(command))
+    assert all(len(line) <= PASTEABLE for line in COMMANDS[command].examples)
+
+
+@pytest.mark.parametrize("command", sorted(COMMANDS))
+def test_the_list_says_of_a_command_what_its_own_help_says(command: str) -> None:
+    told = COMMANDS[command].load(command).help
+
+    assert str(told).split("\n\n", maxsplit=1)[0].replace("\n", " ") == COMMANDS[command].summary
 
 
 @pytest.mark.parametrize(
@@ -458,3 +460,105 @@ def test_what_cannot_be_meant_is_usage(
     assert answer.exit_code == Exit.USAGE
     assert answer.stderr
     assert answer.stdout == ""
+
+
+# What editors and shells make of a file ----------------------------------------------------------
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-32"])
+def test_a_file_is_read_however_it_was_saved(encoding: str, tmp_path: Path) -> None:
+    (tmp_path / "request.json").write_bytes('{"reason": "Übergabe"}'.encode(encoding))
+
+    assert request.read([str(tmp_path / "request.json")]) == {"reason": "Übergabe"}
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"[" * 200_000, "nests more than 50 levels deep"),
+        (b'{"a":' * 60 + b"1" + b"}" * 60, "nests more than 50 levels deep"),
+        (b'{"reason": ' + b"9" * 5_000 + b"}", "thousands of digits"),
+        (b" " * 5_000_000, "is larger than 4 MB"),
+        (b'{"a": 1, "a": 2}', "stands twice"),
+        (b"\xff\xfe\x00", "no UTF-8"),
+    ],
+)
+def test_what_is_beyond_any_use_is_the_file_s_fault(
+    content: bytes, told: str, tmp_path: Path
+) -> None:
+    (tmp_path / "request.json").write_bytes(content)
+
+    answer = run("lint", str(tmp_path / "request.json"), "--profiles", str(ROOT / "profiles"))
+
+    assert answer.exit_code == Exit.USAGE
+    assert told in answer.stderr
+
+
+@pytest.mark.parametrize("name", ["empty", "docs"])
+def test_lint_of_a_folder_without_profiles_fails(name: str, tmp_path: Path) -> None:
+    folder = ROOT / "docs" if name == "docs" else tmp_path
+
+    answer = run("lint", "--profiles", str(folder))
+
+    assert answer.exit_code == Exit.USAGE
+    assert "there is no profile in" in answer.stderr
+
+
+def test_a_time_can_be_a_date() -> None:
+    assert enrollments._moment("--since", "2026-11-01") == "2026-11-01T00:00:00Z"
+    assert "2026-11-01" in run("list", "--since", "yesterday").stderr
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["lint"], ["lint", "--json"]])
+def test_a_full_disk_is_no_defect(arguments: list[str]) -> None:
+    binary = Path(sys.executable).with_name("countersign")
+    with Path("/dev/full").open("w") as full:
+        answer = subprocess.run(
+            [binary, *arguments],
+            cwd=ROOT,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+
+    assert answer.returncode == Exit.USAGE
+    assert answer.stderr.splitlines()[0] == (
+        "error  the output cannot be written: No space left on device"
+    )
+    assert "defect" not in answer.stderr
+    assert "Exception" not in answer.stderr
+
+
+# What is wrong with a request --------------------------------------------------------------------
+
+
+def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    yield path
+    if isinstance(value, dict | list):
+        for name, one in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from places(one, (*path, name))
+
+
+def with_value(value: Any, path: tuple[Any, ...], new: Any) -> Any:
+    if not path:
+        return new
+    changed = dict(value) if isinstance(value, dict) else list(value)
+    changed[path[0]] = with_value(value[path[0]], path[1:], new)
+    return changed
+
+
+@pytest.mark.parametrize("file", ["request.json", "request-by-profile.json"])
+def test_what_is_wrong_is_said_without_names_of_types(file: str) -> None:
+    original = json.loads((ROOT / "events" / file).read_text())
+    said: set[str] = set()
+    for path in places(original):
+        for new in (None, 5, -1, 0.5, "", "x" * 3000, [], {}, True, [1], {"a": 1}):
+            try:
+                EnrollmentRequest.read(with_value(original, path, new))
+            except InvalidEnrollmentError as error:
+                said |= {text for _, text in error.findings}
+
+    own = {text.split("{")[0] for text in SENTENCES.values()}
+    assert said
+    assert not [text for text in said if not text.startswith(tuple(own - {""}))]

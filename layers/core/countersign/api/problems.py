@@ -73,8 +73,7 @@ def problem(error: Exception, *, instance: str, enrollment_id: str | None) -> m.
 def invalid_parameters(details: Sequence[Mapping[str, Any]]) -> ProblemError:
     """The error for parameters that Powertools refuses, without the values."""
     findings = tuple(
-        (".".join(str(part) for part in detail["loc"]), str(detail.get("msg", "is not valid")))
-        for detail in details
+        (".".join(str(part) for part in detail["loc"]), m.sentence(detail)) for detail in details
     )
     return ProblemError(
         HTTPStatus.UNPROCESSABLE_ENTITY,

@@ -1,6 +1,7 @@
 """What every model has: names of the wire, and one error for all that is wrong."""
 
 import json
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any, ClassVar, Literal, Self
 
@@ -15,6 +16,29 @@ from pydantic.alias_generators import to_camel
 
 from countersign.errors import refusal
 
+# What is wrong, by pydantic's name for it. Its own sentences name its types ("a valid dictionary or
+# instance of Policy"), which say nothing to a caller.
+SENTENCES = {
+    "extra_forbidden": "unknown field; remove it",
+    "missing": "missing; it is required",
+    "model_type": "must be an object",
+    "dict_type": "must be an object",
+    "list_type": "must be a list",
+    "tuple_type": "must be a list",
+    "string_type": "must be text",
+    "bool_type": "must be true or false",
+    "int_type": "must be a whole number",
+    "literal_error": "must be {expected}",
+    "enum": "must be {expected}",
+    "string_pattern_mismatch": "must match {pattern}",
+    "string_too_short": "must have {min_length} characters or more",
+    "string_too_long": "must have {max_length} characters or fewer",
+    "too_short": "must have {min_length} entries or more",
+    "too_long": "must have {max_length} entries or fewer",
+    "greater_than_equal": "must be {ge} or more",
+    "less_than_equal": "must be {le} or less",
+    "value_error": "{error}",
+}
 SCHEMA_VERSION: Literal["1"] = "1"
 
 
@@ -49,7 +73,7 @@ class Model(BaseModel):
         raise refusal(
             findings,
             field=findings[0][0],
-            action="Correct the named fields and send the request again; nothing was created.",
+            action="Correct the named fields. Nothing was created.",
         )
 
     def dump(self) -> dict[str, Any]:
@@ -59,11 +83,15 @@ class Model(BaseModel):
 
 def _finding(name: str, detail: Any) -> tuple[str, str]:
     path = ".".join(str(part) for part in detail["loc"])
-    text = {
-        "extra_forbidden": "unknown field; remove it",
-        "missing": "missing; it is required",
-    }.get(detail["type"], detail["msg"])
-    return ".".join(part for part in (name, path) if part) or "request", text
+    return ".".join(part for part in (name, path) if part) or "request", sentence(detail)
+
+
+def sentence(detail: Mapping[str, Any]) -> str:
+    """What is wrong with a value, from one of pydantic's `errors()`; never the value."""
+    own = SENTENCES.get(str(detail.get("type")))
+    if own is None:
+        return str(detail.get("msg", "is not valid"))
+    return own.format(**detail.get("ctx", {}))
 
 
 class DuplicateNameError(ValueError):
