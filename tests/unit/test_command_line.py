@@ -1,6 +1,7 @@
 """The command line without a network: what it reads, what it shows, how it ends."""
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -516,6 +517,7 @@ def test_a_full_disk_is_no_defect(arguments: list[str]) -> None:
         answer = subprocess.run(
             [binary, *arguments],
             cwd=ROOT,
+            env={name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"},
             stdout=full,
             stderr=subprocess.PIPE,
             text=True,
