@@ -8,6 +8,7 @@ so an early one may define what later ones use. `<Name>` stands for an output of
 import os
 import re
 import subprocess
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -93,13 +94,18 @@ def page(document: Path, before: Mapping[str, str] | None = None) -> str:
 
 
 def paste(document: Path, stack: Stack, before: Mapping[str, str] | None = None) -> str:
-    """Run a page's commands on a deployed stack, from the project's root; what they printed.
+    """Run a page's commands on a deployed stack; what they printed.
+
+    The folder looks like the project's, and what the commands make does not land there.
 
     Args:
         before: as for `page`.
     """
+    folder = Path(tempfile.mkdtemp(prefix="countersign-"))
+    for one in ROOT.iterdir():
+        (folder / one.name).symlink_to(one)
     shell = Shell(
-        ROOT,
+        folder,
         {
             "PATH": f"{COUNTERSIGN.parent}:{os.environ['PATH']}",
             "AWS_ENDPOINT_URL": stack.endpoint,
