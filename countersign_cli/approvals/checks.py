@@ -26,17 +26,16 @@ from countersign.spki import spki_sha256
 from countersign.texts import printable
 from countersign.verification import attestation_xml, csr
 from countersign.verification.checks import type_differences
-from countersign_cli.approvals import bytes_to_sign
+from countersign_cli.approvals import bytes_to_sign, certificates
 from countersign_cli.approvals.bytes_to_sign import Approval
+from countersign_cli.approvals.results import NOT_SHOWN, PASSED, Result, Said
 from countersign_cli.approvals.tasks import Task
 
-type Result = Literal["passed", "failed", "not shown"]
-type Said = tuple[Result, str]
 type Json = dict[str, Any]
+type Kind = Literal["csr", "certificate"]
 
-PASSED: Said = ("passed", "")
-NOT_SHOWN = "not shown by this TSB"
 BYTES, REQUEST, CSR = "What you sign", "What is asked", "What the key will sign"
+CERTIFICATE = "What the CA's key will sign"
 # (where it belongs, what holds if it passes), by the check's name, in the order of the report.
 TITLES = {
     "BYTES_LENGTH": (BYTES, "Every length in the bytes is true, and nothing follows their end"),
@@ -71,7 +70,21 @@ TITLES = {
     "CSR_KEY_IDENTIFIER": (CSR, "Its key identifier is that of its key"),
     "CSR_ATTRIBUTE": (CSR, "It has no other attribute"),
     "CSR_ENCODING": (CSR, "There is nothing in it but what was compared"),
+    "CERTIFICATE_CSR_SHA256": (CERTIFICATE, "The CSR in the call has the SHA-256 that you read"),
+    "CERTIFICATE_CSR": (CERTIFICATE, "That CSR is what was requested, and signed by its own key"),
+    "CERTIFICATE_FORMAT": (CERTIFICATE, "It is the content of a certificate"),
+    "CERTIFICATE_PUBLIC_KEY": (CERTIFICATE, "Its key is that of the CSR"),
+    "CERTIFICATE_SUBJECT": (CERTIFICATE, "Its subject is that of the CSR"),
+    "CERTIFICATE_BASIC_CONSTRAINTS": (CERTIFICATE, "It is a CA's only if that was asked for"),
+    "CERTIFICATE_KEY_USAGE": (CERTIFICATE, "Its key usages are those that you read"),
+    "CERTIFICATE_EXTENDED_KEY_USAGE": (CERTIFICATE, "So are its extended key usages"),
+    "CERTIFICATE_CRITICALITY": (CERTIFICATE, "Its usages bind whoever reads them"),
+    "CERTIFICATE_EXTENSION": (CERTIFICATE, "It has no other extension"),
+    "CERTIFICATE_KEY_IDENTIFIER": (CERTIFICATE, "Its key identifier is that of its key"),
+    "CERTIFICATE_VALIDITY": (CERTIFICATE, "It is valid for as long as you read"),
 }
+KINDS: dict[Any, Kind] = {"CertificateSigningRequest": "csr", "Certificate": "certificate"}
+OF_THE_OTHER = {"csr": CERTIFICATE, "certificate": CSR}
 CLOCK_TOLERANCE = timedelta(minutes=10)  # as the vendor's sample configuration of a TSB has it
 LONGEST_HASH = 64  # bytes: a payload that begins like DER and is longer is meant to be DER
 SEQUENCE = b"\x30"
@@ -95,12 +108,14 @@ class Shown:
     """What the stack has signed for the approver to see.
 
     Args:
+        kind: what is asked for.
         enrollment_id: of the enrollment.
         about: the stack's own summary, a line each.
         sha256: of the request, as the mail says it too.
         request: as it was accepted; None: it was too long to be shown.
     """
 
+    kind: Kind
     enrollment_id: str
     about: tuple[str, ...]
     sha256: str
@@ -157,6 +172,8 @@ def examine(
     shown = _shown(task, stack, said)
     approval = _approval(task, said)
     request = shown.request if shown else None
+    of_ca = shown is not None and shown.kind == "certificate"
+    ca_key = certificates.attested(task.key_attributes, approval.label if approval else "")
     said["TASK_APPROVER"] = _own(task, approver)
     said["TASK_OPEN"] = _open(task)
     said["BYTES_OPERATION"] = _operation(approval)
@@ -167,17 +184,21 @@ def examine(
     if shown is not None:
         said["META_DATA_SUMMARY"] = _summary(shown)
         said["REQUEST_SHA256"] = _sha256(shown)
-        said["REQUEST_BODY"] = _body(task, request)
-        said["POLICY_APPROVER"] = _policy(request, approver)
+        said["REQUEST_BODY"] = _body(task, shown)
+        said["POLICY_APPROVER"] = (
+            certificates.names(ca_key, approver) if of_ca else _policy(request, approver)
+        )
     if expected is not None:
         said["REQUEST_EXPECTED"] = _expected(shown, expected)
-    closes = _closes(request, approval)
-    said["WINDOW"] = _window(request, approval, closes, now)
-    said |= _csr(task, request, approval)
+    seconds = certificates.window_seconds(ca_key) if of_ca else _seconds(request)
+    closes = _closes(seconds, approval)
+    said["WINDOW"] = _window(seconds, approval, closes, now)
+    said |= _certificate(task, shown, approval) if of_ca else _csr(task, shown, approval)
+    others = OF_THE_OTHER["certificate" if of_ca else "csr"]
     checks = tuple(
         Check(code, *TITLES[code], *said.get(code, ("not shown", NOT_SHOWN)))
         for code in TITLES
-        if code in said or code != "REQUEST_EXPECTED"
+        if code in said or (code != "REQUEST_EXPECTED" and TITLES[code][0] != others)
     )
     return Examined(task, checks, shown, approval, closes)
 
@@ -216,8 +237,9 @@ def _read(content: bytes) -> Shown:
     found = json.loads(content, object_pairs_hook=unique)
     if not isinstance(found, dict):
         raise ValueError("it is no JSON object")
-    kind = (found.get("app"), found.get("type"), found.get("schemaVersion"))
-    if kind != ("countersign", "CertificateSigningRequest", SCHEMA_VERSION):
+    kind = KINDS.get(str(found.get("type")))
+    version = (found.get("app"), found.get("schemaVersion"))
+    if kind is None or version != ("countersign", SCHEMA_VERSION):
         raise ValueError("it is of a kind or version that this program does not know")
     texts = (found.get("enrollmentId"), found.get("requestSha256"), *(found.get("about") or ()))
     if not all(isinstance(one, str) for one in texts):
@@ -225,8 +247,10 @@ def _read(content: bytes) -> Shown:
     request = None if found.get("request") is None else EnrollmentRequest.read(found["request"])
     if request is not None and canonical.accepted(request) != found["request"]:
         raise ValueError("it holds more than was accepted")
+    if request is not None and kind == "certificate":
+        certificates.wanted(request)
     enrollment_id, digest, *about = (printable(str(one)) for one in texts)
-    return Shown(enrollment_id, tuple(about), digest, request)
+    return Shown(kind, enrollment_id, tuple(about), digest, request)
 
 
 def _summary(shown: Shown) -> Said:
@@ -234,10 +258,16 @@ def _summary(shown: Shown) -> Said:
     if shown.request is None:
         return "not shown", "the request is not shown"
 
-    def facts(lines: Iterable[str]) -> list[str]:
-        return [one for one in lines if one.startswith(FACTS)]
+    of_ca = shown.kind == "certificate"
 
-    own = facts(summary.lines(shown.request, enrollment_id=shown.enrollment_id, names={}))
+    def facts(lines: Iterable[str]) -> list[str]:
+        return [one for one in lines if one.startswith(certificates.FACTS if of_ca else FACTS)]
+
+    own = facts(
+        certificates.summary_of(shown.request, shown.enrollment_id)
+        if of_ca
+        else summary.lines(shown.request, enrollment_id=shown.enrollment_id, names={})
+    )
     differ = set(own) ^ set(found := facts(shown.about))
     if differ or len(found) != len(own):
         return (
@@ -294,30 +324,39 @@ def _open(task: Task) -> Said:
     return PASSED if task.request_status in OPEN else ("failed", said)
 
 
-def _body(task: Task, request: EnrollmentRequest | None) -> Said:
+def _body(task: Task, shown: Shown) -> Said:
     if task.request_base64 is None:
         return "not shown", NOT_SHOWN
-    if request is None:
+    if shown.request is None:
         return "not shown", "the request is not shown"
     try:
         posted = json.loads(_decoded(task.request_base64) or b"", object_pairs_hook=unique)
     except (ValueError, RecursionError):
         return "failed", "what the TSB was asked cannot be read"
-    return _asks_for(posted, task, request)
+    return _asks_for(posted, task, shown, shown.request)
 
 
-def _asks_for(posted: Any, task: Task, request: EnrollmentRequest) -> Said:
-    """Whether a call's body is that of this request's CSR."""
-    inner = posted.get("csrSignRequest") if isinstance(posted, dict) else None
+CALLS: dict[Kind, tuple[str, str]] = {
+    "csr": ("csrSignRequest", "a CSR"),
+    "certificate": ("signCertificateRequest", "a certificate"),
+}
+
+
+def _asks_for(posted: Any, task: Task, shown: Shown, request: EnrollmentRequest) -> Said:
+    """Whether a call's body is that of this request."""
+    name, what = CALLS[shown.kind]
+    inner = posted.get(name) if isinstance(posted, dict) else None
     if not isinstance(inner, dict):
-        return "failed", "the TSB was asked for something else than a CSR"
-    wanted = tsb_bodies.tsb_csr(
-        request,
-        None,
-        shown=_decoded(task.meta_data) or b"",
-        signature=_decoded(task.meta_data_signature) or b"",
-    )
-    differ = _differences(wanted, inner, ignored="keyPassword")
+        return "failed", f"the TSB was asked for something else than {what}"
+    content = _decoded(task.meta_data) or b""
+    signature = _decoded(task.meta_data_signature) or b""
+    wanted: Iterable[Mapping[str, Any]]
+    if shown.kind == "certificate":
+        wanted = certificates.bodies(request, inner, shown.about, content, signature)
+    else:
+        wanted = [tsb_bodies.tsb_csr(request, None, shown=content, signature=signature)]
+    each = [_differences(one, inner, ignored="keyPassword") for one in wanted]
+    differ = min(each, key=len)
     return ("failed", f"it differs in {', '.join(differ)}") if differ else PASSED
 
 
@@ -362,10 +401,14 @@ def _operation(approval: Approval | None) -> Said:
 def _key(approval: Approval | None, shown: Shown | None) -> Said:
     if approval is None or shown is None:
         return "not shown", "there is nothing to compare"
-    if shown.request is not None:
-        same = approval.label == shown.request.key.label
+    of_ca = shown.kind == "certificate"
+    if shown.request is None:
+        line = "CA key label" if of_ca else "Key label"
+        same = f"{line}: {printable(approval.label)}" in shown.about
+    elif of_ca:
+        same = approval.label == certificates.wanted(shown.request).ca_key_label
     else:
-        same = f"Key label: {printable(approval.label)}" in shown.about
+        same = approval.label == shown.request.key.label
     return PASSED if same else ("failed", f"they name the key {printable(approval.label)}")
 
 
@@ -381,19 +424,23 @@ def _payload(task: Task, approval: Approval | None) -> Said:
     return PASSED if len(set(found)) == 1 else ("failed", "two of them differ")
 
 
-def _closes(request: EnrollmentRequest | None, approval: Approval | None) -> datetime | None:
+def _seconds(request: EnrollmentRequest | None) -> int | None:
+    """How long the request's policy collects approvals; 0: without limit, None: not known."""
     tokens = request.key.policy.rule_use.tokens if request else ()
-    if approval is None or approval.asked_at is None or not tokens:
+    return None if request is None else rules.window_seconds(tokens) if tokens else 0
+
+
+def _closes(seconds: int | None, approval: Approval | None) -> datetime | None:
+    if approval is None or approval.asked_at is None or not seconds:
         return None
     try:
-        seconds = rules.window_seconds(tokens)
-        return approval.asked_at + timedelta(seconds=seconds) if seconds else None
+        return approval.asked_at + timedelta(seconds=seconds)
     except OverflowError:
         return None
 
 
 def _window(
-    request: EnrollmentRequest | None,
+    seconds: int | None,
     approval: Approval | None,
     closes: datetime | None,
     now: datetime,
@@ -405,8 +452,8 @@ def _window(
             "failed",
             f"the HSM was asked in the future, at {approval.asked_at:%Y-%m-%d %H:%M} UTC",
         )
-    if request is None:
-        return "not shown", "the request is not shown"
+    if seconds is None:
+        return "not shown", "the policy of the key is not shown"
     if closes is not None and closes <= now:
         return "failed", f"it closed at {closes:%Y-%m-%d %H:%M} UTC: this was asked before"
     return PASSED
@@ -415,17 +462,16 @@ def _window(
 # What the key will sign --------------------------------------------------------------------------
 
 
-def _csr(
-    task: Task, request: EnrollmentRequest | None, approval: Approval | None
-) -> dict[str, Said]:
+def _csr(task: Task, shown: Shown | None, approval: Approval | None) -> dict[str, Said]:
     """The checks of the payload; without one that is a CSR's content, none is passed."""
+    request = shown.request if shown else None
     payload = approval.payload if approval else None
     if approval is None or payload is None or approval.policy:
         return {}
-    if request is None:
+    if shown is None or request is None:
         return {"CSR_FORMAT": ("not shown", "the request is not shown")}
-    if not (payload.startswith(SEQUENCE) and len(payload) > LONGEST_HASH):
-        return {"CSR_FORMAT": _other_payload(payload, task, request)}
+    if not _is_der(payload):
+        return {"CSR_FORMAT": _other_payload(payload, task, shown, request)}
     attested = _attested_key(task, approval.label)
     found, checks = csr.check_unsigned(payload, request.csr, public_key=attested)
     said: dict[str, Said] = {
@@ -440,13 +486,47 @@ def _csr(
     return said
 
 
-def _other_payload(payload: bytes, task: Task, request: EnrollmentRequest) -> Said:
-    """A TSB may have the call approved instead of the CSR: then it is compared as the call."""
+def _is_der(payload: bytes) -> bool:
+    return payload.startswith(SEQUENCE) and len(payload) > LONGEST_HASH
+
+
+def _certificate(task: Task, shown: Shown | None, approval: Approval | None) -> dict[str, Said]:
+    """The checks of the CSR in the call, and of the payload where it is a certificate's content."""
+    payload = approval.payload if approval and not approval.policy else None
+    if shown is None or shown.request is None:
+        return {"CERTIFICATE_FORMAT": ("not shown", "the request is not shown")}
+    # The call may be shown, and be what is signed: whichever there is must have this CSR.
+    calls = [_csr_in_call(task.request_base64)]
+    if payload is not None and not _is_der(payload):
+        calls.append(_csr_in_call(base64.b64encode(payload).decode()))
+    found = [one for one in dict.fromkeys(calls) if one is not None]
+    said: dict[str, Said] = {}
+    for one in found:
+        of_this = certificates.of_the_csr(one, shown.request, shown.about)
+        said |= {code: of for code, of in of_this.items() if said.get(code, PASSED) == PASSED}
+    if payload is not None and _is_der(payload):
+        said |= certificates.of_the_payload(payload, found[0] if found else "", shown.request)
+    elif payload is not None:
+        said["CERTIFICATE_FORMAT"] = _other_payload(payload, task, shown, shown.request)
+    return said
+
+
+def _csr_in_call(posted: str | None) -> str | None:
+    """The CSR that the TSB was asked with; None where it does not show the call, or has none."""
+    try:
+        inner = json.loads(_decoded(posted) or b"")["signCertificateRequest"]
+        return str(inner["certificateSigningRequest"])
+    except (ValueError, RecursionError, KeyError, TypeError):
+        return None
+
+
+def _other_payload(payload: bytes, task: Task, shown: Shown, request: EnrollmentRequest) -> Said:
+    """A TSB may have the call approved instead of the result: then it is compared as the call."""
     try:
         posted = json.loads(payload, object_pairs_hook=unique)
     except (ValueError, RecursionError):
         return "not shown", f"{NOT_SHOWN}: the bytes have {len(payload)} others instead"
-    result, why = _asks_for(posted, task, request)
+    result, why = _asks_for(posted, task, shown, request)
     if result == "failed":
         return result, f"the bytes hold a call instead, and {why}"
     return "not shown", f"{NOT_SHOWN}: the bytes hold the call, which is that of the request"

@@ -23,6 +23,7 @@ def document(examined: Examined) -> Json:
     return {
         "taskId": examined.task.id,
         "enrollmentId": shown.enrollment_id if shown else None,
+        "asked": shown.kind if shown else None,
         "keyLabel": clean(approval.label) if approval else None,
         "operation": approval.doing if approval else None,
         "requestSha256": shown.sha256 if shown else None,
@@ -55,8 +56,9 @@ def question(examined: Examined) -> str:
     """What an approval says, to be confirmed before it is signed."""
     shown, approval = examined.shown, examined.approval
     label, digest = (approval.label if approval else "?"), (shown.sha256 if shown else "?")
+    what = "a certificate for " if shown and shown.kind == "certificate" else ""
     return (
-        f"Key {clean(label)} may be used once, for {about(examined, 'Subject commonName')}."
+        f"Key {clean(label)} may be used once, for {what}{about(examined, 'Subject commonName')}."
         f" SHA-256 of the request: {digest}. Sign this with your key?"
     )
 

@@ -11,17 +11,25 @@ from functools import cache
 from typing import Any
 
 import pytest
+from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509 import load_pem_x509_csr
+from cryptography.x509.oid import ExtendedKeyUsageOID
 from hypothesis import given
 from hypothesis import strategies as st
 
 from countersign import der
+from countersign import models as m
 from countersign.evidence.verifier import PublicKey
-from countersign.verification import csr
+from countersign.policy import approvers, summary
+from countersign.request import tsb_bodies
+from countersign.verification import certificate, csr
 from countersign_cli.approvals import bytes_to_sign, checks
 from countersign_cli.approvals.tasks import Task, read
+from local import ca
 from local.approver import Approver
+from local.tsb_simulator import control
 from local.tsb_simulator.simulator import Simulator
 from local.tsb_simulator.switches import Switches
 from tests import asking
@@ -38,6 +46,11 @@ HASH_BYTES = 32
 type Json = dict[str, Any]
 type Change = Callable[[Json], None]
 
+
+OF_A_CSR, OF_A_CERTIFICATE = (
+    [code for code, (about, _) in checks.TITLES.items() if about != other]
+    for other in (checks.CERTIFICATE, checks.CSR)
+)
 
 # A genuine task -----------------------------------------------------------------------------------
 
@@ -93,7 +106,7 @@ def test_a_genuine_task_passes_every_check_that_a_tsb_lets_anybody_make() -> Non
 
     assert {one.code: one.finding for one in found.failed} == {}
     assert [one.code for one in found.not_shown] == ["BYTES_STAMP"]
-    assert [one.code for one in found.checks] == list(checks.TITLES)
+    assert [one.code for one in found.checks] == list(OF_A_CSR)
     assert found.shown is not None
     assert (found.shown.enrollment_id, found.shown.sha256) == ("web", digest(raw()))
     assert "Subject commonName: web.example" in found.shown.about
@@ -560,6 +573,311 @@ def test_a_window_without_end_does_not_close() -> None:
     assert not found.failed
 
 
+# A certificate, by the CA's approvers -------------------------------------------------------------
+
+CA_LABEL = "CA.root"
+TERMS = {"caKeyLabel": CA_LABEL, "validity": 90}
+
+
+@cache
+def _certificate_task(terms: str = "{}", of: str | None = None, csr_of: str = "{}") -> str:
+    """The task for Ada, an approver of the CA's key, of a request whose own approver is Eve.
+
+    Args:
+        terms: other ones of the certificate, as JSON.
+        of: who approves for the CA instead.
+        csr_of: how the CSR that is sent differs from the request's.
+    """
+    tsb = Simulator(Switches.model_validate({"newerSignProperties": True}))
+    request = raw(EVE)
+    asked_for = {**request, "certificate": {**TERMS, **json.loads(terms)}}
+    member = EVE if of == "Eve" else ADA
+
+    def call(method: str, path: str, content: Json, role: str) -> Any:
+        headers = {"x-api-key": tsb.api_keys[role][0]}
+        answer = tsb.handle(method, path, headers, json.dumps(content).encode())
+        assert answer.status in (200, 201), answer.body
+        return json.loads(answer.body)
+
+    def decide(label: str) -> None:
+        content = json.dumps({"label": label, "decision": "approve"}).encode()
+        assert control.handle(tsb, "POST", f"{control.PREFIX}/decide", content)[0] == 200  # noqa: PLR2004
+
+    made = {**request["key"], "label": CA_LABEL, "policy": ca.policy(member)}
+    call("POST", "/v1/key", made, "keyManagement")
+    own = {
+        "signKeyName": CA_LABEL, "keyPassword": None, "validity": 3650, "commonName": "CA",
+        "signatureAlgorithm": "SHA256_WITH_ECDSA", "certificateAuthority": True,
+        "keyUsage": ["KEY_CERT_SIGN"], "extendedKeyUsage": [],
+    }  # fmt: skip
+    call("POST", "/v1/certificate/selfsign", {"selfSignCertificateRequest": own}, "keyOperation")
+    decide(CA_LABEL)
+    call("POST", "/v1/key", request["key"], "keyManagement")
+    sent = body(raw(EVE, **json.loads(csr_of)))
+    asked_id = call("POST", "/v1/certificate/request", sent, "keyOperation")["signRequestId"]
+    decide(LABEL)
+    pem = call("GET", f"/v1/request/{asked_id}", {}, "keyOperation")["result"]
+    called = certificate_call(asked_for, pem)
+    call("POST", "/v1/certificate/sign", called, "keyOperation")
+    listing = {**member._authentication(), "detailLevel": "level6"}
+    (task,) = call("POST", "/v1/filteredAllApprovalTask", listing, "approver")["tasks"]
+    return json.dumps(task)
+
+
+def certificate_call(request: Json, pem: str, **shown_of: Any) -> Json:
+    """The call by which the stack asks for the certificate."""
+    accepted = m.EnrollmentRequest.read(request)
+    asked = accepted.certificate
+    assert asked is not None
+    named = certificate.usages(asked, accepted.csr)
+    terms = summary.CertificateTerms(
+        policy=approvers.summary(accepted.key.policy, {}),
+        signature_algorithm="SHA256_WITH_ECDSA",
+        usages=(*named[0], *named[1]),
+        csr_sha256=csr.read_csr(pem).sha256,
+        **shown_of,
+    )
+    shown = tsb_bodies.certificate_meta_data(accepted, terms=terms, enrollment_id="web")
+    return {
+        "signCertificateRequest": tsb_bodies.tsb_certificate(
+            accepted,
+            csr=pem,
+            signature_algorithm="SHA256_WITH_ECDSA",
+            usages=named,
+            newer=True,
+            shown=shown,
+            signature=STACK.sign(shown, ec.ECDSA(hashes.SHA256())),
+        )
+    }
+
+
+def certificate_task(**more: Any) -> Json:
+    return dict(json.loads(_certificate_task(**more)))
+
+
+def call_of(task: Json) -> Json:
+    return dict(json.loads(base64.b64decode(task["requestBase64"])))
+
+
+def calling(**values: Any) -> Change:
+    """The TSB was asked for something else: in the list, and where the approver signs the call."""
+
+    def apply(task: Json) -> None:
+        called = call_of(task)
+        called["signCertificateRequest"] |= values
+        posted(called)(task)
+
+    return apply
+
+
+def posted(called: Json) -> Change:
+    def apply(task: Json) -> None:
+        everywhere(json.dumps(called).encode())(task)
+        task["requestBase64"] = text(called)
+
+    return apply
+
+
+def of_call(change: Callable[[Json], None]) -> Change:
+    def apply(task: Json) -> None:
+        called = call_of(task)
+        change(called["signCertificateRequest"])
+        posted(called)(task)
+
+    return apply
+
+
+def pem_of(task: Json) -> str:
+    return str(call_of(task)["signCertificateRequest"]["certificateSigningRequest"])
+
+
+def content_of(task: Json, **different: Any) -> bytes:
+    """The DER of a certificate's content as an engine would have it signed."""
+    found = csr.read(pem_of(task))
+    parsed = load_pem_x509_csr(pem_of(task).encode())
+    key = ec.generate_private_key(ec.SECP256R1())
+    begin = datetime(2026, 11, 27, tzinfo=UTC)
+    usage = {name: name == "digital_signature" for name in USAGES}
+    usage |= different.get("usage", {})
+    public = different.get("key", parsed.public_key())
+    builder = (
+        x509.CertificateBuilder(issuer_name=x509.Name([]), subject_name=parsed.subject)
+        .public_key(public)
+        .serial_number(5)
+        .not_valid_before(begin)
+        .not_valid_after(begin + timedelta(days=different.get("days", 90)))
+        .add_extension(x509.KeyUsage(**usage), critical=True)
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=True)
+    )
+    if different.get("authority"):
+        builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=None), True)
+    assert found.subject
+    return builder.sign(key, hashes.SHA256()).tbs_certificate_bytes
+
+
+USAGES = (
+    "digital_signature", "content_commitment", "key_encipherment", "data_encipherment",
+    "key_agreement", "key_cert_sign", "crl_sign", "encipher_only", "decipher_only",
+)  # fmt: skip
+
+
+def signing_content(**different: Any) -> Change:
+    """The bytes hold a certificate's own content."""
+    return lambda task: everywhere(content_of(task, **different))(task)
+
+
+def test_the_ca_s_approver_is_shown_a_certificate_and_every_check_of_it() -> None:
+    found = examined(certificate_task())
+
+    assert {one.code: one.finding for one in found.failed} == {}
+    assert [one.code for one in found.checks] == [
+        code for code in OF_A_CERTIFICATE if code != "REQUEST_EXPECTED"
+    ]
+    passed = {one.code for one in found.checks if one.result == "passed"}
+    assert passed >= {
+        "BYTES_KEY", "META_DATA_SUMMARY", "REQUEST_SHA256", "REQUEST_BODY", "POLICY_APPROVER",
+        "WINDOW", "CERTIFICATE_CSR_SHA256", "CERTIFICATE_CSR",
+    }  # fmt: skip
+    assert found.shown is not None
+    assert f"CA key label: {CA_LABEL}" in found.shown.about
+    assert found.closes is not None  # by the CA key's policy, as the HSM attests it
+    assert "which is that of the request" in next(
+        one.finding for one in found.checks if one.code == "CERTIFICATE_FORMAT"
+    )
+
+
+def test_a_certificate_s_own_content_is_compared_where_a_tsb_has_it_signed() -> None:
+    task = certificate_task()
+    signing_content()(task)
+
+    assert {one.code: one.finding for one in examined(task).failed} == {}
+    assert "CERTIFICATE_VALIDITY" not in {one.code for one in examined(task).not_shown}
+
+
+CERTIFICATE_FORGERIES: dict[str, tuple[Change, list[str]]] = {
+    "the bytes name the new key": (record(TEXT, LABEL.encode()), ["BYTES_KEY"]),
+    "a CSR's meta data": (
+        lambda task: task.update(
+            {name: genuine()[name] for name in ("metaData", "metaDataSignature")}
+        ),
+        ["BYTES_KEY", "REQUEST_BODY", "CSR_FORMAT"],
+    ),
+    "another stack's signature": (
+        put(metaDataSignature=genuine()["metaDataSignature"]),
+        ["STACK_SIGNATURE"],
+    ),
+    "a summary of another CA": (
+        about(lambda lines: [one.replace(CA_LABEL, "CA.test") for one in lines]),
+        ["META_DATA_SUMMARY", "REQUEST_BODY", "CERTIFICATE_FORMAT"],
+    ),
+    "a summary that hides a CA": (
+        about(lambda lines: [one for one in lines if not one.startswith("CA: ")]),
+        ["META_DATA_SUMMARY", "REQUEST_BODY", "CERTIFICATE_FORMAT"],
+    ),
+    "a request for a CSR alone": (
+        lambda task: signed_meta_data(
+            request={
+                name: one
+                for name, one in json.loads(base64.b64decode(task["metaData"]))["request"].items()
+                if name != "certificate"
+            }
+        )(task),
+        ["META_DATA"],
+    ),
+    "a call for a longer validity": (
+        calling(validity=3650),
+        ["REQUEST_BODY", "CERTIFICATE_FORMAT"],
+    ),
+    "a call for a CA": (
+        calling(certificateAuthority=True),
+        ["REQUEST_BODY", "CERTIFICATE_FORMAT"],
+    ),
+    "a call with another usage": (
+        calling(keyUsage=["KEY_CERT_SIGN"]),
+        ["REQUEST_BODY", "CERTIFICATE_FORMAT"],
+    ),
+    "a call with another subject": (
+        of_call(lambda inner: inner["standardCertificateAttributes"].update(commonName="eve")),
+        ["REQUEST_BODY", "CERTIFICATE_FORMAT"],
+    ),
+    "a call to an older TSB that is told no whole subject": (
+        of_call(
+            lambda inner: inner.update(
+                commonName=inner.pop("standardCertificateAttributes")["commonName"],
+                validity=inner.pop("validity") and None,
+            )
+        ),
+        ["REQUEST_BODY", "CERTIFICATE_FORMAT"],
+    ),
+    "a call that copies more": (
+        calling(copyExtensions="COPY"),
+        ["REQUEST_BODY", "CERTIFICATE_FORMAT"],
+    ),
+    "a weaker signature": (
+        calling(signatureAlgorithm="SHA1_WITH_ECDSA"),
+        ["REQUEST_BODY", "CERTIFICATE_FORMAT"],
+    ),
+    "another CSR": (
+        calling(certificateSigningRequest=pem_of(certificate_task(terms='{"import": false}'))),
+        ["CERTIFICATE_CSR_SHA256"],
+    ),
+    "no CSR": (calling(certificateSigningRequest="x"), ["CERTIFICATE_CSR"]),
+    "another CSR only in what is signed": (
+        everywhere(json.dumps(call_of(certificate_task(terms='{"import": false}'))).encode()),
+        ["CERTIFICATE_CSR_SHA256", "CERTIFICATE_FORMAT"],
+    ),
+    "the content is for another key": (
+        signing_content(key=ec.generate_private_key(ec.SECP256R1()).public_key()),
+        ["CERTIFICATE_PUBLIC_KEY"],
+    ),
+    "the content is a CA's": (signing_content(authority=True), ["CERTIFICATE_BASIC_CONSTRAINTS"]),
+    "the content is valid for longer": (signing_content(days=3650), ["CERTIFICATE_VALIDITY"]),
+    "the content has another usage": (
+        signing_content(usage={"crl_sign": True}),
+        ["CERTIFICATE_KEY_USAGE"],
+    ),
+    "the content is none": (everywhere(b"\x30\x81\x80" + b"\5\0" * 64), ["CERTIFICATE_FORMAT"]),
+    "a replayed task": (stamp(long_ago, SECONDS), ["WINDOW"]),
+    "block under a certificate's meta data": (record(OPERATION, b"\2\0\0\0"), ["BYTES_OPERATION"]),
+}
+
+
+@pytest.mark.parametrize("name", CERTIFICATE_FORGERIES)
+def test_a_forgery_of_a_certificate_s_task_is_refused_with_its_own_code(name: str) -> None:
+    change, codes = CERTIFICATE_FORGERIES[name]
+    task = certificate_task()
+    change(task)
+
+    found = examined(task)
+
+    assert [one.code for one in found.failed] == codes
+    assert all(one.finding for one in found.failed)
+
+
+def test_a_csr_that_is_not_what_was_requested_is_refused() -> None:
+    task = certificate_task(csr_of='{"keyUsage": ["CRL_SIGN"]}')
+
+    assert [one.code for one in examined(task).failed] == ["CERTIFICATE_CSR"]
+
+
+def test_somebody_whom_the_ca_key_s_policy_does_not_name_is_refused() -> None:
+    task = {**certificate_task(of="Eve"), "approverPublicKey": ADA.spki}
+
+    assert [one.code for one in examined(task).failed] == ["POLICY_APPROVER"]
+
+
+def test_a_tsb_that_shows_neither_call_nor_key_leaves_it_open() -> None:
+    task = certificate_task()
+    signing_content()(task)
+    task |= {"requestBase64": None, "keyAttributes": None}
+
+    found = examined(task)
+
+    assert not found.failed
+    assert {"REQUEST_BODY", "POLICY_APPROVER", "WINDOW", "CERTIFICATE_CSR",
+            "CERTIFICATE_FORMAT"} <= {one.code for one in found.not_shown}  # fmt: skip
+
+
 # Whatever comes -----------------------------------------------------------------------------------
 
 
@@ -628,11 +946,12 @@ def test_a_length_that_lies_is_always_refused(parts: list[tuple[int, bytes]], by
 def test_no_text_in_a_task_makes_the_checks_raise() -> None:
     draw = random.Random(2)
     odd = ["", "*", "AAAA", "null", "ff" * 40, base64.b64encode(b"[" * 5000).decode(),
-           base64.b64encode(b'{"csrSignRequest":[]}').decode(), "\ud800"]  # fmt: skip
+           base64.b64encode(b'{"csrSignRequest":[]}').decode(), "\ud800",
+           text({"signCertificateRequest": {"certificateSigningRequest": {}}})]  # fmt: skip
     names = ["approvalToBeSigned", "metaData", "metaDataSignature", "payload", "requestBase64",
              "keyAttributes", "requestStatus", "approverPublicKey"]  # fmt: skip
-    for _ in range(300):
-        task = genuine()
+    for number in range(400):
+        task = certificate_task() if number % 2 else genuine()
         for name in draw.sample(names, 3):
             task[name] = draw.choice(odd)
         examined(task)

@@ -14,6 +14,7 @@ from countersign_cli.exits import Exit
 from countersign_cli.main import app
 from local import people
 from local.approver import Approver
+from tests.ca import Ca
 from tests.case import ROOT, Case, Json, approval, assert_ended, assert_issued, token
 
 PASSPHRASE = "correct horse"
@@ -103,6 +104,32 @@ def test_a_certificate_names_whoever_says_so(case: Case, written: Callable[..., 
     assert done.exit_code == Exit.OK, done.output
     assert f"Approved: {case.label}." in done.stdout
     assert_issued(case.end(arn))
+
+
+def test_the_ca_s_approver_shows_verifies_and_approves_the_certificate(
+    case: Case, written: Callable[..., Path]
+) -> None:
+    ada, cy = Approver.generate("Ada", "ec"), Approver.generate("Cy", "rsa")
+    config = written(cy)
+    ca = Ca.make(case, cy)
+    arn = case.start(ca.request(case.request(token(group_of(approval(ada))))))
+    case.approve(ada)
+    case.task(cy, ca.label)
+
+    shown = json.loads(approvals(config, "show", case.id, "--json").stdout)
+    done = approvals(config, "approve", case.id, input="y\n")
+    result = case.end(arn)
+
+    results = {one["code"]: one["result"] for one in shown["checks"]}
+    assert shown["asked"] == "certificate"
+    assert f"CA key label: {ca.label}" in shown["about"]
+    assert "failed" not in results.values()
+    assert {code for code, one in results.items() if one == "not shown"} == {
+        code for code in results if code.startswith("CERTIFICATE_")
+    } - {"CERTIFICATE_CSR_SHA256", "CERTIFICATE_CSR"} | {"BYTES_STAMP"}
+    assert done.exit_code == Exit.OK, done.output
+    assert f"Key {ca.label} may be used once, for a certificate for" in done.output
+    assert result.document["certificate"] is not None
 
 
 def test_a_decline_rejects(case: Case, written: Callable[..., Path]) -> None:

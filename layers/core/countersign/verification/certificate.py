@@ -306,6 +306,52 @@ def check(pem: str, asked: Asked | None) -> tuple[Certificate | None, list[Check
     return found, checks
 
 
+def check_unsigned(
+    info: bytes, requested: CertificateRequest, csr_request: CsrRequest, request: csr.Request
+) -> list[Check]:
+    """As `check`, of what will be signed: the DER of a TBSCertificate.
+
+    What belongs to the CA (issuer, its key, its end) is not compared, nor the moment of signing.
+
+    Args:
+        info: the bytes that the CA's key would sign.
+        requested: as in `Asked`, like `csr_request`.
+        csr_request: what the CSR was asked with.
+        request: the CSR.
+    """
+    try:
+        parts = pkix.exactly(8, der.element(info, der.SEQUENCE), der.SEQUENCE)
+        unsigned = der.write(der.BIT_STRING, b"\0")
+        found = _parsed(der.write(der.SEQUENCE, info, parts[2].whole, unsigned))
+    except ValueError as error:
+        return [
+            Check(
+                code=FORMAT,
+                result="failed",
+                field="certificate",
+                finding=f"is no certificate's content: {error}",
+            )
+        ]
+    asked = Asked(
+        requested=requested,
+        csr_request=csr_request,
+        csr=request,
+        ca=found,  # of the CA nothing is looked at
+        ca_public_key=b"",
+        signature_algorithm="",
+        made_at=found.begins,
+    )
+    checks = [Check(code=FORMAT)]
+    for code in OF_THE_REQUEST:
+        differ = CHECKS[code](found, asked)
+        checks.append(
+            Check(code=code, result="failed", field=differ[0][0], finding=_sentence(differ))
+            if differ
+            else Check(code=code)
+        )
+    return checks
+
+
 def _sentence(differ: Differences) -> str:
     return "; ".join(f"{field}: {how}" for field, how in differ)
 
@@ -519,3 +565,9 @@ CHECKS: dict[str, Callable[[Certificate, Asked], Differences]] = {
     SERIAL: _serial,
     ENCODING: _encoding,
 }
+# What follows from the request and its CSR, before there is a signature.
+OF_THE_REQUEST = (
+    "CERTIFICATE_PUBLIC_KEY", "CERTIFICATE_SUBJECT", "CERTIFICATE_BASIC_CONSTRAINTS",
+    "CERTIFICATE_KEY_USAGE", "CERTIFICATE_EXTENDED_KEY_USAGE", "CERTIFICATE_CRITICALITY",
+    "CERTIFICATE_EXTENSION", "CERTIFICATE_KEY_IDENTIFIER", "CERTIFICATE_VALIDITY",
+)  # fmt: skip
