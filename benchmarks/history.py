@@ -22,15 +22,24 @@ MISSING_ON_THE_EMULATOR = {"TaskStarted", "TaskSubmitted"}
 
 BEFORE = ("AcceptEnrollment", "IsDuplicate", "CreateKey", "RequestCsr", "ChooseNext")
 TURN = ("WaitForApproval", "PollRequest", "ChooseNext")
+STORED = ("StoreCsr", "ChooseNext")
+CERTIFICATE = ("RequestCertificate", "ChooseNext")
+CLOSED = ("CloseEnrollment", "IsFailed", "EnrollmentEnded")
 AFTER = {
-    "ISSUED": ("StoreCsr", "ChooseNext", "CloseEnrollment", "IsFailed", "EnrollmentEnded"),
-    "EXPIRED": ("CloseEnrollment", "IsFailed", "EnrollmentEnded"),
+    "ISSUED": (*STORED, *CLOSED),
+    "EXPIRED": CLOSED,
 }
 
 
 def path(polls: int, outcome: str) -> list[str]:
     """The states that an enrollment without faults enters."""
     return [*BEFORE, *(TURN * polls), *AFTER[outcome]]
+
+
+def path_of_two(polls: int, second_polls: int) -> list[str]:
+    """The states of an enrollment that is issued with a certificate, under a second quorum."""
+    first = [*BEFORE, *(TURN * polls), *STORED, *CERTIFICATE]
+    return [*first, *(TURN * second_polls), "StoreCertificate", "ChooseNext", *CLOSED]
 
 
 def events(states: Iterable[str], wakes: int = 0) -> Counter[str]:

@@ -15,6 +15,7 @@ from local.generate.pages import filled
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 PERFORMANCE = ROOT / "docs/performance.md"
+CERTIFICATES = ROOT / "docs/certificates.md"
 RESULTS = Path(__file__).with_name("results.json")
 AGES = {
     "4 minutes": 4 * MINUTE,
@@ -26,10 +27,13 @@ AGES = {
 
 
 def files() -> dict[Path, str]:
-    """README.md with what an enrollment and a stack cost; docs/performance.md with the waiting."""
+    """README.md with what an enrollment and a stack cost; docs/performance.md with the waiting;
+    docs/certificates.md with a second quorum.
+    """
     return {
         README: filled(README.read_text(), "price", price()),
         PERFORMANCE: filled(PERFORMANCE.read_text(), "waiting", waiting()),
+        CERTIFICATES: filled(CERTIFICATES.read_text(), "quorums", quorums()),
     }
 
 
@@ -53,6 +57,19 @@ def waiting() -> str:
         events = history.events(history.path(polls, "ISSUED")).total()
         usd = transitions * prices()["stateTransition"]
         lines.append(f"| {name} | {polls:,} | {transitions:,} | {events:,} | {usd:.4f} |")
+    return "\n".join(lines) + "\n"
+
+
+def quorums() -> str:
+    """What two quorums cost where each decides at the same age of its request."""
+    lines = []
+    for name, age in AGES.items():
+        polls = polls_until(age, max(age, 7 * DAY))
+        paths = history.path(polls, "ISSUED"), history.path_of_two(polls, polls)
+        one, two = (history.transitions(path) * prices()["stateTransition"] for path in paths)
+        events = history.events(paths[1]).total()
+        counted = f"{2 * polls:,} | {history.transitions(paths[1]):,} | {events:,}"
+        lines.append(f"| {name} | {counted} | {two:.4f} | {two - one:.4f} |")
     return "\n".join(lines) + "\n"
 
 

@@ -149,6 +149,14 @@ def test_the_model_s_path_is_a_path_of_the_definition(outcome: str) -> None:
         assert following in ways, f"{state} -> {following}"
 
 
+def test_the_model_s_path_of_two_quorums_is_the_one_that_a_run_took() -> None:
+    recorded = ROOT / "tests/workflow/recorded/certificates"
+    file = recorded / "a_certificate_is_issued_under_two_quorums_and_imported.txt"
+    entered = file.read_text().splitlines()[1].split()
+
+    assert history.path_of_two(2, 2) == entered
+
+
 def test_a_poll_adds_thirteen_events_and_three_transitions_woken_or_not() -> None:
     one, two = (history.path(polls, "ISSUED") for polls in (1, 2))
 
@@ -206,6 +214,7 @@ def test_the_pages_show_what_is_computed() -> None:
     assert readme.files() == {page: page.read_text() for page in readme.files()}
     assert readme.waiting() in readme.PERFORMANCE.read_text()
     assert readme.price() in readme.README.read_text()
+    assert readme.quorums() in readme.CERTIFICATES.read_text()
 
 
 def test_the_bill_of_an_idle_stack_counts_the_template_s_resources() -> None:
