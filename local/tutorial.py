@@ -108,7 +108,7 @@ def walk(stack: Stack, step: Step) -> dict[str, str]:
         ApproverClient(stack.tsb_url, stack.api_keys[role][0], stack.ca_certificate)
         for role in ("keyManagement", "keyOperation", "approver")
     )
-    with step("page 1: the CA's key, and its own certificate by the CA's approver"):
+    with step("page 1: the CA's key, and its own certificate"):
         management.send("POST", "/v1/key", ca_key(ca_approver))
         ca.ask_for_certificate(operation, CA_LABEL)
         ca_approver.approve(approving, ca_approver.await_task(approving, CA_LABEL))
@@ -122,7 +122,7 @@ def walk(stack: Stack, step: Step) -> dict[str, str]:
 
     def approve(person: Approver, label: str, who: str) -> None:
         try:
-            with step(f"{who}: fetches the task, verifies what it shows, signs its bytes"):
+            with step(f"{who} verifies the task and signs"):
                 task = person.await_task(approving, label)
                 shown(task, stack.signing_key())
                 person.approve(approving, task)
@@ -130,8 +130,8 @@ def walk(stack: Stack, step: Step) -> dict[str, str]:
             trouble.append(error)
 
     def people() -> None:
-        approve(sub_approver, asked["key"]["label"], "page 2, the key's approver")
-        approve(ca_approver, CA_LABEL, "page 3, the CA's approver")
+        approve(sub_approver, asked["key"]["label"], "page 2: the key's approver")
+        approve(ca_approver, CA_LABEL, "page 3: the CA's approver")
 
     threading.Thread(target=people, daemon=True).start()
     ended = follow(machines, arn, step)
@@ -143,13 +143,18 @@ def walk(stack: Stack, step: Step) -> dict[str, str]:
     with step("openssl's word on the chain"):
         word = verified(stored["pem"])
     leaf = certificate.read(stored["pem"].split(END)[0] + END)
+    issuer, _, digest = proven["issued by"].partition(", sha256:")
     return {
         "subject": pkix.described(leaf.name),
-        "valid": f"until {stored['expires']}",
-        "agreed": f"{proven['approved by']}; for the CA: {proven['CA approved by']}",
-        "checks": f"{proven['checks']}; of the certificate: {proven['certificate checks']}",
-        "issued by": proven["issued by"],
-        "imported": proven["imported"],
+        "valid until": stored["expires"],
+        "SHA-256": stored["sha256"],
+        "CSR: agreed": proven["approved by"],
+        "checks": proven["checks"],
+        "CA: agreed": proven["CA approved by"],
+        "its checks": proven["certificate checks"],
+        "issued by": issuer,
+        "its SHA-256": digest,
+        "imported": proven["imported"].removeprefix("imported "),
         "openssl verify": word,
         "lies at": f"s3://{stored['bucket']}/{stored['key']}",
     }
