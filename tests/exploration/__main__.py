@@ -26,7 +26,6 @@ from tests.exploration.scenarios import SCENARIOS
 
 REPORT = ROOT / "docs/campaign/exploration.md"
 PAIRS, WALKS, FAULTS_OF_A_WALK = 2, 500, 3
-STEPS_OF_A_WALK = 120  # later, only evidence is kept
 
 
 @dataclass
@@ -88,7 +87,7 @@ def _explored(name: str, faults: int, walks: int) -> list[Part]:
         begun, wandered = time.monotonic(), Found()
         for seed in range(walks):
             one = in_a_fork(
-                lambda: Explorer(stack, scenario).wander(seed, FAULTS_OF_A_WALK, STEPS_OF_A_WALK)  # noqa: B023
+                lambda: Explorer(stack, scenario).wander(seed, FAULTS_OF_A_WALK)  # noqa: B023
             )
             wandered.add(one)
         took = time.monotonic() - begun

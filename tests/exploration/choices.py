@@ -13,8 +13,8 @@ from tests.case import Case, Json
 from tests.workflow.api import Caller
 
 STATES = (
-    "AcceptEnrollment", "CreateKey", "RequestCsr", "PollRequest", "StoreCsr", "DiscardKey",
-    "CloseEnrollment",
+    "AcceptEnrollment", "CreateKey", "RequestCsr", "PollRequest", "StoreCsr",
+    "RequestCertificate", "StoreCertificate", "DiscardKey", "CloseEnrollment",
 )  # fmt: skip
 WRITES = ("PutItem", "UpdateItem", "DeleteItem", "PutObject", "PutEvents", "StartExecution")
 READS = ("/v1/key/attributes", "GET ")
@@ -61,6 +61,7 @@ class Walk:
     case: Case
     start: Callable[["Walk"], None]
     window_seconds: int
+    ca_label: str | None = None  # of the CA's key, where a certificate is asked for
     made: list[str] = field(default_factory=list)
     cancels: list[Invocation] = field(default_factory=list)
     stops: int = 0
@@ -75,6 +76,11 @@ class Walk:
     def open_requests(self) -> list[Any]:
         broker = self.stack.simulator.broker
         return [one for one in broker.requests.values() if broker.assess(one) in OPEN]
+
+    @property
+    def labels(self) -> list[str]:
+        """Of the keys whose approvers are asked."""
+        return [self.case.label, *([self.ca_label] if self.ca_label else [])]
 
     @property
     def token(self) -> str | None:
@@ -194,13 +200,10 @@ def _happen(event: str, walk: Walk) -> None:
                 called.step()
     elif event in ("approve", "decline"):
         walk.decide(approves=event == "approve")
-    elif event == "expire":
-        stack.control(
-            "POST", "/clock", {"advanceSeconds": walk.window_seconds + 60, "label": case.label}
-        )
-    elif event in ("behind", "ahead"):
-        seconds = -90 if event == "behind" else 90
-        stack.control("POST", "/clock", {"advanceSeconds": seconds, "label": case.label})
+    elif event in ("expire", "behind", "ahead"):
+        seconds = {"expire": walk.window_seconds + 60, "behind": -90, "ahead": 90}[event]
+        for label in walk.labels:
+            stack.control("POST", "/clock", {"advanceSeconds": seconds, "label": label})
     elif event == "again":
         walk.start(walk)
     elif event == "watch":

@@ -111,10 +111,10 @@ class Explorer:
             walk.stack.step()
         return violations(walk, self._scenario)
 
-    def wander(self, seed: int, number: int, steps: int) -> Found:
-        """One walk with so many random choices, at random steps below `steps`."""
+    def wander(self, seed: int, number: int) -> Found:
+        """One walk with so many random choices, at random steps."""
         chance, walk = random.Random(seed), self._walk
-        at = sorted(chance.randrange(steps) for _ in range(number))
+        at = sorted(chance.randrange(self._scenario.steps) for _ in range(number))
         while walk.steps < MOST_STEPS:
             self._scenario.act(walk)
             process = walk.stack.next()

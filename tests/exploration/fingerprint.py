@@ -91,6 +91,8 @@ class Fingerprints:
         broker = self._stack.simulator.broker
         for key in (*broker.deleted, *broker.keys.values()):
             yield self._piece(f"{key.label} {key.deleted} {key.blocked} {id(key):032x}")
+            held = hashlib.sha256(key.certificate or b"").hexdigest()
+            yield self._piece(f"{key.certificate is None} {held}")
         for one in broker.requests.values():
             votes = [(vote.approver, vote.approves) for vote in one.votes]
             asked = f"{one.id} {one.kind} {broker.assess(one)} {votes} {len(one.tasks)}"

@@ -1,5 +1,6 @@
 """What must hold at every end, whatever has gone wrong on the way."""
 
+import hashlib
 from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any, cast
@@ -10,13 +11,15 @@ from countersign.events import ENDINGS
 from countersign.evidence import bundle, verifier
 from countersign.keys import sweep
 from countersign.record import Record
-from countersign.verification import csr
+from countersign.verification import certificate, csr
 from tests.case import Case, Json
 from tests.exploration.choices import EVENTS, OPEN, Walk
 from tests.exploration.scenarios import Scenario
 
 ACCEPTED = (200, 202)
+END = "-----END CERTIFICATE-----"
 MOST_STEPS = 2_000
+ASKING = ("/v1/certificate/request", "/v1/certificate/sign")
 LONGEST_SECONDS = 3 * 86_400  # window, silence limit and the day of retries
 
 
@@ -36,9 +39,8 @@ def _of_the_end(walk: Walk, scenario: Scenario) -> Iterator[str]:
     record: Json = walk.case.record()
     state = walk.case.state()
     alive = [one for one in state["keys"] if not one["deleted"]]
-    requests = [
-        one for one in state["requests"] if one["status"] in OPEN and one["kind"] != "block"
-    ]
+    made = [*state["requests"], *_of_the_ca(walk)]
+    requests = [one for one in made if one["status"] in OPEN and one["kind"] != "block"]
     outcome = record.get("outcome")
     told = _told(walk)
     acknowledged = any(_is_acknowledged(one) for one in walk.cancels)
@@ -46,13 +48,13 @@ def _of_the_end(walk: Walk, scenario: Scenario) -> Iterator[str]:
 
     if len(alive) > 1:
         yield "more than one live key"
-    twins = _twins(walk, state["requests"])
+    twins = _twins(walk, made)
     known = [one for one in requests if one["id"] not in twins]
     if len(known) > 1:
         yield "more than one open request"
     if outcome in ("ISSUED", "REJECTED", "EXPIRED", "CANCELLED") and known:
         yield f"a request is left open after {outcome}"
-    if outcome == "FAILED" and requests and not _speaks_of_requests(record):
+    if outcome == "FAILED" and not _speaks_of_requests(record, requests):
         yield "a request is left open, and the record does not say so"
     # The API answered its caller that nothing was started; the same call again starts it.
     unstarted = scenario.by_api and "executionArn" not in record
@@ -60,23 +62,28 @@ def _of_the_end(walk: Walk, scenario: Scenario) -> Iterator[str]:
         yield "no outcome on record"
     yield from _announced(walk, record, told)
     if outcome == "ISSUED":
-        yield from _issued(walk, record, alive, state["requests"])
+        yield from _issued(walk, record, alive, made)
         if acknowledged:
             yield "issued after an acknowledged cancel"
+    elif walk.ca_label is not None:
+        yield from _stays(walk, record, alive)
     elif "request.pem" in walk.case.objects(f"enrollments/{walk.case.id}/") and "csr" in record:
         yield f"a CSR on record for {outcome}"
     executed = [one for one in state["requests"] if one["status"] == "EXECUTED"]
     if executed and outcome == "FAILED" and not alive and record.get("discards", 0) == 0:
         yield "what people agreed to is thrown away: the key is deleted"
     faults = happened - set(EVENTS)
-    # Nobody knows whether its approvers were asked, and its key cannot be deleted: it says so.
-    unknown = not scenario.destroyable and _error(record) == TsbOutcomeUnknownError.__name__
+    # Nobody knows whether approvers were asked, and the key cannot be deleted: it says so.
+    is_kept = not scenario.destroyable or "csr" in record
+    unknown = is_kept and _error(record) == TsbOutcomeUnknownError.__name__
     if (
         len(walk.made) == len(faults) == 1
         and outcome != scenario.outcome
         and not (unknown or unstarted)
     ):
         yield f"one fault alone turns {scenario.outcome} into {outcome}"
+    if not walk.made and outcome != scenario.outcome:
+        yield f"without any fault it ends as {outcome}, not as {scenario.outcome}"
     yield from _proven(walk, record)
     # Last, because they go on from here.
     yield from _disposed(walk, scenario, record, alive)
@@ -92,19 +99,31 @@ def _twins(walk: Walk, requests: list[Json]) -> set[str]:
     counts as the approval. It ends with the key, or else with its window. So an end may leave it
     open, and an end that leaves what it knows open must speak of all requests of the key.
     """
-    sent = [
-        one["clientPort"]
-        for one in walk.stack.simulator.calls(walk.case.label)
-        if one["path"] == "/v1/certificate/request" and one["executed"]
-    ]
-    made = [one["id"] for one in requests if one["kind"] == "csr"]
-    answered = dict(zip(sent, made, strict=True))  # of two from one call, the last
-    return set(made) - set(answered.values())
+    twins = set[str]()
+    for label, kind, path in zip(walk.labels, ("csr", "sign"), ASKING, strict=False):
+        sent = [
+            one["clientPort"]
+            for one in walk.stack.simulator.calls(label)
+            if one["path"] == path and one["executed"]
+        ]
+        made = [one["id"] for one in requests if one["kind"] == kind]
+        answered = dict(zip(sent, made, strict=True))  # of two from one call, the last
+        twins |= set(made) - set(answered.values())
+    return twins
 
 
-def _speaks_of_requests(record: Json) -> bool:
+def _of_the_ca(walk: Walk) -> list[Json]:
+    """The requests that the CA's approvers were asked for this enrollment."""
+    if walk.ca_label is None:
+        return []
+    found = walk.stack.control("GET", f"/state?label={walk.ca_label}")["requests"]
+    return [one for one in found if one["kind"] == "sign"]
+
+
+def _speaks_of_requests(record: Json, requests: list[Json]) -> bool:
+    """Whether the failure names the key of each request that is left open."""
     action = (record.get("error") or {}).get("action") or ""
-    return f"equests of key {record['keyLabel']!r}" in action
+    return all(f"equests of key {one['label']!r}" in action for one in requests)
 
 
 def _error(record: Json) -> str | None:
@@ -159,6 +178,41 @@ def _issued(walk: Walk, record: Json, alive: list[Json], requests: list[Json]) -
     executed = {one["id"] for one in requests if one["status"] == "EXECUTED"}
     if record.get("steps", {}).get("csr", {}).get("requestId") not in executed:
         yield "issued by a request that the TSB did not execute"
+    if walk.ca_label is not None:
+        yield from _certified(walk, record, executed)
+
+
+def _certified(walk: Walk, record: Json, executed: set[str]) -> Iterator[str]:
+    """The certificate is verified, stored, of this key, and at the key if the record says so."""
+    stored = record.get("certificate")
+    pem = walk.case.objects(f"enrollments/{walk.case.id}/").get("certificate.pem", b"").decode()
+    if stored is None or not pem:
+        yield "issued without a stored certificate"
+        return
+    leaf = certificate.read(pem.partition(END)[0] + END)
+    if not leaf.sha256 == stored["sha256"] == record.get("verifiedSha256"):
+        yield "the stored certificate is not the one that was verified"
+    if hashlib.sha256(leaf.public_key).hexdigest() != record.get("publicKeySha256"):
+        yield "the certificate is of another key than the record's"
+    if record["steps"]["certificate"].get("requestId") not in executed:
+        yield "a certificate by a request that the TSB did not execute"
+    key = walk.stack.simulator.broker.keys[walk.case.label]
+    if (record.get("imported", {}).get("result") == "imported") is not (
+        key.certificate == leaf.der
+    ):
+        yield "the record says of the import what the TSB does not show"
+
+
+def _stays(walk: Walk, record: Json, alive: list[Json]) -> Iterator[str]:
+    """What is left of a CSR whose certificate was not issued: all of it."""
+    if "certificate" in record:
+        yield f"a certificate on record for {record.get('outcome')}"
+    if "csr" not in record:
+        return
+    if "request.pem" not in walk.case.objects(f"enrollments/{walk.case.id}/"):
+        yield "a CSR on record that is not stored"
+    if not alive or any(one["blocked"] for one in alive):
+        yield "the key of a stored CSR is disposed of"
 
 
 def _claim(walk: Walk, record: Json, alive: list[Json]) -> Iterator[str]:
@@ -202,7 +256,12 @@ def _disposed(walk: Walk, scenario: Scenario, record: Json, alive: list[Json]) -
     enrollment can be resumed.
     """
     outcome = record.get("outcome")
-    if outcome in (None, "ISSUED") or not alive or scenario.unused_key not in ("delete", "block"):
+    if (
+        outcome in (None, "ISSUED")
+        or "csr" in record
+        or not alive
+        or scenario.unused_key not in ("delete", "block")
+    ):
         return
     said = record.get("unusedKey", {})
     explained = "error" in said or "reason" in said or said.get("result") in ("asked", "failed")
