@@ -62,7 +62,11 @@ def waiting() -> str:
 
 def quorums() -> str:
     """What two quorums cost where each decides at the same age of its request."""
-    lines = []
+    lines = [
+        "| Each decided after | Polls | Transitions | History events | USD |"
+        " of it for the certificate |",
+        "|---|---:|---:|---:|---:|---:|",
+    ]
     for name, age in AGES.items():
         polls = polls_until(age, max(age, 7 * DAY))
         paths = history.path(polls, "ISSUED"), history.path_of_two(polls, polls)
