@@ -5,6 +5,8 @@ neither look like a line of ours nor be a link or a picture.
 """
 
 import html
+import re
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -15,6 +17,8 @@ from countersign.texts import printable
 
 SUBJECT_CHARACTERS = 120
 COLUMN = 14  # of the plain text's labels
+HASH = re.compile("[0-9a-f]{64}")
+LINE = 78  # of the plain text's sentences
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 OUTCOMES = {
     m.Outcome.ISSUED: "was approved, verified and stored",
@@ -124,7 +128,7 @@ def last_reminder(facts: Facts, name: str, moment: datetime) -> Letter:
             f"Your request for a {facts.thing} still lacks approvals, which count"
             f"{_until(facts.window_ends, moment)}. The approvers were reminded.",
             [("Key label", facts.label), ("Enrollment", facts.enrollment_id)],
-            _people(facts),
+            *_people(facts),
         ],
     )
 
@@ -141,7 +145,7 @@ def outcome(facts: Facts, name: str, ended: m.Outcome, more: Sequence[tuple[str,
         [
             f"Your request for a {facts.thing} {OUTCOMES[ended]}.",
             [("Key label", facts.label), ("Enrollment", facts.enrollment_id), *more],
-            _people(facts),
+            *_people(facts, "Who was asked:"),
         ],
     )
 
@@ -157,26 +161,29 @@ def _decide(facts: Facts) -> list[Block]:
     return [
         "This is what your approver app shows, and what you agree to:",
         list(facts.about),
-        _people(facts),
-        "How to decide: open your approver app, or run"
-        f" `countersign approvals show {facts.enrollment_id}`."
-        " Compare what it shows with this mail. Approve only"
-        " if the key label, the enrollment and this SHA-256 of the request agree:",
-        [("SHA-256", sha256)],
+        *_people(facts),
+        "How to decide: open your approver app, or run this command. Compare what it shows with"
+        " this mail. Approve only if the key label, the enrollment and this SHA-256 of the request"
+        " agree:",
+        [
+            ("Command", f"countersign approvals show {facts.enrollment_id}"),
+            ("SHA-256", sha256),
+        ],
         "Decline whatever differs, or whatever you did not expect."
         " This mail has no link, and answering it decides nothing.",
         _wrong(facts),
     ]
 
 
-def _people(facts: Facts) -> Pairs:
+def _people(facts: Facts, heading: str = "Who is asked:") -> list[Block]:
     """Everybody who is asked, and what they have said so far."""
-    return [(one.name, DECISIONS.get(one.decision, "has not decided")) for one in facts.approvers]
+    said = [(one.name, DECISIONS.get(one.decision, "has not decided")) for one in facts.approvers]
+    return [heading, said] if said else []
 
 
 def _wrong(facts: Facts) -> str:
-    whom = f"tell {facts.operators}" if facts.operators else "answer this mail"
-    return f"If anything here looks wrong, approve nothing and {whom}."
+    whom = facts.operators or "your security team, not by answering this mail"
+    return f"If anything here looks wrong, approve nothing and tell {whom}."
 
 
 def _until(window_ends: str | None, moment: datetime) -> str:
@@ -212,7 +219,7 @@ def _letter(subject: str, name: str, blocks: Sequence[Block]) -> Letter:
 
 def _plain(block: Block) -> str:
     if isinstance(block, str):
-        return printable(block)
+        return textwrap.fill(printable(block), LINE, break_long_words=False, break_on_hyphens=False)
     width = max(COLUMN, *(len(printable(label)) + 2 for label, _ in block))
     return "\n".join(
         f"{printable(label) + ':':<{width}}{printable(value)}" for label, value in block
@@ -223,10 +230,15 @@ def _marked_up(block: Block) -> str:
     if isinstance(block, str):
         return f"<p>{_safe(block)}</p>"
     rows = "".join(
-        f'<tr><th scope="row">{_safe(label)}</th><td>{_safe(value)}</td></tr>'
+        f'<tr><th scope="row">{_safe(label)}</th><td>{_value(value)}</td></tr>'
         for label, value in block
     )
     return f"<table>{rows}</table>"
+
+
+def _value(text: str) -> str:
+    """A hash is there to be compared, so its letters have one width."""
+    return f"<code>{text}</code>" if HASH.fullmatch(text) else _safe(text)
 
 
 def _safe(text: str) -> str:
@@ -248,7 +260,13 @@ body { margin: 0 auto; padding: 1.5em; max-width: 42em; font: 16px/1.5 sans-seri
 table { border-collapse: collapse; margin: 1em 0; width: 100%; }
 th, td { padding: .35em .6em; border-bottom: 1px solid #d0d0d0; text-align: left;
   vertical-align: top; overflow-wrap: anywhere; }
-th { width: 9em; font-weight: 600; color: #555555; }
+th { width: 11em; font-weight: 600; color: #555555; }
+code { font: 14px/1.6 monospace; }
+@media (max-width: 32em) {
+  th, td { display: block; width: auto; padding: .35em 0; }
+  th { border-bottom: 0; padding-bottom: 0; }
+  td { padding-top: 0; }
+}
 @media (prefers-color-scheme: dark) {
   body { color: #e8e8e8; background: #1b1b1b; }
   th, td { border-color: #444444; }
