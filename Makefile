@@ -140,6 +140,12 @@ sbom: .venv/.synced  ## what the layers consist of: dist/sbom.cdx.json, dist/lay
 	@$(RUN) python -m local.hashes .aws-sam/build DependenciesLayer CoreLayer > dist/layers.sha256
 	@echo "dist/sbom.cdx.json: $$(grep -c '"bom-ref"' dist/sbom.cdx.json) components; dist/layers.sha256: $$(grep -c . dist/layers.sha256) files"
 
+.PHONY: release-files
+release-files: sbom  ## what a release has: distribution, bill of materials, hashes of everything in dist/
+	@rm -f dist/SHA256SUMS* dist/countersign-* && $(UV) build --quiet && rm -f dist/.gitignore
+	@mkdir -p .stack && $(RUN) python -m local.hashes dist . > .stack/SHA256SUMS && mv .stack/SHA256SUMS dist/
+	@cat dist/SHA256SUMS
+
 .PHONY: test unit record
 NO_STACK := tests/unit tests/integration tests/workflow tests/exploration
 # Side by side on two cores: the stack waits now and then, and the unit tests take what is left.

@@ -5,6 +5,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).parents[2]
 SEEN = ("UV_PYTHON_DOWNLOADS", "XDG_CACHE_HOME", "XDG_DATA_HOME")
@@ -51,3 +52,30 @@ def test_what_is_fetched_goes_to_home_where_that_can_be_written(tmp_path: Path) 
 @pytest.mark.parametrize("file", ["Makefile", ".ci/run"])
 def test_commands_are_those_of_macos_too(file: str) -> None:
     assert not GNU_ONLY.findall((ROOT / file).read_text())
+
+
+def test_the_forge_runs_what_ci_runs() -> None:
+    workflow = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text())
+    steps = workflow["jobs"]["ci"]["steps"]
+    commands = re.findall(r"^make .*$", (ROOT / ".ci/run").read_text(), re.MULTILINE)
+
+    assert commands
+    assert [step["run"] for step in steps if "run" in step] == commands
+    # A tag of somebody else's action can be moved.
+    assert all(re.search(r"@[0-9a-f]{40}$", step["uses"]) for step in steps if "uses" in step)
+
+
+def test_make_names_every_command_that_the_pages_for_contributors_name() -> None:
+    told = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True)
+    listed = set(re.findall(r"^  make ([a-z-]+)", told.stdout, re.MULTILINE))
+    pages = ["CONTRIBUTING.md", "docs/release.md", "SECURITY.md"]
+    named = {
+        name
+        for page in pages
+        for name in re.findall(
+            r"(?:`|^|then )make ([a-z-]+)", (ROOT / page).read_text(), re.MULTILINE
+        )
+    }
+
+    assert named
+    assert named <= listed
