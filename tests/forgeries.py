@@ -20,6 +20,7 @@ from cryptography.x509.oid import NameOID
 
 EVIDENCE = Path(__file__).parents[1] / "docs/evidence.md"
 OTHER = "0" * 64
+EXECUTION = "arn:aws:states:x:123456789012:execution:m:e"
 
 type Folder = dict[str, bytes]
 type Json = dict[str, Any]
@@ -189,6 +190,21 @@ def executed_late(folder: Folder) -> Folder:
     return {**folder, POLL: late.encode()}
 
 
+def by_api(**more: Any) -> Callable[[Folder], Folder]:
+    """As if the API had claimed it."""
+    return lambda folder: changed(
+        folder,
+        RECORD,
+        origin={"trigger": "api", "id": json.loads(folder[RECORD])["id"], **more},
+    )
+
+
+def key_discarded(folder: Folder) -> Folder:
+    return changed(
+        folder, RECORD, discardedSha256=json.loads(folder[RECORD])["publicKeySha256"], discards=1
+    )
+
+
 def ended(outcome: str, error: str | None = None) -> Callable[[Folder], Folder]:
     failed = {"name": error, "message": "x", "state": "StoreCsr", "action": "y"}
     return edit(RECORD, outcome=outcome, status=outcome, error=failed if error else ...)
@@ -222,7 +238,7 @@ OF_AN_ISSUED = {
     # What was asked
     "a record that reads like another": Forgery(not_canonical, RECORD, "canonical form"),
     "another enrollment's record": Forgery(
-        edit(RECORD, id="other-enrollment"), RECORD, "id is 'other-enrollment'"
+        edit(RECORD, id="other-enrollment"), RECORD, "request.enrollmentId"
     ),
     "a request that nobody sent": Forgery(
         edit(RECORD, request__reason="OPS-43"), RECORD, "requestSha256"
@@ -258,9 +274,9 @@ OF_AN_ISSUED = {
         put("metadata.sig", b"0"), "metadata.sig", "no signature of this key"
     ),
     "a requester whom the approvers did not see": Forgery(
-        edit(RECORD, origin={"trigger": "start", "principal": "arn:aws:iam::1:user/ceo"}),
+        edit(RECORD, origin={"trigger": "start", "said": {"principal": "ceo"}}),
         "metadata.json",
-        "does not say 'Requested by: arn:aws:iam::1:user/ceo'",
+        "does not say 'Requested by: unknown; the caller says ceo'",
     ),
     "an approver whom the approvers did not see": Forgery(
         both(
@@ -452,13 +468,64 @@ OF_AN_ISSUED = {
     "an id that is none": Forgery(edit(RECORD, id="x/../y"), RECORD, "its id is none"),
     "no execution": Forgery(edit(RECORD, executionArn=None), RECORD, "executionArn"),
     "no requester": Forgery(edit(RECORD, origin=...), RECORD, "unknown form"),
+    "a requester whom its trigger does not know": Forgery(
+        edit(RECORD, origin__principal="ceo"), RECORD, "whom only the API knows"
+    ),
+    "a caller's word as the API's": Forgery(
+        by_api(said={"principal": "ceo"}), RECORD, "passes on nothing that callers say"
+    ),
+    "an id that nobody made": Forgery(
+        both(by_api(), edit(RECORD, request__enrollmentId=...)),
+        RECORD,
+        "neither the caller's nor one of the API",
+    ),
+    "a form that this release does not know": Forgery(
+        edit(RECORD, schemaVersion="2"), RECORD, "schemaVersion '2' is not known"
+    ),
+    "a value that no release writes": Forgery(
+        edit(RECORD, approvedByTheBoard=True), RECORD, "approvedByTheBoard has an unknown form"
+    ),
+    "an attempt that is none": Forgery(
+        edit(RECORD, attempt=0, resumed=1), RECORD, "attempt has an unknown form"
+    ),
+    "one execution before, twice": Forgery(
+        edit(RECORD, attempt=3, earlier=[EXECUTION, EXECUTION]), RECORD, "earlier has what is no"
+    ),
+    "a profile's hash without a profile": Forgery(
+        edit(RECORD, profileSha256=OTHER), RECORD, "no profile"
+    ),
+    "a request without an intent": Forgery(
+        edit(RECORD, steps__csr__intent=...), RECORD, "has requestId and no intent"
+    ),
+    "the key of an issued CSR as deleted": Forgery(
+        edit(RECORD, unusedKey={"action": "delete", "result": "deleted"}),
+        RECORD,
+        "the key of its CSR was deleted",
+    ),
+    "the key of an issued CSR as discarded": Forgery(
+        key_discarded, RECORD, "its key is the one that was discarded"
+    ),
+    "a fault as a failed check": Forgery(
+        both(not_verified, ended("FAILED", "CsrInvalidError")), RECORD, "no check has failed"
+    ),
+    "TSB's last word after the end": Forgery(
+        edit(RECORD, steps__csr__times__nextPoll="2026-12-26T12:00:00Z"), RECORD, "not in order"
+    ),
+    "an execution that was read before": Forgery(
+        both(
+            edit(RECORD, steps__csr__times__executed="2026-11-26T13:00:00Z"),
+            edit(POLL, executionTime="2026-11-26T13:00:00Z"),
+        ),
+        RECORD,
+        "executed after TSB had said so",
+    ),
     "a failure of another form": Forgery(edit(RECORD, error={"name": "x"}), RECORD, "unknown form"),
     "an execution of another form": Forgery(
         edit(RECORD, executionArn="Ada"), RECORD, "no execution of its own"
     ),
     "another attempt": Forgery(edit(RECORD, attempt=2), RECORD, "has 1 executions before"),
     "an execution before that nobody began": Forgery(
-        edit(RECORD, earlier=["arn:aws:states:x:123456789012:execution:m:e"]),
+        edit(RECORD, earlier=[EXECUTION]),
         RECORD,
         "has 0 executions before",
     ),
@@ -520,6 +587,12 @@ OF_A_QUARANTINED = {
     ),
     "another failed check as the error": Forgery(
         edit(RECORD, error__reason="KEY_BLOCKED"), RECORD, "error.reason"
+    ),
+    "another finding as the error": Forgery(
+        edit(RECORD, error__message="nothing is wrong"), RECORD, "error.message"
+    ),
+    "a quarantine at another place": Forgery(
+        edit(RECORD, quarantine__prefix="quarantine/other/"), RECORD, "quarantine.prefix"
     ),
     "a failed check as a cancellation": Forgery(
         both(late, ended("CANCELLED"), cancelled("accepted")),

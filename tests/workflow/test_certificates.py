@@ -1359,6 +1359,22 @@ FORGED = {
         both(AS_FAILED, edit(RECORD, verifiedSha256=...)),
         RECORD,
     ),
+    "a certificate that was asked for before its CSR was executed": (
+        edit(
+            RECORD,
+            **{
+                f"{STEP}times__requested": "2026-11-26T12:00:00Z",
+                f"{STEP}times__windowEnds": "2026-11-26T13:00:00Z",
+            },
+        ),
+        RECORD,
+    ),
+    "an import before the certificate": (edit(RECORD, imported__at="2026-11-26T12:00:00Z"), RECORD),
+    "another certificate that was replaced": (
+        edit(RECORD, imported__replacedSha256=OTHER),
+        "tsb/import-certificate",
+    ),
+    "a certificate in another bucket": (edit(RECORD, certificate__bucket="other"), RECORD),
     "nobody wanted a certificate": (edit("request.json", certificate=...), "request.json"),
 }
 
@@ -1377,6 +1393,16 @@ def test_no_forgery_of_the_second_step_verifies(case: Case, stack: InProcessStac
             refused[name] = error.part
 
     assert refused == {name: part for name, (_, part) in FORGED.items()}
+
+
+def test_no_import_is_told_where_none_was_asked_for(case: Case, stack: InProcessStack) -> None:
+    _, result = issued(case, **{"import": False})
+    whole = case.evidence(result)
+    parts = {name: one for name, one in whole.items() if not name.startswith("manifest.")}
+    told = edit(RECORD, imported={"result": "started", "at": result.record["times"]["ended"]})
+
+    with pytest.raises(EvidenceInvalidError, match="imported what was not to be imported"):
+        verify(sealed(stack, told(parts)), stack.signing_key())
 
 
 def test_the_evidence_of_a_rejected_certificate_has_its_csr(

@@ -349,7 +349,16 @@ def test_the_record_alone_is_of_a_form_that_can_be_shown(
 ) -> None:
     refusal = {"outcome": "FAILED", "status": "FAILED", "error": {"name": "x", "message": "y"}}
     record = json.loads(issued[1]["record.json"])
-    early = ("id", "kind", "origin", "executionArn", "times", "attempt", "acceptedAt")
+    early = (
+        "id",
+        "kind",
+        "origin",
+        "executionArn",
+        "times",
+        "attempt",
+        "acceptedAt",
+        "schemaVersion",
+    )
     alone = {"record.json": rfc8785.dumps({name: record[name] for name in early} | refusal)}
     assert verifier.verify(resealed(shared_stack, alone), key)
 

@@ -4,10 +4,16 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Annotated, Any, Literal, TypedDict, cast
 
-from pydantic import StringConstraints
+from pydantic import ConfigDict, Field, StringConstraints, with_config
 
 # As `models.timestamp` writes it: a time without a zone would be another one for each reader.
-Time = Annotated[str, StringConstraints(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$")]
+TIME = r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z"
+Time = Annotated[str, StringConstraints(pattern=f"^{TIME}$")]
+Intent = Annotated[str, StringConstraints(pattern=f"^{TIME} [0-9a-f]{{32}}$")]  # when, and a nonce
+Stage = Literal["AcceptEnrollment", "CreateKey", "RequestCsr", "PollRequest", "StoreCsr",
+                "RequestCertificate", "StoreCertificate", "DiscardKey"]  # fmt: skip
+# What no release of this code has written is nothing of the stack's; see `evidence/proof.py`.
+closed = with_config(ConfigDict(extra="forbid"))
 
 
 class TsbStatus(StrEnum):
@@ -34,6 +40,7 @@ OUTCOMES_AT_TSB = ENDED_WITHOUT_CSR - {TsbStatus.FAILED}
 MAX_EARLIER = 100  # executions that are remembered
 
 
+@closed
 class Approver(TypedDict):
     """Somebody whom the policy asks, and their decision; see `models.Approver`."""
 
@@ -42,6 +49,7 @@ class Approver(TypedDict):
     decision: str
 
 
+@closed
 class StepTimes(TypedDict, total=False):
     """When the approvers of a step were asked, until when, the next poll, TSB's execution; UTC."""
 
@@ -51,19 +59,21 @@ class StepTimes(TypedDict, total=False):
     executed: Time
 
 
+@closed
 class Step(TypedDict, total=False):
     """One approval request: what belongs to it and to no other.
 
     `intent` is written before TSB is asked: without `requestId`, nobody knows whether it was.
     """
 
-    intent: str
+    intent: Intent
     requestId: str
     status: str
     approvers: list[Approver]
     times: StepTimes
 
 
+@closed
 class CertificateStep(Step, total=False):
     """The request for a certificate, with what belongs to the CA's key and not to the new one.
 
@@ -80,6 +90,7 @@ class CertificateStep(Step, total=False):
     metaDataSignature: str
 
 
+@closed
 class CaAttestation(TypedDict, total=False):
     """By which root and chain the HSM's word on the CA's key was verified, and when.
 
@@ -91,6 +102,7 @@ class CaAttestation(TypedDict, total=False):
     at: Time
 
 
+@closed
 class Steps(TypedDict, total=False):
     """The approval requests of an enrollment."""
 
@@ -98,6 +110,7 @@ class Steps(TypedDict, total=False):
     certificate: CertificateStep  # only where one was asked for
 
 
+@closed
 class Cancellation(TypedDict, total=False):
     """Who cancelled and when, and when TSB confirmed it."""
 
@@ -106,6 +119,7 @@ class Cancellation(TypedDict, total=False):
     confirmedAt: Time
 
 
+@closed
 class Times(TypedDict, total=False):
     """When what happened to the enrollment as a whole, UTC."""
 
@@ -114,6 +128,7 @@ class Times(TypedDict, total=False):
     ended: Time
 
 
+@closed
 class Record(TypedDict, total=False):
     """An enrollment. What was never reached is absent; a refused request has hardly anything."""
 
@@ -121,7 +136,7 @@ class Record(TypedDict, total=False):
     kind: str
     schemaVersion: str
     codeVersion: str
-    attempt: int
+    attempt: Annotated[int, Field(ge=1)]
     executionArn: str
     origin: dict[str, Any]
     requestSha256: str
@@ -139,13 +154,13 @@ class Record(TypedDict, total=False):
         int  # the HSM's clock was ahead of ours when it made the key; absent: none showed
     )
     status: str
-    stage: str
+    stage: Stage
     steps: Steps
     times: Times
     cancel: Cancellation
     overdue: Time
     unknownToTsbSince: Time
-    discards: int
+    discards: Annotated[int, Field(ge=0)]
     discardedSha256: str  # public key of the one that was discarded last: never adopted
     metaDataSha256: str
     metaDataSignature: str
@@ -168,7 +183,9 @@ class Record(TypedDict, total=False):
     outcome: str
     error: dict[str, Any] | None
     announced: str
-    resumed: int  # how often this attempt was resumed, or an execution could not resume it
+    resumed: Annotated[
+        int, Field(ge=0)
+    ]  # how often this attempt was resumed, or an execution could not resume it
     earlier: list[str]  # executions that carried it out before, whose ends were announced
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import cache
-from itertools import zip_longest
+from itertools import pairwise, zip_longest
 from typing import Any
 
 import rfc8785
@@ -57,10 +57,12 @@ OF_A_REFUSAL = {
     "stage", "acceptedAt", "times", "outcome", "error", "announced",
 }  # fmt: skip
 STEPS = (
+    ("profileSha256", "profile"),
     ("publicKeySha256", "requestSha256"),
     ("metaDataSha256", "requestSha256"),
     ("requestId", "publicKeySha256"),
     ("requestId", "metaDataSha256"),
+    ("requestId", "intent"),
     ("checks", "requestId"),
     ("quarantine", "checks"),
     ("csr", "checks"),
@@ -69,6 +71,7 @@ STEPS_OF_CERTIFICATE = (
     ("policySha256", "csr"),
     ("requestId", "policySha256"),
     ("requestId", "metaDataSha256"),
+    ("requestId", "intent"),
     ("certificateChecks", "requestId"),
     ("certificate", "certificateChecks"),
     ("caAttestation", "certificateChecks"),
@@ -209,6 +212,8 @@ def _require_form(record: Record) -> None:
     except ValidationError as error:
         field = ".".join(map(str, error.errors(include_input=False)[0]["loc"]))
         raise bundle.EvidenceInvalidError("record.json", f"{field} has an unknown form") from None
+    said = record.get("schemaVersion")
+    require(said == m.SCHEMA_VERSION, "record.json", f"schemaVersion {said!r} is not known here")
     is_id = intake.ENROLLMENT_ID.fullmatch(record["id"]) is not None
     require(is_id, "record.json", "its id is none")
     _require_place(record)
@@ -218,6 +223,8 @@ def _require_form(record: Record) -> None:
         m.Cancellation.read(record["cancel"])
     if "imported" in record:
         m.ImportedCertificate.read(record["imported"])
+    for one in (*record.get("findings", ()), *record.get("caFindings", ())):
+        m.LintFinding.read(one)
 
 
 def _require_place(record: Record) -> None:
@@ -233,14 +240,24 @@ def _require_place(record: Record) -> None:
     executions = [*earlier, record["executionArn"]]
     is_own = EXECUTION.fullmatch(executions[-1]) is not None and executions[-1] not in earlier
     require(is_own, "record.json", "executionArn is no execution of its own")
+    are_own = all(EXECUTION.fullmatch(one) for one in earlier) and len({*earlier}) == len(earlier)
+    require(are_own, "record.json", "earlier has what is no execution of its own")
     before = record["attempt"] - 1 + record.get("resumed", 0)
     is_known = len(earlier) == min(before, MAX_EARLIER)
     require(is_known, "record.json", f"has {before} executions before, and earlier {len(earlier)}")
-    if "request" not in record or before > MAX_EARLIER:
-        return  # refused, and what was sent is not kept; or the first execution is not known
+    if "request" not in record:
+        return  # refused, and what was sent is not kept
+    own = record["request"].get("enrollmentId", record["id"])
+    _equal("record.json", "request.enrollmentId", own, record["id"])
     if origin.trigger == "api":
         _equal("record.json", "origin.id", origin.id, record["id"])
+        is_made = "enrollmentId" in record["request"] or intake.is_made_by_api(record["id"])
+        require(is_made, "record.json", "its id is neither the caller's nor one of the API")
+        require(origin.said is None, "record.json", "the API passes on nothing that callers say")
         return
+    require(origin.principal is None, "record.json", "names a requester whom only the API knows")
+    if before > MAX_EARLIER:
+        return  # the first execution is not known
     said = origin.said or m.StatedOrigin()
     stated = {
         "trigger": origin.said.trigger if origin.said else origin.trigger,
@@ -747,17 +764,23 @@ def _require_certificate(folder: Folder, proven: Proven) -> None:
     _equal("record.json", "certificate.expires", stored.expires, m.timestamp(found.ends))
     name = f"enrollments/{record['id']}/certificate.pem"
     _equal("record.json", "certificate.key", stored.key, name)
-    if record.get("imported", {}).get("result") == "imported":
-        shown = bundle.answers(folder, "import-certificate", CertificateOfKey)
-        is_there = any(_bytes(one) == found.der for one in shown)
-        require(is_there, "tsb/import-certificate", "no answer shows the certificate at its key")
+    if "imported" in record:
+        _require_imported(folder, proven, record["imported"], found.der)
 
 
-def _bytes(held: CertificateOfKey) -> bytes:
-    try:
-        return held.der
-    except ValueError:
-        return b""
+def _require_imported(
+    folder: Folder, proven: Proven, imported: Mapping[str, Any], der: bytes
+) -> None:
+    """It was to be imported, and what the key is said to have, and had before, TSB has shown."""
+    asked = proven.requested.certificate if proven.requested else None
+    is_asked = asked is not None and asked.import_
+    require(is_asked, "record.json", "imported what was not to be imported")
+    shown = [one.bytes for one in bundle.answers(folder, "import-certificate", CertificateOfKey)]
+    is_there = imported["result"] != "imported" or der in shown
+    require(is_there, "tsb/import-certificate", "no answer shows the certificate at its key")
+    replaced = imported.get("replacedSha256")
+    was_there = replaced is None or replaced in map(_sha256, shown)
+    require(was_there, "tsb/import-certificate", "no answer shows what is said to be replaced")
 
 
 # The end ----------------------------------------------------------------------------------------
@@ -808,12 +831,16 @@ def _end(folder: Folder, proven: Proven) -> None:
     if "certificate" in record:
         _require_certificate(folder, proven)
     _equal("record.json", "status", record["status"], outcome)
+    _require_one_bucket(record)
+    _require_key_left(record)
     aside = record.get("quarantine", {})
     name, reason = (error or {}).get("name"), (error or {}).get("reason")
     is_invalid = outcome == m.Outcome.FAILED and "quarantine" in record
     if is_invalid or name == CsrInvalidError.__name__:
+        require("quarantine" in record, "record.json", "no check has failed, and error says so")
         _equal("record.json", "error.name", name, CsrInvalidError.__name__)
         _equal("record.json", "error.reason", reason, aside.get("code"))
+        _require_told(record, error or {})
     # Who makes the checks writes both at once.
     for noted, stored in (("checks", "csr"), ("certificateChecks", "certificate")):
         is_stored = noted not in record or {"quarantine", stored} & record.keys()
@@ -825,6 +852,39 @@ def _end(folder: Folder, proven: Proven) -> None:
         _in_window(record, csr_step(record), proven.requested.key.policy)
     if proven.second is not None and "requested" in certificate_step(record).get("times", {}):
         _in_window(record, certificate_step(record), proven.second.policy)
+
+
+def _require_one_bucket(record: Record) -> None:
+    """CSR, certificate and what is in quarantine lie in one bucket, each at its own place."""
+    places: list[Mapping[str, Any]] = [
+        record.get("csr", {}),
+        record.get("certificate", {}),
+        record.get("quarantine", {}),
+    ]
+    buckets = {one["bucket"] for one in places if "bucket" in one}
+    require(len(buckets) <= 1, "record.json", "names more than one bucket")
+    aside = f"quarantine/{record['id']}/"
+    prefix = record.get("quarantine", {}).get("prefix", aside)
+    _equal("record.json", "quarantine.prefix", prefix, aside)
+
+
+def _require_key_left(record: Record) -> None:
+    """The key of an issued CSR is never disposed of, and what was discarded is never adopted."""
+    disposed = record.get("unusedKey", {}).get("result")
+    is_left = "csr" not in record or disposed not in ("deleted", "blocked")
+    require(is_left, "record.json", f"the key of its CSR was {disposed}")
+    made = record.get("publicKeySha256")
+    is_fresh = made is None or record.get("discardedSha256") != made
+    require(is_fresh, "record.json", "its key is the one that was discarded")
+
+
+def _require_told(record: Record, error: Mapping[str, Any]) -> None:
+    """What is told of a failed check is its finding; a long one is told as far as there is room."""
+    noted = [*record.get("checks", ()), *record.get("certificateChecks", ())]
+    failed = next(m.Check.read(one) for one in noted if one["result"] == "failed")
+    said, wanted = error["message"], f"{failed.code}: {failed.finding}"
+    require(wanted.startswith(said), "record.json", f"error.message is {said!r}, not {wanted!r}")
+    _equal("record.json", "error.field", error.get("field"), failed.field)
 
 
 def _in_time(record: Record, own: list[RequestStatus]) -> None:
@@ -898,19 +958,19 @@ def _in_order(record: Record) -> None:
         EvidenceInvalidError: they are not.
     """
     step, times = csr_step(record).get("times", {}), record["times"]
-    following = certificate_step(record).get("times", {}).get("requested")
     is_failed = record["outcome"] == m.Outcome.FAILED
     last_call = datetime.fromisoformat(times["ended"]) + LONGEST_CALL * is_failed
-    certified = record.get("caAttestation", {}).get("at")
     texts = [
         times.get("accepted"),
-        step.get("requested"),
+        *_own_times(csr_step(record)),
         record.get("verifiedAt"),
-        following,
-        certified,
+        *_own_times(certificate_step(record)),
+        record.get("caAttestation", {}).get("at"),
+        record.get("imported", {}).get("at"),
     ]
     own = [*(datetime.fromisoformat(one) for one in texts if one), last_call]
-    require(own == sorted(own), "record.json", "its times are not in order")
+    in_order = all(one <= following + ROUNDING for one, following in pairwise(own))
+    require(in_order, "record.json", "its times are not in order")
     if "accepted" in times:
         _equal("record.json", "acceptedAt", record["acceptedAt"], times["accepted"])
     if "publicKeySha256" in record:
@@ -922,6 +982,14 @@ def _in_order(record: Record) -> None:
         is_early = record["attempt"] == 1 and created < own[0] - ROUNDING
         is_between = not is_early and created <= last + ROUNDING
         require(is_between, "record.json", "the key was not made in this enrollment's time")
+
+
+def _own_times(step: Step) -> list[str | None]:
+    """When its approvers were to be asked, were asked, and when TSB's last word was read."""
+    times = step.get("times", {})
+    is_over = step.get("status") in ENDED_AT_TSB
+    asked = step.get("intent", "").partition(" ")[0]
+    return [asked, times.get("requested"), times.get("nextPoll") if is_over else None]
 
 
 def _in_window(record: Record, step: Step, policy: m.Policy) -> None:
@@ -944,6 +1012,8 @@ def _in_window(record: Record, step: Step, policy: m.Policy) -> None:
         executed = datetime.fromisoformat(times["executed"]) - timedelta(seconds=skew_seconds)
         is_later = executed >= asked - clocks.TOLERATED
         require(is_later, "record.json", "the request was executed before it was made")
+        is_read = executed <= datetime.fromisoformat(times["nextPoll"]) + clocks.TOLERATED
+        require(is_read, "record.json", "the request was executed after TSB had said so")
 
 
 def _equal(part: str, name: str, one: Any, other: Any) -> None:

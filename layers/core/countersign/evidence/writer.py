@@ -69,8 +69,10 @@ def keep_evidence(
             raise EvidenceInvalidError("record", "no such execution has ended this enrollment")
         is_issued = record["outcome"] == Outcome.ISSUED
         # No other part of the folder names the bucket.
-        is_here = record.get("csr", {}).get("bucket", objects.bucket) == objects.bucket
-        bundle.require(is_here, "record.json", "names another bucket than this stack's")
+        for name in ("csr", "certificate", "quarantine"):
+            place: Any = record.get(name, {})
+            is_here = place.get("bucket", objects.bucket) == objects.bucket
+            bundle.require(is_here, "record.json", f"{name} names another bucket than this stack's")
         bundle.require(
             # Of what was verified last: since the CSR was, the stack's may have been changed.
             not is_issued or verifier.roots(record)[-1] == attestation_root,

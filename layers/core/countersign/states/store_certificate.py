@@ -212,12 +212,12 @@ def _import(
     label, ours = event.request.key.label, _leaf(record["certificate"]["pem"])
     held = _before(tsb, label)
     replaced = record.get("imported", {}).get("replacedSha256")
-    if held is not None and _der(held) != ours:
+    if held is not None and held.bytes != ours:
         objects.keep_answer(event.enrollment_id, "import-certificate", held.raw, decides=True)
-        replaced = hashlib.sha256(_der(held)).hexdigest()
+        replaced = hashlib.sha256(held.bytes).hexdigest()
     _note(event, records, "started", replaced)
     error: TsbRefusedError | None = None
-    if held is None or _der(held) != ours:
+    if held is None or held.bytes != ours:
         try:
             tsb.import_certificate(label, ours)
             held = tsb.certificate(label)
@@ -225,7 +225,7 @@ def _import(
             error = refused
     if error is None and held is not None:
         objects.keep_answer(event.enrollment_id, "import-certificate", held.raw, decides=True)
-        if _der(held) != ours:
+        if held.bytes != ours:
             error = TsbRefusedError(
                 f"TSB took the certificate of key {label!r}, and shows another one afterwards",
                 action="Import it by hand (POST /v1/certificate/import/plain). It is issued and"
@@ -246,14 +246,6 @@ def _before(tsb: TsbClient, label: str) -> CertificateOfKey | None:
         if error.error_code is None:
             raise
         return None
-
-
-def _der(held: CertificateOfKey) -> bytes:
-    """The certificate's bytes; of what is neither PEM nor base64, the text's."""
-    try:
-        return held.der
-    except ValueError:
-        return held.certificate.encode(errors="backslashreplace")
 
 
 def _leaf(chain: str) -> bytes:

@@ -232,6 +232,14 @@ class CertificateOfKey(Answer):
         text = ARMOR.sub("", self.certificate)
         return base64.b64decode("".join(text.split()), validate=True)
 
+    @property
+    def bytes(self) -> bytes:
+        """As `der`; of what is neither PEM nor base64, the text's."""
+        try:
+            return self.der
+        except ValueError:
+            return self.certificate.encode(errors="backslashreplace")
+
 
 class BlockRequested(Answer):
     """The id under which the approvals of `ruleBlock` are collected."""
