@@ -122,6 +122,53 @@ def test_the_answer_as_it_was_made_passes_every_check() -> None:
     assert [one for one in verified(KeyAttributes.read(reply(ANSWER))).checks if one.finding] == []
 
 
+# What can be read in two ways --------------------------------------------------------------------
+
+LABEL, EXTRACTABLE, APPROVAL = "<label>k</label>", "<extractable>false</extractable>", 'name="Ada">'
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "code"),
+    [
+        (LABEL, "<label>k<x/>.other</label>", "ATTESTATION_FORMAT"),
+        (LABEL, '<label value="other">k</label>', "ATTESTATION_FORMAT"),
+        (LABEL, "<label>\u00a0k</label>", "ATTESTATION_KEY"),
+        (EXTRACTABLE, "<extractable>false<x/>true</extractable>", "ATTESTATION_FORMAT"),
+        (EXTRACTABLE, '<extractable value="true">false</extractable>', "ATTESTATION_FORMAT"),
+        (EXTRACTABLE, f"{EXTRACTABLE}<a:x xmlns:a='b'>true</a:x>", "ATTESTATION_FORMAT"),
+        ("<quorum>1</quorum>", "<quorum>1<x/>0</quorum>", "ATTESTATION_FORMAT"),
+        ('<group name="g">', '<group name="g" quorum="7">', "ATTESTATION_FORMAT"),
+        ('<group name="g">', '<group name="g" Name="h">', "ATTESTATION_FORMAT"),
+        ("<key_status>", '<key_status blocked="true">', "ATTESTATION_FORMAT"),
+        ("<policy>", "<Policy/><policy>", "ATTESTATION_FORMAT"),
+        (APPROVAL, f"{APPROVAL}<value>AAAA</value>", "ATTESTATION_FORMAT"),
+        ("</group>", "<Approval type='public_key' name='Eve'>AAAA</Approval></group>", None),
+        ("</group>", "</group><Group name='x'><quorum>0</quorum></Group>", None),
+    ],
+)
+def test_an_attestation_that_can_be_read_in_two_ways_is_refused(
+    old: str, new: str, code: str | None
+) -> None:
+    xml = ANSWER["xml"].replace(old, new, 1)
+    assert xml != ANSWER["xml"]
+    signed = {**ANSWER, "xml": xml, "xmlSignature": HSM.sign(xml.encode())}
+
+    failed = verified(KeyAttributes.read(reply(signed))).failed
+
+    assert failed is not None
+    assert code in (None, failed.code), failed
+
+
+def test_an_attribute_in_two_spellings_is_a_difference() -> None:
+    answer = copy.deepcopy(ANSWER)
+    answer["json"]["attributes"]["Extractable"] = True
+
+    failed = verified(KeyAttributes.read(reply(answer))).failed
+
+    assert failed is not None
+    assert failed.code == "KEY_ATTRIBUTES"
+
+
 # DER ----------------------------------------------------------------------------------------------
 
 

@@ -18,6 +18,7 @@ MAX_CHARACTERS = 4 * 1024 * 1024  # a policy with a thousand approvers is a thir
 MAX_DEPTH = 16  # a recorded one has 7
 MAX_DIGITS = 13  # of a number: what is longer is none
 ROOT = "private_key"
+BLANKS = " \t\r\n"  # of XML; other characters that look like blanks are text
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ def read(xml: str) -> Attested:
     if len(xml) > MAX_CHARACTERS:
         raise ValueError("is too large")
     root = _parsed(xml)
-    if root.tag != ROOT:
+    if root.tag != plain(ROOT):
         raise ValueError(f"is about something else than a {ROOT}")
     try:
         found = _only(root, "policy")
@@ -63,17 +64,16 @@ def read(xml: str) -> Attested:
     _only(root, "attributes")
     attributes: dict[str, str] = {}
     for one in root.iterfind("attributes/*"):
-        name = plain(one.tag)
-        if name in attributes:
+        if one.tag in attributes:
             raise ValueError("says an attribute twice")
-        attributes[name] = (one.text or "").strip().lower()
+        attributes[one.tag] = _text_of(one).lower()
     return Attested(
         label=_text(root, "label"),
         algorithm=_text(root, "algorithm"),
         public_key="".join(_text(root, "public_key").split()),
         key_size=_text(root, "key_size"),
         curve_oid=_text(root, "curve_oid"),
-        creation=(root.get("creation") or "").strip(),
+        creation=root.get("creation", "").strip(BLANKS),
         at=_moment(_text(root, "attest_time")),
         attributes=attributes,
         policy=policy,
@@ -86,7 +86,10 @@ def plain(name: str) -> str:
 
 
 class _Bounded(ElementTree.TreeBuilder):
-    """Refuses a document type before any entity can be expanded, and elements too deep inside."""
+    """Refuses a document type before any entity can be expanded, and elements too deep inside.
+
+    Names are `plain`, so that nothing is overlooked because it is spelled otherwise.
+    """
 
     depth = 0
 
@@ -97,11 +100,16 @@ class _Bounded(ElementTree.TreeBuilder):
         self.depth += 1
         if self.depth > MAX_DEPTH:
             raise ValueError("is nested too deeply")
-        return super().start(tag, attrs)
+        if any("}" in name for name in (tag, *attrs)):
+            raise ValueError("has names of another namespace")
+        named = {plain(name): value for name, value in attrs.items()}
+        if len(named) < len(attrs):
+            raise ValueError("says an XML attribute twice")
+        return super().start(plain(tag), named)
 
     def end(self, tag: Any) -> Any:
         self.depth -= 1
-        return super().end(tag)
+        return super().end(plain(tag))
 
 
 def _parsed(xml: str) -> ElementTree.Element:
@@ -117,12 +125,16 @@ def _parsed(xml: str) -> ElementTree.Element:
         raise ValueError("is no XML") from None
     if not isinstance(root, ElementTree.Element):
         raise ValueError("is no XML")  # noqa: TRY004  a value from outside
+    for one in root.iter():
+        beside = [one.text if len(one) else None, *(inner.tail for inner in one)]
+        if any((text or "").strip(BLANKS) for text in beside):
+            raise ValueError("has text beside elements")
     return root
 
 
 def _only(parent: ElementTree.Element, name: str) -> ElementTree.Element | None:
     """The element of this name; of two nobody knows which one counts."""
-    found = parent.findall(name)
+    found = parent.findall(plain(name))
     if len(found) > 1:
         raise ValueError(f"says {name} twice")
     return found[0] if found else None
@@ -130,7 +142,14 @@ def _only(parent: ElementTree.Element, name: str) -> ElementTree.Element | None:
 
 def _text(parent: ElementTree.Element, name: str) -> str:
     found = _only(parent, name)
-    return (found.text or "").strip() if found is not None else ""
+    return _text_of(found) if found is not None else ""
+
+
+def _text_of(element: ElementTree.Element) -> str:
+    """The text of an element that has nothing else."""
+    if len(element) or element.attrib:
+        raise ValueError("has more than a text where a text is expected")
+    return (element.text or "").strip(BLANKS)
 
 
 def _moment(text: str) -> datetime | None:
@@ -143,7 +162,7 @@ def _moment(text: str) -> datetime | None:
 def _policy(element: ElementTree.Element) -> dict[str, Any]:
     """The policy in the form of TSB's JSON."""
     status = _only(element, "key_status")
-    blocked = _text(status, "blocked").lower() if status is not None else ""
+    blocked = _of(status, "blocked").lower() if status is not None else ""
     return {
         "keyStatus": {"blocked": {"true": True, "false": False}.get(blocked)},
         **{name: _rule(_only(element, tag)) for name, tag in RULES.items()},
@@ -175,13 +194,16 @@ def _approval(element: ElementTree.Element) -> dict[str, Any]:
     return {
         "type": _of(element, "type"),
         "name": _of(element, "name"),
-        "value": _text(element, "value") or (element.text or "").strip(),
+        "value": _text(element, "value") or (element.text or "").strip(BLANKS),
     }
 
 
 def _of(element: ElementTree.Element, name: str) -> str:
     """A value, which stands in an XML attribute or in an element."""
-    return (element.get(name) or "").strip() or _text(element, name)
+    inside = _only(element, name) is not None
+    if inside and name in element.attrib:
+        raise ValueError(f"says {name} twice")
+    return _text(element, name) if inside else element.get(name, "").strip(BLANKS)
 
 
 def _number(element: ElementTree.Element, name: str) -> int | None:
