@@ -62,7 +62,7 @@ def list_(config: Config = settings.FILE, as_json: AsJson = False) -> None:
     if listed.examined:
         console.print(report.listing(listed.examined, now()))
     else:
-        console.print("Nothing waits for you.")
+        console.print("Nothing waits for you. What was asked for just now takes some seconds.")
     if listed.unreadable:
         view.console(error=True).print(f"{listed.unreadable} tasks cannot be read.")
 

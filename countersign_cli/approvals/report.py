@@ -58,8 +58,8 @@ def question(examined: Examined) -> str:
     label, digest = (approval.label if approval else "?"), (shown.sha256 if shown else "?")
     what = "a certificate for " if shown and shown.kind == "certificate" else ""
     return (
-        f"Key {clean(label)} may be used once, for {what}{about(examined, 'Subject commonName')}."
-        f" SHA-256 of the request: {digest}. Sign this with your key?"
+        f"Key {clean(label)} may be used once, for {what}{about(examined, 'Subject commonName')}.\n"
+        f"SHA-256 of the request:\n{digest}\nSign this with your key?"
     )
 
 
