@@ -427,10 +427,15 @@ def _failed(record: Record, event: m.CloseEnrollmentInput) -> dict[str, Any]:
             else f"See at the TSB which requests of key {label!r} are open, if any."
         )
         failed = _bounded(failed.model_copy(update={"action": said}))
-    elif is_left and "csr" in record and last_step(record) == "csr":
+    elif is_left and failed.name not in OUR_ERRORS and _may_ask_the_ca(record):
         said = f"`countersign resume {record['id']}`: the approvers of the CA's key are asked then."
         failed = _bounded(failed.model_copy(update={"action": said}))
     return {"outcome": m.Outcome.FAILED, "error": failed}
+
+
+def _may_ask_the_ca(record: Record) -> bool:
+    """Whether the CSR is stored, and the approvers of the CA's key were surely not asked."""
+    return wants_certificate(record) and "csr" in record and last_step(record) == "csr"
 
 
 def _quarantined(record: Record, event: m.CloseEnrollmentInput) -> m.Failure:
