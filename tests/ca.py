@@ -33,7 +33,7 @@ class Ca:
         ca.make_key(made.client("keyManagement"), made.label, whole, **key or {})
         if certified:
             made.certify(**different)
-        case.stack.control("DELETE", "/calls")
+        case.stack.control("DELETE", f"/calls?label={made.label}")
         return made
 
     def client(self, role: str) -> ApproverClient:

@@ -49,7 +49,7 @@ def _act(simulator: Simulator, what: str, query: dict[str, str], body: dict[str,
         case "DELETE /faults":
             simulator.faults.clear(label)
         case "DELETE /calls":
-            simulator.forget_calls()
+            simulator.forget_calls(label)
         case "PUT /switches":
             switches.change(simulator.switches, body)
         case "POST /credentials":

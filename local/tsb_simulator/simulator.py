@@ -92,10 +92,10 @@ class Simulator:
         with self._lock:
             return [call for call in self._calls if label in (None, call["label"])]
 
-    def forget_calls(self) -> None:
-        """Start counting anew."""
+    def forget_calls(self, label: str | None = None) -> None:
+        """Start counting anew, of one key label or all."""
         with self._lock:
-            self._calls.clear()
+            self._calls = [one for one in self._calls if label not in (None, one["label"])]
 
     def _answer(
         self,
