@@ -241,29 +241,30 @@ def _load_on(stack: Stack, arguments: argparse.Namespace) -> int:
     watched = load.Watched()
     watcher = threading.Thread(target=watched.watch, args=(stack.pids,), daemon=True)
     watcher.start()
+    ca = load.make_ca(stack)
     number, begun = arguments.pending, time.monotonic()
     per_second = load.KEYS_PER_MINUTE / 60
-    many = load.start(stack, number, per_second)
+    many = load.start(stack, number, per_second, ca)
     all_pending = load.until(lambda: load.pending(stack) >= number, LOAD_SECONDS)
     waiting, pending_after = load.pending(stack), time.monotonic() - begun
     burst_at = time.monotonic()
-    burst = load.start(stack, BURST, None)
+    burst = load.start(stack, BURST, None, ca)
     load.until(lambda: load.pending(stack) >= number + BURST, LOAD_SECONDS)
     burst_took = time.monotonic() - burst_at
     busiest = {seconds: load.busiest(stack, seconds) for seconds in (1, 60)}
     load.approve_all(stack)
     stack.scale_waits(LOAD_END_SCALE)
     decided = time.monotonic()
-    load.until(
-        lambda: sum(load.ended(stack, [*many, *burst]).values()) >= number + BURST, LOAD_SECONDS
-    )
-    issued = load.ended(stack, [*many, *burst])
-    doubled = load.doubled(stack)
+    load.until(lambda: load.all_ended(stack, [*many, *burst]), LOAD_SECONDS)
+    issued, certified = load.ended(stack, [*many, *burst]), load.certified(stack)
+    wanted = len(many[:: load.CERTIFIED_SHARE]) + len(burst[:: load.CERTIFIED_SHARE])
+    doubled = load.doubled(stack, ca, wanted)
     watched.stop()
     watcher.join()
     good = (
         all_pending
         and issued == {"Enrollment Issued": number + BURST}
+        and certified == wanted
         and not doubled
         and busiest[60] <= load.KEYS_PER_MINUTE
     )
@@ -282,6 +283,7 @@ def _load_on(stack: Stack, arguments: argparse.Namespace) -> int:
         f"| most keys created within 1 s (a turn every"
         f" {60 * (1 + SLOT_MARGIN) / load.KEYS_PER_MINUTE:.4g} s) | {busiest[1]} |",
         f"| ended, each counted once | {', '.join(f'{n:,} {end}' for end, n in issued.items())} |",
+        f"| of them with a certificate, under a second quorum | {certified:,} of {wanted:,} |",
         f"| all of them ended | {time.monotonic() - decided:.0f} s after the approvals |",
         f"| labels with a second live key or request | {doubled} |",
         f"| memory of simulator, emulator and workers together, at most |"

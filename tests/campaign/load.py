@@ -12,12 +12,14 @@ import psutil
 
 from countersign.events import ENDINGS
 from local.stack import Stack
-from tests.case import Case, Json
+from tests.ca import Ca
+from tests.case import Case, Json, people
 
 KEYS_PER_MINUTE = 240
 # Waits are real here, so that the rate is; the first poll comes late, so that the machine keeps up.
 PARAMETERS = {"KeysPerMinute": str(KEYS_PER_MINUTE), "PollFloorSeconds": "60"}
 LOOK_SECONDS = 2
+CERTIFIED_SHARE = 10  # each tenth asks for a certificate, too
 
 
 @dataclass
@@ -42,18 +44,25 @@ class Watched:
         self._done.set()
 
 
-def start(stack: Stack, number: int, per_second: float | None) -> list[Case]:
-    """Start so many enrollments, all at once or at a pace."""
+def start(stack: Stack, number: int, per_second: float | None, ca: Ca) -> list[Case]:
+    """Start so many enrollments, all at once or at a pace; some want a certificate of this CA."""
     cases = [Case(stack) for _ in range(number)]
+    requests = {case.id: case.request() for case in cases}
+    requests |= {case.id: ca.request(case.request()) for case in cases[::CERTIFIED_SHARE]}
     if per_second is None:
         with ThreadPoolExecutor(20) as pool:
-            list(pool.map(lambda case: case.start(case.request()), cases))
+            list(pool.map(lambda case: case.start(requests[case.id]), cases))
         return cases
     for case in cases:
         begun = time.monotonic()
-        case.start(case.request())
+        case.start(requests[case.id])
         time.sleep(max(1 / per_second - (time.monotonic() - begun), 0))
     return cases
+
+
+def make_ca(stack: Stack) -> Ca:
+    """A CA with one approver, who is nobody else's."""
+    return Ca.make(Case(stack), *people(1))
 
 
 def pending(stack: Stack) -> int:
@@ -66,6 +75,23 @@ def approve_all(stack: Stack) -> None:
     for one in stack.control("GET", "/state")["requests"]:
         if one["status"] == "PENDING":
             stack.control("POST", "/decide", {"requestId": one["id"], "decision": "approve"})
+
+
+def all_ended(stack: Stack, cases: list[Case]) -> bool:
+    """Whether all of these have ended; approves what the second quorums are asked meanwhile."""
+    approve_all(stack)
+    return sum(ended(stack, cases).values()) >= len(cases)
+
+
+def certified(stack: Stack) -> int:
+    """How many were announced with their certificate, each counted once."""
+    return len(
+        {
+            event["detail"]["enrollmentId"]
+            for event in stack.events()
+            if event["detail-type"] == "Enrollment Issued" and event["detail"].get("certificate")
+        }
+    )
 
 
 def until(poll: Any, seconds: float) -> bool:
@@ -101,9 +127,13 @@ def busiest(stack: Stack, seconds: float) -> int:
     )
 
 
-def doubled(stack: Stack) -> int:
-    """Labels with more than one live key or more than one request."""
+def doubled(stack: Stack, ca: Ca, certified: int) -> int:
+    """Labels with more than one live key or request, and questions to the CA's approvers beyond
+    those of so many certificates.
+    """
     state = stack.control("GET", "/state")
     keys = [key["label"] for key in state["keys"] if not key["deleted"]]
-    requests = [one["label"] for one in state["requests"] if one["status"] != "CANCELLED"]
-    return len(keys) - len(set(keys)) + len(requests) - len(set(requests))
+    made = [one["label"] for one in state["requests"] if one["status"] != "CANCELLED"]
+    requests = [label for label in made if label != ca.label]
+    of_the_ca = len(made) - len(requests) - 1 - certified  # one is its own certificate's
+    return len(keys) - len(set(keys)) + len(requests) - len(set(requests)) + of_the_ca
