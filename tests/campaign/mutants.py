@@ -759,6 +759,48 @@ MUTANTS = (
         f"{FLOW}test_certificates.py::test_cancelled_by_the_api_in_the_second_step",
     ),
     mutant(
+        "second step: a CSR under another root than the stack's is passed on",
+        f"{STATES}request_certificate.py",
+        'if record.get("attestationRoot", "") != trust.root_sha256:',
+        "if False:",
+        "whoever may write the record names their own root",
+        f"{FLOW}test_certificates.py::test_a_csr_under_another_root_than_the_stack_s_asks_nobody",
+    ),
+    mutant(
+        "second step: a stored CSR is asked for again when it is resumed",
+        f"{STATES}poll_request.py",
+        "return is_own and event.step",
+        "return False and event.step",
+        "a TSB that has forgotten the request ends it",
+        f"{FLOW}test_certificates.py::test_a_stop_before_the_ca_s_approvers_are_asked_is_resumed",
+    ),
+    mutant(
+        "second step: a chain that an earlier try wrote is a conflict",
+        f"{STATES}store_certificate.py",
+        "earlier.chain if earlier.failed is None else None",
+        "None",
+        "another certificate of the CA between two tries fails what was agreed to",
+        f"{FLOW}test_certificates.py"
+        "::test_another_ca_certificate_between_two_tries_issues_the_one_that_was_stored",
+    ),
+    mutant(
+        "second step: the CSR is verified by the time of the end",
+        f"{CORE}evidence/proof.py",
+        "proven = _checked(folder, proven, created, executed, now=then)",
+        "proven = _checked(folder, proven, created, executed, now=now)",
+        "a chain that expired meanwhile ends the enrollment as FAILED",
+        f"{FLOW}test_certificates.py::test_what_was_verified_stays_so_when_its_chain_expires",
+    ),
+    mutant(
+        "second step: the first step's root is held against the stack's",
+        f"{CORE}evidence/writer.py",
+        "verifier.roots(record)[-1]",
+        "verifier.roots(record)[0]",
+        "no evidence where the root was changed meanwhile",
+        f"{FLOW}test_certificates.py"
+        "::test_another_root_and_chain_since_the_csr_was_stored_are_those_of_the_certificate",
+    ),
+    mutant(
         "the request for a certificate stays open after a fault that decides",
         f"{CORE}keys/disposal.py",
         "            _withdraw(event, existing, tsb)\n",
