@@ -42,7 +42,7 @@ def steps() -> Iterator[Callable[[str], AbstractContextManager[None]]]:
                 if console.is_terminal:
                     progress.remove_task(task)
                 progress.console.print(
-                    f"{mark}[/] {name:<58} [dim]{now - started:6.1f} s  (at {now - began:5.1f} s)"
+                    f"{mark}[/] {name:<54} [dim]{now - started:6.1f} s  (at {now - began:5.1f} s)"
                 )
 
     with progress:
