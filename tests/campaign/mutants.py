@@ -991,6 +991,49 @@ MUTANTS = (
         "one enrollment keeps all others from being told",
         "tests/unit/test_waits.py::test_one_dead_token_keeps_no_other_from_being_woken",
     ),
+    # Mails and reminders ----------------------------------------------------------------------
+    mutant(
+        "a reminder of what the record says",
+        f"{CORE}reminders.py",
+        "        if answer.digest != one.wait.seen:\n",
+        "        if False:\n",
+        "people are reminded of what has ended, or of what they have just decided",
+        f"{FLOW}test_letters.py::test_no_reminder_of_what_has_just_ended_or_changed",
+    ),
+    mutant(
+        "a reminder without a note",
+        f"{CORE}reminders.py",
+        '        records.put({"id": _note(one), "at": m.timestamp(m.now()), "expires": expires})\n',
+        "",
+        "the same reminder is announced every five minutes",
+        f"{FLOW}test_letters.py"
+        "::test_of_reminders_that_were_missed_the_newest_comes_and_none_after_the_window",
+    ),
+    mutant(
+        "a mail that is not looked up again",
+        f"{CORE}letters/delivery.py",
+        "        if not _is_open(record, event.step, event.request_id):\n",
+        "        if False:\n",
+        "a reminder that comes late asks for what is decided",
+        f"{FLOW}test_letters.py::test_a_reminder_that_comes_too_late_is_not_mailed",
+    ),
+    mutant(
+        "who cannot be reached is reported each time",
+        f"{CORE}letters/delivery.py",
+        "        if records.put(item) is None:\n",
+        "        records.put(item)\n        if True:\n",
+        "one missing address counts as often as its event comes",
+        f"{FLOW}test_letters.py::test_who_cannot_be_reached_or_has_left_gets_nothing",
+    ),
+    mutant(
+        "the CA's approvers get the CSR's lines",
+        f"{CORE}letters/delivery.py",
+        '    of_ca = certificate_step(record) if name == "certificate" else record\n',
+        "    of_ca = record\n",
+        "a mail shows another text than the approver's app",
+        f"{FLOW}test_letters.py"
+        "::test_the_second_quorum_is_asked_and_stood_down_by_name_as_the_first",
+    ),
     # Retries ----------------------------------------------------------------------------------
     mutant(
         "an approval is given up after minutes without the TSB",

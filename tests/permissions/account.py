@@ -296,6 +296,8 @@ def _names(name: str, resource: Json) -> dict[str, str]:  # noqa: PLR0911, PLR09
             return named(found, found)
         case "AWS::Events::EventBus":
             return named(STACK, arn("events", f"event-bus/{STACK}"))
+        case "AWS::Events::ApiDestination":
+            return named(physical, arn("events", f"api-destination/{physical}/{name}-id"))
         case "AWS::Events::Archive":
             return named(physical, arn("events", f"archive/{physical}"))
         case "AWS::Events::Rule":

@@ -255,13 +255,13 @@ def test_a_reminder_that_comes_too_late_is_not_mailed(case: Case, post: Post) ->
     stack.call("WatchEnrollments", {})
     event = case.await_event("Enrollment Reminder")
     post.await_mails(case, 6)
-    case.approve(stack.people["Ada Lovelace"], stack.people["Grace Hopper"])
+    case.cancel()
     case.end(arn)
     stack.settle()
     event["detail"]["fraction"] = 0.9  # another mail
     stack.call("MailPeople", event)
 
-    assert (ALAN, REMINDER) not in post.of(case)[6:]
+    assert REMINDER not in {subject for _, subject in post.of(case)[6:]}
 
 
 def test_after_a_kill_between_event_and_note_the_event_comes_twice_and_the_mail_once(
