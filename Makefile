@@ -64,15 +64,21 @@ $(BUILDER)/pip: .python-version | $(UV)
 	@$(UV) sync --frozen --quiet --extra cli --extra functions --extra approver || { echo "$(NO_PACKAGES)" >&2; exit 1; }
 	@touch $@
 
-.PHONY: run tutorial up down
+.PHONY: run recording tutorial up show down
 run: .venv/.synced  ## one enrollment, from request to stored CSR, on this machine
 	@$(RUN) python -m local.run
+
+recording: .venv/.synced  ## docs/run.svg: what make run shows
+	@$(RUN) python -m local.run docs/run.svg
 
 tutorial: .venv/.synced  ## the vendor's whole tutorial: CA, CSR, certificate, import, openssl's word on the chain
 	@$(RUN) python -m local.tutorial
 
 up: .venv/.synced  ## start the embedded stack and leave it running
 	@$(RUN) python -m local.stack up
+
+show: .venv/.synced  ## all URLs, names and folders of the stack that was left running
+	@$(RUN) python -m local.stack show
 
 down: .venv/.synced  ## stop it
 	@$(RUN) python -m local.stack down

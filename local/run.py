@@ -1,11 +1,16 @@
-"""The main job, behind `make run`: shows people one enrollment from request to stored CSR."""
+"""The main job, behind `make run`: shows people one enrollment from request to stored CSR.
+
+`python -m local.run FILE` also writes what was shown to this file, as SVG.
+"""
 
 import json
+import re
 import sys
 import threading
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
+from pathlib import Path
 from typing import Any
 
 from rich.markup import escape
@@ -16,13 +21,14 @@ from countersign.models import OutcomeDocument
 from countersign.verification import csr
 from local.approver import Approver, ApproverClient, shown
 from local.stack import ROOT, Stack, StackError, stop_once
-from local.terminal import console, steps, table
+from local.terminal import WIDTH, console, steps, table
 
 SEED = ROOT / "events/seed"
 DEADLINE_SECONDS = 90
 EVENT_SECONDS = 10
 EVIDENCE_SECONDS = 20
 PAUSE_SECONDS = 0.2
+WORKING = ("TaskStateEntered", "WaitStateEntered")  # the others take no time
 INTERRUPTED = 130
 
 type Step = Callable[[str], AbstractContextManager[None]]
@@ -48,11 +54,14 @@ def main() -> int:
     """Run everything. Returns 0 if the CSR is in S3, 1 after a failure, 130 if interrupted."""
     stop_once()
     stack = Stack(ROOT / ".stack/run")
+    if sys.argv[1:]:
+        console.record, console.width = True, WIDTH
     try:
         with steps() as step:
             stack.start(step)
-            account = enroll(stack, step)
-        table("the CSR", account)
+            account, pem = enroll(stack, step)
+            with step("stop everything that was started"):
+                stack.stop()
     except (StackError, EnrollmentFailedError) as error:
         console.print(f"\n[red]failed[/]  {escape(str(error))}")
         return 1
@@ -61,12 +70,24 @@ def main() -> int:
         return INTERRUPTED
     finally:
         stack.stop()
-        console.print("\n[dim]everything that was started is stopped[/]")
+    table("the CSR", account)
+    console.print(f"\n{pem}\n[bold]next[/]  make up   [dim]to ask and to decide yourself[/]")
+    if sys.argv[1:]:
+        record(Path(sys.argv[1]))
     return 0
 
 
-def enroll(stack: Stack, step: Step) -> dict[str, str]:
-    """One enrollment, from request to stored CSR; what people want to see of it, by heading.
+def record(file: Path) -> None:
+    """Write what was shown, and is no wider than a terminal."""
+    lines = console.export_text(clear=False).splitlines()
+    assert max(map(len, lines)) <= WIDTH, max(lines, key=len)  # noqa: S101  for who changes it
+    svg = console.export_svg(title="make run", unique_id="run")
+    # Nothing is fetched from elsewhere: a reader's own font will do.
+    file.write_text(re.sub(r"@font-face \{.*?\}\s*", "", svg, flags=re.DOTALL))
+
+
+def enroll(stack: Stack, step: Step) -> tuple[dict[str, str], str]:
+    """One enrollment, from request to stored CSR; what people want to see of it, and the PEM.
 
     Raises:
         EnrollmentFailedError: it did not end well; says why.
@@ -85,7 +106,7 @@ def enroll(stack: Stack, step: Step) -> dict[str, str]:
 
     def approve() -> None:
         try:
-            with step("approver: fetches the task, verifies what it shows, signs its bytes"):
+            with step("the approver fetches the task, verifies what it shows, signs"):
                 task = approver.await_task(approver_client, request["key"]["label"])
                 shown(task, stack.signing_key())
                 approver.approve(approver_client, task)
@@ -118,7 +139,7 @@ def follow(machines: Any, arn: str, step: Step) -> Any:
             entered = [
                 event["stateEnteredEventDetails"]["name"]
                 for event in history
-                if event["type"].endswith("StateEntered")
+                if event["type"] in WORKING
             ]
             for name in entered[number:]:
                 current.close()
@@ -130,7 +151,9 @@ def follow(machines: Any, arn: str, step: Step) -> Any:
             time.sleep(PAUSE_SECONDS)
     finally:
         current.close()
-    raise EnrollmentFailedError(f"still running after {DEADLINE_SECONDS} s, in state {entered[-1]}")
+    raise EnrollmentFailedError(
+        f"still running after {DEADLINE_SECONDS} s, in state {entered[-1:]}"
+    )
 
 
 def explain(machines: Any, arn: str, ended: Any, trouble: list[Exception]) -> str:
@@ -188,33 +211,33 @@ def _account(
     document: OutcomeDocument,
     event: dict[str, Any],
     proven: dict[str, str],
-) -> dict[str, str]:
-    """What people want to see of the result, read back from S3."""
+) -> tuple[dict[str, str], str]:
+    """What people want to see of the result, and its PEM, read back from S3."""
     stored = document.csr
     assert stored is not None  # noqa: S101  it was issued
     answer = stack.client("s3").get_object(
         Bucket=stored.bucket, Key=stored.key, VersionId=stored.version_id
     )
-    requested = request["csr"]
     spki = stack.client("dynamodb").get_item(
         TableName=stack.outputs["EnrollmentsTableName"], Key={"id": {"S": document.enrollment_id}}
     )["Item"]["publicKeySha256"]["S"]
-    checked = csr.read_csr(answer["Body"].read().decode())
-    said = [one["detail-type"] for one in stack.events(document.enrollment_id)]
+    pem = answer["Body"].read().decode()
+    checked = csr.read_csr(pem)
     approvals = ", ".join(f"{one.name} {one.decision}" for one in document.approvers)
+    # Hashes without what could be said of them too: a line that is folded cannot be copied.
     return {
         "subject": checked.subject,
-        "key": f"{checked.key}, label {request['key']['label']}, SPKI SHA-256 {spki}",
-        "key usage": f"{', '.join(checked.key_usage)} (asked: {', '.join(requested['keyUsage'])})",
-        "extended key usage": ", ".join(checked.extended_key_usage),
-        "SHA-256": checked.sha256,
+        "usages": ", ".join([*checked.key_usage, *checked.extended_key_usage]),
+        "key": f"{checked.key}, {request['key']['label']}",
+        "key SHA-256": spki,
+        "CSR SHA-256": checked.sha256,
         "approvals": approvals,
-        "checks": proven["checks"],
-        "attestation": proven["attestation"],
-        "evidence": f"{proven['parts']}, signed by {proven['signed by']}",
-        "lies at": f"s3://{stored.bucket}/{stored.key} (version {stored.version_id})",
-        "events": " → ".join(said) + f", from {event['source']}, at {event['time']}",
-    }
+        "checks": f"{proven['checks']}; attestation {proven['attestation'].partition(',')[0]}",
+        "evidence": proven["parts"],
+        "bucket": stored.bucket,
+        "object": stored.key,
+        "event": f"{event['detail-type']}, from {event['source']}, at {event['time']}",
+    }, pem
 
 
 if __name__ == "__main__":

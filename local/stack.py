@@ -1,7 +1,8 @@
 """The embedded stack: TSB simulator and MiniStack on loopback, with the real template deployed.
 
-`python -m local.stack up` leaves it running, and `down` stops it. `local.run` and the tests start
-one of their own. Everything started here belongs to a process group that `stop` ends.
+`python -m local.stack up` leaves it running, `show` shows where, and `down` stops it. `local.run`
+and the tests start one of their own. Everything started here belongs to a process group that
+`stop` ends.
 """
 
 import fcntl
@@ -216,8 +217,8 @@ class Stack:
                 self.stop()
                 raise
 
-    def save(self) -> None:
-        """Save what runs, so that another process can find and stop it."""
+    def save(self, **more: str) -> None:
+        """Save what runs, and more to show, so that another process can find and stop it."""
         state = {
             "processes": [Recorded.of(pid).dump() for pid in self.pids],
             "endpoint": self.endpoint,
@@ -226,6 +227,7 @@ class Stack:
             "apiKeys": self.api_keys,
             "caCertificate": str(self.ca_certificate),
             "outputs": self.outputs,
+            **more,
         }
         (self.folder / "stack.json").write_text(json.dumps(state, indent=2))
 
@@ -703,28 +705,37 @@ def _up() -> None:
         except BaseException:
             stack.stop()
             raise
-    stack.save()
-    table(
-        "the embedded stack",
-        {
-            "AWS endpoint": stack.endpoint,
-            "TSB": stack.tsb_url,
-            "TSB's control side": stack.control_url,
-            **stack.outputs,
-            "ApiUrl": stack.api_url,
-            "API, to read and to try": page,
-            "for aws and sam too": f". {environment.relative_to(ROOT)}",
-            "everybody's keys": str((stack.folder / "people").relative_to(ROOT)),
-            "stop": "make down",
-        },
-    )
+    stack.save(apiUrl=stack.api_url, apiPage=page, approvalsPage=approvals_page)
     table(
         f"the tour: you ask, and decide as {reader}",
         {
-            "1 ask": f". {environment.relative_to(ROOT)} && countersign submit events/tour.json",
-            "2 decide here": "countersign approvals approve tour",
-            "  or on a page": f"{approvals_page}  (good for one visit)",
-            "3 get the CSR": "countersign status tour --watch && countersign csr tour",
+            "ask": f". {_shown(environment)} && countersign submit events/tour.json",
+            "decide": "countersign approvals approve tour",
+            "or on a page": f"{approvals_page}",
+            "get the CSR": "countersign status tour --watch && countersign csr tour",
+            "stop": "make down   (everything else: make show)",
+        },
+    )
+
+
+def _show() -> None:
+    from local.terminal import table  # noqa: PLC0415  only people need rich
+
+    if not _running():
+        raise StackError("no stack is running; start it with: make up")
+    state = json.loads((FOLDER / "stack.json").read_text())
+    table(
+        "the embedded stack",
+        {
+            "AWS endpoint": state["endpoint"],
+            "TSB": state["tsbUrl"],
+            "TSB's control side": state["controlUrl"],
+            **state["outputs"],
+            "ApiUrl": state["apiUrl"],
+            "API, to read and to try": state["apiPage"],
+            "an approver's page": f"{state['approvalsPage']}  (good for one visit)",
+            "for aws and sam too": f". {_shown(FOLDER / 'env')}",
+            "everybody's keys": str(_shown(FOLDER / "people")),
         },
     )
 
@@ -769,10 +780,10 @@ def _down() -> None:
 
 
 def main() -> int:
-    """Run `up` or `down`; return 1 if that failed."""
-    commands = {"up": _up, "down": _down}
-    if sys.argv[1:] not in (["up"], ["down"]):
-        print("usage: python -m local.stack up|down", file=sys.stderr)
+    """Run `up`, `show` or `down`; return 1 if that failed."""
+    commands = {"up": _up, "show": _show, "down": _down}
+    if sys.argv[1:] not in [[name] for name in commands]:
+        print(f"usage: python -m local.stack {'|'.join(commands)}", file=sys.stderr)
         return 2
     stop_once()
     try:

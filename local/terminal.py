@@ -9,6 +9,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import Progress, SpinnerColumn, TaskID, TextColumn
 
+WIDTH = 80  # of a terminal that nobody has made wider
+STEP_WIDTH = 66  # what its time leaves of that
+
 console = Console(highlight=False, soft_wrap=True, emoji=False)
 
 
@@ -24,7 +27,6 @@ def steps() -> Iterator[Callable[[str], AbstractContextManager[None]]]:
         disable=not console.is_terminal,
     )
     lock = threading.Lock()
-    began = time.monotonic()
 
     @contextmanager
     def step(name: str) -> Iterator[None]:
@@ -37,12 +39,12 @@ def steps() -> Iterator[Callable[[str], AbstractContextManager[None]]]:
             yield
             mark = "[green]✓"
         finally:
-            now = time.monotonic()
+            seconds = time.monotonic() - started
             with lock:
                 if console.is_terminal:
                     progress.remove_task(task)
                 progress.console.print(
-                    f"{mark}[/] {name:<54} [dim]{now - started:6.1f} s  (at {now - began:5.1f} s)"
+                    f"{mark}[/] {escape(name):<{STEP_WIDTH}} [dim]{seconds:6.1f} s"
                 )
 
     with progress:

@@ -8,6 +8,7 @@ import pytest
 
 from local import run
 from local.stack import Stack
+from local.terminal import WIDTH
 from tests.case import ROOT, Case, Result, assert_issued
 from tests.e2e.commands import DEPLOYED, paste
 from tests.e2e.scenarios import ResultOf, deployed, long_scenario
@@ -73,9 +74,11 @@ def test_the_pages_of_api_and_command_line_end_with_what_they_promise(result: Re
 
 
 def test_what_make_run_does_ends_with_the_csr(stack: Stack) -> None:
-    account = run.enroll(stack, lambda _: nullcontext())
+    account, pem = run.enroll(stack, lambda _: nullcontext())
 
     assert account["subject"] == "CN=Approver-Intermediate-SUB"
     assert account["approvals"] == "ApproverKey1 approved"
-    assert account["checks"].endswith("all passed, made again")
-    assert account["events"].startswith("Enrollment Accepted → ")
+    assert account["checks"].endswith("all passed, made again; attestation verified")
+    assert account["event"].startswith("Enrollment Issued, from countersign")
+    assert pem.startswith("-----BEGIN CERTIFICATE REQUEST-----")
+    assert max(len(f"{name:<13}{value}") for name, value in account.items()) <= WIDTH
