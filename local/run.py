@@ -103,6 +103,7 @@ def enroll(stack: Stack, step: Step) -> tuple[dict[str, str], str]:
         input=json.dumps({"request": request}),
     )["executionArn"]
     trouble: list[Exception] = []
+    signed = threading.Event()
 
     def approve() -> None:
         try:
@@ -110,12 +111,21 @@ def enroll(stack: Stack, step: Step) -> tuple[dict[str, str], str]:
                 task = approver.await_task(approver_client, request["key"]["label"])
                 shown(task, stack.signing_key())
                 approver.approve(approver_client, task)
+            signed.set()
         except Exception as error:
             trouble.append(error)
 
+    def watch(state: str) -> None:
+        """Have the watcher, which looks each minute, look now: nobody here waits for a minute."""
+        if state == "WaitForApproval" and signed.is_set():
+            signed.clear()
+            with step("the watcher sees it and wakes the execution"):
+                watcher = stack.outputs["WatchEnrollmentsFunctionName"]
+                stack.client("lambda").invoke(FunctionName=watcher)
+
     person = threading.Thread(target=approve, daemon=True)
     person.start()
-    ended = follow(machines, arn, step)
+    ended = follow(machines, arn, step, watch)
     if ended["status"] != "SUCCEEDED" or json.loads(ended["output"])["outcome"] != "ISSUED":
         raise EnrollmentFailedError(explain(machines, arn, ended, trouble))
     document = OutcomeDocument.read(json.loads(ended["output"]))
@@ -126,8 +136,14 @@ def enroll(stack: Stack, step: Step) -> tuple[dict[str, str], str]:
     return _account(stack, request, document, event, proven)
 
 
-def follow(machines: Any, arn: str, step: Step) -> Any:
-    """Show each state while the execution is in it; return the ended execution."""
+def follow(
+    machines: Any, arn: str, step: Step, meanwhile: Callable[[str], None] = lambda _: None
+) -> Any:
+    """Show each state while the execution is in it; return the ended execution.
+
+    Args:
+        meanwhile: called again and again with the state that was entered last.
+    """
     current, number = ExitStack(), 0
     deadline = time.monotonic() + DEADLINE_SECONDS
     try:
@@ -148,6 +164,7 @@ def follow(machines: Any, arn: str, step: Step) -> Any:
             number = len(entered)
             if now["status"] != "RUNNING":
                 return now
+            meanwhile(entered[-1] if entered else "")
             time.sleep(PAUSE_SECONDS)
     finally:
         current.close()
