@@ -72,9 +72,15 @@ def verify(
         ) from None
     facts = verified.facts | ({"ignored": ", ".join(ignored)} if ignored else {})
     if as_json:
-        typer.echo(json.dumps(facts, indent=2))
+        typer.echo(json.dumps({key_of(name): fact for name, fact in facts.items()}, indent=2))
     else:
         view.console().print(shown(facts))
+
+
+def key_of(name: str) -> str:
+    """A fact's name as a key of JSON: `signed by` is `signedBy`, as jq reads it."""
+    first, *others = name.lower().split()
+    return "".join([first, *(word.capitalize() for word in others)])
 
 
 def read(folder: Path) -> tuple[dict[str, bytes], list[str]]:
