@@ -327,7 +327,8 @@ def list_(
     if not shown:
         view.console(error=True).print("none")
         return
-    view.console().print(view.listing(shown, now()))
+    console = view.console()
+    console.print(view.listing(shown, now(), console.width))
     if len(found) > limit:
         view.console(error=True).print(f"and more: --limit {limit * 5}")
 

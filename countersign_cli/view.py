@@ -20,6 +20,10 @@ type Json = dict[str, Any]
 
 PIPE_WIDTH = 10_000  # when the output is not a terminal, nothing is wrapped
 BAR_WIDTH = 24
+LISTED = ("id", "status", "", "key", "accepted", "closes / ended", "asked by")
+WIDE = 120  # columns of a terminal that has room for all of these; another one for the rest
+NOT_NARROW = ("key", "accepted", "asked by")
+FOLDED = ("", "key", "asked by")
 LATE = timedelta(minutes=1)  # a poll that is overdue for less than this is shown as due
 UNITS = (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1))
 
@@ -337,15 +341,17 @@ def _names(document: Json, decision: str) -> str:
 # Many ------------------------------------------------------------------------------------------
 
 
-def listing(documents: Iterable[Json], now: datetime) -> Table:
-    """One row per enrollment."""
+def listing(documents: Iterable[Json], now: datetime, width: int = PIPE_WIDTH) -> Table:
+    """One row per enrollment. A narrow terminal lacks what `status` shows as well."""
     table = Table(box=None, pad_edge=False, header_style="dim")
-    for heading in ("id", "status", "", "key", "accepted", "closes / ended", "asked by"):
-        table.add_column(heading, overflow="fold", no_wrap=heading in ("id", "status"))
+    left_out = () if width >= WIDE else NOT_NARROW
+    headings = [one for one in LISTED if one not in left_out]
+    for heading in headings:
+        table.add_column(heading, overflow="fold", no_wrap=heading not in FOLDED)
     for one in documents:
         times = one.get("times") or {}
         end = times.get("ended") or (None if one.get("outcome") else _times(one).get("windowEnds"))
-        table.add_row(
+        cells = (
             Text(clean(one["enrollmentId"]), style="bold"),
             Text(clean(one["status"]), style=STATUS_STYLES.get(one["status"], "")),
             Text(clean((one.get("error") or {}).get("name") or _doing(one))),
@@ -354,6 +360,8 @@ def listing(documents: Iterable[Json], now: datetime) -> Table:
             Text(_relative(end, now) if end else ""),
             Text(clean(_origin(one.get("origin") or {}).rpartition(":")[2])),
         )
+        shown = dict(zip(LISTED, cells, strict=True))
+        table.add_row(*(shown[heading] for heading in headings))
     return table
 
 

@@ -151,6 +151,16 @@ def test_a_look_that_is_due_and_a_window_that_has_closed_say_so() -> None:
     assert "closed at" in row(later, "window")
 
 
+def test_a_list_breaks_no_word_on_eighty_columns() -> None:
+    listed = [document(), document("ISSUED", enrollmentId="release-2026-11-24-production")]
+
+    text = shown(view.listing(listed, NOW, 80), width=80)
+
+    assert max(map(len, text.splitlines())) <= 80
+    for word in ("waiting", "approvers", "web-2026-11", "release-2026-11-24-production", "50 min"):
+        assert word in text
+
+
 def test_a_timelock_is_shown_until_it_is_over() -> None:
     locked = document()
     locked["policy"]["tokens"][0]["timelock"] = 1200
