@@ -591,6 +591,9 @@ OF_A_QUARANTINED = {
     "another finding as the error": Forgery(
         edit(RECORD, error__message="nothing is wrong"), RECORD, "error.message"
     ),
+    "a failed check of another state": Forgery(
+        edit(RECORD, error__state="CreateKey"), RECORD, "error.state"
+    ),
     "a quarantine at another place": Forgery(
         edit(RECORD, quarantine__prefix="quarantine/other/"), RECORD, "quarantine.prefix"
     ),

@@ -134,6 +134,7 @@ DELETES = (
     "    )\n"
 )
 FLOW, UNIT, LOOPBACK = "tests/workflow/", "tests/unit/", "tests/integration/"
+FORGED = f"{FLOW}test_evidence.py::test_a_forgery_under_the_right_signature_is_refused"
 OWNS = f"{FLOW}test_ownership.py::test_whoever_has_lost_an_enrollment_writes_nothing_more"
 
 
@@ -326,6 +327,55 @@ MUTANTS = (
         "status in OUTCOMES_AT_TSB",
         "whoever can write the record ends what people are deciding",
         f"{FLOW}test_announcing.py::test_an_end_on_record_counts_whatever_became_of_the_execution",
+    ),
+    mutant(
+        "what the approvers were shown is compared in part",
+        f"{CORE}evidence/proof.py",
+        "        require(line == said, part, why)\n"
+        '    require(folder[part] == wanted, part, "is not in canonical form (RFC 8785)")\n',
+        "        assert why\n",
+        "evidence proves that people agreed to what they were not shown",
+        f"{FORGED}[issued-a line that says something else than the request]",
+    ),
+    mutant(
+        "a record may say what no release writes",
+        f"{CORE}record.py",
+        'extra="forbid"',
+        'extra="ignore"',
+        "evidence confirms whatever somebody adds to it",
+        f"{FORGED}[issued-a value that no release writes]",
+    ),
+    mutant(
+        "times of the evidence need no order",
+        f"{CORE}evidence/proof.py",
+        "in_order = all(",
+        "in_order = any(",
+        "evidence confirms an end before TSB's last word",
+        f"{FORGED}[issued-TSB's last word after the end]",
+    ),
+    mutant(
+        "a failed check may be told in other words",
+        f"{CORE}evidence/proof.py",
+        "    require(wanted.startswith(said), ",
+        "    require(True, ",
+        "evidence of a forged CSR says that nothing was wrong",
+        f"{FORGED}[forged-another finding as the error]",
+    ),
+    mutant(
+        "an import is told that nobody asked for",
+        f"{CORE}evidence/proof.py",
+        "    is_asked = asked is not None and asked.import_\n",
+        "    is_asked = True\n",
+        "evidence confirms that a certificate was put to a key that was to be left alone",
+        f"{FLOW}test_certificates.py::test_no_import_is_told_where_none_was_asked_for",
+    ),
+    mutant(
+        "of an attested value only its first text is read",
+        f"{CORE}verification/attestation_xml.py",
+        '            raise ValueError("has text beside elements")\n',
+        "            pass\n",
+        "an attestation is believed that another reader understands otherwise",
+        f"{UNIT}test_boundaries.py::test_an_attestation_that_can_be_read_in_two_ways_is_refused",
     ),
     mutant(
         "an event is believed whosever it is",
@@ -811,7 +861,7 @@ MUTANTS = (
     mutant(
         "an import is believed",
         f"{STATES}store_certificate.py",
-        "        if _der(held) != ours:\n            error",
+        "        if held.bytes != ours:\n            error",
         "        if False:\n            error",
         "a certificate counts as imported that its key does not have",
         f"{FLOW}test_certificates.py"

@@ -141,6 +141,7 @@ LABEL, EXTRACTABLE, APPROVAL = "<label>k</label>", "<extractable>false</extracta
         ('<group name="g">', '<group name="g" Name="h">', "ATTESTATION_FORMAT"),
         ("<key_status>", '<key_status blocked="true">', "ATTESTATION_FORMAT"),
         ("<policy>", "<Policy/><policy>", "ATTESTATION_FORMAT"),
+        ("</approval>", "<x/>AAAA</approval>", "ATTESTATION_FORMAT"),
         (APPROVAL, f"{APPROVAL}<value>AAAA</value>", "ATTESTATION_FORMAT"),
         ("</group>", "<Approval type='public_key' name='Eve'>AAAA</Approval></group>", None),
         ("</group>", "</group><Group name='x'><quorum>0</quorum></Group>", None),

@@ -885,6 +885,9 @@ def _require_told(record: Record, error: Mapping[str, Any]) -> None:
     said, wanted = error["message"], f"{failed.code}: {failed.finding}"
     require(wanted.startswith(said), "record.json", f"error.message is {said!r}, not {wanted!r}")
     _equal("record.json", "error.field", error.get("field"), failed.field)
+    stored = "StoreCertificate" if "certificateChecks" in record else "StoreCsr"
+    made_in = stored if "prefix" in record["quarantine"] else "PollRequest"
+    _equal("record.json", "error.state", error.get("state"), made_in)
 
 
 def _in_time(record: Record, own: list[RequestStatus]) -> None:
