@@ -19,7 +19,7 @@ WINDOWS = {
     "1 day": DAY,
     "7 days": 7 * DAY,
     "30 days": 30 * DAY,
-    "365 days": 365 * DAY,
+    "350 days": 350 * DAY,  # the longest that a profile may ask for
     "no limit (the workflow's 30 days)": 0,
 }
 BUDGETS = {"7 days": 10_000}
