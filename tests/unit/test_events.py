@@ -15,7 +15,7 @@ from countersign.policy import approvers as policy_approvers
 from countersign.policy.rules import open_groups
 from countersign.record import Record
 from countersign.request import intake
-from countersign.states import close_enrollment
+from countersign.states import close_enrollment, documents
 from countersign.verification import csr
 from local.generate import events as generated
 from local.generate.events import SAMPLES, slug
@@ -130,7 +130,7 @@ def crowd(decision: str) -> list[Json]:
 
 
 def largest(outcome_name: str, decision: str) -> events.Event:
-    long = WIDE * close_enrollment.MAX_SHORT_TEXT
+    long = WIDE * documents.MAX_SHORT_TEXT
     asked: Any = steps(crowd(decision))
     record = cast(Record, {**largest_record(), "outcome": outcome_name, "steps": asked})
     if outcome_name == "ISSUED":
@@ -139,11 +139,11 @@ def largest(outcome_name: str, decision: str) -> events.Event:
             bucket="b" * 63, key="k" * 99, version_id="v" * 99, sha256="0" * 64, pem=pem
         ).dump()
     if outcome_name == "FAILED":
-        message = WIDE * close_enrollment.MAX_TEXT
+        message = WIDE * documents.MAX_TEXT
         record["error"] = m.Failure(
             name="n" * 99, message=message, field=long, reason=long, action=long
         ).dump()
-    return events.ended(close_enrollment.document(record), record, ARN, record["origin"])
+    return events.ended(documents.document(record), record, ARN, record["origin"])
 
 
 def entry_bytes(event: events.Event) -> int:
@@ -192,8 +192,8 @@ def test_a_refusal_that_quotes_an_endless_field_name_is_cut() -> None:
 
     failure = close_enrollment.failure(caught)
 
-    assert len(failure.message) == close_enrollment.MAX_TEXT
-    assert len(failure.field or "") == close_enrollment.MAX_SHORT_TEXT
+    assert len(failure.message) == documents.MAX_TEXT
+    assert len(failure.field or "") == documents.MAX_SHORT_TEXT
 
 
 # What is too long for an execution's end ---------------------------------------------------------
@@ -229,7 +229,7 @@ def test_a_failure_fits_the_cause_of_an_execution_whatever_is_on_record(
     asked: Any = steps(approvers * 100)
     record = cast(Record, {**largest_record(), "outcome": "FAILED", "error": error, "steps": asked})
 
-    made = close_enrollment.document(record)
+    made = documents.document(record)
     cause = json.dumps(made.dump(), ensure_ascii=False, separators=(",", ":"))
 
     assert len(cause.encode()) <= 32_768
@@ -326,7 +326,7 @@ def test_a_cancellation_says_by_whom(record: Json, by: str | None) -> None:
     del ended["cancel"]
     whole = cast(Record, {**ended, **record})
 
-    event = events.ended(close_enrollment.document(whole), whole, ARN, {})
+    event = events.ended(documents.document(whole), whole, ARN, {})
 
     assert isinstance(event, events.Cancelled)
     assert (event.cancel and event.cancel.by) == by

@@ -14,7 +14,7 @@ from countersign.policy import approvers, linter
 from countersign.policy.rules import Names
 from countersign.record import Record, Steps, request_object
 from countersign.request import canonical, intake, validation
-from countersign.states import close_enrollment, ownership, resuming
+from countersign.states import documents, ownership, resuming
 from countersign.states.key_slots import next_slot
 from countersign.states.ownership import KIND
 from countersign.stores import Bus, Objects, Records
@@ -84,7 +84,7 @@ def accept_enrollment(
         execution_arn=event.execution.arn,
     )
     if not own:
-        return close_enrollment.document(record).model_copy(update={"duplicate": True})
+        return documents.document(record).model_copy(update={"duplicate": True})
     accepted = _accepted(record, reading, objects)
     bus.put(events.accepted(record))
     return m.Accepted(

@@ -32,22 +32,13 @@ from countersign.record import (
     wants_certificate,
 )
 from countersign.request import canonical, intake
-from countersign.states import ownership, resuming
+from countersign.states import documents, ownership, resuming
 from countersign.stores import Bus, Objects, Records
 from countersign.tsb.models import RequestStatus
 
 BACKSTOP = ""  # as the state of a failure: none of the workflow's
 ENDED = ("SUCCEEDED", "FAILED", "TIMED_OUT", "ABORTED")  # of an execution
 DELIVERED_AT_LEAST_ONCE = ("event", "schedule")  # each with an id of its own in the origin
-# The document of a failure is the Cause of its execution: 32,768 characters at the most, its Error
-# 256 (AWS Step Functions, ExecutionFailedEventDetails). All in bytes of its JSON in UTF-8, of which
-# there are never fewer than characters: 100 approvers of 117 and a name, and what the error says.
-MAX_TEXT = 4_000
-MAX_SHORT_TEXT = 500
-MAX_ERROR_NAME = 256
-MAX_APPROVER_NAME = 100
-MAX_FINGERPRINT = 64
-MAX_APPROVERS_IN_FAILURE = 100
 ROUNDS = 4  # a cancellation, a CSR and a status may come in between, each once
 OUR_ERRORS = {error.__name__ for error in CountersignError.__subclasses__()}
 type Report = Callable[[m.OutcomeDocument, Record], None]  # what has just been announced
@@ -173,7 +164,7 @@ def _announced(
     report: Report | None,
 ) -> m.OutcomeDocument:
     """The document of an ended enrollment, announced unless that is on record."""
-    closed = document(record)
+    closed = documents.document(record)
     if "announced" in record:
         return closed
     origin = record.get("origin") or _origin(event)
@@ -251,68 +242,12 @@ def _owner(record: Record) -> dict[str, Any]:
     return {name: one for name, one in record.items() if name in ("attempt", "executionArn")}
 
 
-def document(record: Record) -> m.OutcomeDocument:
-    """The outcome document of a record; `outcome` is None while it is open.
-
-    That of a failure fits the Cause of an execution, whatever is on record: approvers beyond the
-    first hundred are left out, and long texts are cut.
-    """
-    step = step_of(record, last_step(record))
-    approvers = [m.Approver.read(one) for one in step.get("approvers", [])]
-    error = record.get("error")
-    if record.get("outcome") == m.Outcome.FAILED:
-        return m.OutcomeDocument(
-            enrollment_id=record["id"],
-            outcome=m.Outcome.FAILED,
-            # Without its text, which may be longer than a Cause.
-            csr=_placed(record["csr"]) if m.has_csr(record) else None,
-            approvers=tuple(_shortened(one) for one in approvers[:MAX_APPROVERS_IN_FAILURE]),
-            error=_bounded(m.Failure.read(error)) if error else None,
-        )
-    return m.OutcomeDocument(
-        enrollment_id=record["id"],
-        outcome=record.get("outcome"),
-        csr=m.StoredCsr.read(record["csr"]) if m.has_csr(record) else None,
-        certificate=m.certificate_of(record),
-        approvers=tuple(approvers),
-        error=error,
-    )
-
-
-def _placed(stored: dict[str, Any]) -> m.CsrLocation:
-    return m.CsrLocation.read({name: one for name, one in stored.items() if name != "pem"})
-
-
-def _shortened(approver: m.Approver) -> m.Approver:
-    return approver.model_copy(
-        update={
-            "name": m.cut(approver.name, MAX_APPROVER_NAME),
-            "spki_sha256": approver.spki_sha256 and m.cut(approver.spki_sha256, MAX_FINGERPRINT),
-        }
-    )
-
-
-def _bounded(failure: m.Failure) -> m.Failure:
-    """The failure with its texts cut: a field's path repeats names that a caller made up."""
-    return failure.model_copy(
-        update={
-            "name": m.cut(failure.name, MAX_ERROR_NAME),
-            "message": m.cut(failure.message, MAX_TEXT),
-            **{
-                name: text and m.cut(text, MAX_SHORT_TEXT)
-                for name in ("state", "field", "reason", "action")
-                for text in [getattr(failure, name)]
-            },
-        }
-    )
-
-
 def failure(caught: m.CaughtError) -> m.Failure:
     """The failure in what a Catch passed on; tolerates any `cause`.
 
     Only the messages of our own errors are repeated: other exceptions may quote anything.
     """
-    return _bounded(_said(caught))
+    return documents.bounded(_said(caught))
 
 
 def _said(caught: m.CaughtError) -> m.Failure:
@@ -426,10 +361,10 @@ def _failed(record: Record, event: m.CloseEnrollmentInput) -> dict[str, Any]:
             if "requestId" in step
             else f"See at the TSB which requests of key {label!r} are open, if any."
         )
-        failed = _bounded(failed.model_copy(update={"action": said}))
+        failed = documents.bounded(failed.model_copy(update={"action": said}))
     elif is_left and failed.name not in OUR_ERRORS and _may_ask_the_ca(record):
         said = f"`countersign resume {record['id']}`: the approvers of the CA's key are asked then."
-        failed = _bounded(failed.model_copy(update={"action": said}))
+        failed = documents.bounded(failed.model_copy(update={"action": said}))
     return {"outcome": m.Outcome.FAILED, "error": failed}
 
 
@@ -453,7 +388,7 @@ def _quarantined(record: Record, event: m.CloseEnrollmentInput) -> m.Failure:
         + (f"; what came back lies at {aside}." if aside else "."),
     )
     stored = "StoreCertificate" if "certificateChecks" in record else "StoreCsr"
-    return _bounded(
+    return documents.bounded(
         m.Failure(
             name=type(invalid).__name__,
             message=invalid.message,
