@@ -35,7 +35,7 @@ ENCRYPTED_BY = {
     "AWS::S3::Bucket": lambda it: it["BucketEncryption"]["ServerSideEncryptionConfiguration"][0][
         "ServerSideEncryptionByDefault"
     ]["KMSMasterKeyID"],
-    "AWS::SQS::Queue": lambda it: it["KmsMasterKeyId"],
+    "AWS::SQS::Queue": lambda it: it.get("KmsMasterKeyId"),  # none: SQS's own
     "AWS::SNS::Topic": lambda it: it["KmsMasterKeyId"],
     "AWS::SecretsManager::Secret": lambda it: it["KmsKeyId"],
     "AWS::Events::EventBus": lambda it: it["KmsKeyIdentifier"],
