@@ -58,6 +58,7 @@ MAY: dict[str, set[str]] = {
         "update record",
         "delete record",
         "secret key management",
+        "secret key operation",  # reads the CA's certificate
         *TLS_AND_PASSWORDS,
         *kept("tsb/create-key-1.json"),
     },
@@ -73,9 +74,28 @@ MAY: dict[str, set[str]] = {
     "StoreCsr": {
         "get record",
         "update record",
+        "emit event",  # that the CSR is stored, where a certificate follows
         "secret key management",
         *TLS_AND_PASSWORDS,
         *kept("request.pem", "tsb/store-csr-1.json"),
+    },
+    "RequestCertificate": {
+        "get record",
+        "update record",
+        "list objects",
+        "read request.json",
+        "read request.pem",
+        *(f"read tsb/{one}-1.json" for one in ANSWERS),
+        "secret key management",
+        "secret key operation",
+        "secret TLS",
+    },
+    "StoreCertificate": {
+        "get record",
+        "update record",
+        "secret key management",
+        "secret key operation",
+        "secret TLS",
     },
     "DiscardKey": {
         "get record",
@@ -115,6 +135,7 @@ MAY: dict[str, set[str]] = {
     "WatchEnrollments": {
         *RECORDS,
         "list records",
+        "emit event",  # reminders only, by events:detail-type, which the emulator does not know
         "secret key operation",
         "secret TLS",
     },
