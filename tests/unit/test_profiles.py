@@ -361,7 +361,7 @@ def drop(*path: str) -> Change:
         ),
         (
             lambda p: p.update(lint={"waivers": [{"code": "window-tight", "reason": ""}]}),
-            "at least 10",
+            "10 characters or more",
         ),
         (
             lambda p: p["policy"]["ruleUse"]["tokens"][0]["groups"][0].update(approvers=["Eve"]),
