@@ -1,6 +1,9 @@
 """The benchmark of start-ups: a process gets the same answers as the recorded call did."""
 
+import json
+import re
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +101,15 @@ def test_every_answer_comes_over_the_wire_as_it_was_recorded(
                     assert answer.get(name) == one.answer.get(name), f"{one.call} of {case}"
                 keys = [[o["Key"] for o in a.get("Contents", ())] for a in (answer, one.answer)]
                 assert keys[0] == keys[1]
+
+
+def test_a_key_that_a_call_makes_is_made_now(recorded: Recorded) -> None:
+    """The records are of a virtual day; CreateKey would find the HSM's clock off by their age."""
+    (made,) = [one for one in recorded.exchanges("create_key") if str(one.call) == "POST /v1/key"]
+    shown = json.loads(made.answer["body"])["xml"]
+    (created,) = re.findall("<create_time>(.*)</create_time>", shown)
+
+    assert abs(datetime.now(UTC) - datetime.fromisoformat(created)) < timedelta(minutes=1)
 
 
 def test_a_call_that_was_not_recorded_is_named(recorded: Recorded, answers: Answers) -> None:
