@@ -28,6 +28,8 @@ CHROMIUM = "/usr/bin/chromium"
 AWAY = {"message": "no answer came", "action": "Look into it."}
 STACK, OTHER_STACK = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
 ADA = Approver.generate("Ada Lovelace", "ec")
+# The page looks at the TSB every 5 s (PAUSE in app.js); Playwright's own wait of 5 s is a race.
+expect.set_options(timeout=15_000)
 MARKUP = "<img src=x onerror=\"document.title='injected'\">"
 WIDE, NARROW = {"width": 900, "height": 800}, {"width": 390, "height": 844}
 SHOWN = {
@@ -156,7 +158,7 @@ def status(tsb: Tsb, name: str = "web") -> str:
 def test_a_request_is_read_checked_confirmed_and_approved(tsb: Tsb, page: Page) -> None:
     expect(page.get_by_text("Nothing waits for you")).to_be_visible()
     request = asked(tsb, reason=MARKUP)
-    expect(page.get_by_role("status")).to_contain_text("New: web.example", timeout=15_000)
+    expect(page.get_by_role("status")).to_contain_text("New: web.example")
 
     page.get_by_role("link", name="web.example").click()
     expect(page.get_by_role("heading", name="web.example")).to_be_focused()
@@ -257,7 +259,7 @@ def test_what_ends_elsewhere_is_said_while_it_is_shown(tsb: Tsb, page: Page) -> 
         timeout=SECONDS,
     ).raise_for_status()
 
-    expect(page.get_by_text("It is no longer open")).to_be_visible(timeout=15_000)
+    expect(page.get_by_text("It is no longer open")).to_be_visible()
     expect(page.get_by_role("button", name="Approve")).to_be_hidden()
 
 
@@ -279,8 +281,8 @@ def test_it_is_legible_at_every_width(
                 name = f"approvals-{view}-{width}-{scheme}.png"
                 page.screenshot(path=str(PICTURES / name))
 
-    expect(page.get_by_role("link", name="payments")).to_be_visible(timeout=15_000)
-    expect(page.get_by_role("link", name="forged")).to_be_visible(timeout=15_000)
+    expect(page.get_by_role("link", name="payments")).to_be_visible()
+    expect(page.get_by_role("link", name="forged")).to_be_visible()
     look("list")
     page.get_by_role("link", name="payments").click()
     look("request")
@@ -410,8 +412,8 @@ def test_the_page_listens_on_the_loopback_address_alone(address: str) -> None:
 
 def test_a_tsb_that_is_away_is_said_on_the_page(tsb: Tsb, page: Page) -> None:
     asked(tsb)
-    expect(page.get_by_role("link", name="web.example")).to_be_visible(timeout=15_000)
+    expect(page.get_by_role("link", name="web.example")).to_be_visible()
 
     page.route("**/tasks", lambda route: route.fulfill(status=502, body=json.dumps(AWAY)))
 
-    expect(page.get_by_role("alert")).to_contain_text("no answer came. Look", timeout=15_000)
+    expect(page.get_by_role("alert")).to_contain_text("no answer came. Look")
