@@ -36,7 +36,15 @@ LATE_SECONDS = 1  # after the function has given up
 _SILENCE = Reply(200, b"", delay_seconds=FOR_EVER)
 _PAGE = Reply(404, b"404 page not found\n", content_type="text/plain")  # as Traefik answers
 
+READS = ("Get", "Query", "List", "Describe")
+
 type Json = dict[str, Any]
+
+
+class Executed:
+    """How many calls to AWS were executed in this process so far that may have changed a store."""
+
+    writes = 0
 
 
 @cache
@@ -76,6 +84,7 @@ def replace(  # noqa: PLR0915  one place for all replacements
         return _exchange(simulator(), adapter, request, options.get("timeout"))
 
     def executed(made: Any, operation: str, parameters: Json) -> Any:
+        Executed.writes += not operation.startswith(READS)
         model = made.meta.service_model
         # What botocore refuses before any call.
         report = ParamValidator().validate(parameters, model.operation_model(operation).input_shape)

@@ -27,6 +27,7 @@ from tests.exploration.scenarios import SCENARIOS, Scenario
 
 REPORT = ROOT / "docs/campaign/exploration.md"
 PAIRS, WALKS, FAULTS_OF_A_WALK = 2, 500, 3
+NOWHERE = Path(os.devnull).open("w")  # noqa: SIM115  loggers keep it longer than any stack lives
 REHEARSED_STEP = 60  # the approvers have been asked
 
 
@@ -70,8 +71,7 @@ def on_a_stack[T](work: Callable[[InProcessStack], T]) -> T:
     """What comes of `work` on a stack in this process, whose functions are silent."""
     with (
         TemporaryDirectory() as folder,
-        Path(os.devnull).open("w") as nowhere,
-        redirect_stdout(nowhere),
+        redirect_stdout(NOWHERE),
         in_process_stack(Path(folder)) as stack,
     ):
         return work(stack)

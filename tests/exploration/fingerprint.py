@@ -23,6 +23,7 @@ from moto.s3.models import FakeKey, s3_backends
 from moto.sqs.models import sqs_backends
 
 from local.engine.invocation import Invocation
+from local.engine.network import Executed
 from local.engine.resources import LISTENER
 from local.engine.schedule import Process
 from local.engine.stack import InProcessStack
@@ -50,6 +51,7 @@ class Fingerprints:
         self._stack = stack
         self._pieces: dict[str, Piece] = {}
         self._kept: dict[int, tuple[Any, Piece]] = {}  # of what never changes, by its identity
+        self._stores: tuple[int, list[Piece]] = (-1, [])  # and after how many writes
 
     def take(self, notes: object) -> bytes:
         """The fingerprint of the stack as it is.
@@ -66,14 +68,9 @@ class Fingerprints:
         return digest.digest()
 
     def _all(self) -> Iterator[Piece]:
-        for table in dynamodb_backends[ACCOUNT][REGION].tables.values():
-            items: dict[str, Any] = table.items
-            for name, item in sorted(items.items()):
-                values = {key: one.to_regular_json() for key, one in item.attrs.items()}
-                yield self._piece(f"item {name} {json.dumps(values, sort_keys=True)}")
-        for name, bucket in s3_backends[ACCOUNT]["aws"].buckets.items():
-            yield f"bucket {name}", ()
-            yield from self._objects(bucket.keys)
+        if self._stores[0] != Executed.writes:
+            self._stores = Executed.writes, list(self._in_stores())
+        yield from self._stores[1]
         yield from self._tsb()
         for name, queue in sqs_backends[ACCOUNT][REGION].queues.items():
             for message in queue._messages if name != LISTENER else ():
@@ -86,6 +83,16 @@ class Fingerprints:
                 yield from self._process(process)
         for arn in self._stack.waits:
             yield self._piece(f"{arn} {self._stack.has_ended(arn)}")
+
+    def _in_stores(self) -> Iterator[Piece]:
+        for table in dynamodb_backends[ACCOUNT][REGION].tables.values():
+            items: dict[str, Any] = table.items
+            for name, item in sorted(items.items()):
+                values = {key: one.to_regular_json() for key, one in item.attrs.items()}
+                yield self._piece(f"item {name} {json.dumps(values, sort_keys=True)}")
+        for name, bucket in s3_backends[ACCOUNT]["aws"].buckets.items():
+            yield f"bucket {name}", ()
+            yield from self._objects(bucket.keys)
 
     def _tsb(self) -> Iterator[Piece]:
         broker = self._stack.simulator.broker
@@ -102,7 +109,8 @@ class Fingerprints:
         at = NUMBERS.sub("", self._piece(process.at)[0])
         yield f"{type(process).__name__} {at} {process.is_movable} {process.is_lost}", ()
         if isinstance(process, Invocation):
-            yield self._piece(f"{process.function} {process.event} {process.calls}")
+            yield self._piece(f"{process.function} {process.event}")
+            yield self._piece(f"{process.calls}")
             for answer in process.answers:
                 yield self._once(answer, _answer)
         else:
