@@ -454,6 +454,24 @@ def test_what_people_decided_while_a_stopped_enrollment_is_closed_counts(
     verify(stack.evidence(case.id, arn), stack.signing_key())
 
 
+def test_an_intent_that_is_on_record_while_a_stopped_enrollment_is_closed_is_told(
+    case: Case, stack: InProcessStack
+) -> None:
+    arn = case.start(case.request(token(group(*people(1)))))
+    late = stack.at("RequestCsr", "UpdateItem")
+    case.stop(arn)
+    late.due = stack.clock.now + 5
+    stack.at("CloseEnrollment", "UpdateItem").due = stack.clock.now + 10  # it has read the record
+    stack.at("RequestCsr", f"POST {CSR}").due = stack.clock.now + 20
+    result = case.end(arn)
+    stack.settle()
+
+    assert [one["status"] for one in case.state()["requests"]] == ["PENDING"]
+    assert result.record["error"]["action"] == (
+        f"See at the TSB which requests of key {case.label!r} are open, if any."
+    )
+
+
 def test_a_request_that_is_on_record_while_a_stopped_enrollment_is_closed_is_named(
     case: Case, stack: InProcessStack
 ) -> None:

@@ -39,7 +39,7 @@ from countersign.tsb.models import RequestStatus
 BACKSTOP = ""  # as the state of a failure: none of the workflow's
 ENDED = ("SUCCEEDED", "FAILED", "TIMED_OUT", "ABORTED")  # of an execution
 DELIVERED_AT_LEAST_ONCE = ("event", "schedule")  # each with an id of its own in the origin
-ROUNDS = 4  # a cancellation, a CSR and a status may come in between, each once
+ROUNDS = 5  # an intent, a status, a cancellation and a CSR may come in between, each once
 OUR_ERRORS = {error.__name__ for error in CountersignError.__subclasses__()}
 type Report = Callable[[m.OutcomeDocument, Record], None]  # what has just been announced
 type Describe = Callable[[str], Mapping[str, Any] | None]  # DescribeExecution's answer, by ARN
@@ -211,7 +211,7 @@ def _decided(
         # What would decide otherwise may have been written since the record was read: a function
         # of an execution that was stopped still runs.
         facts = ("csr", "certificate", "cancel", "executionArn")
-        said = _statuses(record)
+        said = _asked(record)
         existing = records.update(
             record["id"],
             values,
@@ -231,10 +231,17 @@ def _decided(
     )
 
 
-def _statuses(record: Record) -> dict[str, str | None]:
-    """How each approval request stands, by the name of the attribute."""
+def _asked(record: Record) -> dict[str, str | None]:
+    """Whether somebody was about to ask, and how each request stands, by the attribute's name."""
     steps: tuple[StepName, ...] = ("csr", "certificate") if wants_certificate(record) else ("csr",)
-    return {f"steps.{name}.status": step_of(record, name).get("status") for name in steps}
+    return {
+        f"steps.{name}.{field}": one
+        for name in steps
+        for field, one in (
+            ("intent", step_of(record, name).get("intent")),
+            ("status", step_of(record, name).get("status")),
+        )
+    }
 
 
 def _owner(record: Record) -> dict[str, Any]:
