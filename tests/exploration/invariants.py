@@ -52,7 +52,8 @@ def _of_the_end(walk: Walk, scenario: Scenario) -> Iterator[str]:
     known = [one for one in requests if one["id"] not in twins]
     if len(known) > 1:
         yield "more than one open request"
-    if outcome in ("ISSUED", "REJECTED", "EXPIRED", "CANCELLED") and known:
+    is_told = not scenario.destroyable and _is_told_unconfirmed(record)
+    if outcome in ("ISSUED", "REJECTED", "EXPIRED", "CANCELLED") and known and not is_told:
         yield f"a request is left open after {outcome}"
     if outcome == "FAILED" and not _speaks_of_requests(record, requests):
         yield "a request is left open, and the record does not say so"
@@ -124,6 +125,16 @@ def _speaks_of_requests(record: Json, requests: list[Json]) -> bool:
     """Whether the failure names the key of each request that is left open."""
     action = (record.get("error") or {}).get("action") or ""
     return all(f"equests of key {one['label']!r}" in action for one in requests)
+
+
+def _is_told_unconfirmed(record: Json) -> bool:
+    """Whether a cancellation says that TSB has not confirmed it, where nobody can know the request.
+
+    The answer with its id got lost, TSB lists no requests of a key, and this key cannot be deleted.
+    """
+    step = record["steps"]["csr"]
+    is_lost = "intent" in step and "requestId" not in step
+    return is_lost and "cancel" in record and "confirmedAt" not in record["cancel"]
 
 
 def _error(record: Json) -> str | None:
