@@ -196,11 +196,16 @@ def examine(
     said |= _certificate(task, shown, approval) if of_ca else _csr(task, shown, approval)
     others = OF_THE_OTHER["certificate" if of_ca else "csr"]
     checks = tuple(
-        Check(code, *TITLES[code], *said.get(code, ("not shown", NOT_SHOWN)))
+        _check(code, *said.get(code, ("not shown", NOT_SHOWN)))
         for code in TITLES
         if code in said or (code != "REQUEST_EXPECTED" and TITLES[code][0] != others)
     )
     return Examined(task, checks, shown, approval, closes)
+
+
+def _check(code: str, result: Result, finding: str) -> Check:
+    """A finding may quote what somebody made up: it is shown on one line."""
+    return Check(code, *TITLES[code], result, printable(finding))
 
 
 # What the stack has signed -----------------------------------------------------------------------
@@ -241,16 +246,37 @@ def _read(content: bytes) -> Shown:
     version = (found.get("app"), found.get("schemaVersion"))
     if kind is None or version != ("countersign", SCHEMA_VERSION):
         raise ValueError("it is of a kind or version that this program does not know")
-    texts = (found.get("enrollmentId"), found.get("requestSha256"), *(found.get("about") or ()))
+    lines = found.get("about")
+    if not isinstance(lines, list):
+        raise ValueError("it has no list of lines to show")
+    texts = (found.get("enrollmentId"), found.get("requestSha256"), *lines)
     if not all(isinstance(one, str) for one in texts):
         raise ValueError("a part of it is no text")
     request = None if found.get("request") is None else EnrollmentRequest.read(found["request"])
     if request is not None and canonical.accepted(request) != found["request"]:
         raise ValueError("it holds more than was accepted")
+    if request is not None:
+        _require_askable(request)
     if request is not None and kind == "certificate":
         certificates.wanted(request)
     enrollment_id, digest, *about = (printable(str(one)) for one in texts)
     return Shown(kind, enrollment_id, tuple(about), digest, request)
+
+
+def _require_askable(request: EnrollmentRequest) -> None:
+    """Require that somebody can have been asked for this.
+
+    Raises:
+        ValueError: its policy asks nobody, or somebody who has no key.
+    """
+    use = request.key.policy.rule_use
+    if not use.tokens:
+        raise ValueError("its policy asks nobody")
+    for _, one in rules.approvals_of(use, ""):
+        try:
+            identity(one)
+        except ValueError as error:
+            raise ValueError(f"an approver in its policy {error}") from None
 
 
 def _summary(shown: Shown) -> Said:
@@ -296,10 +322,7 @@ def _expected(shown: Shown | None, expected: str) -> Said:
 def _policy(request: EnrollmentRequest | None, approver: str) -> Said:
     if request is None:
         return "not shown", "the request is not shown"
-    try:
-        asked = {identity(one) for _, one in rules.approvals_of(request.key.policy.rule_use, "")}
-    except ValueError as error:
-        return "failed", f"an approver in it {error}"
+    asked = {identity(one) for _, one in rules.approvals_of(request.key.policy.rule_use, "")}
     if spki_sha256(approver) in asked:
         return PASSED
     if any(one.startswith(ONBOARDED) for one in asked):

@@ -89,7 +89,7 @@ def request(examined: Examined, now: datetime) -> RenderableType:
     shown = examined.shown
     for line in shown.about if shown else ():
         name, _, value = line.partition(": ")
-        facts.add_row(name, Text(value))
+        facts.add_row(Text(name), Text(value))
     facts.add_row("SHA-256", Text(shown.sha256 if shown else "not shown", style="bold"))
     facts.add_row("Closes", Text(_closes(examined, now)))
     facts.add_row("Task", Text(clean(examined.task.id)))

@@ -2,10 +2,12 @@
 
 import base64
 import hashlib
+import io
 import json
 import random
+import re
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import Any
@@ -18,14 +20,15 @@ from cryptography.x509 import load_pem_x509_csr
 from cryptography.x509.oid import ExtendedKeyUsageOID
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console
 
 from countersign import der
 from countersign import models as m
 from countersign.evidence.verifier import PublicKey
 from countersign.policy import approvers, summary
-from countersign.request import tsb_bodies
+from countersign.request import canonical, tsb_bodies
 from countersign.verification import certificate, csr
-from countersign_cli.approvals import bytes_to_sign, checks
+from countersign_cli.approvals import bytes_to_sign, checks, report
 from countersign_cli.approvals.tasks import Task, read
 from local import ca
 from local.approver import Approver
@@ -230,13 +233,26 @@ def signed_meta_data(**values: Any) -> Change:
     """The stack itself has signed something odd."""
 
     def apply(task: Json) -> None:
-        content = {**json.loads(base64.b64decode(task["metaData"])), **values}
+        signed_as({**json.loads(base64.b64decode(task["metaData"])), **values})(task)
+
+    return apply
+
+
+def signed_as(content: Any) -> Change:
+    """The stack itself has signed this."""
+
+    def apply(task: Json) -> None:
         shown = json.dumps(content).encode()
         signature = STACK.sign(shown, ec.ECDSA(hashes.SHA256()))
         task["metaData"] = base64.b64encode(shown).decode()
         task["metaDataSignature"] = base64.b64encode(signature).decode()
 
     return apply
+
+
+def rule_of(approval: Json) -> Json:
+    group = {"name": "group", "quorum": 1, "approvals": [{"name": "Ada", **approval}]}
+    return {"tokens": [{"name": "token", "timelock": 0, "timeout": 3600, "groups": [group]}]}
 
 
 def put(**values: Any) -> Change:
@@ -955,6 +971,98 @@ def test_no_text_in_a_task_makes_the_checks_raise() -> None:
         for name in draw.sample(names, 3):
             task[name] = draw.choice(odd)
         examined(task)
+
+
+GONE = object()
+ODD: tuple[Any, ...] = (None, [], {}, "", 0, "\ud800\x1b[2J", GONE)
+
+
+def places(value: Any, at: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Where there is a value in a JSON document, the whole one included."""
+    yield at
+    inner = value.items() if isinstance(value, dict) else ()
+    for name, one in enumerate(value) if isinstance(value, list) else inner:
+        yield from places(one, (*at, name))
+
+
+def oddities(content: Any) -> Iterator[Any]:
+    """The document with each of its values in turn of another type, empty or missing."""
+    for *outer, last in (at for at in places(content) if at):
+        for odd in ODD:
+            changed = json.loads(json.dumps(content))
+            inner = changed
+            for name in outer:
+                inner = inner[name]
+            if odd is GONE:
+                del inner[last]
+            else:
+                inner[last] = odd
+            yield changed
+    yield from (odd for odd in ODD if odd is not GONE)
+
+
+def readable(found: checks.Examined) -> None:
+    """What was found can be shown, and does nothing to a terminal."""
+    said = json.dumps(report.document(found), ensure_ascii=False)
+    assert said.isprintable()
+
+
+@pytest.mark.parametrize("made", [genuine, certificate_task])
+def test_whatever_the_stack_has_signed_is_a_failed_check_and_no_error(
+    made: Callable[[], Json],
+) -> None:
+    for content in oddities(json.loads(base64.b64decode(made()["metaData"]))):
+        task = made()
+        signed_as(content)(task)
+        found = examined(task)
+        readable(found)
+        too_long = found.shown is not None and found.shown.request is None
+        assert found.failed or too_long, content
+
+
+@pytest.mark.parametrize("made", [genuine, certificate_task])
+def test_whatever_call_is_to_be_signed_makes_no_error(made: Callable[[], Json]) -> None:
+    for called in oddities(call_of(made())):
+        task = made()
+        posted(called)(task)
+        readable(examined(task))
+
+
+@pytest.mark.parametrize("made", [genuine, certificate_task])
+def test_whatever_content_is_to_be_signed_makes_no_error(made: Callable[[], Json]) -> None:
+    content = own_payload() if made is genuine else content_of(made())
+    for payload in (b"", *mutants(content, 100, seed=3)):
+        task = made()
+        everywhere(payload)(task)
+        readable(examined(task))
+
+
+@pytest.mark.parametrize(
+    ("request_says", "why"),
+    [
+        ({"tokens": []}, "its policy asks nobody"),
+        (rule_of({"type": "public_key", "value": "x"}), "an approver in its policy is not base64"),
+        (rule_of({"type": "public_key"}), "an approver in its policy is not the base64 of a DER"),
+    ],
+)
+def test_a_request_that_asks_nobody_cannot_be_read(request_says: Json, why: str) -> None:
+    request = raw()
+    request["key"]["policy"]["ruleUse"] = request_says
+    task = genuine()
+    signed_meta_data(request=canonical.accepted(m.EnrollmentRequest.read(request)))(task)
+
+    (unread,) = [one for one in examined(task).failed if one.code == "META_DATA"]
+
+    assert why in unread.finding
+
+
+def test_a_line_of_the_stack_is_shown_as_it_is() -> None:
+    task = genuine()
+    about(lambda lines: [*lines, "[/b]: [b]bold"])(task)
+    said = io.StringIO()
+    Console(width=200, file=said).print(report.request(examined(task), NOW))
+
+    assert re.search(r"\[/b\] +\[b\]bold", said.getvalue())
 
 
 def test_a_task_that_nobody_can_read_hides_no_other() -> None:
