@@ -392,7 +392,7 @@ def _differences(wanted: Mapping[str, Any], found: Mapping[str, Any], *, ignored
             continue
         if isinstance(one, dict) and isinstance(other, dict):
             differ += [f"{name}.{inner}" for inner in _differences(one, other, ignored="")]
-        elif one != other:
+        elif (type(one), one) != (type(other), other):  # 0 is not false
             differ.append(printable(name))
     return differ
 
