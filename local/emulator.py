@@ -44,6 +44,7 @@ os.environ.setdefault("MINISTACK_REGION", os.environ.get("AWS_DEFAULT_REGION", "
 
 from ministack import app  # noqa: E402
 from ministack.core import iam_evaluator, lambda_runtime  # noqa: E402
+from ministack.core.responses import get_account_id  # noqa: E402
 from ministack.services import (  # noqa: E402
     apigateway_v1,
     eventbridge,
@@ -474,6 +475,33 @@ def secure_loopback() -> None:
     iam_evaluator._resolve_condition_key = resolve_as_secure
 
 
+def mail_senders() -> None:
+    """AWS asks IAM about the identity by which a mail is sent, and says the sender's address.
+
+    MiniStack asks about `*` and says no ses:FromAddress: who may send as one sender may not send.
+    Source: https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonses.html
+    """
+    enforce = app._enforce_ses_v2
+    assert "service_context" not in inspect.getsource(enforce), "MiniStack changed: review"
+
+    def enforce_as_sender(method, path, headers, body, *rest):
+        if path != "/v2/email/outbound-emails":
+            return enforce(method, path, headers, body, *rest)
+        sender, region = json.loads(body)["FromEmailAddress"], app.extract_region(headers, rest[0])
+        identity = f"arn:aws:ses:{region}:{get_account_id()}:identity/{sender}"
+        return app._enforce_data_plane(
+            "sesv2",
+            "ses:SendEmail",
+            headers,
+            *rest,
+            resource_arn=identity,
+            service_context={"ses:FromAddress": sender},
+            named_resource=identity,
+        )
+
+    app._enforce_ses_v2 = enforce_as_sender
+
+
 def bounded_workers() -> None:
     """AWS has room for a thousand workers; here each is a process with its own layers (50 MB)."""
     slots = threading.BoundedSemaphore(int(os.environ.get("LAMBDA_SLOTS", "3")))
@@ -581,6 +609,7 @@ SHIMS = (
     bus_policies,
     moved_messages,
     secure_loopback,
+    mail_senders,
     bounded_workers,
     shared_layers,
     clean_interpreter,

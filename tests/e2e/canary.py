@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from local.stack import Stack
+from tests.e2e.scenarios import mails
 from tests.integration.pki import ClientCa
 
 PUBLIC = (
@@ -71,6 +72,8 @@ def places(stack: Stack) -> Iterator[tuple[str, str]]:
         yield from _objects(stack.client("s3"), stack.outputs[bucket])
     for event in stack.events():
         yield f"event {event['id']}", json.dumps(event)
+    for mail in mails(stack):
+        yield f"mail {mail['Subject']}", json.dumps(mail)
     for name, url in stack.outputs.items():
         if name.endswith("QueueUrl"):
             answer = stack.client("sqs").receive_message(QueueUrl=url, MaxNumberOfMessages=10)

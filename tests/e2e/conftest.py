@@ -1,16 +1,18 @@
 """One deployed stack for the whole session, and every scenario under way on it."""
 
 import inspect
+import json
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
-from local.stack import ROOT, Stack
+from local.stack import DIRECTORY, ROOT, Stack, Step
 from tests.case import Case, Result
 from tests.catalogue import assert_documented
 from tests.e2e import canary
-from tests.e2e.scenarios import SCENARIOS, WAIT_SCALE, ResultOf, Scenario
+from tests.e2e.scenarios import REMINDING, SCENARIOS, SENDER, WAIT_SCALE, ResultOf, Scenario
 
 FEW_TESTS = 10
 # Each more starts workers of its own, at a second of processor time for each function.
@@ -27,14 +29,29 @@ def _under_way(result: ResultOf) -> None:
     """Scenarios begin before the first test."""
 
 
+class StackUnderTest(Stack):
+    """A stack with a profile more, and whose directory has people as users of this account."""
+
+    def build(self, step: Step, folder: Path = ROOT) -> None:
+        super().build(step, folder)
+        profiles = DIRECTORY.parent
+        trial = json.loads((profiles / "trial@1.json").read_text())
+        (profiles / f"{REMINDING['name']}@1.json").write_text(json.dumps(trial | REMINDING))
+        DIRECTORY.write_text(DIRECTORY.read_text().replace("::123456789012:", "::000000000000:"))
+
+
 @pytest.fixture(scope="session")
 def stack() -> Iterator[Stack]:
     # Evidence is locked as on AWS; it ends with the emulator all the same.
-    deployed = Stack(
-        ROOT / ".stack/test", NotifyEmail="approvers@example.com", EvidenceRetentionDays="1"
+    deployed = StackUnderTest(
+        ROOT / ".stack/test",
+        NotifyEmail="approvers@example.com",
+        MailFrom=SENDER,
+        EvidenceRetentionDays="1",
     )
     deployed.start()
     try:
+        deployed.client("sesv2").create_email_identity(EmailIdentity=SENDER)
         deployed.scale_waits(WAIT_SCALE)
         canary.plant(deployed)
         yield deployed

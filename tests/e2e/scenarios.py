@@ -5,12 +5,21 @@ A `@scenario` begins in the background when the session does; a test looks at it
 
 from collections.abc import Callable
 from datetime import datetime
+from typing import Any
+
+import requests
 
 from local.caller import Caller
 from local.stack import Stack
-from tests.case import Case, Result, group, people, token
+from tests.case import Case, Json, Result, group, people, token
 
 WAIT_SCALE = 0.02  # a wait of 10 s lasts 0.2 s
+SENDER = "countersign@example.com"  # verified in SES
+# A profile like `trial`, but that it reminds 17 seconds after it has asked: no clock is moved.
+REMINDING: dict[str, Any] = {
+    "name": "reminding",
+    "window": {"timeout": 86_400, "reminders": [0.0002]},
+}
 
 type Scenario = Callable[[Case], Result]
 type ResultOf = Callable[[Scenario], Result]
@@ -91,6 +100,12 @@ def watch(case: Case) -> None:
     function = case.stack.outputs["WatchEnrollmentsFunctionName"]
     answer = case.stack.client("lambda").invoke(FunctionName=function)
     assert "FunctionError" not in answer, answer["Payload"].read()
+
+
+def mails(stack: Stack) -> list[Json]:
+    """Every mail that SES has taken, in order."""
+    inbox = requests.get(f"{stack.endpoint}/_ministack/ses/messages", timeout=10)
+    return [one for taken in inbox.json()["messages"].values() for one in taken]
 
 
 def key_password(case: Case) -> str:

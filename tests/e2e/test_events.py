@@ -1,6 +1,8 @@
 """How what is announced travels: the backstop's queues, and mail."""
 
+import html
 import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -9,9 +11,19 @@ from typing import Any
 
 import pytest
 
+from local.caller import Caller
 from local.stack import ROOT, Stack
-from tests.case import Case, Result, assert_issued, group, people, token
-from tests.e2e.scenarios import ResultOf, deployed, long_scenario, scenario
+from tests.case import Case, Json, Result, assert_issued, group, people, token
+from tests.e2e.scenarios import (
+    REMINDING,
+    SENDER,
+    ResultOf,
+    deployed,
+    long_scenario,
+    mails,
+    scenario,
+    watch,
+)
 
 pytestmark = pytest.mark.e2e
 
@@ -105,17 +117,93 @@ def mailed(case: Case) -> Result:
 
 def test_people_get_readable_mail(result: ResultOf) -> None:
     ended = result(mailed)
-    mails = ended.more["mails"]
+    received = ended.more["mails"]
 
     assert_issued(ended)
-    assert sorted(mails) == [
+    assert sorted(received) == [
         f"[Countersign] Awaiting Approval: {ended.label}",
         f"[Countersign] Issued: {ended.label}",
     ]
-    awaiting = mails[f"[Countersign] Awaiting Approval: {ended.label}"]
+    awaiting = received[f"[Countersign] Awaiting Approval: {ended.label}"]
     assert "Still to decide:\n  person 1\n" in awaiting
     assert ended.step["times"]["windowEnds"] in awaiting
-    assert ended.document["csr"]["pem"].strip() in mails[f"[Countersign] Issued: {ended.label}"]
+    assert ended.document["csr"]["pem"].strip() in received[f"[Countersign] Issued: {ended.label}"]
+
+
+@scenario
+def told_by_name(case: Case) -> Result:
+    """Barbara asks by profile, Ada agrees when both approvers have been reminded."""
+    stack = deployed(case)
+    barbara = Caller(stack, "barbara.liskov")
+    asked = case.by_profile() | {"profile": REMINDING["name"], "reason": "a <b>release</b>"}
+    assert barbara.call("POST", "/enrollments", asked).status_code == 202
+    case.until(lambda: len(letters(case)) == 2 or None, "mails to two approvers")
+
+    def reminded() -> bool:
+        watch(case)
+        return len(letters(case)) == 5
+
+    case.until(reminded, "mails that remind")
+    case.approve(stack.people["Ada Lovelace"])
+    watch(case)
+    result = case.end(case.execution())
+    case.until(lambda: len(letters(case)) == 7 or None, "mails about the end")
+    result.more["letters"] = letters(case)
+    return result
+
+
+def letters(case: Case) -> list[Json]:
+    """The mails to people about the case's key, in order."""
+    return [one for one in mails(deployed(case)) if case.label in one["Subject"]]
+
+
+ADA, GRACE, BARBARA = (
+    f"{name}@example.com" for name in ("ada.lovelace", "grace.hopper", "barbara.liskov")
+)
+
+
+def test_every_mail_by_name_comes_from_asked_to_outcome(result: ResultOf) -> None:
+    ended = result(told_by_name)
+    told = ended.more["letters"]
+    about = "[Countersign] {}: " + ended.label
+
+    assert_issued(ended)
+    assert [(one["To"], one["Subject"]) for one in told] == [
+        ([ADA], about.format("Please decide")),
+        ([GRACE], about.format("Please decide")),
+        ([ADA], about.format("Reminder, please decide")),
+        ([GRACE], about.format("Reminder, please decide")),
+        ([BARBARA], about.format("Still waiting for approvals")),
+        ([GRACE], about.format("Nothing more to decide")),
+        ([BARBARA], about.format("Issued")),
+    ]
+    assert {one["Source"] for one in told} == {SENDER}
+    for one in told:
+        assert shown(one["BodyHtml"]) == words(one["BodyText"])
+    for one in told[:4]:
+        said = words(one["BodyText"])
+        assert f"SHA-256 {ended.record['acceptedSha256']}" in said
+        assert "Reason a <b>release</b>" in said
+    assert ended.document["csr"]["sha256"] in words(told[-1]["BodyText"])
+
+
+def test_who_has_not_decided_is_reminded_by_an_event(result: ResultOf) -> None:
+    ended = result(told_by_name)
+    event, *_ = [one for one in ended.events if one["detail-type"] == "Enrollment Reminder"]
+
+    assert event["source"] == "countersign"
+    assert event["detail"]["fraction"] == REMINDING["window"]["reminders"][0]
+    assert event["detail"]["reminded"] == ["Ada Lovelace", "Grace Hopper"]
+
+
+def words(text: str) -> str:
+    """All that is said, on one line; in plain text a colon stands between label and value."""
+    return " ".join(text.replace(":", " ").split())
+
+
+def shown(page: str) -> str:
+    """What a mail's HTML shows to its reader."""
+    return words(html.unescape(re.sub("<[^>]*>", " ", page.partition("<body>")[2])))
 
 
 class Mailbox:

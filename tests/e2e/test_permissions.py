@@ -1,7 +1,8 @@
 """What each function may read and write, tried with its own role on the deployed stack.
 
-The emulator enforces the functions' roles with their boundary, and nothing else. The rest is
-evaluated in `tests/permissions`: conditions, policies of resources and keys, the other roles.
+The emulator enforces the functions' roles with their boundary, and nothing else; of conditions
+that on a mail's sender. The rest is evaluated in `tests/permissions`:
+other conditions, policies of resources and keys, the other roles.
 """
 
 import uuid
@@ -13,6 +14,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from local.stack import STACK_NAME, Stack
+from tests.e2e.scenarios import SENDER
 
 pytestmark = pytest.mark.e2e
 
@@ -29,8 +31,8 @@ type Json = dict[str, Any]
 type Clients = Callable[[str], Any]
 
 RECORDS = {"get record", "put record", "update record"}
-# Only of waits, by dynamodb:LeadingKeys. The emulator does not know it: tests/permissions asks an
-# evaluator who does.
+# Only of waits, or of mails, by dynamodb:LeadingKeys. The emulator does not know it:
+# tests/permissions asks an evaluator who does.
 WAITS = {"delete record"}
 LOOKS_AT_KEYS = {
     "list objects", "read request.json", "emit event", "secret key management", "secret TLS",
@@ -125,6 +127,7 @@ MAY: dict[str, set[str]] = {
         "secret TLS",
     },
     "Notify": set(),
+    "MailPeople": {*RECORDS, *WAITS, "send mail"},
     "KeepEvidence": {
         "get record",
         "list objects",
@@ -187,6 +190,8 @@ def probes(stack: Stack, clients: Clients) -> dict[str, Callable[[], Any]]:
         "emit event on the default bus": lambda: clients("events").put_events(
             Entries=[{"Source": "probe", "DetailType": "Probe", "Detail": "{}"}]
         ),
+        "send mail": lambda: send_mail(clients, SENDER),
+        "send mail as another": lambda: send_mail(clients, "boss@example.com"),
         "start execution": lambda: clients("stepfunctions").start_execution(
             stateMachineArn=machine, input='{"request": {}}'
         ),
@@ -223,6 +228,14 @@ def probes(stack: Stack, clients: Clients) -> dict[str, Callable[[], Any]]:
         found[f"read {name}"] = partial(clients("s3").get_object, **where)
         found[f"write {name}"] = partial(clients("s3").put_object, **where, Body=b"{}")
     return found
+
+
+def send_mail(clients: Clients, sender: str) -> None:
+    clients("sesv2").send_email(
+        FromEmailAddress=sender,
+        Destination={"ToAddresses": ["somebody@example.com"]},
+        Content={"Simple": {"Subject": {"Data": "probe"}, "Body": {"Text": {"Data": "probe"}}}},
+    )
 
 
 def region(stack: Stack) -> str:

@@ -137,6 +137,14 @@ def secure_loopback() -> bool:
     return iam_evaluator._resolve_condition_key("aws:SecureTransport", context) != "true"
 
 
+def mail_senders() -> bool:
+    asked: list[Any] = []
+    app._enforce_data_plane = lambda *_, **more: asked.append(more)
+    body = b'{"FromEmailAddress": "countersign@example.com"}'
+    app._enforce_ses_v2("POST", "/v2/email/outbound-emails", {}, body, {}, "id")
+    return asked[0]["resource_arn"] == "*" or not asked[0].get("service_context")
+
+
 def bounded_workers() -> bool:
     return "Semaphore" not in inspect.getsource(lambda_svc)
 
