@@ -43,7 +43,7 @@ for name, value in DEFAULTS.items():
 os.environ.setdefault("MINISTACK_REGION", os.environ.get("AWS_DEFAULT_REGION", "eu-central-1"))
 
 from ministack import app  # noqa: E402
-from ministack.core import iam_evaluator, lambda_runtime  # noqa: E402
+from ministack.core import iam_actions, iam_evaluator, lambda_runtime  # noqa: E402
 from ministack.core.responses import get_account_id  # noqa: E402
 from ministack.services import (  # noqa: E402
     apigateway_v1,
@@ -502,6 +502,28 @@ def mail_senders() -> None:
     app._enforce_ses_v2 = enforce_as_sender
 
 
+def event_keys() -> None:
+    """AWS tells IAM an event's source and detail type; MiniStack tells neither.
+
+    So a statement with ForAllValues, which holds for no value at all, would allow every event.
+    Source: https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-use-conditions.html
+    """
+    keys_of = iam_actions.request_tag_context
+
+    def keys_with_event(service, action, body, params):
+        keys = keys_of(service, action, body, params)
+        if action != "events:PutEvents":
+            return keys
+        entries = json.loads(body)["Entries"]
+        return {
+            **keys,
+            "events:detail-type": [one.get("DetailType") for one in entries],
+            "events:source": [one.get("Source") for one in entries],
+        }
+
+    iam_actions.request_tag_context = keys_with_event
+
+
 def bounded_workers() -> None:
     """AWS has room for a thousand workers; here each is a process with its own layers (50 MB)."""
     slots = threading.BoundedSemaphore(int(os.environ.get("LAMBDA_SLOTS", "3")))
@@ -610,6 +632,7 @@ SHIMS = (
     moved_messages,
     secure_loopback,
     mail_senders,
+    event_keys,
     bounded_workers,
     shared_layers,
     clean_interpreter,

@@ -1,7 +1,7 @@
 """What each function may read and write, tried with its own role on the deployed stack.
 
 The emulator enforces the functions' roles with their boundary, and nothing else; of conditions
-that on a mail's sender. The rest is evaluated in `tests/permissions`:
+those on an event's names and on a mail's sender. The rest is evaluated in `tests/permissions`:
 other conditions, policies of resources and keys, the other roles.
 """
 
@@ -138,7 +138,6 @@ MAY: dict[str, set[str]] = {
     "WatchEnrollments": {
         *RECORDS,
         "list records",
-        "emit event",  # reminders only, by events:detail-type, which the emulator does not know
         "secret key operation",
         "secret TLS",
     },

@@ -17,7 +17,7 @@ SHIMS = [
     "idempotent_start", "universal_schedule", "nested_failures", "nested_events", "archives",
     "api_destinations", "api_extensions", "role_boundaries", "object_locks", "metric_math",
     "bus_policies",
-    "moved_messages", "secure_loopback", "mail_senders", "bounded_workers",
+    "moved_messages", "secure_loopback", "mail_senders", "event_keys", "bounded_workers",
     "shared_layers", "clean_interpreter", "api_hosts",
 ]  # fmt: skip
 SECONDS = 20

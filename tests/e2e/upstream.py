@@ -10,7 +10,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "local"))
 
 import emulator
 from ministack import app
-from ministack.core import iam_evaluator, lambda_runtime
+from ministack.core import iam_actions, iam_evaluator, lambda_runtime
 from ministack.services import (
     apigateway_v1,
     eventbridge,
@@ -143,6 +143,11 @@ def mail_senders() -> bool:
     body = b'{"FromEmailAddress": "countersign@example.com"}'
     app._enforce_ses_v2("POST", "/v2/email/outbound-emails", {}, body, {}, "id")
     return asked[0]["resource_arn"] == "*" or not asked[0].get("service_context")
+
+
+def event_keys() -> bool:
+    known = (app, iam_actions, iam_evaluator)
+    return not any("events:detail-type" in inspect.getsource(one) for one in known)
 
 
 def bounded_workers() -> bool:
