@@ -44,6 +44,14 @@ def verify(
             show_default=False,
         ),
     ] = None,
+    ca_certificate: Annotated[
+        str | None,
+        typer.Option(
+            "--ca-certificate",
+            help="SHA-256 (hex) of the CA's certificate that must have issued.",
+            show_default=False,
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Verify the evidence of an enrollment and show what it proves. Calls nobody.
@@ -52,10 +60,13 @@ def verify(
     the key, its attestation and the approvals, made again. Names the first thing that does not
     hold.
     """
-    root = _digest(attestation_root)
+    root, ca = (
+        _digest("--attestation-root", attestation_root),
+        _digest("--ca-certificate", ca_certificate),
+    )
     files, ignored = read(folder)
     try:
-        verified = verifier.verify(files, _bytes(key), attestation_root=root)
+        verified = verifier.verify(files, _bytes(key), attestation_root=root, ca_certificate=ca)
     except verifier.UnusableKeyError as error:
         raise CommandError(
             f"--key {key} {error}",
@@ -172,7 +183,7 @@ def _bytes(file: Path) -> bytes:
         raise _cannot_be_read(file, error) from None
 
 
-def _digest(text: str | None) -> str | None:
+def _digest(option: str, text: str | None) -> str | None:
     """A fingerprint, in any form that openssl writes.
 
     Raises:
@@ -183,7 +194,7 @@ def _digest(text: str | None) -> str | None:
     digest = text.rpartition("=")[2].replace(":", "").strip().lower()
     if not SHA256.fullmatch(digest):
         raise CommandError(
-            f"--attestation-root {ascii(text)} is no SHA-256 fingerprint",
+            f"{option} {ascii(text)} is no SHA-256 fingerprint",
             action="It has 64 hexadecimal digits: openssl x509 -fingerprint -sha256 -noout.",
             code=Exit.USAGE,
         )

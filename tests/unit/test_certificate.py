@@ -9,6 +9,11 @@ from functools import cache
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.name import _ASN1Type
+from cryptography.x509.oid import NameOID
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -253,6 +258,53 @@ def test_a_ca_counts_within_its_validity_and_for_its_own_key_only() -> None:
     assert "before" in (
         certificate.unfit_ca(ca, key("ca").spki, ca.begins - timedelta(hours=1)) or ""
     )
+
+
+def ca_certificate(
+    issuer: str, *, signer: str, form: _ASN1Type = _ASN1Type.UTF8String
+) -> certificate.Certificate:
+    """A certificate of the CA's key and name, by whomever."""
+    own = x509.load_der_x509_certificate(key("ca").certificate or b"")
+    named = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, issuer, form)])
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(own.subject)
+        .issuer_name(named)
+        .public_key(own.public_key())
+        .serial_number(1)
+        .not_valid_before(NOW)
+        .not_valid_after(NOW + timedelta(days=9000))
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+    )
+    signed = made.sign(key(signer).private, hashes.SHA256())
+    return certificate.parse(signed.public_bytes(Encoding.DER))
+
+
+def test_a_ca_that_names_itself_as_its_issuer_has_signed_its_certificate() -> None:
+    ca = certificate.parse(key("ca").certificate or b"")
+    spoiled = replace(ca, signature=ca.signature[:-1] + bytes((ca.signature[-1] ^ 1,)))
+    again = ca_certificate("CA", signer="ca")
+
+    assert ca.self_issued
+    assert "its signature" in (certificate.unfit_ca(spoiled, key("ca").spki, NOW) or "")
+    assert certificate.unfit_ca(again, key("ca").spki, NOW) is None
+    algorithms = certificate.unfit_ca(replace(ca, inner=b""), key("ca").spki, NOW)
+    assert "two signature algorithms" in (algorithms or "")
+
+
+@pytest.mark.parametrize("form", [_ASN1Type.UTF8String, _ASN1Type.PrintableString])
+def test_a_name_is_the_ca_s_own_in_whatever_type_it_is_written(form: _ASN1Type) -> None:
+    forged = ca_certificate("CA", signer="sub", form=form)
+
+    assert forged.self_issued
+    assert "its signature" in (certificate.unfit_ca(forged, key("ca").spki, NOW) or "")
+
+
+def test_who_else_signed_a_ca_s_certificate_is_unknown() -> None:
+    found = ca_certificate("Another CA", signer="sub")
+
+    assert not found.self_issued
+    assert certificate.unfit_ca(found, key("ca").spki, NOW) is None
 
 
 # Two quorums in one execution ---------------------------------------------------------------------

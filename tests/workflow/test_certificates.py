@@ -14,6 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import NameOID
 from pytest import MonkeyPatch
 from rich.console import Console
 
@@ -1238,6 +1243,33 @@ def told_another_validity(folder: dict[str, bytes]) -> dict[str, bytes]:
     return edit(RECORD, **{f"{STEP}metaDataSha256": digest})({**folder, name: shown})
 
 
+def ca_certificate_by_another(
+    folder: dict[str, bytes], issuer: x509.Name | None = None
+) -> dict[str, bytes]:
+    """The CA's key and name until 2060, signed by somebody, wherever the certificate stands."""
+    leaf, held = x509.load_pem_x509_certificates(folder["certificate.pem"])
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(held.subject)
+        .issuer_name(issuer or held.subject)
+        .public_key(held.public_key())
+        .serial_number(1)
+        .not_valid_before(held.not_valid_before_utc)
+        .not_valid_after(datetime(2060, 1, 1, tzinfo=UTC))
+    )
+    for one in held.extensions:
+        builder = builder.add_extension(one.value, one.critical)
+    made = builder.sign(ec.generate_private_key(ec.SECP256R1()), hashes.SHA256())
+    pem = made.public_bytes(Encoding.PEM).decode()
+    chain = leaf.public_bytes(Encoding.PEM).decode() + pem
+    changes = both(
+        edit("tsb/ca-certificate-1.json", certificate=pem),
+        put("certificate.pem", chain.encode()),
+        edit(RECORD, certificate__pem=chain),
+    )
+    return changes(folder)
+
+
 AS_FAILED = both(
     without("certificate.pem"),
     ended("FAILED", "TsbUnavailableError"),
@@ -1354,6 +1386,10 @@ FORGED = {
         edit("tsb/ca-certificate-1.json", label="other"),
         "certificate-checks.json",
     ),
+    "a CA certificate that names itself as its issuer and was signed by another": (
+        ca_certificate_by_another,
+        "certificate-checks.json",
+    ),
     "an issue as failed, only without its certificate": (AS_FAILED, RECORD),
     "an issue as failed, without its certificate": (
         both(AS_FAILED, edit(RECORD, verifiedSha256=...)),
@@ -1393,6 +1429,24 @@ def test_no_forgery_of_the_second_step_verifies(case: Case, stack: InProcessStac
             refused[name] = error.part
 
     assert refused == {name: part for name, (_, part) in FORGED.items()}
+
+
+def test_a_ca_certificate_that_another_ca_signed_is_known_by_its_hash(
+    case: Case, stack: InProcessStack
+) -> None:
+    ca, result = issued(case)
+    whole, key = case.evidence(result), stack.signing_key()
+    own = certificate.read(ca.certificate()).sha256
+    parts = {name: one for name, one in whole.items() if not name.startswith("manifest.")}
+    root = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Government Root")])
+    told = sealed(stack, ca_certificate_by_another(parts, root))
+
+    facts = verify(whole, key, ca_certificate=own).facts
+    assert facts["issued by"].endswith(f", sha256:{own}, signed by its own key")
+    unknown = verify(told, key).facts["issued by"]
+    assert unknown.endswith("signed by CN=Government Root, which was not verified")
+    with pytest.raises(EvidenceInvalidError, match="not this CA's"):
+        verify(told, key, ca_certificate=own)
 
 
 def test_no_import_is_told_where_none_was_asked_for(case: Case, stack: InProcessStack) -> None:

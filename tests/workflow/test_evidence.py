@@ -397,6 +397,8 @@ def test_the_command_shows_what_the_folder_proves(
     assert code == Exit.OK
     assert "the evidence holds" in text
     assert result.document["enrollmentId"] in text
+    code, text = shell(existing, "--key", tmp_path / "key.pem", "--ca-certificate", root)
+    assert (code, "certificate.pem: is not this CA's" in text) == (Exit.INVALID, True)
     told = shell(
         *(existing, "--key", tmp_path / "key.pem", "--json"),
         *("--attestation-root", f"sha256 Fingerprint={as_openssl_writes}"),
@@ -469,6 +471,7 @@ def test_a_mistake_in_usage_is_no_incident(at_hand: tuple[Path, Path], tmp_path:
     (tmp_path / "empty").mkdir()
     mistakes: dict[str, tuple[object, ...]] = {
         "no SHA-256 fingerprint": (folder, "--key", key, "--attestation-root", "abc"),
+        "--ca-certificate 'abc' is no": (folder, "--key", key, "--ca-certificate", "abc"),
         "it has no manifest.json": (tmp_path / "empty", "--key", key),
         "evidence in it may be": (tmp_path, "--key", key),
         "is no folder": (key, "--key", key),

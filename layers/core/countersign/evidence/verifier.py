@@ -22,6 +22,7 @@ from countersign.evidence.bundle import MANIFEST, SIGNATURE, EvidenceInvalidErro
 from countersign.evidence.proof import Proven, prove
 from countersign.policy import summary
 from countersign.record import Record, certificate_step, csr_step
+from countersign.verification.certificate import Certificate
 from countersign.verification.pkix import described
 
 type PublicKey = ec.EllipticCurvePublicKey
@@ -38,7 +39,13 @@ class Verified:
     facts: dict[str, str]
 
 
-def verify(folder: Folder, key: bytes, *, attestation_root: str | None = None) -> Verified:
+def verify(
+    folder: Folder,
+    key: bytes,
+    *,
+    attestation_root: str | None = None,
+    ca_certificate: str | None = None,
+) -> Verified:
     """Verify everything that a folder says, without AWS, HSM or credentials.
 
     Args:
@@ -46,6 +53,8 @@ def verify(folder: Folder, key: bytes, *, attestation_root: str | None = None) -
         key: the public key of the stack that kept the evidence, or a certificate of it; PEM or DER.
         attestation_root: SHA-256 (hex) of the HSM vendor's root certificate; None: the one on
             record.
+        ca_certificate: SHA-256 (hex) of the CA's certificate that must have issued; None: the one
+            that TSB answered.
 
     Raises:
         EvidenceInvalidError: names the first thing that is wrong.
@@ -66,6 +75,8 @@ def verify(folder: Folder, key: bytes, *, attestation_root: str | None = None) -
         is_believed = attestation_root in (None, root)
         said = f"the root that was believed is sha256:{root}"
         require(is_believed, "attestation-chain.pem", said)
+    if ca_certificate is not None:
+        require(_issuer(proven) == ca_certificate, "certificate.pem", "is not this CA's")
     return Verified(_facts(proven, len(parts), fingerprint(public)))
 
 
@@ -174,6 +185,14 @@ def _require_attestation(parts: Folder, attested: Folder) -> None:
         require(name in attested or name not in parts, name, "is in no answer about the key")
         require(name in parts or name not in attested, name, "is missing")
         require(parts.get(name) == attested.get(name), name, "is not what TSB answered")
+
+
+def _issuer(proven: Proven) -> str | None:
+    """SHA-256 of the CA's certificate below which a certificate was issued."""
+    verified = proven.second.verified if proven.second else None
+    if verified is None or verified.ca is None or "certificate" not in proven.record:
+        return None
+    return verified.ca.sha256
 
 
 # For people ---------------------------------------------------------------------------------------
@@ -322,9 +341,19 @@ def _certificate(proven: Proven) -> dict[str, str]:
             else "none"
         )
         + ("" if is_issued else "; not issued"),
-        "issued by": f"{described(ca.name)}, sha256:{ca.sha256}" if ca and is_issued else "",
+        "issued by": _described_ca(ca) if ca and is_issued else "",
         "certificate checks": f"{len(verified.checks)}, {said}",
         "imported": (f"{imported['result']} at {imported['at']}" if imported else "not asked for")
         if is_issued
         else "",
     }
+
+
+def _described_ca(ca: Certificate) -> str:
+    """The CA's certificate, and whether anybody can see who signed it."""
+    signed = (
+        "signed by its own key"
+        if ca.self_issued
+        else f"signed by {described(ca.issuer_name)}, which was not verified"
+    )
+    return f"{described(ca.name)}, sha256:{ca.sha256}, {signed}"

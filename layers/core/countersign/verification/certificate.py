@@ -54,7 +54,7 @@ class Certificate:
         algorithm: the DER AlgorithmIdentifier of the signature; `inner` is the one that is signed.
         issuer: in DER, like `subject`.
         begins: the first moment at which it is valid; `ends`: the last one.
-        name: the subject.
+        name: the subject; `issuer_name`: the issuer.
         public_key: the DER SubjectPublicKeyInfo.
         key_bits: the key in it.
         extensions: in their order.
@@ -67,6 +67,7 @@ class Certificate:
     algorithm: bytes
     inner: bytes
     issuer: bytes
+    issuer_name: Name
     begins: datetime
     ends: datetime
     subject: bytes
@@ -89,6 +90,11 @@ class Certificate:
     def sha256(self) -> str:
         """The hash of the DER."""
         return hashlib.sha256(self.der).hexdigest()
+
+    @property
+    def self_issued(self) -> bool:
+        """Whether subject and issuer are one name, in whatever types its strings are written."""
+        return self.issuer == self.subject or _texts(self.issuer_name) == _texts(self.name)
 
     @property
     def key_identifier(self) -> bytes:
@@ -186,7 +192,6 @@ def _parsed(content: bytes) -> Certificate:
         raise der.DerError("its version is another one")
     begins, ends = (_time(one) for one in pkix.exactly(2, validity, der.SEQUENCE))
     (listed,) = pkix.exactly(1, extensions, EXTENSIONS)
-    pkix.name(issuer)
     return Certificate(
         der=content,
         signed=info.whole,
@@ -194,6 +199,7 @@ def _parsed(content: bytes) -> Certificate:
         algorithm=algorithm.whole,
         inner=inner.whole,
         issuer=issuer.whole,
+        issuer_name=pkix.name(issuer),
         begins=begins,
         ends=ends,
         subject=subject.whole,
@@ -228,6 +234,9 @@ def _written(moment: datetime) -> bytes:
 def unfit_ca(ca: Certificate, public_key: bytes, moment: datetime) -> str | None:
     """Why nothing that is signed with this key would chain to this certificate; None if it does.
 
+    Where it names itself as its issuer, its own key must have signed it. What another CA has signed
+    cannot be verified here: that one's key is not known.
+
     Args:
         ca: the certificate that TSB holds for the CA's key.
         public_key: the DER SubjectPublicKeyInfo of the CA's key, as the HSM reports it.
@@ -240,15 +249,28 @@ def unfit_ca(ca: Certificate, public_key: bytes, moment: datetime) -> str | None
     usage = pkix.key_usages(ca.extensions)
     if usage and "KEY_CERT_SIGN" not in usage:
         return "may not sign certificates (key usage)"
-    if not ca.begins <= moment + clocks.TOLERATED:
-        return f"is not valid before {ca.begins:%Y-%m-%dT%H:%M:%SZ}"
-    if moment > ca.ends:
-        return f"has expired at {ca.ends:%Y-%m-%dT%H:%M:%SZ}"
+    if invalid := _invalid_at(ca, moment):
+        return invalid
     try:
         known = ca.key_identifier
     except der.DerError:
         known = b""
-    return None if known else "has a subject key identifier that cannot be read"
+    if not known:
+        return "has a subject key identifier that cannot be read"
+    return _unsigned_by_itself(ca, public_key) if ca.self_issued else None
+
+
+def _invalid_at(ca: Certificate, moment: datetime) -> str | None:
+    if not ca.begins <= moment + clocks.TOLERATED:
+        return f"is not valid before {ca.begins:%Y-%m-%dT%H:%M:%SZ}"
+    return f"has expired at {ca.ends:%Y-%m-%dT%H:%M:%SZ}" if moment > ca.ends else None
+
+
+def _unsigned_by_itself(ca: Certificate, public_key: bytes) -> str | None:
+    if ca.inner != ca.algorithm:
+        return "has two signature algorithms, and they differ"
+    why = pkix.unsigned(public_key, ca.algorithm, ca.signature, ca.signed)
+    return why and f"names itself as its issuer, and its signature {why}"
 
 
 def may_issue_cas(ca: Certificate) -> bool:
@@ -400,12 +422,13 @@ def _authority(asked: Asked) -> bytes:
     return der.write(der.SEQUENCE, der.write(KEY_IDENTIFIER_TAG, asked.ca.key_identifier))
 
 
-def _subject(found: Certificate, asked: Asked) -> Differences:
-    def texts(name: Name) -> list[list[tuple[str, str | None]]]:
-        return [[(one.oid, one.text) for one in part] for part in name]
+def _texts(name: Name) -> list[list[tuple[str, str | None]]]:
+    return [[(one.oid, one.text) for one in part] for part in name]
 
+
+def _subject(found: Certificate, asked: Asked) -> Differences:
     is_read = all(one.text is not None for part in found.name for one in part)
-    same = is_read and texts(found.name) == texts(asked.csr.subject)
+    same = is_read and _texts(found.name) == _texts(asked.csr.subject)
     said = pkix.described(found.name)
     return [] if same else [("subject", f"is {said}, and the CSR's is another one")]
 
