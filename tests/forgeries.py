@@ -116,6 +116,24 @@ def check_twice(folder: Folder) -> Folder:
     return {**folder, "checks.json": rfc8785.dumps(twice)}
 
 
+def checks_turned_round(folder: Folder) -> Folder:
+    written = json.loads(folder["checks.json"])
+    return {**folder, "checks.json": rfc8785.dumps(written[::-1])}
+
+
+def throughout(text: str, other: str) -> Callable[[Folder], Folder]:
+    """Another text wherever it stands, but in what TSB answered."""
+
+    def made(folder: Folder) -> Folder:
+        parts = {name for name, body in folder.items() if text.encode() in body}
+        assert RECORD in parts
+        return folder | {
+            name: folder[name].replace(text.encode(), other.encode()) for name in parts
+        }
+
+    return made
+
+
 def another_csr(folder: Folder) -> Folder:
     """Another CSR, wherever a CSR stands."""
     pem = other_csr()
@@ -392,8 +410,9 @@ OF_AN_ISSUED = {
     "a check that passed, with a text": Forgery(
         edit("checks.json", **{"0__finding": "REQUEST_ID holds, says Ada"}),
         "checks.json",
-        "says more than that it passed",
+        "REQUEST_ID says",
     ),
+    "checks in another order": Forgery(checks_turned_round, "checks.json", "made again"),
     "another word on the attestation": Forgery(
         edit(RECORD, attestation="unverified"), RECORD, "attestation is"
     ),
@@ -590,6 +609,19 @@ OF_A_QUARANTINED = {
     ),
     "another finding as the error": Forgery(
         edit(RECORD, error__message="nothing is wrong"), RECORD, "error.message"
+    ),
+    "another advice as the error's": Forgery(
+        edit(RECORD, error__action="Nothing to do."), RECORD, "error.action"
+    ),
+    "another finding wherever it stands": Forgery(
+        throughout("extension 2.5.29.17 was not asked for", "was left out"),
+        "checks.json",
+        "CSR_ALTERNATIVE_NAMES says",
+    ),
+    "another field of a failed check": Forgery(
+        throughout("subjectAlternativeNames", "keyUsage"),
+        "checks.json",
+        "CSR_ALTERNATIVE_NAMES says",
     ),
     "a failed check of another state": Forgery(
         edit(RECORD, error__state="CreateKey"), RECORD, "error.state"

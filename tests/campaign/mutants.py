@@ -356,10 +356,18 @@ MUTANTS = (
     mutant(
         "a failed check may be told in other words",
         f"{CORE}evidence/proof.py",
-        "    require(wanted.startswith(said), ",
-        "    require(True, ",
+        "        is_said = _in_our_words(check) == ",
+        "        is_said = True or _in_our_words(check) == ",
         "evidence of a forged CSR says that nothing was wrong",
-        f"{FORGED}[forged-another finding as the error]",
+        f"{FORGED}[forged-another finding wherever it stands]",
+    ),
+    mutant(
+        "the error of a failed check may be told in other words",
+        f"{CORE}evidence/proof.py",
+        "        told = quarantine.failure(record).dump()\n",
+        "        told = dict(error or {})\n",
+        "evidence of a forged CSR says that nothing has to be done",
+        f"{FORGED}[forged-another advice as the error's]",
     ),
     mutant(
         "an import is told that nobody asked for",

@@ -130,7 +130,7 @@ def crowd(decision: str) -> list[Json]:
 
 
 def largest(outcome_name: str, decision: str) -> events.Event:
-    long = WIDE * documents.MAX_SHORT_TEXT
+    long = WIDE * m.MAX_SHORT_TEXT
     asked: Any = steps(crowd(decision))
     record = cast(Record, {**largest_record(), "outcome": outcome_name, "steps": asked})
     if outcome_name == "ISSUED":
@@ -139,7 +139,7 @@ def largest(outcome_name: str, decision: str) -> events.Event:
             bucket="b" * 63, key="k" * 99, version_id="v" * 99, sha256="0" * 64, pem=pem
         ).dump()
     if outcome_name == "FAILED":
-        message = WIDE * documents.MAX_TEXT
+        message = WIDE * m.MAX_TEXT
         record["error"] = m.Failure(
             name="n" * 99, message=message, field=long, reason=long, action=long
         ).dump()
@@ -192,8 +192,8 @@ def test_a_refusal_that_quotes_an_endless_field_name_is_cut() -> None:
 
     failure = close_enrollment.failure(caught)
 
-    assert len(failure.message) == documents.MAX_TEXT
-    assert len(failure.field or "") == documents.MAX_SHORT_TEXT
+    assert len(failure.message) == m.MAX_TEXT
+    assert len(failure.field or "") == m.MAX_SHORT_TEXT
 
 
 # What is too long for an execution's end ---------------------------------------------------------

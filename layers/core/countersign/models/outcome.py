@@ -4,8 +4,13 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any, Literal
 
-from countersign.models.base import SCHEMA_VERSION, Model, Moment
+from countersign.models.base import SCHEMA_VERSION, Model, Moment, cut
 from countersign.models.request import UnusedKey
+
+# Of an error, in bytes of its JSON; the whole document of a failure: see `states/documents.py`.
+MAX_TEXT = 4_000
+MAX_SHORT_TEXT = 500
+MAX_ERROR_NAME = 256
 
 
 class Outcome(StrEnum):
@@ -104,6 +109,21 @@ class Failure(Model):
     reason: str | None = None
     http_status: int | None = None
     action: str | None = None
+
+
+def bounded(failure: Failure) -> Failure:
+    """The failure with its texts cut: a field's path repeats names that a caller made up."""
+    return failure.model_copy(
+        update={
+            "name": cut(failure.name, MAX_ERROR_NAME),
+            "message": cut(failure.message, MAX_TEXT),
+            **{
+                name: text and cut(text, MAX_SHORT_TEXT)
+                for name in ("state", "field", "reason", "action")
+                for text in [getattr(failure, name)]
+            },
+        }
+    )
 
 
 class DisposedKey(Model):

@@ -13,12 +13,11 @@ from countersign import models as m
 from countersign.errors import (
     AwsCallError,
     CountersignError,
-    CsrInvalidError,
     EnrollmentConflictError,
     InvalidEnrollmentError,
     TsbRefusedError,
 )
-from countersign.evidence import bundle, proof
+from countersign.evidence import bundle, proof, quarantine
 from countersign.evidence.bundle import EvidenceInvalidError
 from countersign.record import (
     ENDED_AT_TSB,
@@ -254,7 +253,7 @@ def failure(caught: m.CaughtError) -> m.Failure:
 
     Only the messages of our own errors are repeated: other exceptions may quote anything.
     """
-    return documents.bounded(_said(caught))
+    return m.bounded(_said(caught))
 
 
 def _said(caught: m.CaughtError) -> m.Failure:
@@ -314,7 +313,7 @@ def _on_record(
         record = Record(**{name: one for name, one in record.items() if name != "csr"})  # type: ignore[typeddict-item]
     outcome = proof.end_on_record(record, lambda status: _is_kept(status, record, objects))
     if outcome == m.Outcome.FAILED:
-        return {"outcome": outcome, "error": _quarantined(record, event)}
+        return {"outcome": outcome, "error": quarantine.failure(record)}
     if outcome is not None:
         return {"outcome": outcome, "error": None}
     status = step_of(record, last_step(record)).get("status")
@@ -368,43 +367,16 @@ def _failed(record: Record, event: m.CloseEnrollmentInput) -> dict[str, Any]:
             if "requestId" in step
             else f"See at the TSB which requests of key {label!r} are open, if any."
         )
-        failed = documents.bounded(failed.model_copy(update={"action": said}))
+        failed = m.bounded(failed.model_copy(update={"action": said}))
     elif is_left and failed.name not in OUR_ERRORS and _may_ask_the_ca(record):
         said = f"`countersign resume {record['id']}`: the approvers of the CA's key are asked then."
-        failed = documents.bounded(failed.model_copy(update={"action": said}))
+        failed = m.bounded(failed.model_copy(update={"action": said}))
     return {"outcome": m.Outcome.FAILED, "error": failed}
 
 
 def _may_ask_the_ca(record: Record) -> bool:
     """Whether the CSR is stored, and the approvers of the CA's key were surely not asked."""
     return wants_certificate(record) and "csr" in record and last_step(record) == "csr"
-
-
-def _quarantined(record: Record, event: m.CloseEnrollmentInput) -> m.Failure:
-    """The failure of a check, whatever has ended the execution since it was recorded."""
-    said = failure(event.failure) if event.failure is not None else None
-    if said is not None and said.name == CsrInvalidError.__name__:
-        return said
-    noted: list[Any] = [*record.get("checks", ()), *record.get("certificateChecks", ())]
-    checks = [m.Check.read(one) for one in noted]
-    failed = next(one for one in checks if one.result == "failed")
-    aside = record["quarantine"].get("prefix")
-    invalid = ownership.csr_invalid(
-        failed,
-        "Treat it as a security incident"
-        + (f"; what came back lies at {aside}." if aside else "."),
-    )
-    stored = "StoreCertificate" if "certificateChecks" in record else "StoreCsr"
-    return documents.bounded(
-        m.Failure(
-            name=type(invalid).__name__,
-            message=invalid.message,
-            state=stored if aside else "PollRequest",
-            field=invalid.field,
-            reason=invalid.reason,
-            action=invalid.action,
-        )
-    )
 
 
 def _asked_key(record: Record) -> str:

@@ -7,10 +7,8 @@ from countersign.record import Record, last_step, step_of
 
 # The document of a failure is the Cause of its execution: 32,768 characters at the most, its Error
 # 256 (AWS Step Functions, ExecutionFailedEventDetails). All in bytes of its JSON in UTF-8, of which
-# there are never fewer than characters: 100 approvers of 117 and a name, and what the error says.
-MAX_TEXT = 4_000
-MAX_SHORT_TEXT = 500
-MAX_ERROR_NAME = 256
+# there are never fewer than characters: 100 approvers of 117 and a name, and what the error says
+# (`models.bounded`).
 MAX_APPROVER_NAME = 100
 MAX_FINGERPRINT = 64
 MAX_APPROVERS_IN_FAILURE = 100
@@ -32,7 +30,7 @@ def document(record: Record) -> m.OutcomeDocument:
             # Without its text, which may be longer than a Cause.
             csr=_placed(record["csr"]) if m.has_csr(record) else None,
             approvers=tuple(_shortened(one) for one in approvers[:MAX_APPROVERS_IN_FAILURE]),
-            error=bounded(m.Failure.read(error)) if error else None,
+            error=m.bounded(m.Failure.read(error)) if error else None,
         )
     return m.OutcomeDocument(
         enrollment_id=record["id"],
@@ -53,20 +51,5 @@ def _shortened(approver: m.Approver) -> m.Approver:
         update={
             "name": m.cut(approver.name, MAX_APPROVER_NAME),
             "spki_sha256": approver.spki_sha256 and m.cut(approver.spki_sha256, MAX_FINGERPRINT),
-        }
-    )
-
-
-def bounded(failure: m.Failure) -> m.Failure:
-    """The failure with its texts cut: a field's path repeats names that a caller made up."""
-    return failure.model_copy(
-        update={
-            "name": m.cut(failure.name, MAX_ERROR_NAME),
-            "message": m.cut(failure.message, MAX_TEXT),
-            **{
-                name: text and m.cut(text, MAX_SHORT_TEXT)
-                for name in ("state", "field", "reason", "action")
-                for text in [getattr(failure, name)]
-            },
         }
     )

@@ -5,22 +5,11 @@ from collections.abc import Callable
 from typing import cast
 
 from countersign import models as m
-from countersign.errors import (
-    CsrInvalidError,
-    EnrollmentConflictError,
-)
-from countersign.record import MAX_EARLIER, Record, StepName, approvers_asked, chain_object
+from countersign.errors import EnrollmentConflictError
+from countersign.record import MAX_EARLIER, Record, approvers_asked, chain_object
 from countersign.stores import Item, Objects, Records
 
-CHECKS: dict[StepName, str] = {"csr": "checks", "certificate": "certificateChecks"}  # on record
 type Password = Callable[[str], str]  # the text of the secret at this ARN
-
-
-def csr_invalid(failed: m.Check, action: str) -> CsrInvalidError:
-    """The error of a CSR or certificate that failed a check."""
-    return CsrInvalidError(
-        f"{failed.code}: {failed.finding}", field=failed.field, reason=failed.code, action=action
-    )
 
 
 def put_once(

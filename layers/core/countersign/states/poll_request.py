@@ -15,10 +15,11 @@ from countersign.errors import (
     TsbRefusedError,
     TsbUnavailableError,
 )
+from countersign.evidence.quarantine import CHECKS, another_request, csr_invalid
 from countersign.policy import rules
 from countersign.record import Record, StepName, TsbStatus, step_of, wants_certificate
 from countersign.states import cancel_request
-from countersign.states.ownership import CHECKS, csr_invalid, has_ended, not_own, own
+from countersign.states.ownership import has_ended, not_own, own
 from countersign.stores import Bus, Item, Objects, Records
 from countersign.tsb.client import TsbClient
 from countersign.tsb.models import RequestStatus
@@ -218,20 +219,13 @@ def _another_request(
     event: m.PollRequestInput, answer: RequestStatus, records: Records, objects: Objects
 ) -> CsrInvalidError:
     objects.keep_answer(event.enrollment_id, "poll-request", answer.raw, decides=True)
-    check = m.Check(
-        code="REQUEST_ID" if event.step == "csr" else "CERTIFICATE_REQUEST_ID",
-        result="failed",
-        field="id",
-        finding=f"TSB answers for request {answer.id} when asked for {event.request_id}",
-    )
+    check = another_request(event.step, answer.id, event.request_id)
     records.update(
         event.enrollment_id,
         {CHECKS[event.step]: [check.dump()], "quarantine": {"code": check.code}},
         when=own(event),
     )
-    return csr_invalid(
-        check, "Have the TSB and what stands in front of it examined: answers are mixed up."
-    )
+    return csr_invalid(check, None)
 
 
 def _end_the_endless(

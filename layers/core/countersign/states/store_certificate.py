@@ -13,9 +13,9 @@ from countersign.errors import (
     TsbRefusedError,
     TsbUnavailableError,
 )
+from countersign.evidence.quarantine import csr_invalid
 from countersign.record import Record
 from countersign.states.ownership import (
-    csr_invalid,
     has_ended,
     keep_chain,
     not_own,
@@ -196,7 +196,7 @@ def _quarantined(
         when=own(event),
         absent=("certificate", "outcome"),
     )
-    return csr_invalid(failed, f"Treat it as a security incident; what came back lies at {prefix}.")
+    return csr_invalid(failed, prefix)
 
 
 # The import ---------------------------------------------------------------------------------------

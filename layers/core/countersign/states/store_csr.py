@@ -8,10 +8,10 @@ from countersign import models as m
 from countersign.errors import (
     CsrInvalidError,
 )
+from countersign.evidence.quarantine import csr_invalid
 from countersign.record import Record
 from countersign.states.ownership import (
     Password,
-    csr_invalid,
     keep_chain,
     own,
     progress,
@@ -130,4 +130,4 @@ def _quarantined(
         when=own(event),
         absent=("csr", "outcome"),
     )
-    return csr_invalid(failed, f"Treat it as a security incident; what came back lies at {prefix}.")
+    return csr_invalid(failed, prefix)

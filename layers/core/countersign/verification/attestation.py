@@ -41,6 +41,7 @@ GENERATED = "generated"  # in the HSM; what was imported is known elsewhere
 # Asked for where they are meant, and never reported by any TSB that was recorded.
 NEVER_REPORTED = frozenset({"encrypt", "verify", "wrap", "bip32", "slip10"})
 MAX_CHAIN = 8  # certificates
+NOT_HELD = "the attestation chain does not hold: "  # what follows is in the library's words
 WEAKEST_RSA, WEAKEST_CURVE = 2048, 224  # bits of an attestation key
 DIGESTS = (hashes.SHA256, hashes.SHA384, hashes.SHA512)
 type PublicKey = rsa.RSAPublicKey | ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey
@@ -174,7 +175,7 @@ def _root(chain: list[x509.Certificate], root_sha256: str, now: datetime) -> lis
         verified = verifier.verify(chain[0], chain[1:-1]).chain
         weak = _weak(chain[0])
     except Exception as error:  # noqa: BLE001  a certificate that the library cannot read, too
-        return [f"the attestation chain does not hold: {error}"]
+        return [f"{NOT_HELD}{error}"]
     if verified != chain:
         return ["the attestation chain holds certificates that do not belong to it"]
     return [f"the attestation key is too weak: {weak}"] if weak else []
