@@ -21,6 +21,7 @@ from cryptography.x509.oid import NameOID
 EVIDENCE = Path(__file__).parents[1] / "docs/evidence.md"
 OTHER = "0" * 64
 EXECUTION = "arn:aws:states:x:123456789012:execution:m:e"
+LONG_AGO, YEARS_LATER = "2020-01-01T00:00:00Z", "2027-11-26T12:00:00Z"
 
 type Folder = dict[str, bytes]
 type Json = dict[str, Any]
@@ -199,7 +200,13 @@ def not_executed(folder: Folder) -> Folder:
     asked = [{**one, "decision": "outstanding"} for one in json.loads(folder["approvers.json"])]
     left = not_verified({**folder, "approvers.json": rfc8785.dumps(asked)})
     left = without(POLL, KEY)(left)
-    return changed(left, RECORD, steps__csr__status="PENDING", steps__csr__times__executed=...)
+    return changed(
+        left,
+        RECORD,
+        stage="PollRequest",
+        steps__csr__status="PENDING",
+        steps__csr__times__executed=...,
+    )
 
 
 def executed_late(folder: Folder) -> Folder:
@@ -241,6 +248,36 @@ def cancelled(at: str = "ended", confirmed: str | None = None) -> Callable[[Fold
         return changed(folder, RECORD, cancel=cancellation(times[at], **more))
 
     return made
+
+
+def approved_instead(folder: Folder) -> Folder:
+    """Who declined has approved, says TSB."""
+    declined = json.loads(folder[POLL])["rejectedBy"]
+    said = [
+        {**one, "decision": "approved" if one["decision"] == "declined" else one["decision"]}
+        for one in json.loads(folder["approvers.json"])
+    ]
+    told = changed(folder, POLL, rejectedBy=[], approvedBy=declined)
+    return {**told, "approvers.json": rfc8785.dumps(said)}
+
+
+def disposed(action: str, result: str, **more: Any) -> Callable[[Folder], Folder]:
+    """Something else became of the key at the end."""
+
+    def made(folder: Folder) -> Folder:
+        at = json.loads(folder[RECORD])["times"]["ended"]
+        said = {"action": action, "result": result, "at": at, **more}
+        return changed(folder, RECORD, unusedKey=said)
+
+    return made
+
+
+def late_answer(folder: Folder) -> Folder:
+    """The key was looked at when the request was accepted; TSB answered an hour later."""
+    times = {"times__ended": "2026-11-26T13:00:00Z"}
+    read = {"steps__csr__times__nextPoll": "2026-11-26T12:59:00Z"}
+    at = json.loads(folder[RECORD])["times"]["accepted"]
+    return changed(folder, RECORD, **times, **read, unusedKey__at=at)
 
 
 RECORD = "record.json"
@@ -582,6 +619,38 @@ OF_AN_ISSUED = {
     "another time of the acceptance": Forgery(
         edit(RECORD, acceptedAt="2026-11-26T11:00:00Z"), RECORD, "acceptedAt"
     ),
+    # Its course
+    "a state to which it had not come yet": Forgery(
+        edit(RECORD, stage="RequestCertificate"), RECORD, "to which its record has not come"
+    ),
+    "a state that it had left": Forgery(
+        edit(RECORD, stage="PollRequest"), RECORD, "to which its record has not come"
+    ),
+    "an end a year after TSB's last word": Forgery(
+        edit(RECORD, times__ended=YEARS_LATER), RECORD, "long after TSB's last word"
+    ),
+    "an acceptance a year before its key": Forgery(
+        edit(RECORD, times__accepted="2025-11-26T12:00:00Z", acceptedAt="2025-11-26T12:00:00Z"),
+        RECORD,
+        "long after the request was accepted",
+    ),
+    "an API's call at another time": Forgery(
+        by_api(time=LONG_AGO), RECORD, "origin.time is 2020-01-01T00:00:00Z"
+    ),
+    "an execution before of another state machine": Forgery(
+        edit(RECORD, attempt=2, earlier=[EXECUTION]), RECORD, "another state machine"
+    ),
+    "a release of another account": Forgery(
+        edit(RECORD, codeVersion="arn:aws:lambda:eu-central-1:999999999999:layer:core:1"),
+        RECORD,
+        "of another partition, region or account",
+    ),
+    "a discarded key without a discard": Forgery(
+        edit(RECORD, discardedSha256=OTHER), RECORD, "has discardedSha256 and no discards"
+    ),
+    "a deadline that passed after the end": Forgery(
+        edit(RECORD, overdue=YEARS_LATER), RECORD, "not between acceptance and end"
+    ),
     # Parts
     "no request": Forgery(without("request.json"), "request.json", "missing"),
     "nothing of what was shown": Forgery(without("metadata.json"), "metadata.json", "missing"),
@@ -649,8 +718,75 @@ OF_A_REJECTED = {
     "a rejection as a failure": Forgery(
         ended("FAILED", "TsbUnavailableError"), RECORD, "by what is on record it is REJECTED"
     ),
+    "a rejection that nobody declined": Forgery(approved_instead, RECORD, "nobody has declined"),
+    "the key of a rejected request as deleted": Forgery(
+        both(disposed("delete", "deleted"), edit(RECORD, stage="DiscardKey")),
+        RECORD,
+        "unusedKey is delete, deleted",
+    ),
 }
-BY_END = {"issued": OF_AN_ISSUED, "forged": OF_A_QUARANTINED, "rejected": OF_A_REJECTED}
+OF_A_CANCELLED = {
+    "a cancellation by an empty name": Forgery(
+        edit(RECORD, cancel__by=" "), RECORD, "cancelled by nobody"
+    ),
+    "a cancellation from another partition": Forgery(
+        edit(RECORD, cancel__by="arn:aws-cn:iam::123456789012:user/ada"), RECORD, "cancel.by is"
+    ),
+    "a confirmation days after the end": Forgery(
+        edit(RECORD, cancel__confirmedAt=YEARS_LATER), RECORD, "long after the end"
+    ),
+    "a kept key as blocked": Forgery(disposed("block", "blocked"), RECORD, "unusedKey is block"),
+    "a kept key as none": Forgery(disposed("keep", "none"), RECORD, "unusedKey is keep, none"),
+    "a kept key as failed": Forgery(
+        disposed("keep", "failed", reason="x"), RECORD, "unusedKey is keep, failed"
+    ),
+    "a key that was kept for a reason that nobody has": Forgery(
+        disposed("keep", "kept", reason="the CISO said so"), RECORD, "unusedKey is keep, kept"
+    ),
+    "a disposal of another form": Forgery(
+        edit(RECORD, unusedKey__result="destroyed"), RECORD, "unknown form"
+    ),
+    "a disposal before the request": Forgery(
+        edit(RECORD, unusedKey__at=LONG_AGO), RECORD, "not between acceptance and end"
+    ),
+    "nothing of what DiscardKey did": Forgery(
+        edit(RECORD, unusedKey=...), RECORD, "stage is DiscardKey"
+    ),
+}
+OF_A_FAILED = {
+    "a failure in a state that was over": Forgery(
+        edit(RECORD, error__state="CreateKey"), RECORD, "in which this record cannot have failed"
+    ),
+    "a failure in a state to which it never came": Forgery(
+        edit(RECORD, error__state="StoreCertificate"),
+        RECORD,
+        "in which this record cannot have failed",
+    ),
+    "a failure in a state that there is not": Forgery(
+        edit(RECORD, error__state="AskTheBoard"), RECORD, "in which this record cannot have failed"
+    ),
+    "an execution that nobody approved": Forgery(
+        both(
+            edit(POLL, approvedBy=[], notYetApprovedBy=[]),
+            edit("approvers.json", **{"0__decision": "none"}),
+        ),
+        RECORD,
+        "nobody has approved",
+    ),
+    "a key as deleted after an end that nobody decided": Forgery(
+        disposed("keep", "deleted"), RECORD, "unusedKey is keep, deleted"
+    ),
+    "a key that was looked at before the approval": Forgery(
+        late_answer, RECORD, "before its approvers were asked and answered"
+    ),
+}
+BY_END = {
+    "issued": OF_AN_ISSUED,
+    "forged": OF_A_QUARANTINED,
+    "rejected": OF_A_REJECTED,
+    "cancelled": OF_A_CANCELLED,
+    "failed": OF_A_FAILED,
+}
 
 
 # Material -----------------------------------------------------------------------------------------

@@ -370,6 +370,22 @@ MUTANTS = (
         f"{FORGED}[forged-another advice as the error's]",
     ),
     mutant(
+        "a record may say what cannot be",
+        f"{CORE}evidence/proof.py",
+        "        for why in course.contradictions(_course(proven)):\n",
+        "        for why in ():\n",
+        "evidence confirms a failure in a state that was long over",
+        f"{FORGED}[failed-a failure in a state that was over]",
+    ),
+    mutant(
+        "anything may have become of a key without a CSR",
+        f"{CORE}keys/unused.py",
+        "    if said.action != wanted:\n        return False\n",
+        "    if said.action != wanted:\n        return True\n",
+        "evidence confirms that a key is gone that is there",
+        f"{FORGED}[rejected-the key of a rejected request as deleted]",
+    ),
+    mutant(
         "an import is told that nobody asked for",
         f"{CORE}evidence/proof.py",
         "    is_asked = asked is not None and asked.import_\n",

@@ -1230,6 +1230,9 @@ def test_the_evidence_proves_both_quorums(case: Case, stack: InProcessStack) -> 
     assert facts["certificate"].startswith(f"sha256:{result.document['certificate']['sha256']}")
     assert facts["issued by"].startswith("CN=Approver-Intermediate-CA, sha256:")
     assert facts["imported"].startswith("imported at ")
+    parts = {name: one for name, one in case.evidence(result).items() if "manifest" not in name}
+    died = sealed(stack, edit(RECORD, imported__result="started")(parts))
+    assert verify(died, stack.signing_key()).facts["imported"].endswith("shown it at the key")
 
 
 STEP = "steps__certificate__"
@@ -1343,6 +1346,14 @@ FORGED = {
         without("tsb/import-certificate-1.json"),
         "tsb/import-certificate",
     ),
+    "an import that TSB has shown and the record leaves out": (edit(RECORD, imported=...), RECORD),
+    "an import as failed that TSB has shown": (edit(RECORD, imported__result="failed"), RECORD),
+    "an import with an error": (
+        edit(RECORD, imported__error={"name": "TsbRefusedError", "message": "x"}),
+        RECORD,
+    ),
+    "no time of the CSR's checks": (edit(RECORD, verifiedAt=...), RECORD),
+    "a certificate's end in a state of the CSR": (edit(RECORD, stage="StoreCsr"), RECORD),
     "an import of another form": (edit(RECORD, imported__result="perhaps"), RECORD),
     "another algorithm": (
         edit(RECORD, **{f"{STEP}signatureAlgorithm": "SHA512_WITH_RSA"}),

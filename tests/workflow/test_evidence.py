@@ -30,6 +30,7 @@ from local.engine.stack import InProcessStack
 from tests import forgeries
 from tests.case import Case, Json, Result, group, token
 from tests.proofs import sealed
+from tests.workflow.api import Caller
 
 ADA, BERT, CARL = (Approver.generate(name, "ec") for name in ("Ada", "Bert", "Carl"))
 OFFSETS_PER_FILE = 40
@@ -56,9 +57,22 @@ def approved_and_forged(case: Case) -> Result:
 
 
 def declined(case: Case) -> Result:
-    arn = case.start(case.request(token(group(ADA))))
+    arn = case.start(case.request(token(group(ADA, BERT, quorum=2))))
     case.decline(ADA)
     return case.end(arn)
+
+
+def cancelled_by_ada(case: Case) -> Result:
+    arn = case.start(case.request(token(group(ADA))))
+    case.await_request()
+    assert isinstance(case.stack, InProcessStack)
+    Caller(case.stack).call("DELETE", f"/enrollments/{case.id}")
+    return case.end(arn)
+
+
+def failed_after_the_approval(case: Case) -> Result:
+    case.fault("POST", "/v1/key/attributes", "status", httpStatus=503, times=None)
+    return approved_by_one(case)
 
 
 def once(stack: InProcessStack, scenario: Callable[[Case], Result]) -> Kept:
@@ -83,6 +97,16 @@ def forged(shared_stack: InProcessStack) -> Kept:
 @pytest.fixture(scope="module")
 def rejected(shared_stack: InProcessStack) -> Kept:
     return once(shared_stack, declined)
+
+
+@pytest.fixture(scope="module")
+def cancelled(shared_stack: InProcessStack) -> Kept:
+    return once(shared_stack, cancelled_by_ada)
+
+
+@pytest.fixture(scope="module")
+def failed(shared_stack: InProcessStack) -> Kept:
+    return once(shared_stack, failed_after_the_approval)
 
 
 @pytest.fixture(scope="module")

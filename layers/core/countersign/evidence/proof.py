@@ -21,8 +21,9 @@ from pydantic import TypeAdapter, ValidationError
 from countersign import clocks
 from countersign import models as m
 from countersign.errors import CsrInvalidError
-from countersign.evidence import bundle, quarantine
+from countersign.evidence import bundle, course, quarantine
 from countersign.evidence.bundle import Folder, require
+from countersign.evidence.course import LONGEST_CALL, ROUNDING, Asked, Course
 from countersign.evidence.quarantine import OTHER_REQUEST
 from countersign.policy import approvers, rules, summary
 from countersign.record import (
@@ -85,10 +86,7 @@ OF_A_CERTIFICATE = {
 MOST_SKEW_SECONDS = (
     900  # what MaxClockSkewSeconds in template.yaml can be: beyond it nobody is asked
 )
-# A function that has read the record before a cancellation may still run; Timeout in template.yaml.
-LONGEST_CALL = timedelta(seconds=30)
 EXECUTION = re.compile(r"arn:[^:]+:states:[^:]+:[0-9]{12}:execution:[^:]+:[^:/]+")
-ROUNDING = timedelta(seconds=2)  # whole seconds, on both sides
 
 
 @dataclass(frozen=True)
@@ -125,6 +123,7 @@ class Second:
         verified: the checks of the certificate, made again; None where there were none.
         pem: the certificate as TSB answered it.
         about_ca: TSB's answer about the CA's key: the one that counts, with the attestation.
+        is_at_key: whether TSB has shown the certificate at the new key.
     """
 
     policy: m.Policy
@@ -132,6 +131,7 @@ class Second:
     verified: issuing.Verified | None = None
     pem: str = ""
     about_ca: KeyAttributes | None = None
+    is_at_key: bool = False
 
 
 def prove(folder: Folder) -> Proven:
@@ -708,7 +708,15 @@ def _second(folder: Folder, proven: Proven) -> Second:
     elif verified.certificate is not None and "verifiedSha256" in record:
         digest = verified.certificate.sha256
         _equal("record.json", "verifiedSha256", record["verifiedSha256"], digest)
-    return replace(second, verified=verified, pem=signed.pem, about_ca=signed.answer)
+    is_at_key = verified.certificate is not None and verified.certificate.der in _at_key(folder)
+    return replace(
+        second, verified=verified, pem=signed.pem, about_ca=signed.answer, is_at_key=is_at_key
+    )
+
+
+def _at_key(folder: Folder) -> list[bytes]:
+    """The certificates that TSB has shown at the new key, before the import and after it."""
+    return [one.bytes for one in bundle.answers(folder, "import-certificate", CertificateOfKey)]
 
 
 def _ca_as_asked(folder: Folder, step: CertificateStep) -> tuple[m.Policy, KeyAttributes]:
@@ -770,20 +778,32 @@ def _require_certificate(folder: Folder, proven: Proven) -> None:
     _equal("record.json", "certificate.expires", stored.expires, m.timestamp(found.ends))
     name = f"enrollments/{record['id']}/certificate.pem"
     _equal("record.json", "certificate.key", stored.key, name)
-    if "imported" in record:
-        _require_imported(folder, proven, record["imported"], found.der)
+    _require_imported(folder, proven, record.get("imported"), found.der)
 
 
 def _require_imported(
-    folder: Folder, proven: Proven, imported: Mapping[str, Any], der: bytes
+    folder: Folder, proven: Proven, imported: Mapping[str, Any] | None, der: bytes
 ) -> None:
-    """It was to be imported, and what the key is said to have, and had before, TSB has shown."""
+    """It was to be imported, and what the key is said to have, and had before, TSB has shown.
+
+    An import is on record before it is asked for. Only `started` may stand beside TSB's answer that
+    shows the certificate: the function died then.
+    """
     asked = proven.requested.certificate if proven.requested else None
+    shown = _at_key(folder)
+    if imported is None:
+        require(not shown, "record.json", "says nothing of an import that TSB has answered")
+        return
     is_asked = asked is not None and asked.import_
     require(is_asked, "record.json", "imported what was not to be imported")
-    shown = [one.bytes for one in bundle.answers(folder, "import-certificate", CertificateOfKey)]
-    is_there = imported["result"] != "imported" or der in shown
+    result = imported["result"]
+    is_there = result != "imported" or der in shown
     require(is_there, "tsb/import-certificate", "no answer shows the certificate at its key")
+    is_failed = result == "failed"
+    is_gone = not (is_failed and der in shown)
+    require(is_gone, "record.json", "the import is told as failed, and TSB shows the certificate")
+    is_explained = is_failed is (imported.get("error") is not None)
+    require(is_explained, "record.json", "imported.error does not go with its result")
     replaced = imported.get("replacedSha256")
     was_there = replaced is None or replaced in map(_sha256, shown)
     require(was_there, "tsb/import-certificate", "no answer shows what is said to be replaced")
@@ -857,6 +877,22 @@ def _end(folder: Folder, proven: Proven) -> None:
         _in_window(record, csr_step(record), proven.requested.key.policy)
     if proven.second is not None and "requested" in certificate_step(record).get("times", {}):
         _in_window(record, certificate_step(record), proven.second.policy)
+    if "requestSha256" in record:
+        for why in course.contradictions(_course(proven)):
+            require(False, "record.json", why)
+
+
+def _course(proven: Proven) -> Course:
+    """What the record's own rules need of the other parts."""
+    record, second, requested = proven.record, proven.second, proven.requested
+    is_asked = requested is not None and "requested" in csr_step(record).get("times", {})
+    is_at_ca = second is not None and "requested" in certificate_step(record).get("times", {})
+    return Course(
+        record,
+        requested,
+        csr=Asked(requested.key.policy, proven.approvers) if requested and is_asked else None,
+        certificate=Asked(second.policy, second.approvers) if second and is_at_ca else None,
+    )
 
 
 def _require_one_bucket(record: Record) -> None:

@@ -21,7 +21,15 @@ from countersign.evidence import bundle
 from countersign.evidence.bundle import MANIFEST, SIGNATURE, EvidenceInvalidError, Folder, require
 from countersign.evidence.proof import Proven, prove
 from countersign.policy import summary
-from countersign.record import Record, certificate_step, csr_step
+from countersign.record import (
+    Record,
+    Step,
+    TsbStatus,
+    certificate_step,
+    csr_step,
+    last_step,
+    step_of,
+)
 from countersign.verification.certificate import Certificate
 from countersign.verification.pkix import described
 
@@ -290,7 +298,17 @@ def _times(proven: Proven) -> dict[str, str]:
         "ended": times["ended"],
     }
     # TSB does not say when each of them agreed: it was after they were asked, and before this.
-    return {"times": ", ".join(f"{name} {time}" for name, time in named.items() if time)}
+    said = {"times": ", ".join(f"{name} {time}" for name, time in named.items() if time)}
+    return said | _expiry(step_of(proven.record, last_step(proven.record)))
+
+
+def _expiry(step: Step) -> dict[str, str]:
+    """That a request expired too early by the stack's clock. TSB's may be ahead."""
+    times = step.get("times", {})
+    read, ends = times.get("nextPoll"), times.get("windowEnds")
+    if step.get("status") != TsbStatus.EXPIRED or not read or not ends or read >= ends:
+        return {}
+    return {"window": f"until {ends}; TSB let it expire before, at the latest at {read}"}
 
 
 def _result(proven: Proven) -> dict[str, str]:
@@ -314,7 +332,7 @@ def _certificate(proven: Proven) -> dict[str, str]:
     if second is None:
         return {}
     step, verified = certificate_step(record), second.verified
-    times, imported = step.get("times", {}), record.get("imported")
+    times = step.get("times", {})
     facts = {
         "CA key": f"{step['caKeyLabel']}, sha256:{step['publicKeySha256']}",
         "CA policy": _policy(m.PolicySummary.read(step["policy"])),
@@ -343,10 +361,20 @@ def _certificate(proven: Proven) -> dict[str, str]:
         + ("" if is_issued else "; not issued"),
         "issued by": _described_ca(ca) if ca and is_issued else "",
         "certificate checks": f"{len(verified.checks)}, {said}",
-        "imported": (f"{imported['result']} at {imported['at']}" if imported else "not asked for")
-        if is_issued
-        else "",
+        "imported": _import(proven) if is_issued else "",
     }
+
+
+def _import(proven: Proven) -> str:
+    """What became of the import: what TSB has shown, whatever the record still says."""
+    said = proven.record.get("imported")
+    asked = proven.requested.certificate if proven.requested else None
+    if said is None:
+        is_asked = asked is not None and asked.import_
+        return "asked for, and nothing is known of it" if is_asked else "not asked for"
+    is_shown = proven.second is not None and proven.second.is_at_key
+    shown = "; TSB has shown it at the key" if is_shown and said["result"] == "started" else ""
+    return f"{said['result']} at {said['at']}{shown}"
 
 
 def _described_ca(ca: Certificate) -> str:

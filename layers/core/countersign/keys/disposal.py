@@ -23,12 +23,11 @@ from countersign.errors import (
     TsbRefusedError,
     TsbUnavailableError,
 )
-from countersign.keys import labels
+from countersign.keys import labels, unused
 from countersign.record import (
     ENDED_AT_TSB,
     Record,
     TsbStatus,
-    approvers_asked,
     last_step,
     step_of,
     wants_certificate,
@@ -83,7 +82,7 @@ def dispose(
         )
     error = event.failure.error if event.failure else None
     if not resumption.is_decided(record, error):
-        reason = f"nobody decided ({error}): key and request are kept, to be taken up again"
+        reason = unused.undecided(error)
         _note(event, records, action, {"result": "kept", "reason": reason})
         return
     done: Done = before if before["result"] in ASKED else {"result": "failed"}
@@ -223,7 +222,7 @@ def _act(
     requested = event.request
     if action == "keep" and "publicKeySha256" in record:
         return {"result": "kept"}
-    reason = _why_kept(event, action, record)
+    reason = unused.why_kept(requested, record, has_failed=event.failure is not None)
     if reason is not None:
         return {"result": "kept", "reason": reason}
     secret = password(requested.key.password.secret_arn) if requested.key.password else None
@@ -231,7 +230,7 @@ def _act(
         existing = own_key(
             requested, record, records=records, tsb=tsb, secret=secret, clock_skew=clock_skew
         )
-        return {"result": "kept"} if existing else {"result": "none", "reason": "no key was made"}
+        return {"result": "kept"} if existing else {"result": "none", "reason": unused.NO_KEY}
     if action == "delete":
         # Also if no key is on record: CreateKey's answer may have been lost before a cancellation.
         deleted = delete(
@@ -239,23 +238,8 @@ def _act(
         )
         if deleted or "publicKeySha256" in record:
             return {"result": "deleted"}
-        return {"result": "none", "reason": "no key was made"}
+        return {"result": "none", "reason": unused.NO_KEY}
     return _block(event, record, records=records, tsb=tsb, secret=secret, clock_skew=clock_skew)
-
-
-def _why_kept(event: m.DiscardKeyInput, action: m.UnusedKey, record: Record) -> str | None:
-    """Why the key is kept although the profile wants something else; None if it is not."""
-    if action == "delete" and not event.request.key.attributes.destroyable:
-        return "the key is permanent (not destroyable)"
-    if action != "block":
-        return None
-    rule = event.request.key.policy.rule_block
-    if rule is not None and not rule.tokens:
-        return "ruleBlock is frozen: nobody can block this key"
-    has_failed = event.failure is not None and "cancel" not in record
-    if has_failed and not approvers_asked(record):
-        return "nobody was asked to use it; the same id can be started again with this key"
-    return None
 
 
 def _block(
@@ -271,7 +255,7 @@ def _block(
         event.request, record, records=records, tsb=tsb, secret=secret, clock_skew=clock_skew
     )
     if key is None:
-        return {"result": "none", "reason": "there is no key (any more)"}
+        return {"result": "none", "reason": unused.GONE}
     if ((key.policy or {}).get("keyStatus") or {}).get("blocked"):
         return {"result": "blocked"}
     return _blocked(event, record.get("unusedKey", {}), records=records, tsb=tsb, secret=secret)
@@ -287,10 +271,7 @@ def _blocked(
 ) -> Done:
     """The result of asking TSB to block the key, now or earlier."""
     approvers = event.request.key.policy.rule_block is not None
-    unknown: Done = {
-        "result": "failed",
-        "reason": "whether the approvers of ruleBlock were asked is unknown; nobody asks twice",
-    }
+    unknown: Done = {"result": "failed", "reason": unused.NOT_KNOWN}
     request_id = before.get("requestId")
     if request_id is None and before.get("result") == "asking":
         return unknown

@@ -1,0 +1,79 @@
+"""What can have become of a key without a CSR, and why it was left as it is. Pure.
+
+DiscardKey decides by it (`disposal.py`), and whoever verifies evidence compares with it.
+"""
+
+from countersign import models as m
+from countersign import resumption
+from countersign.record import Record, approvers_asked
+
+NO_KEY = "no key was made"
+GONE = "there is no key (any more)"
+NOT_KNOWN = "whether the approvers of ruleBlock were asked is unknown; nobody asks twice"
+
+
+def undecided(error: str | None) -> str:
+    """Why a key is kept after an end that nobody decided, whatever its profile says."""
+    return f"nobody decided ({error}): key and request are kept, to be taken up again"
+
+
+def why_kept(requested: m.EnrollmentRequest, record: Record, *, has_failed: bool) -> str | None:
+    """Why the key is kept although the profile wants something else; None if it is not.
+
+    Args:
+        requested: the accepted request.
+        record: the enrollment's.
+        has_failed: whether an error has ended it.
+    """
+    action = requested.unused_key
+    if action == "delete" and not requested.key.attributes.destroyable:
+        return "the key is permanent (not destroyable)"
+    if action != "block":
+        return None
+    rule = requested.key.policy.rule_block
+    if rule is not None and not rule.tokens:
+        return "ruleBlock is frozen: nobody can block this key"
+    if has_failed and "cancel" not in record and not approvers_asked(record):
+        return "nobody was asked to use it; the same id can be started again with this key"
+    return None
+
+
+def is_possible(said: m.DisposedKey, requested: m.EnrollmentRequest, record: Record) -> bool:
+    """Whether DiscardKey can have put this on record.
+
+    `started` says that a function died, which no other part shows.
+    """
+    # A cancellation may have come after the key was looked at.
+    before = Record(**{name: one for name, one in record.items() if name != "cancel"})  # type: ignore[typeddict-item]
+    wanted, has_key = requested.unused_key or "keep", "publicKeySha256" in record
+    if said.action != wanted:
+        return False
+    if not resumption.is_decided(before, "any error") and _is_undecided(said.reason):
+        return said.result == "kept"
+    error = record.get("error") or {}
+    if error.get("state") and not resumption.is_decided(record, error["name"]):
+        return said.result == "started"
+    reasons = {
+        why_kept(requested, one, has_failed=has_failed)
+        for one in (record, before)
+        for has_failed in (True, False)
+    }
+    is_of = {
+        "started": True,
+        "kept": said.reason in ({None} if wanted == "keep" else reasons - {None}),
+        "none": said.reason == (GONE if wanted == "block" else NO_KEY)
+        and (wanted == "block" or not has_key),
+        "deleted": wanted == "delete" and requested.key.attributes.destroyable,
+        "blocked": wanted == "block",
+        "asked": wanted == "block" and said.request_id is not None,
+        "asking": wanted == "block" and requested.key.policy.rule_block is not None,
+        "failed": (said.error or said.reason) is not None and (wanted != "keep" or not has_key),
+    }
+    may_have_reason = said.result in ("kept", "none", "failed")
+    return bool(is_of[said.result]) and (said.reason is None or may_have_reason)
+
+
+def _is_undecided(reason: str | None) -> bool:
+    begin, _, end = undecided("\0").partition("\0")
+    text = reason or ""
+    return text.startswith(begin) and text.endswith(end)
