@@ -18,6 +18,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import NameOID
 
+from countersign.policy.findings import CODES
+
 EVIDENCE = Path(__file__).parents[1] / "docs/evidence.md"
 OTHER = "0" * 64
 EXECUTION = "arn:aws:states:x:123456789012:execution:m:e"
@@ -246,6 +248,17 @@ def cancelled(at: str = "ended", confirmed: str | None = None) -> Callable[[Fold
         times = json.loads(folder[RECORD])["times"]
         more = {"confirmedAt": times[confirmed]} if confirmed else {}
         return changed(folder, RECORD, cancel=cancellation(times[at], **more))
+
+    return made
+
+
+def one_finding_more(code: str) -> Callable[[Folder], Folder]:
+    def made(folder: Folder) -> Folder:
+        found, entry = json.loads(folder[RECORD])["findings"], CODES[code]
+        assert code not in {one["code"] for one in found}
+        more = {"code": code, "path": "key.policy.ruleUse", "sentence": "so it is"}
+        more |= {"level": entry.level, "action": entry.action}
+        return changed(folder, RECORD, findings=[*found, more])
 
     return made
 
@@ -650,6 +663,26 @@ OF_AN_ISSUED = {
     ),
     "a deadline that passed after the end": Forgery(
         edit(RECORD, overdue=YEARS_LATER), RECORD, "not between acceptance and end"
+    ),
+    # The linter's findings
+    "nothing of what the linter found": Forgery(edit(RECORD, findings=[]), RECORD, "findings"),
+    "a finding that the linter does not know": Forgery(
+        edit(RECORD, findings__0__code="all-is-well"), RECORD, "does not know"
+    ),
+    "a finding of another level": Forgery(
+        edit(RECORD, findings__0__level="error"), RECORD, "is told as error"
+    ),
+    "a finding that nobody waived as waived": Forgery(
+        edit(RECORD, findings__0__waiver="agreed by the CISO"), RECORD, "without a profile"
+    ),
+    "a finding with other advice": Forgery(
+        edit(RECORD, findings__0__action="Nothing."), RECORD, "advises"
+    ),
+    "a finding that the policy does not give": Forgery(
+        one_finding_more("unblock-rule-open"), RECORD, "linter finds"
+    ),
+    "a finding about people that they do not give": Forgery(
+        one_finding_more("groups-overlap"), RECORD, "linter finds"
     ),
     # Parts
     "no request": Forgery(without("request.json"), "request.json", "missing"),

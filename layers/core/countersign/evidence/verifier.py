@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from countersign import models as m
-from countersign.evidence import bundle
+from countersign.evidence import bundle, findings
 from countersign.evidence.bundle import MANIFEST, SIGNATURE, EvidenceInvalidError, Folder, require
 from countersign.evidence.proof import Proven, prove
 from countersign.policy import summary
@@ -75,6 +75,7 @@ def verify(
     named = (*bundle.ATTESTATION, *bundle.CA_ATTESTATION)
     proven = prove({name: body for name, body in parts.items() if name not in named})
     _require_attestation(parts, attestations(proven))
+    require_findings(proven)
     require_shown(parts, public)
     # From its parts, so it can say nothing else than they do.
     is_derived = bundle.manifest(parts) == folder[MANIFEST]
@@ -99,6 +100,19 @@ def require_shown(parts: Folder, key: PublicKey) -> None:
         if shown in parts:
             is_signed = signed(key, parts[shown], parts[signature])
             require(is_signed, signature, f"is no signature of this key over {shown}")
+
+
+def require_findings(proven: Proven) -> None:
+    """Refuse the folder unless its findings are what the linter can have found.
+
+    Raises:
+        EvidenceInvalidError: names what it cannot have found.
+    """
+    try:
+        for why in findings.contradictions(proven):
+            require(False, "record.json", why)
+    except bundle.UNREADABLE as error:
+        raise bundle.unknown_form(error) from None
 
 
 def attestations(proven: Proven) -> dict[str, bytes]:
@@ -219,6 +233,7 @@ def _facts(proven: Proven, number: int, signer: str) -> dict[str, str]:
         **_times(proven),
         **_result(proven),
         **_certificate(proven),
+        "findings": _findings(proven) if proven.requested else "",
         "kept by": f"release {record.get('codeVersion') or 'unknown'}",
         "parts": f"{number} files, each as its SHA-256 says",
         "signed by": f"key sha256:{signer}",
@@ -256,6 +271,18 @@ def _asked(proven: Proven) -> dict[str, str]:
         "public key": f"sha256:{digest}" if digest else "none was made",
         "policy": _policy(m.PolicySummary.read(record["policy"])),
     }
+
+
+def _findings(proven: Proven) -> str:
+    said = [*proven.record.get("findings", ()), *proven.record.get("caFindings", ())]
+    waived = [f"{one['code']} ({one['waiver']})" for one in said if one.get("waiver")]
+    believed = findings.of_the_stack(proven)
+    parts = (
+        ", ".join(dict.fromkeys(one["code"] for one in said)) or "none",
+        f"waived: {', '.join(waived)}" if waived else "",
+        f"by the stack's word: {', '.join(believed)}" if believed else "",
+    )
+    return "; ".join(one for one in parts if one)
 
 
 def _policy(rule: m.PolicySummary) -> str:

@@ -155,4 +155,5 @@ def _confirmed(parts: Folder, key: verifier.PublicKey) -> dict[str, bytes]:
     """The attestation's parts, once the others are as the public verifier wants them."""
     proven = prove(parts)
     verifier.require_shown(parts, key)
+    verifier.require_findings(proven)
     return verifier.attestations(proven)
