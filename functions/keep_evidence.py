@@ -27,5 +27,6 @@ def handler(event: dict[str, Any], context: LambdaContext) -> None:
         public_key=verifier.public_key(key.public_key()),
         attestation_root=settings().attestation_root,
         report_conflict=metrics.evidence_conflict,
+        report_left_out=lambda names: logger.warning("left out", answers=names),
     )
     logger.info("kept", folder=folder)

@@ -89,6 +89,16 @@ def nobody_approved_says_the_record(folder: Folder) -> Folder:
     return {**folder, "approvers.json": rfc8785.dumps(approvals)}
 
 
+def answered(**values: Any) -> Callable[[Folder], Folder]:
+    """TSB's answer says something else, and the record names it all the same."""
+    return lambda folder: named(changed(folder, POLL, **values))
+
+
+def named(folder: Folder) -> Folder:
+    digest = hashlib.sha256(folder[POLL]).hexdigest()
+    return changed(folder, RECORD, steps__csr__answerSha256=digest)
+
+
 def all_passed(folder: Folder) -> Folder:
     """TSB answers with too few approvals, everything else says so, and the checks are on record."""
     answer = json.loads(folder["tsb/poll-request-1.json"])
@@ -99,17 +109,15 @@ def all_passed(folder: Folder) -> Folder:
         for one in json.loads(folder["approvers.json"])
     ]
     assert dropped
-    return {
-        **folder,
-        "tsb/poll-request-1.json": json.dumps(answer).encode(),
-        "approvers.json": rfc8785.dumps(approvals),
-    }
+    return named(
+        {**folder, POLL: json.dumps(answer).encode(), "approvers.json": rfc8785.dumps(approvals)}
+    )
 
 
 def approved_and_declined(folder: Folder) -> Folder:
     """TSB says of one person both."""
     approved = json.loads(folder[POLL])["approvedBy"][:1]
-    return changed(folder, POLL, rejectedBy=approved)
+    return answered(rejectedBy=approved)(folder)
 
 
 def check_twice(folder: Folder) -> Folder:
@@ -142,7 +150,7 @@ def another_csr(folder: Folder) -> Folder:
     pem = other_csr()
     changes = both(
         put("request.pem", pem.encode()),
-        edit("tsb/poll-request-1.json", result=pem),
+        answered(result=pem),
         edit("record.json", csr__pem=pem),
     )
     return changes(folder)
@@ -202,19 +210,24 @@ def not_executed(folder: Folder) -> Folder:
     asked = [{**one, "decision": "outstanding"} for one in json.loads(folder["approvers.json"])]
     left = not_verified({**folder, "approvers.json": rfc8785.dumps(asked)})
     left = without(POLL, KEY)(left)
+    said = ("steps__csr__times__executed", "steps__csr__answerSha256")
     return changed(
         left,
         RECORD,
         stage="PollRequest",
         steps__csr__status="PENDING",
-        steps__csr__times__executed=...,
+        **dict.fromkeys(said, ...),
     )
 
 
-def executed_late(folder: Folder) -> Folder:
-    answer = {"id": json.loads(folder[RECORD])["steps"]["csr"]["requestId"], "status": "EXECUTED"}
-    late = json.dumps({**answer, "executionTime": "2026-12-26T12:00:00Z"})
-    return {**folder, POLL: late.encode()}
+def beside(name: str, **values: Any) -> Callable[[Folder], Folder]:
+    """Another answer about the same request as well."""
+    return lambda folder: {**folder, name: changed(folder, POLL, **values)[POLL]}
+
+
+def unnamed(folder: Folder) -> Folder:
+    """As a release would write it that named no answers."""
+    return changed(folder, RECORD, steps__csr__answerSha256=...)
 
 
 def by_api(**more: Any) -> Callable[[Folder], Folder]:
@@ -295,6 +308,7 @@ def late_answer(folder: Folder) -> Folder:
 
 RECORD = "record.json"
 POLL, KEY, CREATED = "tsb/poll-request-1.json", "tsb/store-csr-1.json", "tsb/create-key-1.json"
+EXTRA = "tsb/poll-request-2.json"
 # The poll that found TSB's last word came five minutes after the request.
 late = edit(
     RECORD,
@@ -394,7 +408,7 @@ OF_AN_ISSUED = {
     ),
     # The approval
     "an answer about another request": Forgery(
-        edit(RECORD, steps__csr__requestId="another"), "tsb/poll-request", "no answer says"
+        edit(RECORD, steps__csr__requestId="another"), POLL, "that record.json rests on"
     ),
     "approvals that TSB did not report": Forgery(
         nobody_approved_says_the_record, "approvers.json", "not what TSB answered"
@@ -410,6 +424,32 @@ OF_AN_ISSUED = {
     "an approval of somebody who declined as well": Forgery(
         approved_and_declined, "approvers.json", "not what TSB answered"
     ),
+    "another last word of TSB": Forgery(
+        beside(EXTRA, status="REJECTED"), EXTRA, "that record.json rests on"
+    ),
+    "another execution by other approvers": Forgery(
+        beside(EXTRA, approvedBy=[]), EXTRA, "that record.json rests on"
+    ),
+    "another execution, of which none is named": Forgery(
+        both(beside(EXTRA, approvedBy=[]), unnamed), "tsb/poll-request", "two answers say"
+    ),
+    "an execution as open": Forgery(
+        both(
+            lambda folder: {**not_executed(folder), POLL: folder[POLL]},
+            ended("CANCELLED"),
+            cancelled(),
+        ),
+        POLL,
+        "that record.json rests on",
+    ),
+    "an answer about a request that nobody made": Forgery(
+        beside(EXTRA, id="another"), EXTRA, "that record.json rests on"
+    ),
+    "an answer of a state that was not reached": Forgery(
+        put("tsb/import-certificate-1.json", b"{}"),
+        "tsb/import-certificate-1.json",
+        "that record.json rests on",
+    ),
     "too few approvals": Forgery(all_passed, "checks.json", "APPROVAL_QUORUM"),
     "a request that is still open": Forgery(
         edit(POLL, status="PENDING"), "tsb/poll-request", "no answer says"
@@ -422,7 +462,7 @@ OF_AN_ISSUED = {
     "a request that was executed before it was made": Forgery(
         both(
             edit(RECORD, steps__csr__times__executed="2020-01-01T00:00:00Z"),
-            edit(POLL, executionTime="2020-01-01T00:00:00Z"),
+            answered(executionTime="2020-01-01T00:00:00Z"),
         ),
         RECORD,
         "executed before it was made",
@@ -520,7 +560,13 @@ OF_AN_ISSUED = {
         "was cancelled after its end",
     ),
     "an execution after a cancellation": Forgery(
-        both(not_executed, ended("CANCELLED"), executed_late, cancelled("ended")),
+        both(
+            not_verified,
+            ended("CANCELLED"),
+            cancelled("ended"),
+            edit(RECORD, steps__csr__times__executed="2026-12-26T12:00:00Z"),
+            answered(executionTime="2026-12-26T12:00:00Z"),
+        ),
         RECORD,
         "executed what was cancelled before",
     ),
@@ -583,7 +629,7 @@ OF_AN_ISSUED = {
     "an execution that was read before": Forgery(
         both(
             edit(RECORD, steps__csr__times__executed="2026-11-26T13:00:00Z"),
-            edit(POLL, executionTime="2026-11-26T13:00:00Z"),
+            answered(executionTime="2026-11-26T13:00:00Z"),
         ),
         RECORD,
         "executed after TSB had said so",
@@ -745,8 +791,18 @@ OF_A_REJECTED = {
     ),
     "a rejection as an expiry": Forgery(
         both(ended("EXPIRED"), edit(RECORD, steps__csr__status="EXPIRED")),
-        "tsb/poll-request",
-        "no answer says",
+        POLL,
+        "that record.json rests on",
+    ),
+    "a rejection as an expiry, with TSB's word for each": Forgery(
+        both(
+            beside(EXTRA, status="REJECTED"),
+            ended("EXPIRED"),
+            edit(RECORD, steps__csr__status="EXPIRED"),
+            answered(status="EXPIRED"),
+        ),
+        EXTRA,
+        "that record.json rests on",
     ),
     "a rejection as a failure": Forgery(
         ended("FAILED", "TsbUnavailableError"), RECORD, "by what is on record it is REJECTED"

@@ -35,7 +35,7 @@ from local.tsb_simulator import attestation
 from local.tsb_simulator.attestation import make_attestation
 from tests.ca import Ca
 from tests.case import Case, Json, Result, assert_failed, group, people, token
-from tests.forgeries import OTHER, RECORD, both, edit, ended, put, without
+from tests.forgeries import OTHER, RECORD, both, changed, edit, ended, put, without
 from tests.proofs import sealed
 from tests.workflow.api import Caller
 from tests.workflow.stopping import stopped_before
@@ -1274,11 +1274,51 @@ def ca_certificate_by_another(
 
 
 AS_FAILED = both(
-    without("certificate.pem"),
+    without("certificate.pem", "tsb/import-certificate-1.json"),
     ended("FAILED", "TsbUnavailableError"),
     edit(RECORD, certificate=..., imported=...),
 )
 SECOND = "tsb/poll-request-4.json"  # two are the CSR's, and one found it open
+EXTRA = "tsb/poll-request-5.json"
+
+
+def named(folder: dict[str, bytes]) -> dict[str, bytes]:
+    """The record names TSB's answer as it is now."""
+    digest = hashlib.sha256(folder[SECOND]).hexdigest()
+    return edit(RECORD, **{f"{STEP}answerSha256": digest})(folder)
+
+
+def also_rejected(folder: dict[str, bytes]) -> dict[str, bytes]:
+    return {**folder, EXTRA: changed(folder, SECOND, status="REJECTED")[SECOND]}
+
+
+def rejected_with_the_certificate(folder: dict[str, bytes]) -> dict[str, bytes]:
+    """The executed answer lies beside another one that says the contrary, and is on record."""
+    executed = folder[SECOND]
+    told = both(
+        edit(SECOND, status="REJECTED", result=None, executionTime=None),
+        named,
+        AS_FAILED,
+        ended("REJECTED"),
+        edit(RECORD, **{f"{STEP}status": "REJECTED", f"{STEP}times__executed": ...}),
+        without(
+            *(name for name in folder if name.startswith(("tsb/store-c", "tsb/ca-", "tsb/import-")))
+        ),
+    )
+    return {**told(folder), EXTRA: executed}
+
+
+ONLY_A_CSR = both(
+    without(
+        "certificate.pem",
+        "certificate-metadata.json",
+        "certificate-metadata.sig",
+        "certificate-approvers.json",
+        "certificate-checks.json",
+        "ca-attestation-chain.pem",
+    ),
+    edit(RECORD, steps__certificate=..., certificate=..., imported=..., caAttestation=...),
+)
 FORGED = {
     "another CA key": (
         edit(RECORD, **{f"{STEP}publicKeySha256": OTHER}),
@@ -1327,9 +1367,12 @@ FORGED = {
     ),
     "another digest that was verified": (edit(RECORD, verifiedSha256=OTHER), RECORD),
     "an answer of TSB with another certificate": (
-        edit(SECOND, result="other"),
+        both(edit(SECOND, result="other"), named),
         "certificate-checks.json",
     ),
+    "another last word of TSB": (also_rejected, EXTRA),
+    "a rejection with an executed certificate beside it": (rejected_with_the_certificate, EXTRA),
+    "a certificate of which the record says nothing": (ONLY_A_CSR, "tsb/ca-certificate-1.json"),
     "a check as failed": (
         edit("certificate-checks.json", **{"0__result": "failed"}),
         "certificate-checks.json",

@@ -260,6 +260,7 @@ def test_approvals_of_which_no_answer_is_kept_are_unknown(
     agreed = [{**one, "decision": "approved"} for one in json.loads(open_yet["approvers.json"])]
     cancelled = forgeries.both(forgeries.ended("CANCELLED"), forgeries.cancelled())
     told = cancelled({**open_yet, **answers, "approvers.json": rfc8785.dumps(agreed)})
+    told = forgeries.changed(told, "record.json", steps__csr__answerSha256="0" * 64)
 
     facts = verifier.verify(resealed(shared_stack, told), key).facts
 
@@ -822,13 +823,16 @@ def test_what_somebody_has_put_there_first_spoils_no_evidence(
 
 
 def test_what_somebody_adds_to_the_bucket_spoils_no_evidence(
-    case: Case, stack: InProcessStack, key: bytes, issued: Kept
+    case: Case, stack: InProcessStack, key: bytes, issued: Kept, caplog: pytest.LogCaptureFixture
 ) -> None:
     arn = case.start(case.request(token(group(ADA))))
     case.approve(ADA)
     stack.at("CloseEnrollment", "GetItem")
-    foreign = issued[1]
+    foreign, own = issued[1], case.record()["steps"]["csr"]["requestId"]
+    rejected = json.dumps({"id": own, "status": "REJECTED"}).encode()
     added = {
+        "tsb/poll-request-7.json": b"[]",
+        "tsb/poll-request-8.json": rejected,
         "tsb/store-csr-9.json": foreign["tsb/store-csr-1.json"],
         "tsb/store-csr-8.json": b"{",
         "tsb/poll-request-9.json": foreign["tsb/poll-request-1.json"],
@@ -847,3 +851,25 @@ def test_what_somebody_adds_to_the_bucket_spoils_no_evidence(
 
     assert verifier.verify(folder, key).facts["outcome"] == "ISSUED"
     assert not folder.keys() & {"tsb/../../key.pem", "tsb/notes.txt"}
+    left_out = [f"tsb/poll-request-{number}.json" for number in (7, 8, 9)]
+    assert not folder.keys() & {*left_out}
+    assert [vars(one)["answers"] for one in caplog.records if one.msg == "left out"] == [left_out]
+
+
+def test_an_answer_that_came_too_late_for_the_record_is_no_part_of_its_evidence(
+    case: Case, stack: InProcessStack, key: bytes
+) -> None:
+    fault = case.strike("PollRequest", kind="aws", operation="UpdateItem", when="before")
+    arn = case.start(case.request(token(group(ADA))))
+    case.approve(ADA)
+    stack.until(lambda: fault.struck, "a poll that cannot be put on record")
+    case.stop(arn)
+    case.await_event("Enrollment Failed")
+    stack.settle()
+    folder = stack.evidence(case.id, arn)
+
+    kept = stack.objects("csr")[f"enrollments/{case.id}/tsb/poll-request-1.json"]
+    assert json.loads(kept)["status"] == "EXECUTED"
+    facts = verifier.verify(folder, key).facts
+    assert (facts["outcome"], facts["agreed"]) == ("FAILED", "0 of 1 who were asked")
+    assert not any(name.startswith("tsb/poll-request") for name in folder)

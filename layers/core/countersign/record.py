@@ -64,11 +64,13 @@ class Step(TypedDict, total=False):
     """One approval request: what belongs to it and to no other.
 
     `intent` is written before TSB is asked: without `requestId`, nobody knows whether it was.
+    `answerSha256` is of TSB's answer that status, approvers and the time of the execution are from.
     """
 
     intent: Intent
     requestId: str
     status: str
+    answerSha256: str
     approvers: list[Approver]
     times: StepTimes
 

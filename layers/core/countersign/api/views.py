@@ -17,7 +17,8 @@ from countersign.record import (
 )
 from countersign.states import schedules
 
-SHOWN_OF_CERTIFICATE = ("caKeyLabel", "policy", "requestId", "status", "approvers", "times")
+SHOWN_OF_CSR = ("requestId", "status", "approvers", "times")
+SHOWN_OF_CERTIFICATE = ("caKeyLabel", "policy", *SHOWN_OF_CSR)
 
 
 def next_poll(record: Record, polling_settings: polling.Schedule) -> str | None:
@@ -95,7 +96,7 @@ def summary(record: Record, base: str) -> m.EnrollmentSummary:
 
 
 def _steps(record: Record) -> m.Steps:
-    shown = {name: one for name, one in csr_step(record).items() if name != "intent"}
+    shown = {name: one for name, one in csr_step(record).items() if name in SHOWN_OF_CSR}
     if not wants_certificate(record):
         return m.Steps(csr=m.ApprovalRequest.read(shown))
     second = {

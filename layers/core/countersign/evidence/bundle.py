@@ -21,12 +21,15 @@ from countersign.errors import CountersignError
 from countersign.policy.certificates import approver_public_key
 from countersign.policy.rules import approvals_of
 from countersign.record import (
+    ENDED_AT_TSB,
     Record,
     Step,
+    TsbStatus,
     certificate_step,
     chain_object,
     csr_step,
     request_object,
+    wants_certificate,
 )
 from countersign.spki import fingerprint
 from countersign.stores import Item
@@ -45,6 +48,8 @@ TSB_ANSWER = re.compile(
     r"|ca-certificate|import-certificate)-(?P<number>[1-9][0-9]?|[0-9a-f]{64})\.json"
 )
 
+# The failed check of whoever was answered for another request than was asked about.
+ANSWERS_FOR_ANOTHER = ("REQUEST_ID", "CERTIFICATE_REQUEST_ID")
 # Parts of their own, or noted after the outcome was announced, maybe after this is written.
 LEFT_OUT_OF_RECORD = ("checks", "certificateChecks", "announced")
 type Folder = Mapping[str, bytes]  # parts by their path in the folder
@@ -130,7 +135,7 @@ def unknown_form(error: Exception) -> EvidenceInvalidError:
 
 
 def _parts(record: Record, found: Folder, aside: Folder) -> dict[str, bytes]:
-    parts = {"record.json": rfc8785.dumps(_kept(record))}
+    parts, own = {"record.json": rfc8785.dumps(_kept(record))}, own_answers(record, found)
     # On record is what was sent; what was accepted, a profile expanded, is each attempt's own.
     accepted = found.get(request_object(record.get("attempt", 1)))
     if accepted is not None and hashlib.sha256(accepted).hexdigest() == record.get(
@@ -141,12 +146,12 @@ def _parts(record: Record, found: Folder, aside: Folder) -> dict[str, bytes]:
         parts["metadata.json"] = found.get(f"metadata/{record['metaDataSha256']}.json", b"")
         parts["metadata.sig"] = _decoded(record.get("metaDataSignature", ""))
     if "requestId" in csr_step(record):
-        keys = public_keys(found, accepted)
+        keys = public_keys(own, accepted)
         parts["approvers.json"] = rfc8785.dumps(_with_keys(csr_step(record), keys))
     if "checks" in record:
         parts["checks.json"] = rfc8785.dumps(record["checks"])
-    parts |= _of_the_certificate(record, found)
-    parts |= {name: body for name, body in found.items() if TSB_ANSWER.fullmatch(name)}
+    parts |= _of_the_certificate(record, found, own)
+    parts |= own
     wanted = expected(record)
     places = {
         "request.pem": "request.pem",
@@ -163,7 +168,7 @@ def _parts(record: Record, found: Folder, aside: Folder) -> dict[str, bytes]:
     return parts
 
 
-def _of_the_certificate(record: Record, found: Folder) -> dict[str, bytes]:
+def _of_the_certificate(record: Record, found: Folder, own: Folder) -> dict[str, bytes]:
     """The parts about the second quorum: what its approvers were shown, and what they said."""
     step, parts = certificate_step(record), dict[str, bytes]()
     if "metaDataSha256" in step:
@@ -172,7 +177,7 @@ def _of_the_certificate(record: Record, found: Folder) -> dict[str, bytes]:
         )
         parts["certificate-metadata.sig"] = _decoded(step.get("metaDataSignature", ""))
     if "requestId" in step:
-        parts["certificate-approvers.json"] = rfc8785.dumps(_with_keys(step, ca_keys(found)))
+        parts["certificate-approvers.json"] = rfc8785.dumps(_with_keys(step, ca_keys(own)))
     if "certificateChecks" in record:
         parts["certificate-checks.json"] = rfc8785.dumps(record["certificateChecks"])
     return parts
@@ -276,6 +281,54 @@ def _by_fingerprint(folder: Folder, rule: m.Rule) -> dict[str, str]:
         for key in (*answer.approved_by, *answer.not_yet_approved_by, *answer.rejected_by)
     ]
     return {digest: key for key in (*named, *policy) if (digest := fingerprint(key))}
+
+
+def own_answers(record: Record, found: Folder) -> dict[str, bytes]:
+    """TSB's answers that belong to what is on record, by their path.
+
+    Of a request the record names the answer that it rests on, and an ended request has one end. So
+    another last word is no part of the evidence: it came after the end of the enrollment, a later
+    poll read it again, or nobody of the stack has put it there.
+    """
+    return {
+        name: body
+        for name, body in found.items()
+        if (kept := TSB_ANSWER.fullmatch(name)) and _is_own(record, kept["state"], body)
+    }
+
+
+def _is_own(record: Record, state: str, body: bytes) -> bool:
+    executed = TsbStatus.EXECUTED
+    match state:
+        case "poll-request":
+            return _is_of_a_request(record, body)
+        case "store-csr":
+            return csr_step(record).get("status") == executed
+        case "request-certificate":
+            return wants_certificate(record)
+        case "store-certificate" | "ca-certificate":
+            return certificate_step(record).get("status") == executed
+        case "import-certificate":
+            return "certificate" in record
+    return "keyLabel" in record
+
+
+def _is_of_a_request(record: Record, body: bytes) -> bool:
+    """Whether an answer is about a request on record, and its last word the one on record."""
+    try:
+        answer = RequestStatus.read(Reply(HTTPStatus.OK, body))
+    except ValueError:
+        return False
+    for step in (csr_step(record), certificate_step(record)):
+        if answer.id == step.get("requestId"):
+            is_open = answer.status in frozenset(TsbStatus) - ENDED_AT_TSB
+            # An older release named none.
+            return is_open or (
+                answer.sha256 == step.get("answerSha256", answer.sha256)
+                and answer.status == step.get("status")
+            )
+    aside = record.get("quarantine", {})
+    return "prefix" not in aside and aside.get("code") in ANSWERS_FOR_ANOTHER
 
 
 def answers[A: Answer](folder: Folder, state: str, form: type[A]) -> list[A]:

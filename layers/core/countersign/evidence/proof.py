@@ -196,9 +196,11 @@ def _record(folder: Folder) -> Record:
     for name in sorted(wanted - folder.keys()):
         require(False, name, "is missing; by record.json there is one")
     optional = {"request.json"} if "acceptedSha256" in record else set()
+    own = bundle.own_answers(record, folder)
     for name in sorted(folder.keys() - wanted - optional):
         is_answer = bundle.TSB_ANSWER.fullmatch(name) is not None
         require(is_answer, name, "is a part that record.json does not speak of")
+        require(name in own, name, "is no answer of TSB that record.json rests on")
     return record
 
 
@@ -476,11 +478,15 @@ def _approvals(
             names=lambda: said,
         )
         for one in own
-        if one.status == status and _executed_as_recorded(one, step)
+        if one.status == status and _as_recorded(one, step)
     ]
-    if status == TsbStatus.PENDING:
+    if status == TsbStatus.PENDING and "answerSha256" not in step:
         possible.append(people)  # as it was asked
-    require(bool(possible), "tsb/poll-request", f"no answer says that the request is {status}")
+    is_dropped = status not in ENDED_AT_TSB and len(own) >= KEPT_ANSWERS
+    is_said = bool(possible) or is_dropped
+    require(is_said, "tsb/poll-request", f"no answer says that the request is {status}")
+    ends = {(one.digest, one.execution_time, one.result) for one in own if _has_ended(one)}
+    require(len(ends) <= 1, "tsb/poll-request", "two answers say otherwise how the request ended")
     for decided in possible:
         if [_with_key(one, keys) for one in decided] == written:
             return decided, [one for one in own if one.status == TsbStatus.EXECUTED]
@@ -488,15 +494,19 @@ def _approvals(
     # in between said is unknown, and only who was asked is compared.
     asked = [{**_with_key(one, keys), "decision": ""} for one in people]
     is_same = asked == [{**one, "decision": ""} for one in written[: len(asked)]]
-    is_dropped = status not in ENDED_AT_TSB and len(own) >= KEPT_ANSWERS
     require(is_same and is_dropped, part, "is not what TSB answered")
     return None, []
 
 
-def _executed_as_recorded(answer: RequestStatus, step: Step) -> bool:
+def _as_recorded(answer: RequestStatus, step: Step) -> bool:
+    """Whether it is the answer that the record names (an older release named none)."""
     moment = answer.execution_time
-    recorded = step["times"].get("executed")
-    return recorded == (m.timestamp(moment) if moment else None)
+    is_named = answer.sha256 == step.get("answerSha256", answer.sha256)
+    return is_named and step["times"].get("executed") == (m.timestamp(moment) if moment else None)
+
+
+def _has_ended(answer: RequestStatus) -> bool:
+    return answer.status in ENDED_AT_TSB
 
 
 def _with_key(one: m.Approver, keys: Mapping[str, str]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from countersign.stores import Objects, Records
 
 type Sign = Callable[[bytes], bytes]
 type ReportConflict = Callable[[], None]  # what an alarm counts
+type ReportLeftOut = Callable[[list[str]], None]  # paths below the enrollment's prefix
 
 WHO_WROTE = (
     "Nothing was signed. Find out who wrote to the bus, the table or the buckets; only this"
@@ -31,6 +32,7 @@ def keep_evidence(
     public_key: verifier.PublicKey,
     attestation_root: str,
     report_conflict: ReportConflict | None = None,
+    report_left_out: ReportLeftOut | None = None,
 ) -> str | None:
     """Write the evidence of an enrollment that has ended, whatever its outcome.
 
@@ -49,6 +51,7 @@ def keep_evidence(
         attestation_root: the one that the stack is configured with; empty: none. The record says
             which one was believed, and whoever may write there could have named their own.
         report_conflict: told where the sources contradict each other.
+        report_left_out: told which answers in the bucket nothing on record rests on.
 
     Returns:
         The folder: `<enrollment id>/<execution's name>/`. None where the enrollment was begun or
@@ -79,7 +82,14 @@ def keep_evidence(
             "record.json",
             "names another attestation root than this stack's AttestationRoot",
         )
-        return _kept(record, objects=objects, evidence=evidence, sign=sign, key=public_key)
+        return _kept(
+            record,
+            objects=objects,
+            evidence=evidence,
+            sign=sign,
+            key=public_key,
+            report_left_out=report_left_out,
+        )
     except EvidenceInvalidError as error:
         if report_conflict is not None:
             report_conflict()
@@ -119,6 +129,7 @@ def _kept(
     evidence: Objects,
     sign: Sign,
     key: verifier.PublicKey,
+    report_left_out: ReportLeftOut | None,
 ) -> str:
     enrollment_id = record["id"]
     folder = f"{enrollment_id}/{record['executionArn'].rpartition(':')[2]}/"
@@ -128,6 +139,9 @@ def _kept(
     found = objects.below(f"enrollments/{enrollment_id}/")
     aside = objects.below(f"quarantine/{enrollment_id}/")
     made = bundle.parts(record, found, aside)
+    left_out = sorted(filter(bundle.TSB_ANSWER.fullmatch, found.keys() - made.keys()))
+    if left_out and report_left_out is not None:
+        report_left_out(left_out)
     # Before anything is written: nobody can take a part out of the folder again.
     made |= _confirmed(made, key)
     foreign = existing.keys() - made.keys() - {MANIFEST}

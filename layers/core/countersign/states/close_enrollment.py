@@ -323,11 +323,11 @@ def _on_record(
 
 
 def _is_kept(status: str, record: Record, objects: Objects) -> bool:
-    """Whether TSB has answered so for the request of this enrollment."""
-    found = objects.below(f"enrollments/{record['id']}/")
+    """Whether the answer that the record names is kept, and says so."""
+    kept = bundle.own_answers(record, objects.below(f"enrollments/{record['id']}/"))
     return any(
         (answer.id, answer.status) == (step_of(record, last_step(record)).get("requestId"), status)
-        for answer in bundle.answers(found, "poll-request", RequestStatus)
+        for answer in bundle.answers(kept, "poll-request", RequestStatus)
     )
 
 

@@ -94,6 +94,7 @@ def poll_request(
         values = {
             "stage": "PollRequest",
             f"steps.{event.step}.status": status,
+            f"steps.{event.step}.answerSha256": answer.sha256,
             f"steps.{event.step}.approvers": [one.dump() for one in decided],
             **_executed(answer, event.step),
             # After TSB's last word there is none: then it is the time of this one.

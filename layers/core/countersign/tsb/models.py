@@ -174,6 +174,11 @@ class Answer(BaseModel):
             raise ValueError("no JSON object")
         return cls.model_validate({**content, "raw": reply.text})
 
+    @property
+    def sha256(self) -> str:
+        """Of the answer as it is kept."""
+        return hashlib.sha256(self.raw.encode()).hexdigest()
+
 
 class Key(Answer):
     """A key as the HSM reports it. `public_key` is the base64 DER SubjectPublicKeyInfo."""
