@@ -201,7 +201,13 @@ def not_verified(folder: Folder) -> Folder:
         "attestation.xml": created["xml"].encode(),
         "attestation.sig": base64.b64decode(created["xmlSignature"]),
     }
-    said = ("verifiedSha256", "attestation", "attestationRoot", "attestationChainSha256")
+    said = (
+        "verifiedSha256",
+        "verifiedAt",
+        "attestation",
+        "attestationRoot",
+        "attestationChainSha256",
+    )
     return {**changed(left, RECORD, **dict.fromkeys(said, ...)), **attested}
 
 
@@ -391,6 +397,15 @@ OF_AN_ISSUED = {
     ),
     "an answer about the key that the HSM does not attest": Forgery(
         edit(KEY, json__attributes__extractable=True), "checks.json", "KEY_EXTRACTABLE"
+    ),
+    "an attribute of the key that nobody asked for": Forgery(
+        edit(KEY, json__attributes__encrypt=True), "checks.json", "attributes.encrypt"
+    ),
+    "another size of the key": Forgery(
+        edit(KEY, json__keySize=4096), "checks.json", "KEY_ATTRIBUTES"
+    ),
+    "checks of the CSR at another time": Forgery(
+        edit(RECORD, verifiedAt="2026-11-27T12:00:00Z"), RECORD, "not in order"
     ),
     "a chain to another root": Forgery(
         edit(RECORD, attestationRoot=OTHER), "checks.json", "ATTESTATION_ROOT"
@@ -665,7 +680,7 @@ OF_AN_ISSUED = {
         edit(RECORD, cancel={"at": "2026-11-26T12:00:00Z"}), RECORD, "unknown form"
     ),
     "times out of order": Forgery(
-        edit(RECORD, times__ended="2020-01-01T00:00:00Z"), "checks.json", "ATTESTATION_ROOT"
+        edit(RECORD, times__ended="2020-01-01T00:00:00Z"), RECORD, "not in order"
     ),
     "an end before the request": Forgery(
         edit(RECORD, steps__csr__times__requested="2026-11-27T00:00:00Z"),
@@ -778,7 +793,12 @@ OF_A_QUARANTINED = {
         edit(RECORD, quarantine__prefix="quarantine/other/"), RECORD, "quarantine.prefix"
     ),
     "a failed check as a cancellation": Forgery(
-        both(late, ended("CANCELLED"), cancelled("accepted")),
+        both(
+            late,
+            edit(RECORD, verifiedAt="2026-11-26T12:05:00Z"),
+            ended("CANCELLED"),
+            cancelled("accepted"),
+        ),
         RECORD,
         "cancelled before what a cancellation prevents",
     ),

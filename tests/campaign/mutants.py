@@ -148,8 +148,8 @@ MUTANTS = (
     mutant(
         "StoreCsr forgets the cancellation",
         f"{STATES}store_csr.py",
-        'progress(event, records, {"csr": stored.dump(), **mark, **noted})',
-        'records.update(event.enrollment_id, {"csr": stored.dump(), **mark, **noted})',
+        'progress(event, records, {"csr": stored.dump(), **made, **noted})',
+        'records.update(event.enrollment_id, {"csr": stored.dump(), **made, **noted})',
         "a CSR is issued although its enrollment was cancelled in time",
         f"{FLOW}test_api.py::test_cancelled_while_the_verified_csr_is_stored",
     ),
@@ -827,8 +827,8 @@ MUTANTS = (
     mutant(
         "a CSR on record is too late to cancel where a certificate follows",
         f"{STATES}store_csr.py",
-        '{"verifiedSha256": checked.sha256} if is_last else {"verifiedAt": at}',
-        '{"verifiedSha256": checked.sha256, "verifiedAt": at}',
+        "if requested.certificate is None:\n        made[",
+        "if True:\n        made[",
         "nobody can cancel while the CA's approvers are asked",
         f"{FLOW}test_certificates.py::test_cancelled_by_the_api_in_the_second_step",
     ),
@@ -1368,8 +1368,8 @@ MUTANTS = (
     mutant(
         "csr is written without its owner's condition",
         f"{STATES}store_csr.py",
-        'progress(event, records, {"csr": stored.dump(), **mark, **noted})',
-        'records.update(event.enrollment_id, {"csr": stored.dump(), **mark, **noted}, when={})',
+        'progress(event, records, {"csr": stored.dump(), **made, **noted})',
+        'records.update(event.enrollment_id, {"csr": stored.dump(), **made, **noted}, when={})',
         "a record hands out a CSR of another execution",
         f"{OWNS}[StoreCsr has stored]",
     ),

@@ -368,6 +368,34 @@ def test_what_tsb_leaves_open_is_compared_with_what_was_asked(name: str) -> None
     ]
 
 
+def also(name: str, value: str = "true") -> KeyAttributes:
+    """The HSM attests one more attribute."""
+    said = answer(layout="recorded")
+    more = f"<{name}>{value}</{name}>\n\t</attributes>"
+    return signed(said, (said.xml or "").replace("</attributes>", more))
+
+
+@pytest.mark.parametrize("name", ["encrypt", "verify", "wrap", "sign_recover"])
+def test_what_nobody_asked_for_is_not_granted(name: str) -> None:
+    assert failed(also(name, "false")) == []
+    for granted in ("true", "TRUE", "1", "yes"):
+        assert failed(also(name, granted)) == ["ATTESTATION_ATTRIBUTES"]
+
+
+def test_what_an_hsm_grants_by_itself_can_be_asked_for() -> None:
+    asked = {**asked_for(), "attributes": {**asked_for()["attributes"], "verify": True}}
+    requested = KeyRequest.model_validate(asked)
+
+    for said in (also("verify"), answer(layout="recorded")):
+        found = attestation.check(said, GENUINE, requested=requested, asked_at=NOW, now=NOW)
+        assert {one.result for one in found} == {"passed"}
+
+
+@pytest.mark.parametrize("name", ["local", "token", "private", "wrap_with_trusted"])
+def test_what_lets_a_key_do_nothing_more_need_not_be_asked_for(name: str) -> None:
+    assert failed(also(name)) == []
+
+
 @pytest.mark.parametrize(
     "time",
     [
@@ -394,6 +422,27 @@ def test_names_in_the_spelling_of_the_rest_of_the_xml_are_the_same_names() -> No
 
 def test_an_attestation_from_before_the_approval_was_asked_for_is_not_believed() -> None:
     assert failed(answer(), asked_at=NOW + timedelta(minutes=5)) == ["ATTESTATION_TIME"]
+
+
+@pytest.mark.parametrize(
+    ("early", "ahead", "is_to_come"),
+    [(299, 0, False), (301, 0, True), (599, 300, False), (601, 300, True), (299, -300, False)],
+)
+def test_an_attestation_of_a_time_to_come_is_none_yet(
+    early: int, ahead: int, is_to_come: bool
+) -> None:
+    found = attestation.check(
+        answer(),
+        GENUINE,
+        requested=ASKED,
+        asked_at=None,
+        now=NOW.replace(microsecond=0) - timedelta(seconds=early),
+        ahead=timedelta(seconds=ahead),
+    )
+
+    # The chain has not begun by then, either.
+    (time,) = (one for one in found if one.code == "ATTESTATION_TIME")
+    assert (time.result == "failed") is is_to_come
 
 
 @pytest.mark.parametrize(("late", "old"), [(299, False), (301, True)])

@@ -245,7 +245,9 @@ def test_a_key_is_what_its_own_bytes_say(
 
     found = different(asked, whole)
 
-    assert list(found) == ["KEY_TYPE"]
+    # A size that is claimed is compared with that of the bytes.
+    assert found.keys() <= {"KEY_TYPE", "KEY_ATTRIBUTES"}
+    assert found.get("KEY_ATTRIBUTES") in (None, ["keySize"])
     assert words in found["KEY_TYPE"][0]
 
 
@@ -260,6 +262,27 @@ def test_an_attribute_that_nobody_states_is_not_as_asked(name: str) -> None:
     assert different(asked, whole) == {"KEY_ATTRIBUTES": [f"attributes.{name}"]}
     whole["xml"] = None
     assert different(asked, whole) == {"KEY_ATTRIBUTES": [f"attributes.{name}"]}
+
+
+@pytest.mark.parametrize("name", ["encrypt", "verify", "wrap", "unheardOf"])
+def test_an_attribute_that_nobody_asked_for_is_not_as_asked(name: str) -> None:
+    asked = key_request()
+    whole = made(asked)
+    whole["json"]["attributes"][name] = True
+    shown = "an attribute of another name" if name == "unheardOf" else name
+
+    assert different(asked, whole) == {"KEY_ATTRIBUTES": [f"attributes.{shown}"]}
+    whole["json"]["attributes"][name] = False
+    assert different(asked, whole) == {}
+
+
+def test_the_size_that_tsb_says_is_that_of_the_key() -> None:
+    asked = key_request()
+    whole = made(asked)
+
+    for size, differ in ((256, {}), (None, {}), (384, {"KEY_ATTRIBUTES": ["keySize"]})):
+        whole["json"]["keySize"] = size
+        assert different(asked, whole) == differ
 
 
 def spelled(policy: dict[str, Any]) -> list[dict[str, Any]]:

@@ -170,7 +170,7 @@ class Record(TypedDict, total=False):
     attestation: str
     attestationRoot: str
     attestationChainSha256: str  # of the chain that was verified; absent: there was none
-    verifiedAt: Time  # when the CSR's checks were made; only where a certificate follows
+    verifiedAt: Time  # when the CSR's checks were made
     verifiedSha256: str
     csr: dict[str, Any]
     certificateChecks: list[dict[str, Any]]

@@ -81,7 +81,7 @@ STEPS_OF_CERTIFICATE = (
     ("imported", "certificate"),
 )
 OF_A_CERTIFICATE = {
-    "certificate", "certificateChecks", "imported", "usagesOmitted", "caAttestation", "verifiedAt",
+    "certificate", "certificateChecks", "imported", "usagesOmitted", "caAttestation",
 }  # fmt: skip
 MOST_SKEW_SECONDS = (
     900  # what MaxClockSkewSeconds in template.yaml can be: beyond it nobody is asked
@@ -309,8 +309,7 @@ def _derived(folder: Folder, record: Record, *, now: datetime) -> Proven:
     decided, executed = _approvals(folder, csr_step(record), people, keys, "approvers.json")
     proven = Proven(record, requested, decided, about_key=created)
     if "checks.json" in folder:
-        is_apart = "csr" in record and "verifiedAt" in record
-        then = datetime.fromisoformat(record["verifiedAt"]) if is_apart else now
+        then = datetime.fromisoformat(record["verifiedAt"]) if "verifiedAt" in record else now
         proven = _checked(folder, proven, created, executed, now=then)
     if "policy" in certificate_step(record):
         proven = replace(proven, second=_second(folder, proven))

@@ -1,6 +1,7 @@
 """State CreateKey: create the key under its policy, or adopt the one whose answer was lost."""
 
 from collections.abc import Callable
+from datetime import timedelta
 
 from countersign import clocks
 from countersign import models as m
@@ -109,7 +110,7 @@ def create_key(
         report_skew(skew)
     objects.keep_answer(event.enrollment_id, "create-key", answer.raw, decides=True)
     _require_as_asked(answer, key)
-    _require_attested(answer, key, trust)
+    _require_attested(answer, key, trust, timedelta(seconds=skew))
     fingerprint = spki_sha256(answer.key.public_key)
     require_own(
         event,
@@ -195,8 +196,12 @@ def _require_as_asked(answer: KeyAttributes, requested: m.KeyRequest) -> None:
             )
 
 
-def _require_attested(answer: KeyAttributes, requested: m.KeyRequest, trust: Trust) -> None:
-    found = attestation.check(answer, trust, requested=requested, asked_at=None, now=m.now())
+def _require_attested(
+    answer: KeyAttributes, requested: m.KeyRequest, trust: Trust, ahead: timedelta
+) -> None:
+    found = attestation.check(
+        answer, trust, requested=requested, asked_at=None, now=m.now(), ahead=ahead
+    )
     for check in found:
         if check.result == "failed":
             raise KeyConflictError(

@@ -79,9 +79,9 @@ def store_csr(
         "attestationRoot": trust.root_sha256,
         **({"attestationChainSha256": digest} if digest else {}),
     }
-    checked = verified.csr
+    checked, made = verified.csr, {"verifiedAt": at}
     if verified.failed is not None or checked is None:
-        raise _quarantined(event, verified, noted, records, objects)
+        raise _quarantined(event, verified, noted, records, objects, made=made)
     if progress(event, records, {"stage": "StoreCsr"}) is not None:
         return m.StoredResult(outcome="CANCELLED")
     name = f"enrollments/{event.enrollment_id}/request.pem"
@@ -92,10 +92,9 @@ def store_csr(
         sha256=checked.sha256,
         pem=checked.pem,
     )
-    is_last = requested.certificate is None
-    # Too late to cancel; or weeks may pass until the evidence is made of what is now.
-    mark = {"verifiedSha256": checked.sha256} if is_last else {"verifiedAt": at}
-    if progress(event, records, {"csr": stored.dump(), **mark, **noted}) is not None:
+    if requested.certificate is None:
+        made["verifiedSha256"] = checked.sha256  # too late to cancel
+    if progress(event, records, {"csr": stored.dump(), **made, **noted}) is not None:
         return m.StoredResult(outcome="CANCELLED")
     return _stored(event, {**record, "csr": stored.dump()}, bus)
 
@@ -113,6 +112,8 @@ def _quarantined(
     noted: Item,
     records: Records,
     objects: Objects,
+    *,
+    made: Item,
 ) -> CsrInvalidError:
     """Store CSR and findings in quarantine and record it: CloseEnrollment announces it."""
     failed = verified.failed or m.Check(code="CSR_FORMAT", result="failed", field="pem")
@@ -126,6 +127,7 @@ def _quarantined(
             "stage": "StoreCsr",
             "quarantine": {"code": failed.code, "bucket": objects.bucket, "prefix": prefix},
             **noted,
+            **made,
         },
         when=own(event),
         absent=("csr", "outcome"),

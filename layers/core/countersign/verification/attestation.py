@@ -7,7 +7,7 @@ verified by `cryptography`.
 """
 
 import base64
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -40,6 +40,21 @@ CODES = (
 GENERATED = "generated"  # in the HSM; what was imported is known elsewhere
 # Asked for where they are meant, and never reported by any TSB that was recorded.
 NEVER_REPORTED = frozenset({"encrypt", "verify", "wrap", "bip32", "slip10"})
+# True of keys for which nobody asked for it, and why the key can do no more with it. Whatever else
+# is true and was not asked for is refused. What an HSM grants by itself can be asked for.
+# Source: recorded answers; PKCS #11, 4.9.
+GRANTS_NOTHING = {
+    "sensitive": "its value leaves the HSM only encrypted, if at all",
+    "alwayssensitive": "it has always been sensitive",
+    "neverextractable": "it has never been extractable",
+    "ekasign": "it signs under its policy, and signing was asked for",
+    "unique": "there is no copy of it",
+    "local": "it was generated in this HSM",
+    "token": "it is kept",
+    "private": "it is used after a login only",
+    "alwaysauthenticate": "each use needs an authentication",
+    "wrapwithtrusted": "only a trusted key may wrap it, if at all",
+}
 MAX_CHAIN = 8  # certificates
 NOT_HELD = "the attestation chain does not hold: "  # what follows is in the library's words
 WEAKEST_RSA, WEAKEST_CURVE = 2048, 224  # bits of an attestation key
@@ -70,6 +85,7 @@ def check(
     requested: KeyRequest,
     asked_at: datetime | None,
     now: datetime,
+    ahead: timedelta = timedelta(),
 ) -> list[Check]:
     """Whether the HSM attests the key that was requested. Every comparison is made.
 
@@ -77,9 +93,10 @@ def check(
         answer: TSB's answer with `xml`, `xml_signature` and the JSON that belongs to them.
         trust: which attestations are trusted.
         requested: what was asked for. What the HSM does not say is no agreement.
-        asked_at: when the approvers were asked, by the HSM's clock as far as that is known. An
-            older attestation proves nothing about the time since then.
-        now: the time at which the chain must be valid.
+        asked_at: when the approvers were asked. An older attestation proves nothing about the time
+            since then.
+        now: the time at which the chain must be valid. A later attestation is none yet.
+        ahead: of our clock is the HSM's, as far as that is known.
     """
     if not trust.root_sha256:
         why = "no attestation root is configured"
@@ -95,7 +112,7 @@ def check(
             "ATTESTATION_CREATION": _creation(said),
             "ATTESTATION_ATTRIBUTES": _attributes(answer, said, requested),
             "ATTESTATION_POLICY": _policy(said, requested),
-            "ATTESTATION_TIME": _time(said, asked_at, trust.clock_skew),
+            "ATTESTATION_TIME": _time(said, asked_at, now, ahead, trust.clock_skew),
         }
     return [
         Check(code=code, result="skipped")
@@ -146,6 +163,23 @@ def asked_attributes(requested: KeyRequest) -> dict[str, bool]:
         for value in [field.default if value is None else value]
         if value is not None
     }
+
+
+def not_asked(attributes: Mapping[str, object], requested: KeyRequest) -> list[str]:
+    """The attributes that let a key do more than was asked, by the names that people know.
+
+    Args:
+        attributes: what is said of the key; what is neither false nor empty counts as granted.
+        requested: what was asked for.
+    """
+    wanted = {plain(name) for name in asked_attributes(requested)}
+    known = {plain(name): to_camel(name) for name in type(requested.attributes).model_fields}
+    granted = [
+        known.get(plain(name), "an attribute of another name")
+        for name, value in attributes.items()
+        if plain(name) not in {*wanted, *GRANTS_NOTHING} and value not in (None, False, "false", "")
+    ]
+    return sorted({*granted})
 
 
 # Who says it --------------------------------------------------------------------------------------
@@ -286,6 +320,9 @@ def _attributes(answer: KeyAttributes, said: Attested, requested: KeyRequest) ->
             continue
         if found != str(value).lower():
             differ.append(f"{shown} was asked to be {value}, {found or 'nothing'} is attested")
+    differ += [
+        f"{one} was not asked for and is attested" for one in not_asked(said.attributes, requested)
+    ]
     return differ + [
         f"{name} is {value} in TSB's answer and not in the attestation"
         for name, value in answer.key.attributes.items()
@@ -314,8 +351,16 @@ def _policy(said: Attested, requested: KeyRequest) -> list[str]:
     ]
 
 
-def _time(said: Attested, asked_at: datetime | None, clock_skew: timedelta) -> list[str]:
+def _time(
+    said: Attested,
+    asked_at: datetime | None,
+    now: datetime,
+    ahead: timedelta,
+    tolerated: timedelta,
+) -> list[str]:
     if said.at is None:
         return ["the attestation says no time"]
-    old = asked_at is not None and said.at < asked_at - clock_skew
+    if said.at - now > max(ahead, timedelta()) + tolerated:  # it may have been set since
+        return ["the attestation's time is still to come"]
+    old = asked_at is not None and asked_at - said.at > tolerated - ahead
     return ["the attestation is older than the request for approval"] if old else []

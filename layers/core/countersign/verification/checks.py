@@ -94,8 +94,9 @@ def verify(returned: Returned, trust: Trust, *, now: datetime) -> Verified:
             answer,
             trust,
             requested=requested.key,
-            asked_at=datetime.fromisoformat(asked_at) + skew if asked_at else None,
+            asked_at=datetime.fromisoformat(asked_at) if asked_at else None,
             now=now,
+            ahead=skew,
         ),
         *csr_checks,
         *approval_checks(
@@ -201,9 +202,22 @@ def _attribute_differences(answer: KeyAttributes, requested: m.KeyRequest) -> li
     is_clear = len({plain(name) for name in key.attributes}) == len(key.attributes)
     different += [] if is_clear else ["attributes"]
     different += ["algorithm"] if key.algorithm != requested.algorithm else []
-    different += ["keySize"] if _claims_another(key.key_size, requested.key_size) else []
+    different += [
+        f"attributes.{name}"
+        for name in verification_attestation.not_asked(key.attributes, requested)
+    ]
+    different += ["keySize"] if _claims_another(key.key_size, _bits(answer, requested)) else []
     different += ["curveOid"] if _claims_another(key.curve_oid, requested.curve_oid) else []
     return different
+
+
+def _bits(answer: KeyAttributes, requested: m.KeyRequest) -> int | None:
+    """The size of the key by its own bytes. Of an Ed25519 key nobody knows what an HSM says."""
+    try:
+        found = public_keys.read(base64.b64decode(answer.key.public_key))
+    except ValueError:
+        return requested.key_size
+    return None if found.algorithm == "ED" else found.bits
 
 
 def _claims_another(claim: object, wanted: object) -> bool:
