@@ -289,7 +289,7 @@ def approved_instead(folder: Folder) -> Folder:
         {**one, "decision": "approved" if one["decision"] == "declined" else one["decision"]}
         for one in json.loads(folder["approvers.json"])
     ]
-    told = changed(folder, POLL, rejectedBy=[], approvedBy=declined)
+    told = named(changed(folder, POLL, rejectedBy=[], approvedBy=declined))
     return {**told, "approvers.json": rfc8785.dumps(said)}
 
 
@@ -876,7 +876,7 @@ OF_A_FAILED = {
     ),
     "an execution that nobody approved": Forgery(
         both(
-            edit(POLL, approvedBy=[], notYetApprovedBy=[]),
+            answered(approvedBy=[], notYetApprovedBy=[]),
             edit("approvers.json", **{"0__decision": "none"}),
         ),
         RECORD,
