@@ -9,7 +9,7 @@ from countersign import resumption
 from countersign.errors import TsbOutcomeUnknownError
 from countersign.events import ENDINGS
 from countersign.evidence import bundle, verifier
-from countersign.keys import sweep
+from countersign.keys import unused
 from countersign.record import Record
 from countersign.verification import certificate, csr
 from tests.case import Case, Json
@@ -287,7 +287,7 @@ def _is_accounted_for(walk: Walk, record: Record) -> bool:
     """Whether the enrollment can be resumed with its key, or SweepKeys finds that key unused."""
     if resumption.is_over(record) is None:
         return True
-    walk.stack.clock.advance(2 * sweep.GRACE.total_seconds())
+    walk.stack.clock.advance(2 * unused.GRACE.total_seconds())
     found = walk.stack.call("SweepKeys", {})["keys"]
     return [one["why"] for one in found if one["label"] == walk.case.label] in (
         ["unused"],

@@ -127,7 +127,7 @@ def comparable(result: Result) -> Json:
     own = {
         "id", "executionArn", "origin", "requestSha256", "publicKeySha256", "csr",
         "acceptedAt", "announced", "verifiedSha256", "acceptedSha256", "metaDataSha256",
-        "metaDataSignature",
+        "metaDataSignature", "verifiedAt",
     }  # fmt: skip
     record = {name: value for name, value in plain(result.record).items() if name not in own}
     record["request"].pop("enrollmentId", None)
@@ -136,7 +136,7 @@ def comparable(result: Result) -> Json:
     record["times"] = sorted(record["times"])
     step = record["steps"]["csr"]
     step["times"] = sorted(step["times"])
-    del step["intent"], step["requestId"]
+    del step["intent"], step["requestId"], step["answerSha256"]
     compared: Json = json.loads(json.dumps(record).replace(result.label, "the label"))
     return {**compared, "attributes": sorted(result.record)}
 

@@ -121,7 +121,11 @@ def _times(course: Course) -> Iterator[str]:
         ("verifiedAt", record.get("verifiedAt")),
         ("caAttestation.at", record.get("caAttestation", {}).get("at")),
         ("imported.at", record.get("imported", {}).get("at")),
-        ("unusedKey.at", record.get("unusedKey", {}).get("at")),
+        *(
+            ()
+            if unused.is_swept(record)
+            else (("unusedKey.at", record.get("unusedKey", {}).get("at")),)
+        ),
     ):
         if text and not accepted - ROUNDING <= _at(text) <= last_call:
             yield f"{name} is {text}, which is not between acceptance and end"
@@ -212,7 +216,8 @@ def _states(course: Course) -> Iterator[str]:
         yield f"stage is {stage}, to which its record has not come"
     if failed_in is not None and not possible.get(failed_in, False):
         yield f"error.state is {failed_in}, in which this record cannot have failed"
-    if "unusedKey" in record and failed_in in ("AcceptEnrollment", "CreateKey"):
+    is_touched = "unusedKey" in record and not unused.is_swept(record)
+    if is_touched and failed_in in ("AcceptEnrollment", "CreateKey"):
         yield f"has unusedKey, and {failed_in} leaves its key alone"
 
 

@@ -7,7 +7,7 @@ from countersign import models as m
 from countersign.errors import (
     CountersignError,
 )
-from countersign.keys import disposal, labels
+from countersign.keys import disposal, labels, unused
 from countersign.keys.audit import MAX_NAMED, SWEEP, More, accepted, position_of, remember
 from countersign.record import Record
 from countersign.stores import Bus, Objects, Records
@@ -22,7 +22,6 @@ SYSTEM_KEYS = {
     "rfc-timestamp-key",
     "timestamp-key",
 }
-GRACE = timedelta(hours=1)  # after its end an enrollment may still work on its key
 
 # Keys that no enrollment accounts for -----------------------------------------------------------
 
@@ -127,7 +126,7 @@ def _is_unused(record: Record) -> bool:
         return False
     if resumption.is_over(record) is None:
         return False  # what people may have agreed to can be taken up again
-    return datetime.fromisoformat(record["times"]["ended"]) <= m.now() - GRACE
+    return datetime.fromisoformat(record["times"]["ended"]) <= m.now() - unused.GRACE
 
 
 def _swept(

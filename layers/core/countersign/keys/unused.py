@@ -1,12 +1,15 @@
 """What can have become of a key without a CSR, and why it was left as it is. Pure.
 
-DiscardKey decides by it (`disposal.py`), and whoever verifies evidence compares with it.
+DiscardKey and SweepKeys decide by it, and whoever verifies evidence compares with it.
 """
+
+from datetime import datetime, timedelta
 
 from countersign import models as m
 from countersign import resumption
 from countersign.record import Record, approvers_asked
 
+GRACE = timedelta(hours=1)  # after its end an enrollment may still work on its key
 NO_KEY = "no key was made"
 GONE = "there is no key (any more)"
 NOT_KNOWN = "whether the approvers of ruleBlock were asked is unknown; nobody asks twice"
@@ -39,10 +42,13 @@ def why_kept(requested: m.EnrollmentRequest, record: Record, *, has_failed: bool
 
 
 def is_possible(said: m.DisposedKey, requested: m.EnrollmentRequest, record: Record) -> bool:
-    """Whether DiscardKey can have put this on record.
+    """Whether DiscardKey, or SweepKeys after it, can have put this on record.
 
     `started` says that a function died, which no other part shows.
     """
+    is_deletable = requested.unused_key == "delete" and bool(requested.key.attributes.destroyable)
+    if is_swept(record):
+        return is_deletable and said.result in ("started", "deleted", "failed")
     # A cancellation may have come after the key was looked at.
     before = Record(**{name: one for name, one in record.items() if name != "cancel"})  # type: ignore[typeddict-item]
     wanted, has_key = requested.unused_key or "keep", "publicKeySha256" in record
@@ -63,7 +69,7 @@ def is_possible(said: m.DisposedKey, requested: m.EnrollmentRequest, record: Rec
         "kept": said.reason in ({None} if wanted == "keep" else reasons - {None}),
         "none": said.reason == (GONE if wanted == "block" else NO_KEY)
         and (wanted == "block" or not has_key),
-        "deleted": wanted == "delete" and requested.key.attributes.destroyable,
+        "deleted": is_deletable,
         "blocked": wanted == "block",
         "asked": wanted == "block" and said.request_id is not None,
         "asking": wanted == "block" and requested.key.policy.rule_block is not None,
@@ -71,6 +77,15 @@ def is_possible(said: m.DisposedKey, requested: m.EnrollmentRequest, record: Rec
     }
     may_have_reason = said.result in ("kept", "none", "failed")
     return bool(is_of[said.result]) and (said.reason is None or may_have_reason)
+
+
+def is_swept(record: Record) -> bool:
+    """Whether SweepKeys has deleted the key, or tried to, after the enrollment had ended."""
+    said = record.get("unusedKey", {})
+    if said.get("action") != "delete" or not said.get("at"):
+        return False
+    ended = datetime.fromisoformat(record["times"]["ended"])
+    return datetime.fromisoformat(said["at"]) >= ended + GRACE
 
 
 def _is_undecided(reason: str | None) -> bool:
