@@ -17,6 +17,7 @@ Environment: GATEWAY_PORT; LAMBDA_PYTHON (an interpreter with boto3 only); LAMBD
 """
 
 import contextlib
+import contextvars
 import hashlib
 import inspect
 import json
@@ -25,6 +26,7 @@ import re
 import threading
 import uuid
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
@@ -536,6 +538,35 @@ def bounded_workers() -> None:
     lambda_svc._execute_function_warm = queued
 
 
+def ready_workers() -> None:
+    """AWS starts functions on as many machines as it takes; here the first call of each would wait.
+
+    A worker of each function is started beside the deploy, which needs one core only. If that
+    fails, the first call tries again and says why.
+    """
+    from ministack.services.cloudformation import provisioners  # noqa: PLC0415
+
+    handlers = provisioners._RESOURCE_HANDLERS["AWS::Lambda::Function"]
+    create = handlers["create"]
+    one_at_a_time = ThreadPoolExecutor(1)
+
+    def start(name, func):
+        worker, reason = lambda_runtime.acquire_worker(name, func["config"], func["code_zip"])
+        try:
+            if reason == "spawn":
+                lambda_runtime.ensure_spawned(worker)
+        finally:
+            lambda_runtime.release_worker(worker)
+
+    def create_ready(logical_id, props, stack_name):
+        answer = create(logical_id, props, stack_name)
+        func = lambda_svc._functions[answer[0]]
+        one_at_a_time.submit(contextvars.copy_context().run, start, answer[0], func)
+        return answer
+
+    handlers["create"] = create_ready
+
+
 def shared_layers() -> None:
     """AWS mounts a layer that is unpacked already; MiniStack unpacks all for each worker anew.
 
@@ -634,6 +665,7 @@ SHIMS = (
     mail_senders,
     event_keys,
     bounded_workers,
+    ready_workers,
     shared_layers,
     clean_interpreter,
     api_hosts,

@@ -16,9 +16,8 @@ SHIMS = [
     "class_names", "surviving_workers", "capped_retries", "terminal_errors", "callback_waits",
     "idempotent_start", "universal_schedule", "nested_failures", "nested_events", "archives",
     "api_destinations", "api_extensions", "role_boundaries", "object_locks", "metric_math",
-    "bus_policies",
-    "moved_messages", "secure_loopback", "mail_senders", "event_keys", "bounded_workers",
-    "shared_layers", "clean_interpreter", "api_hosts",
+    "bus_policies", "moved_messages", "secure_loopback", "mail_senders", "event_keys",
+    "bounded_workers", "ready_workers", "shared_layers", "clean_interpreter", "api_hosts",
 ]  # fmt: skip
 SECONDS = 20
 

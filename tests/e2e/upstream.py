@@ -154,6 +154,10 @@ def bounded_workers() -> bool:
     return "Semaphore" not in inspect.getsource(lambda_svc)
 
 
+def ready_workers() -> bool:
+    return "ensure_spawned" not in inspect.getsource(provisioners._lambda_create)
+
+
 def shared_layers() -> bool:
     return ".extractall(" in inspect.getsource(lambda_runtime.Worker._spawn)
 
