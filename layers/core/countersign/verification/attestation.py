@@ -50,7 +50,7 @@ GRANTS_NOTHING = {
     "ekasign": "it signs under its policy, and signing was asked for",
     "unique": "there is no copy of it",
     "local": "it was generated in this HSM",
-    "token": "it is kept",
+    "token": "it is kept",  # nosec B105  an attribute, not a password
     "private": "it is used after a login only",
     "alwaysauthenticate": "each use needs an authentication",
     "wrapwithtrusted": "only a trusted key may wrap it, if at all",
