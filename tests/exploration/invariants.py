@@ -132,7 +132,7 @@ def _is_told_unconfirmed(record: Json) -> bool:
 
     The answer with its id got lost, TSB lists no requests of a key, and this key cannot be deleted.
     """
-    step = record["steps"]["csr"]
+    step = record.get("steps", {}).get("csr", {})
     is_lost = "intent" in step and "requestId" not in step
     return is_lost and "cancel" in record and "confirmedAt" not in record["cancel"]
 

@@ -36,6 +36,7 @@ VOLATILE = (
     (r"arn:aws:([a-z]+):([a-z0-9-]*):\d{12}:", r"arn:aws:\1:\2:<account>:"),
 )
 LOOP = ("ChooseNext", "WaitForApproval", "PollRequest")
+FAILED_POLL = {"IsSilentTooLong", "WaitForApproval"}  # and the error before them
 OF_THE_LOOP = ("Enrollment Awaiting Approval", "Enrollment Approval Progressed")
 OF_A_DEPLOY = ("codeVersion",)
 BUCKET = re.compile(r'(?<="bucket": ")[^"]+')
@@ -123,11 +124,18 @@ def comparable(recorded: str) -> Json:
 def _once(path_line: str) -> list[str]:
     """The states in their order, those of the loop once; whose turn it is to make a key depends."""
     words = [word for word in path_line.split() if word not in ("WaitForKeySlot", RETRIED)]
-    return [
+    once = [
         word
         for number, word in enumerate(words)
         if not (word in LOOP and words[number - 1] in LOOP)
     ]
+    # On the deployed stack the watcher asks the TSB, too, and may meet a fault instead of a poll.
+    kept: list[str] = []
+    for word in once:
+        kept.append(word)
+        if {*kept[-3:]} >= FAILED_POLL and kept[-3:] == kept[-6:-3]:
+            del kept[-3:]
+    return kept
 
 
 def _lines(stack: InProcessStack) -> Iterator[str]:
