@@ -18,6 +18,7 @@ import rfc8785
 
 from countersign import models as m
 from countersign.errors import CountersignError
+from countersign.evidence.quarantine import OTHER_REQUEST
 from countersign.policy.certificates import approver_public_key
 from countersign.policy.rules import approvals_of
 from countersign.record import (
@@ -48,8 +49,6 @@ TSB_ANSWER = re.compile(
     r"|ca-certificate|import-certificate)-(?P<number>[1-9][0-9]?|[0-9a-f]{64})\.json"
 )
 
-# The failed check of whoever was answered for another request than was asked about.
-ANSWERS_FOR_ANOTHER = ("REQUEST_ID", "CERTIFICATE_REQUEST_ID")
 # Parts of their own, or noted after the outcome was announced, maybe after this is written.
 LEFT_OUT_OF_RECORD = ("checks", "certificateChecks", "announced")
 type Folder = Mapping[str, bytes]  # parts by their path in the folder
@@ -328,7 +327,7 @@ def _is_of_a_request(record: Record, body: bytes) -> bool:
                 and answer.status == step.get("status")
             )
     aside = record.get("quarantine", {})
-    return "prefix" not in aside and aside.get("code") in ANSWERS_FOR_ANOTHER
+    return "prefix" not in aside and aside.get("code") in OTHER_REQUEST.values()
 
 
 def answers[A: Answer](folder: Folder, state: str, form: type[A]) -> list[A]:
