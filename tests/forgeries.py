@@ -195,19 +195,13 @@ def not_issued(folder: Folder) -> Folder:
 
 def not_verified(folder: Folder) -> Folder:
     """Nothing of what StoreCsr writes."""
-    left = without("checks.json", "attestation-chain.pem")(not_issued(folder))
+    left = without("checks.json")(not_issued(folder))
     created = json.loads(folder[CREATED])
     attested = {
         "attestation.xml": created["xml"].encode(),
         "attestation.sig": base64.b64decode(created["xmlSignature"]),
     }
-    said = (
-        "verifiedSha256",
-        "verifiedAt",
-        "attestation",
-        "attestationRoot",
-        "attestationChainSha256",
-    )
+    said = ("verifiedSha256", "verifiedAt", "attestation")
     return {**changed(left, RECORD, **dict.fromkeys(said, ...)), **attested}
 
 
@@ -312,6 +306,56 @@ def late_answer(folder: Folder) -> Folder:
     return changed(folder, RECORD, **times, **read, unusedKey__at=at)
 
 
+def another_key(folder: Folder) -> Folder:
+    """Another key, wherever the key stands."""
+    key = json.loads(folder[CREATED])["json"]["publicKey"]
+    other = base64.b64encode(rsa_key(Encoding.DER)).decode()
+    one, two = (hashlib.sha256(base64.b64decode(name)).hexdigest() for name in (key, other))
+    return {
+        name: body.replace(key.encode(), other.encode()).replace(one.encode(), two.encode())
+        for name, body in folder.items()
+    }
+
+
+def but_the_hsm(change: Callable[[Folder], Folder]) -> Callable[[Folder], Folder]:
+    """A change in every part but what the HSM attests."""
+
+    def made(folder: Folder) -> Folder:
+        told = {**change(folder), "attestation.xml": folder["attestation.xml"]}
+        return changed(told, CREATED, xml=json.loads(folder[CREATED])["xml"])
+
+    return made
+
+
+def attested(said: str, other: str) -> Callable[[Folder], Folder]:
+    """The HSM attests something else, and nobody has signed it."""
+
+    def made(folder: Folder) -> Folder:
+        xml = json.loads(folder[CREATED])["xml"]
+        assert said in xml
+        told = xml.replace(said, other)
+        return changed({**folder, "attestation.xml": told.encode()}, CREATED, xml=told)
+
+    return made
+
+
+def unpinned(folder: Folder) -> Folder:
+    """As if the stack had trusted no root."""
+    told = changed(folder, RECORD, attestationRoot="", attestationChainSha256=...)
+    return without("attestation-chain.pem")(told)
+
+
+def nothing_attested(folder: Folder) -> Folder:
+    """As if the HSM had attested nothing that could be read."""
+    why = "no attestation root is configured"
+    written = [
+        {**one, "result": "skipped", "finding": why} if "ATTESTATION" in one["code"] else one
+        for one in json.loads(folder["checks.json"])
+    ]
+    told = changed(unpinned(folder), RECORD, attestation="unverified")
+    return {**told, "checks.json": rfc8785.dumps(written)}
+
+
 RECORD = "record.json"
 POLL, KEY, CREATED = "tsb/poll-request-1.json", "tsb/store-csr-1.json", "tsb/create-key-1.json"
 EXTRA = "tsb/poll-request-2.json"
@@ -400,6 +444,12 @@ OF_AN_ISSUED = {
     ),
     "an attribute of the key that nobody asked for": Forgery(
         edit(KEY, json__attributes__encrypt=True), "checks.json", "attributes.encrypt"
+    ),
+    "an attribute of the key at creation that nobody asked for": Forgery(
+        edit(CREATED, json__attributes__encrypt=True), "tsb/create-key", "attributes.encrypt"
+    ),
+    "an attestation that nobody has read": Forgery(
+        nothing_attested, "checks.json", "ATTESTATION_FORMAT is on record as skipped"
     ),
     "another size of the key": Forgery(
         edit(KEY, json__keySize=4096), "checks.json", "KEY_ATTRIBUTES"
@@ -833,6 +883,46 @@ OF_A_REJECTED = {
         RECORD,
         "unusedKey is delete, deleted",
     ),
+    # The key, of which no CSR was checked
+    "a rejected key that is another one": Forgery(
+        another_key, "tsb/create-key", "ATTESTATION_SIGNATURE"
+    ),
+    "a rejected key that is another one than the HSM attests": Forgery(
+        but_the_hsm(another_key), "tsb/create-key", "ATTESTATION_KEY"
+    ),
+    "a rejected key that could leave the HSM": Forgery(
+        edit(CREATED, json__attributes__extractable=True),
+        "tsb/create-key",
+        "attributes.extractable differ",
+    ),
+    "a rejected key under another policy": Forgery(
+        edit(CREATED, json__policy__ruleUse__tokens__0__groups__0__quorum=1),
+        "tsb/create-key",
+        "policy.ruleUse differ",
+    ),
+    "a rejected key that the HSM attests otherwise": Forgery(
+        both(unpinned, attested("<quorum>2</quorum>", "<quorum>1</quorum>")),
+        "tsb/create-key",
+        "ATTESTATION_POLICY",
+    ),
+    "a rejected key under another root": Forgery(
+        edit(RECORD, attestationRoot=OTHER), "tsb/create-key", "ATTESTATION_ROOT"
+    ),
+    "a rejected key without a root": Forgery(
+        edit(RECORD, attestationRoot=...), RECORD, "has keyVerifiedAt and no attestationRoot"
+    ),
+    "a rejected key without its chain": Forgery(
+        without("attestation-chain.pem"), "attestation-chain.pem", "missing"
+    ),
+    "a rejected key that was verified at no time": Forgery(
+        edit(RECORD, keyVerifiedAt=...), RECORD, "says not when the key was verified"
+    ),
+    "a rejected key that was verified after the approvers were asked": Forgery(
+        edit(RECORD, keyVerifiedAt="2026-11-26T12:01:00Z"), RECORD, "not in order"
+    ),
+    "an attestation of a CSR that nobody has checked": Forgery(
+        edit(RECORD, attestation="verified"), RECORD, "has attestation and no checks"
+    ),
 }
 OF_A_CANCELLED = {
     "a cancellation by an empty name": Forgery(
@@ -917,10 +1007,10 @@ def certificate_of(public: Any) -> x509.Certificate:
     )
 
 
-def rsa_key() -> bytes:
-    """The public key of another kind."""
+def rsa_key(encoding: Encoding = Encoding.PEM) -> bytes:
+    """A public key of RSA."""
     public = rsa.generate_private_key(65537, 2048).public_key()
-    return public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    return public.public_bytes(encoding, PublicFormat.SubjectPublicKeyInfo)
 
 
 def other_csr() -> str:

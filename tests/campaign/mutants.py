@@ -346,6 +346,22 @@ MUTANTS = (
         f"{FORGED}[issued-a value that no release writes]",
     ),
     mutant(
+        "a key of which no CSR was checked is compared with nothing",
+        f"{CORE}evidence/proof.py",
+        "        if not failed:\n            return one\n",
+        "        return one\n",
+        "evidence tells of another key, approver or quorum than the HSM attests",
+        f"{FORGED}[rejected-a rejected key that is another one than the HSM attests]",
+    ),
+    mutant(
+        "a key of which no CSR was checked needs no signature of the HSM",
+        f"{CORE}evidence/proof.py",
+        "    trust = Trust() if _has_checked(record) else _trust_in_key(folder, record)\n",
+        "    trust = Trust()\n",
+        "evidence tells of a key that no HSM attests",
+        f"{FORGED}[rejected-a rejected key that is another one]",
+    ),
+    mutant(
         "times of the evidence need no order",
         f"{CORE}evidence/proof.py",
         "in_order = all(",

@@ -89,10 +89,28 @@ def test_the_hsm_s_own_word_is_believed(layout: Layout) -> None:
     assert failed(answer(layout=layout)) == []
 
 
-def test_without_a_pinned_root_nothing_is_believed_and_nothing_fails() -> None:
-    checks = attestation.check(answer(), Trust(), requested=ASKED, asked_at=NOW, now=NOW)
+def results(said: KeyAttributes) -> dict[str, str]:
+    """By code, without a pinned root."""
+    checks = attestation.check(said, Trust(), requested=ASKED, asked_at=NOW, now=NOW)
+    return {one.code: one.result for one in checks}
 
-    assert {one.result for one in checks} == {"skipped"}
+
+def test_without_a_pinned_root_nobody_is_believed_and_what_is_said_is_compared() -> None:
+    said = answer()
+    signer = dict.fromkeys(("ATTESTATION_ROOT", "ATTESTATION_SIGNATURE"), "skipped")
+    other = said.model_copy(update={"xml": (said.xml or "").replace("</label>", "2</label>")})
+
+    assert results(said) == dict.fromkeys(attestation.CODES, "passed") | signer
+    assert results(other) == results(said) | {"ATTESTATION_KEY": "failed"}
+
+
+@pytest.mark.parametrize("xml", [None, "", "<other/>", "no XML"])
+def test_without_a_pinned_root_an_attestation_that_nobody_can_read_fails_nothing(
+    xml: str | None,
+) -> None:
+    said = answer().model_copy(update={"xml": xml})
+
+    assert results(said) == dict.fromkeys(attestation.CODES, "skipped")
 
 
 def certificate(

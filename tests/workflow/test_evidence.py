@@ -319,6 +319,31 @@ def test_the_root_that_an_auditor_pins_must_be_the_one_that_was_believed(
     assert found.part == "attestation-chain.pem"
 
 
+def test_the_key_of_a_rejected_request_is_verified_by_the_root_that_was_believed(
+    rejected: Kept, key: bytes, root: str, shared_stack: InProcessStack
+) -> None:
+    _, folder = rejected
+    unpinned = resealed(shared_stack, forgeries.unpinned(folder))
+
+    assert verifier.verify(folder, key).facts["attestation"] == f"verified, root sha256:{root}"
+    assert verifier.verify(folder, key, attestation_root=root)
+    # Whether a root was pinned is the stack's word, so the command says it, and an auditor pins.
+    assert verifier.verify(unpinned, key).facts["attestation"] == "unverified"
+    assert "no root was believed" in str(invalid(unpinned, key, attestation_root=root))
+
+
+def test_a_key_of_which_an_older_release_kept_no_root_is_unverified(
+    rejected: Kept, key: bytes, shared_stack: InProcessStack
+) -> None:
+    _, folder = rejected
+    said = dict.fromkeys(("attestationRoot", "keyVerifiedAt"), ...)
+    older = forgeries.changed(forgeries.unpinned(folder), "record.json", **said)
+
+    facts = verifier.verify(resealed(shared_stack, older), key).facts
+
+    assert facts["attestation"] == "unverified"
+
+
 def test_a_quarantined_csr_has_its_evidence_and_its_finding_is_found_again(
     forged: Kept, key: bytes
 ) -> None:
@@ -333,7 +358,7 @@ def test_a_quarantined_csr_has_its_evidence_and_its_finding_is_found_again(
     assert {"quarantine/request.pem", "quarantine/findings.json"} <= set(folder)
 
 
-def test_a_refused_request_has_its_evidence_too(case: Case, key: bytes) -> None:
+def test_a_refused_request_has_its_evidence_too(case: Case, key: bytes, root: str) -> None:
     request = case.request()
     request["key"]["policy"]["ruleUse"] = {"tokens": []}
     result = case.end(case.start(request))
@@ -341,7 +366,9 @@ def test_a_refused_request_has_its_evidence_too(case: Case, key: bytes) -> None:
     folder = case.evidence(result)
 
     assert set(folder) == {"manifest.json", "manifest.sig", "record.json"}
-    assert verifier.verify(folder, key).facts["outcome"] == "FAILED"
+    # There is no key of which a root could say something.
+    facts = verifier.verify(folder, key, attestation_root=root).facts
+    assert facts["outcome"] == "FAILED"
 
 
 @pytest.mark.parametrize("outcome", ["REJECTED", "EXPIRED"])

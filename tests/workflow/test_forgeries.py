@@ -189,6 +189,46 @@ def test_without_a_pinned_root_the_record_says_that_nothing_was_verified(
     assert skipped
 
 
+def test_without_a_pinned_root_the_attestation_may_not_contradict_the_answer(
+    case: Case, stack: InProcessStack
+) -> None:
+    stack.configure(AttestationRoot="")
+    result = forged(case, key("ATTESTATION_KEY", "other_key_attested"))
+
+    assert_refused(result, "ATTESTATION_KEY")
+    assert result.record["attestation"] == "failed"
+
+
+def test_without_a_pinned_root_a_key_that_is_attested_otherwise_bothers_no_approver(
+    case: Case, stack: InProcessStack
+) -> None:
+    stack.configure(AttestationRoot="")
+    case.fault("POST", "/v1/key", "forge", what="attributes_not_attested", times=None)
+    result = case.end(case.start(case.request(token(group(ADA)))))
+
+    assert_failed(result, "KeyConflictError", "CreateKey")
+    assert result.document["error"]["reason"] == "ATTESTATION_ATTRIBUTES"
+    assert "says something else than was asked" in result.document["error"]["action"]
+
+
+def test_a_chain_that_is_configured_no_more_proves_nothing(
+    case: Case, stack: InProcessStack
+) -> None:
+    secret = stack.client("secretsmanager").get_secret_value(SecretId="ClientTlsSecret")
+    arn = case.start(case.request(token(group(ADA))))
+    case.await_request()
+    assert case.record()["attestationChainSha256"]
+    content = {**json.loads(secret["SecretString"]), "attestationChain": ""}
+    stack.put_secret("ClientTlsSecret", content)
+    stack.configure()
+    case.approve(ADA)
+    result = case.end(arn)
+
+    assert_refused(result, "ATTESTATION_ROOT")
+    assert "attestationChainSha256" not in result.record
+    assert "attestation-chain.pem" not in case.evidence(result)
+
+
 # A record that says something else than what was approved -----------------------------------------
 
 

@@ -167,8 +167,9 @@ class Record(TypedDict, total=False):
     metaDataSha256: str
     metaDataSignature: str
     checks: list[dict[str, Any]]
+    keyVerifiedAt: Time  # when CreateKey verified the key
     attestation: str
-    attestationRoot: str
+    attestationRoot: str  # as CreateKey trusted it, then StoreCsr; empty: none was pinned
     attestationChainSha256: str  # of the chain that was verified; absent: there was none
     verifiedAt: Time  # when the CSR's checks were made
     verifiedSha256: str

@@ -42,6 +42,12 @@ ARN = re.compile(
 NEEDS = (
     ("times.keyCreated", "publicKeySha256", "discards"),
     ("clockSkewSeconds", "publicKeySha256"),
+    ("keyVerifiedAt", "publicKeySha256"),
+    ("keyVerifiedAt", "attestationRoot"),
+    ("attestationRoot", "publicKeySha256"),
+    ("attestationChainSha256", "attestationRoot"),
+    ("attestation", "attestationRoot"),
+    ("attestation", "checks"),
     ("discardedSha256", "discards"),
     ("discards", "requestSha256"),
     ("resumed", "steps.csr.requestId"),

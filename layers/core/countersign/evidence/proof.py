@@ -304,7 +304,7 @@ def _derived(folder: Folder, record: Record, *, now: datetime) -> Proven:
             requester=m.Origin.read(record["origin"]).requester,
         )
         _require_shown(folder, "metadata.json", record["metaDataSha256"], wanted)
-    created = _created(folder, record, requested)
+    created = _created(folder, record, requested, now=now)
     keys = bundle.public_keys(folder, folder["request.json"])
     decided, executed = _approvals(folder, csr_step(record), people, keys, "approvers.json")
     proven = Proven(record, requested, decided, about_key=created)
@@ -431,9 +431,13 @@ def _require_shown(folder: Folder, part: str, digest: str, wanted: bytes) -> Non
 
 
 def _created(
-    folder: Folder, record: Record, requested: m.EnrollmentRequest
+    folder: Folder, record: Record, requested: m.EnrollmentRequest, *, now: datetime
 ) -> KeyAttributes | None:
-    """TSB's answer about the key when it was created."""
+    """TSB's answer about the key when it was created: one that passes CreateKey's checks.
+
+    Root and chain on record are those of CreateKey until StoreCsr puts its own there. Then the
+    attestation of its answer is verified by these, and of this one only what it says is compared.
+    """
     if "publicKeySha256" not in record:
         return None
     answers = [
@@ -443,11 +447,41 @@ def _created(
         and one.key.label == requested.key.label
     ]
     require(bool(answers), "tsb/create-key", "no answer is about the key that is on record")
-    moments = {m.timestamp(one.key.create_time): one for one in answers}
-    created = moments.get(record["times"]["keyCreated"])
-    if created is None:
-        raise bundle.EvidenceInvalidError("tsb/create-key", "the key was made at another time")
-    return created
+    timely = [
+        one for one in answers if m.timestamp(one.key.create_time) == record["times"]["keyCreated"]
+    ]
+    require(bool(timely), "tsb/create-key", "the key was made at another time")
+    trust = Trust() if _has_checked(record) else _trust_in_key(folder, record)
+    failed: list[m.Check] = []
+    for one in reversed(timely):  # the oldest
+        failed = checks.failed_at_creation(
+            one,
+            requested.key,
+            replace(trust, clock_skew=timedelta(seconds=MOST_SKEW_SECONDS)),
+            now=datetime.fromisoformat(record["keyVerifiedAt"])
+            if "keyVerifiedAt" in record
+            else now,
+            ahead=timedelta(seconds=int(record.get("clockSkewSeconds", 0))),
+        )
+        if not failed:
+            return one
+    why = "; ".join(f"{one.code}: {one.finding}" for one in failed)
+    raise bundle.EvidenceInvalidError("tsb/create-key", why)
+
+
+def _has_checked(record: Record) -> bool:
+    """Whether StoreCsr has made its checks; PollRequest makes one, of the answer's id."""
+    aside = record.get("quarantine", {})
+    is_another = aside.get("code") == OTHER_REQUEST["csr"] and "prefix" not in aside
+    return "checks" in record and not is_another
+
+
+def _trust_in_key(folder: Folder, record: Record) -> Trust:
+    """What was trusted about the key; an older release put it on record with the CSR's checks."""
+    root, digest = record.get("attestationRoot", ""), record.get("attestationChainSha256")
+    is_timed = not root or _has_checked(record) or "keyVerifiedAt" in record
+    require(is_timed, "record.json", "says not when the key was verified")
+    return _trust(folder, "attestation-chain.pem", root, digest)
 
 
 def _approvals(
@@ -526,8 +560,10 @@ def _checked(
     """StoreCsr's checks of what TSB answered; they come out as they are on record."""
     record, written = proven.record, proven.record["checks"]
     aside = record.get("quarantine", {})
-    if aside.get("code") == OTHER_REQUEST["csr"] and "prefix" not in aside:
+    if not _has_checked(record):
         _another_request(folder, "csr", written, csr_step(record))
+        is_unchecked = "attestation" not in record
+        require(is_unchecked, "record.json", "has attestation, and nobody has checked a CSR")
         return proven
     found = [
         (answer, key, verified)
@@ -600,8 +636,7 @@ def _verified(
         answer=key,
         record={**record, "steps": {**record["steps"], "csr": {**step, "approvers": people}}},
     )
-    root, digest = record.get("attestationRoot", ""), record.get("attestationChainSha256")
-    return checks.verify(returned, _trust(folder, "attestation-chain.pem", root, digest), now=now)
+    return checks.verify(returned, _trust_in_key(folder, record), now=now)
 
 
 def _trust(folder: Folder, part: str, root: str, digest: str | None) -> Trust:
@@ -1012,6 +1047,11 @@ def _in_order(record: Record) -> None:
     own = [*(datetime.fromisoformat(one) for one in texts if one), last_call]
     in_order = all(one <= following + ROUNDING for one, following in pairwise(own))
     require(in_order, "record.json", "its times are not in order")
+    if "keyVerifiedAt" in record:
+        # A CreateKey that was given up may still run while the next state does.
+        is_before = datetime.fromisoformat(record["keyVerifiedAt"]) <= own[1] + LONGEST_CALL
+        is_after = datetime.fromisoformat(record["keyVerifiedAt"]) >= own[0] - ROUNDING
+        require(is_before and is_after, "record.json", "its times are not in order")
     if "accepted" in times:
         _equal("record.json", "acceptedAt", record["acceptedAt"], times["accepted"])
     if "publicKeySha256" in record:

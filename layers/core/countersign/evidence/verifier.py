@@ -80,9 +80,9 @@ def verify(
     # From its parts, so it can say nothing else than they do.
     is_derived = bundle.manifest(parts) == folder[MANIFEST]
     require(is_derived, MANIFEST, "says something else than its parts")
-    for root in roots(proven.record):
+    for root in roots(proven.record) if proven.about_key else ():
         is_believed = attestation_root in (None, root)
-        said = f"the root that was believed is sha256:{root}"
+        said = f"the root that was believed is sha256:{root}" if root else "no root was believed"
         require(is_believed, "attestation-chain.pem", said)
     if ca_certificate is not None:
         require(_issuer(proven) == ca_certificate, "certificate.pem", "is not this CA's")
@@ -340,8 +340,13 @@ def _expiry(step: Step) -> dict[str, str]:
 
 def _result(proven: Proven) -> dict[str, str]:
     verified, root = proven.verified, proven.record.get("attestationRoot")
+    by_root = f", root sha256:{root}" if root else ""
     if verified is None:
-        return {"CSR": "none was verified"}
+        attested = ("verified" if root else "unverified") + by_root
+        return {
+            "CSR": "none was verified",
+            **({"attestation": attested} if proven.about_key else {}),
+        }
     about, failed = verified.csr, verified.failed
     said = f"{failed.code}: {failed.finding}" if failed else "all passed, made again"
     issued = "" if "csr" in proven.record else "; not issued"
@@ -349,7 +354,7 @@ def _result(proven: Proven) -> dict[str, str]:
         "CSR": (f"sha256:{about.sha256}, {about.subject}, {about.key}" if about else "none")
         + issued,
         "checks": f"{len(verified.checks)}, {said}",
-        "attestation": verified.attestation + (f", root sha256:{root}" if root else ""),
+        "attestation": verified.attestation + by_root,
     }
 
 

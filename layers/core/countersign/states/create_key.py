@@ -1,7 +1,7 @@
 """State CreateKey: create the key under its policy, or adopt the one whose answer was lost."""
 
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from countersign import clocks
 from countersign import models as m
@@ -21,7 +21,7 @@ from countersign.request import tsb_bodies
 from countersign.spki import spki_sha256
 from countersign.states import ca_keys
 from countersign.states.key_slots import await_slot
-from countersign.states.ownership import Password, own, progress, require_own
+from countersign.states.ownership import Password, keep_chain, own, progress, require_own
 from countersign.stores import Objects, Records
 from countersign.tsb.client import TsbClient
 from countersign.tsb.models import KeyAttributes
@@ -46,7 +46,8 @@ def create_key(
     """Create the key under its policy, or adopt the one whose answer was lost.
 
     The HSM's attestation is already verified here: no approver is asked about a key that could not
-    pass StoreCsr, or while the chain is configured wrongly.
+    pass StoreCsr, or while the chain is configured wrongly. Root and chain are put on record: where
+    no CSR is ever checked, the key in the evidence is verified by these.
 
     Idempotent: the label is claimed first. A key that exists under it (608) is adopted only if the
     claim is ours, the key is not older than the claim, and it is what was requested. By the HSM's
@@ -109,8 +110,11 @@ def create_key(
     if report_skew is not None:
         report_skew(skew)
     objects.keep_answer(event.enrollment_id, "create-key", answer.raw, decides=True)
-    _require_as_asked(answer, key)
-    _require_attested(answer, key, trust, timedelta(seconds=skew))
+    at = m.timestamp(m.now())
+    _require_sound(
+        answer, key, trust, now=datetime.fromisoformat(at), ahead=timedelta(seconds=skew)
+    )
+    chain = keep_chain(objects, event.enrollment_id, trust.chain)
     fingerprint = spki_sha256(answer.key.public_key)
     require_own(
         event,
@@ -119,6 +123,9 @@ def create_key(
             {
                 "publicKeySha256": fingerprint,
                 "times.keyCreated": m.timestamp(answer.key.create_time),
+                "keyVerifiedAt": at,
+                "attestationRoot": trust.root_sha256,
+                **({"attestationChainSha256": chain} if chain else {}),
                 **({"clockSkewSeconds": skew} if skew else {}),
             },
             when={"executionArn": event.execution_arn},
@@ -183,33 +190,22 @@ def _may_be_there(tsb: TsbClient, label: str, secret: str | None) -> bool:
     return True
 
 
-def _require_as_asked(answer: KeyAttributes, requested: m.KeyRequest) -> None:
-    """Compare the HSM's answer with the request: the key itself, attributes and policy."""
-    for code, different in checks.differences(answer, requested).items():
-        if different:
-            what = ", ".join(different)
-            raise _key_conflict(
-                requested.label,
-                f"is not what was asked: {what} differ"
-                if code in ("KEY_ATTRIBUTES", "KEY_POLICY")
-                else f"is not what was asked: {what}",
-            )
-
-
-def _require_attested(
-    answer: KeyAttributes, requested: m.KeyRequest, trust: Trust, ahead: timedelta
+def _require_sound(
+    answer: KeyAttributes, requested: m.KeyRequest, trust: Trust, *, now: datetime, ahead: timedelta
 ) -> None:
-    found = attestation.check(
-        answer, trust, requested=requested, asked_at=None, now=m.now(), ahead=ahead
-    )
-    for check in found:
-        if check.result == "failed":
-            raise KeyConflictError(
-                f"the HSM does not attest key {answer.key.label!r}: {check.finding}",
-                field=check.field,
-                reason=check.code,
-                action="Compare AttestationRoot and the chain in the TLS secret with the HSM's.",
-            )
+    """Refuse a key that is not what was asked for, by TSB's answer or the HSM's attestation."""
+    for check in checks.failed_at_creation(answer, requested, trust, now=now, ahead=ahead):
+        if check.code not in attestation.CODES:
+            raise _key_conflict(requested.label, check.finding or "")
+        raise KeyConflictError(
+            f"the HSM does not attest key {answer.key.label!r}: {check.finding}",
+            field=check.field,
+            reason=check.code,
+            action="Compare AttestationRoot and the chain in the TLS secret with the HSM's."
+            if trust.root_sha256
+            else "Have the TSB and what stands in front of it examined: the HSM's attestation says"
+            " something else than was asked, or than the TSB answered.",
+        )
 
 
 def _require_clock(skew: int, label: str, trust: Trust) -> None:

@@ -21,6 +21,9 @@ DISCARDED = (  # of a key that is gone
     "steps.csr.requestId",
     "publicKeySha256",
     "clockSkewSeconds",
+    "keyVerifiedAt",
+    "attestationRoot",
+    "attestationChainSha256",
 )
 
 

@@ -131,5 +131,7 @@ def _quarantined(
         },
         when=own(event),
         absent=("csr", "outcome"),
+        # CreateKey's, of a chain that is configured no more.
+        remove=tuple({"attestationChainSha256"} - noted.keys()),
     )
     return csr_invalid(failed, prefix)

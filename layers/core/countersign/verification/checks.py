@@ -63,11 +63,13 @@ class Verified:
     def attestation(self) -> Literal["verified", "unverified", "failed"]:
         """Whether the HSM's attestation was trusted."""
         results = {
-            check.result for check in self.checks if check.code in verification_attestation.CODES
+            check.code: check.result
+            for check in self.checks
+            if check.code in verification_attestation.CODES
         }
-        if "failed" in results:
+        if "failed" in results.values():
             return "failed"
-        return "unverified" if "passed" not in results else "verified"
+        return "verified" if results.get("ATTESTATION_ROOT") == "passed" else "unverified"
 
 
 def verify(returned: Returned, trust: Trust, *, now: datetime) -> Verified:
@@ -143,6 +145,42 @@ def verify_key(
             answer, trust, requested=requested.key, asked_at=asked_at, now=now
         ),
     )
+
+
+def failed_at_creation(
+    answer: KeyAttributes,
+    requested: m.KeyRequest,
+    trust: Trust,
+    *,
+    now: datetime,
+    ahead: timedelta,
+) -> list[m.Check]:
+    """The checks of a key, before anybody is asked to approve, that failed.
+
+    Args:
+        answer: the key as the HSM reports it when it was made, or when it was found again.
+        requested: what was asked for.
+        trust: which attestations are trusted.
+        now: the time at which the attestation chain must be valid.
+        ahead: of our clock is the HSM's, as the key's creation has shown.
+    """
+    different = differences(answer, requested)
+    attested = verification_attestation.check(
+        answer, trust, requested=requested, asked_at=None, now=now, ahead=ahead
+    )
+    return [
+        *(
+            m.Check(
+                code=code,
+                result="failed",
+                finding=f"is not what was asked: {', '.join(what)}"
+                + (" differ" if code in ("KEY_ATTRIBUTES", "KEY_POLICY") else ""),
+            )
+            for code, what in different.items()
+            if what
+        ),
+        *(check for check in attested if check.result == "failed"),
+    ]
 
 
 def differences(answer: KeyAttributes, requested: m.KeyRequest) -> dict[str, list[str]]:
