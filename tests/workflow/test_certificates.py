@@ -1177,6 +1177,20 @@ def test_another_ca_key_than_was_asked_for_is_refused(case: Case, what: str, cod
     assert_quarantined(result, code)
 
 
+def test_a_quarantined_certificate_has_the_findings_of_the_first_try(
+    case: Case, stack: InProcessStack
+) -> None:
+    """It is killed before it writes the record, and tried again later."""
+    now = asked(case)
+    now.ca.fault(*ATTRIBUTES, "forge", what="other_root", times=None)
+    now.approve()
+    stack.at("StoreCertificate", "UpdateItem").kill()
+    result = now.end()
+
+    assert_quarantined(result, "CERTIFICATE_CA_ATTESTATION")
+    assert verify(case.evidence(result), stack.signing_key()).facts["outcome"] == "FAILED"
+
+
 def test_a_ca_policy_that_changed_since_is_refused(case: Case) -> None:
     """The CA's approvers change their rule while they are asked."""
     now = asked(case)

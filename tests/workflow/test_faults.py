@@ -1,6 +1,7 @@
 """What goes wrong on the way: at the TSB, between us and it, in a function, by somebody's hand."""
 
 import json
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -390,6 +391,23 @@ def test_a_key_that_another_hsm_attests_is_quarantined(case: Case) -> None:
     assert result.record["attestation"] == "failed"
 
 
+def test_a_quarantine_that_is_made_twice_keeps_the_findings_of_the_first(
+    case: Case, stack: InProcessStack
+) -> None:
+    """The first try is killed before it writes the record; the second finds something else."""
+    (person,) = people(1)
+    arn = case.start(case.request(token(group(person))))
+    case.approve(person)
+    case.fault("POST", ATTRIBUTES, "forge", what="other_root", times=1)
+    stack.at("StoreCsr", "UpdateItem").kill()
+    case.fault("POST", ATTRIBUTES, "forge", what="other_key_attested", **FOR_EVER)
+    result = case.end(arn)
+
+    assert_quarantined(result, "ATTESTATION_SIGNATURE", "xml")
+    facts = verifier.verify(case.evidence(result), stack.signing_key()).facts
+    assert facts["quarantined"] == "ATTESTATION_SIGNATURE"
+
+
 # Names that are taken -----------------------------------------------------------------------------
 
 
@@ -523,6 +541,28 @@ def test_a_clock_that_is_far_off_is_told_before_anybody_is_asked(
     ((metric,),) = [one["ClockSkew"] for one in measured]
     assert abs(metric - 600) <= 2
     assert {one["clock"] for one in measured} == {"ahead" if seconds > 0 else "behind"}
+
+
+@pytest.mark.parametrize(
+    ("most", "before", "outcome"),
+    [("900", 600, "ISSUED"), ("300", 400, "FAILED"), ("60", 200, "FAILED")],
+)
+def test_evidence_tolerates_what_the_stack_did(
+    case: Case, stack: InProcessStack, most: str, before: int, outcome: str
+) -> None:
+    """The HSM's clock is set back, to so many seconds before its approvers were asked."""
+    stack.configure(MaxClockSkewSeconds=most)
+    (person,) = people(1)
+    arn = case.start(case.request(token(group(person))))
+    case.approve(person)
+    stack.at("StoreCsr", f"POST {ATTRIBUTES}")
+    asked = datetime.fromisoformat(case.record()["steps"]["csr"]["times"]["requested"])
+    case.advance(-before - round(stack.clock.now - asked.timestamp()))
+    result = case.end(arn)
+
+    facts = verifier.verify(case.evidence(result), stack.signing_key()).facts
+    assert facts["outcome"] == result.document["outcome"] == outcome
+    assert outcome == "ISSUED" or facts["quarantined"] == "ATTESTATION_TIME"
 
 
 @pytest.mark.parametrize(("seconds", "adopted"), [(-90, True), (-600, False)])

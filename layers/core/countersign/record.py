@@ -155,6 +155,7 @@ class Record(TypedDict, total=False):
     clockSkewSeconds: (
         int  # the HSM's clock was ahead of ours when it made the key; absent: none showed
     )
+    maxClockSkewSeconds: Annotated[int, Field(ge=60, le=900)]  # that were tolerated; absent: 300
     status: str
     stage: Stage
     steps: Steps

@@ -42,6 +42,7 @@ ARN = re.compile(
 NEEDS = (
     ("times.keyCreated", "publicKeySha256", "discards"),
     ("clockSkewSeconds", "publicKeySha256"),
+    ("maxClockSkewSeconds", "publicKeySha256"),
     ("keyVerifiedAt", "publicKeySha256"),
     ("keyVerifiedAt", "attestationRoot"),
     ("attestationRoot", "publicKeySha256"),
@@ -199,10 +200,16 @@ def _window(record: Record, step: Step, policy: m.Policy) -> Iterator[str]:
     """TSB executes after the timelock. When a request expires is for TSB's own clock to say."""
     times, tokens = step["times"], policy.rule_use.tokens
     skew = timedelta(seconds=int(record.get("clockSkewSeconds", 0)))
-    asked = _at(times["requested"]) + skew - clocks.TOLERATED  # by TSB's clock, at the earliest
+    asked = _at(times["requested"]) + skew - tolerated(record)  # by TSB's clock, at the earliest
     locked = asked + timedelta(seconds=rules.timelock_seconds(tokens))
     if "executed" in times and _at(times["executed"]) < locked:
         yield f"the request was executed at {times['executed']}, before its timelock was over"
+
+
+def tolerated(record: Record) -> timedelta:
+    """How far the HSM's clock might be off; a record of an older release does not say."""
+    said = record.get("maxClockSkewSeconds")
+    return clocks.TOLERATED if said is None else timedelta(seconds=said)
 
 
 def _at(text: str) -> datetime:

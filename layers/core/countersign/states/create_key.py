@@ -125,6 +125,7 @@ def create_key(
                 "times.keyCreated": m.timestamp(answer.key.create_time),
                 "keyVerifiedAt": at,
                 "attestationRoot": trust.root_sha256,
+                "maxClockSkewSeconds": int(trust.clock_skew.total_seconds()),
                 **({"attestationChainSha256": chain} if chain else {}),
                 **({"clockSkewSeconds": skew} if skew else {}),
             },

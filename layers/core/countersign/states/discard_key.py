@@ -23,6 +23,7 @@ DISCARDED = (  # of a key that is gone
     "clockSkewSeconds",
     "keyVerifiedAt",
     "attestationRoot",
+    "maxClockSkewSeconds",
     "attestationChainSha256",
 )
 

@@ -1,7 +1,6 @@
 """State StoreCertificate: verify the certificate, store it, and import it to its key."""
 
 import hashlib
-import json
 from dataclasses import replace
 from datetime import datetime
 from typing import Literal
@@ -9,11 +8,9 @@ from typing import Literal
 from countersign import models as m
 from countersign.errors import (
     NO_CERTIFICATE,
-    CsrInvalidError,
     TsbRefusedError,
     TsbUnavailableError,
 )
-from countersign.evidence.quarantine import csr_invalid
 from countersign.record import Record
 from countersign.states.ownership import (
     has_ended,
@@ -23,7 +20,8 @@ from countersign.states.ownership import (
     progress,
     put_once,
 )
-from countersign.stores import Item, Objects, Records
+from countersign.states.quarantining import put_in_quarantine
+from countersign.stores import Objects, Records
 from countersign.tsb.client import TsbClient
 from countersign.tsb.models import CertificateOfKey
 from countersign.verification import issuing
@@ -122,7 +120,15 @@ def _stored(
     }
     found = verified.certificate
     if verified.failed is not None or found is None:
-        raise _quarantined(event, verified.failed, noted, records, objects)
+        raise put_in_quarantine(
+            event,
+            "StoreCertificate",
+            "certificate.pem",
+            noted,
+            records=records,
+            objects=objects,
+            absent=("certificate", "outcome"),
+        )
     if progress(event, records, {"stage": "StoreCertificate"}) is not None:
         return None
     name = f"enrollments/{event.enrollment_id}/certificate.pem"
@@ -171,32 +177,6 @@ def _ca_certificate(tsb: TsbClient, label: str) -> CertificateOfKey:
             http_status=error.http_status,
             action="Import the CA's certificate again; it is tried again for a day.",
         ) from error
-
-
-def _quarantined(
-    event: m.StoreCertificateInput,
-    check: m.Check | None,
-    noted: Item,
-    records: Records,
-    objects: Objects,
-) -> CsrInvalidError:
-    """Store certificate and findings in quarantine and record it: CloseEnrollment announces it."""
-    failed = check or m.Check(code="CERTIFICATE_FORMAT", result="failed", field="certificate")
-    prefix = f"quarantine/{event.enrollment_id}/"
-    pem = (event.pem or "").encode(errors="backslashreplace")  # JSON can hold what UTF-8 cannot
-    objects.keep_first(f"{prefix}certificate.pem", pem)
-    objects.keep_first(f"{prefix}findings.json", json.dumps(noted, indent=2).encode())
-    records.update(
-        event.enrollment_id,
-        {
-            "stage": "StoreCertificate",
-            "quarantine": {"code": failed.code, "bucket": objects.bucket, "prefix": prefix},
-            **noted,
-        },
-        when=own(event),
-        absent=("certificate", "outcome"),
-    )
-    return csr_invalid(failed, prefix)
 
 
 # The import ---------------------------------------------------------------------------------------

@@ -1,27 +1,22 @@
 """State StoreCsr: verify the CSR, and store it only if every check passes."""
 
-import json
 from datetime import datetime
+from typing import Any
 
 from countersign import events
 from countersign import models as m
-from countersign.errors import (
-    CsrInvalidError,
-)
-from countersign.evidence.quarantine import csr_invalid
 from countersign.record import Record
 from countersign.states.ownership import (
     Password,
     keep_chain,
-    own,
     progress,
     put_once,
 )
-from countersign.stores import Bus, Item, Objects, Records
+from countersign.states.quarantining import put_in_quarantine
+from countersign.stores import Bus, Objects, Records
 from countersign.tsb.client import TsbClient
 from countersign.verification import checks
 from countersign.verification.attestation import Trust
-from countersign.verification.checks import Verified
 
 
 def store_csr(
@@ -73,15 +68,28 @@ def store_csr(
     at = m.timestamp(m.now())
     verified = checks.verify(returned, trust, now=datetime.fromisoformat(at))
     digest = keep_chain(objects, event.enrollment_id, trust.chain)
-    noted = {
+    noted: dict[str, Any] = {
         "checks": [check.dump() for check in verified.checks],
         "attestation": verified.attestation,
         "attestationRoot": trust.root_sha256,
+        "maxClockSkewSeconds": int(trust.clock_skew.total_seconds()),
         **({"attestationChainSha256": digest} if digest else {}),
+        "verifiedAt": at,
     }
-    checked, made = verified.csr, {"verifiedAt": at}
+    checked = verified.csr
     if verified.failed is not None or checked is None:
-        raise _quarantined(event, verified, noted, records, objects, made=made)
+        raise put_in_quarantine(
+            event,
+            "StoreCsr",
+            "request.pem",
+            noted,
+            records=records,
+            objects=objects,
+            absent=("csr", "outcome"),
+            remove=(
+                "attestationChainSha256",
+            ),  # CreateKey's, of a chain that is configured no more
+        )
     if progress(event, records, {"stage": "StoreCsr"}) is not None:
         return m.StoredResult(outcome="CANCELLED")
     name = f"enrollments/{event.enrollment_id}/request.pem"
@@ -93,8 +101,8 @@ def store_csr(
         pem=checked.pem,
     )
     if requested.certificate is None:
-        made["verifiedSha256"] = checked.sha256  # too late to cancel
-    if progress(event, records, {"csr": stored.dump(), **made, **noted}) is not None:
+        noted["verifiedSha256"] = checked.sha256  # too late to cancel
+    if progress(event, records, {"csr": stored.dump(), **noted}) is not None:
         return m.StoredResult(outcome="CANCELLED")
     return _stored(event, {**record, "csr": stored.dump()}, bus)
 
@@ -104,34 +112,3 @@ def _stored(event: m.StoreCsrInput, record: Record, bus: Bus) -> m.StoredResult:
         return m.StoredResult(outcome="ISSUED")
     bus.put(events.csr_stored(record))
     return m.StoredResult(outcome=None, next="certificate")
-
-
-def _quarantined(
-    event: m.StoreCsrInput,
-    verified: Verified,
-    noted: Item,
-    records: Records,
-    objects: Objects,
-    *,
-    made: Item,
-) -> CsrInvalidError:
-    """Store CSR and findings in quarantine and record it: CloseEnrollment announces it."""
-    failed = verified.failed or m.Check(code="CSR_FORMAT", result="failed", field="pem")
-    prefix = f"quarantine/{event.enrollment_id}/"
-    pem = (event.pem or "").encode(errors="backslashreplace")  # JSON can hold what UTF-8 cannot
-    objects.keep_first(f"{prefix}request.pem", pem)
-    objects.keep_first(f"{prefix}findings.json", json.dumps(noted, indent=2).encode())
-    records.update(
-        event.enrollment_id,
-        {
-            "stage": "StoreCsr",
-            "quarantine": {"code": failed.code, "bucket": objects.bucket, "prefix": prefix},
-            **noted,
-            **made,
-        },
-        when=own(event),
-        absent=("csr", "outcome"),
-        # CreateKey's, of a chain that is configured no more.
-        remove=tuple({"attestationChainSha256"} - noted.keys()),
-    )
-    return csr_invalid(failed, prefix)
