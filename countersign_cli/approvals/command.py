@@ -100,7 +100,7 @@ def approve(
     desk = _client(config)
     found = desk.find(name, expect)
     if expect is None or not as_json:
-        view.console(error=as_json).print(report.request(found, now()))
+        view.console(error=as_json).print(report.request(found, now(), briefly=True))
     if found.failed:
         raise client.refusal(found)
     if expect is None:
@@ -123,7 +123,7 @@ def decline(
     desk = _client(config)
     found = desk.find(name)
     if not yes:
-        view.console(error=as_json).print(report.request(found, now()))
+        view.console(error=as_json).print(report.request(found, now(), briefly=True))
         confirm("Decline it? That cannot be taken back.")
     desk.decline(found)
     _decided("declined", found, as_json=as_json)

@@ -81,8 +81,14 @@ def listing(every: Iterable[Examined], now: datetime) -> Table:
     return table
 
 
-def request(examined: Examined, now: datetime) -> RenderableType:
-    """One request with everything that was checked about it."""
+def request(examined: Examined, now: datetime, *, briefly: bool = False) -> RenderableType:
+    """One request with everything that was checked about it.
+
+    Args:
+        examined: the task and its checks.
+        now: for the time that is left.
+        briefly: of the checks that passed, only how many; every other one is told all the same.
+    """
     facts = Table.grid(padding=(0, 2))
     facts.add_column(style="dim", no_wrap=True)
     facts.add_column(overflow="fold")
@@ -95,8 +101,13 @@ def request(examined: Examined, now: datetime) -> RenderableType:
     facts.add_row("Task", Text(clean(examined.task.id)))
     style = "bold red" if examined.failed else "bold"
     parts: list[RenderableType] = [facts]
-    for heading in dict.fromkeys(one.about for one in examined.checks):
-        parts += [Text(f"\n{heading}", style="bold"), _checks(examined, heading)]
+    if briefly:
+        told = [one for one in examined.checks if one.result != "passed"]
+        parts += [Text(), _checks(told)] if told else []
+    else:
+        for heading in dict.fromkeys(one.about for one in examined.checks):
+            about_it = [one for one in examined.checks if one.about == heading]
+            parts += [Text(f"\n{heading}", style="bold"), _checks(about_it)]
     return Group(*parts, Text(f"\n{verdict(examined)}", style=style))
 
 
@@ -106,14 +117,13 @@ def about(examined: Examined, name: str) -> str:
     return next((one.partition(": ")[2] for one in lines if one.startswith(f"{name}: ")), "")
 
 
-def _checks(examined: Examined, heading: str) -> Table:
+def _checks(every: Iterable[Check]) -> Table:
     table = Table.grid(padding=(0, 1))
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
-    for one in examined.checks:
-        if one.about == heading:
-            sign, style = SIGNS[one.result]
-            table.add_row(Text(sign, style=style), _line(one, style))
+    for one in every:
+        sign, style = SIGNS[one.result]
+        table.add_row(Text(sign, style=style), _line(one, style))
     return table
 
 

@@ -1066,10 +1066,32 @@ def test_a_request_that_asks_nobody_cannot_be_read(request_says: Json, why: str)
 def test_a_line_of_the_stack_is_shown_as_it_is() -> None:
     task = genuine()
     about(lambda lines: [*lines, "[/b]: [b]bold"])(task)
-    said = io.StringIO()
-    Console(width=200, file=said).print(report.request(examined(task), NOW))
 
-    assert re.search(r"\[/b\] +\[b\]bold", said.getvalue())
+    assert re.search(r"\[/b\] +\[b\]bold", shown(examined(task)))
+
+
+def shown(found: checks.Examined, *, briefly: bool = False) -> str:
+    """What a terminal of 200 columns shows."""
+    said = io.StringIO()
+    Console(width=200, file=said).print(report.request(found, NOW, briefly=briefly))
+    return said.getvalue()
+
+
+def test_a_brief_request_counts_what_passed_and_tells_all_else() -> None:
+    task = genuine()
+    about(lambda lines: [*lines, "Reason: another one"])(task)
+    found = examined(task)
+    brief, whole = (shown(found, briefly=briefly) for briefly in (True, False))
+
+    others = [one for one in found.checks if one.result != "passed"]
+    passed = [one for one in found.checks if one.result == "passed"]
+    assert others
+    assert passed
+    for said in (brief, whole):
+        assert [one.code for one in others if f"[{one.code}]" not in said] == []
+    assert [one.title for one in passed if one.title not in whole] == []
+    assert [one.title for one in passed if one.title in brief] == []
+    assert report.verdict(found) in brief
 
 
 def test_a_task_that_nobody_can_read_hides_no_other() -> None:
