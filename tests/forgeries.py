@@ -156,18 +156,26 @@ def another_csr(folder: Folder) -> Folder:
     return changes(folder)
 
 
-def another_reason(folder: Folder) -> Folder:
-    """Another reason in what was sent and accepted, with their hashes; not in what was shown."""
-    request = changed(folder, "request.json", reason="OPS-43")["request.json"]
-    sent = json.loads(folder["record.json"])["request"] | {"reason": "OPS-43"}
-    named = {name: value for name, value in sent.items() if name != "enrollmentId"}
-    return changed(
-        {**folder, "request.json": request},
-        "record.json",
-        request=sent,
-        requestSha256=hashlib.sha256(rfc8785.dumps(named)).hexdigest(),
-        acceptedSha256=hashlib.sha256(request).hexdigest(),
-    )
+def asked_otherwise(**different: object) -> Callable[[Folder], Folder]:
+    """Something else in what was sent and accepted, with their hashes; not in what was shown."""
+
+    def change(folder: Folder) -> Folder:
+        request = changed(folder, "request.json", **different)["request.json"]
+        sent = {f"request__{name}": value for name, value in different.items()}
+        told = changed({**folder, "request.json": request}, "record.json", **sent)
+        named = {
+            name: value
+            for name, value in json.loads(told["record.json"])["request"].items()
+            if name != "enrollmentId"
+        }
+        return changed(
+            told,
+            "record.json",
+            requestSha256=hashlib.sha256(rfc8785.dumps(named)).hexdigest(),
+            acceptedSha256=hashlib.sha256(request).hexdigest(),
+        )
+
+    return change
 
 
 def with_shown(**values: Any) -> Callable[[Folder], Folder]:
@@ -384,7 +392,7 @@ OF_AN_ISSUED = {
         edit(RECORD, policy__tokens__0__groups__0__quorum=1), "request.json", "another policy"
     ),
     "a reason that the approvers did not see": Forgery(
-        another_reason, "metadata.json", "reason is"
+        asked_otherwise(reason="OPS-43"), "metadata.json", "reason is"
     ),
     "approvers who were shown something else": Forgery(
         edit("metadata.json", summary="Approve: nothing"), "metadata.json", "metaDataSha256"
@@ -455,7 +463,7 @@ OF_AN_ISSUED = {
         edit(KEY, json__keySize=4096), "checks.json", "KEY_ATTRIBUTES"
     ),
     "checks of the CSR at another time": Forgery(
-        edit(RECORD, verifiedAt="2026-11-27T12:00:00Z"), RECORD, "not in order"
+        edit(RECORD, verifiedAt="2026-11-27T12:00:00Z"), "checks.json", "ATTESTATION_TIME"
     ),
     "a chain to another root": Forgery(
         edit(RECORD, attestationRoot=OTHER), "checks.json", "ATTESTATION_ROOT"
@@ -733,9 +741,7 @@ OF_AN_ISSUED = {
         edit(RECORD, times__ended="2020-01-01T00:00:00Z"), RECORD, "not in order"
     ),
     "an end before the request": Forgery(
-        edit(RECORD, steps__csr__times__requested="2026-11-27T00:00:00Z"),
-        "checks.json",
-        "ATTESTATION_TIME",
+        edit(RECORD, steps__csr__times__requested="2026-11-27T00:00:00Z"), RECORD, "not in order"
     ),
     "an acceptance after the request": Forgery(
         edit(RECORD, times__accepted="2026-11-26T23:00:00Z"), RECORD, "not in order"
@@ -796,6 +802,9 @@ OF_AN_ISSUED = {
         one_finding_more("groups-overlap"), RECORD, "linter finds"
     ),
     # Parts
+    "a CSR that another key is to sign": Forgery(
+        asked_otherwise(csr__signKeyName="other"), "request.json", "signKeyName"
+    ),
     "no request": Forgery(without("request.json"), "request.json", "missing"),
     "nothing of what was shown": Forgery(without("metadata.json"), "metadata.json", "missing"),
     "no approvals": Forgery(without("approvers.json"), "approvers.json", "missing"),
@@ -846,6 +855,7 @@ OF_A_QUARANTINED = {
         both(
             late,
             edit(RECORD, verifiedAt="2026-11-26T12:05:00Z"),
+            edit("quarantine/findings.json", verifiedAt="2026-11-26T12:05:00Z"),
             ended("CANCELLED"),
             cancelled("accepted"),
         ),

@@ -1177,6 +1177,28 @@ def test_another_ca_key_than_was_asked_for_is_refused(case: Case, what: str, cod
     assert_quarantined(result, code)
 
 
+def test_what_was_attested_of_the_ca_before_its_approvers_agreed_proves_nothing_later(
+    case: Case, stack: InProcessStack
+) -> None:
+    """The answer about the CA's key that RequestCertificate kept comes again at the end."""
+    now = asked(case)
+    stack.clock.advance(1200)
+    now.approve()
+    folder = case.evidence(now.end())
+    before = folder["tsb/request-certificate-1.json"]
+    attested = json.loads(before)
+    replayed = {
+        **folder,
+        "tsb/store-certificate-1.json": before,
+        "ca-attestation.xml": attested["xml"].encode(),
+        "ca-attestation.sig": base64.b64decode(attested["xmlSignature"]),
+    }
+    parts = {name: body for name, body in replayed.items() if not name.startswith("manifest.")}
+
+    with pytest.raises(EvidenceInvalidError, match="CERTIFICATE_CA_ATTESTATION"):
+        verify(sealed(stack, parts), stack.signing_key())
+
+
 def test_a_quarantined_certificate_has_the_findings_of_the_first_try(
     case: Case, stack: InProcessStack
 ) -> None:

@@ -1,5 +1,6 @@
 """One folder per ended enrollment: what it proves, and that nothing in it can be changed unseen."""
 
+import base64
 import hashlib
 import json
 import os
@@ -356,6 +357,26 @@ def test_a_quarantined_csr_has_its_evidence_and_its_finding_is_found_again(
     assert "CSR_ALTERNATIVE_NAMES" in facts["checks"]
     assert "request.pem" not in folder
     assert {"quarantine/request.pem", "quarantine/findings.json"} <= set(folder)
+
+
+def test_what_was_attested_when_the_key_was_made_proves_nothing_about_its_end(
+    case: Case, stack: InProcessStack, key: bytes
+) -> None:
+    """It was kept, and comes again as the attestation of the key that has signed."""
+    arn = case.start(case.request(token(group(ADA))))
+    case.await_calls("/v1/request/{id}", 1)
+    stack.clock.advance(1200)
+    case.approve(ADA)
+    folder = case.evidence(case.end(arn))
+    created = json.loads(folder["tsb/create-key-1.json"])
+    replayed = {
+        **folder,
+        "tsb/store-csr-1.json": folder["tsb/create-key-1.json"],
+        "attestation.xml": created["xml"].encode(),
+        "attestation.sig": base64.b64decode(created["xmlSignature"]),
+    }
+
+    assert "ATTESTATION_TIME" in str(invalid(resealed(stack, replayed), key))
 
 
 def test_a_refused_request_has_its_evidence_too(case: Case, key: bytes, root: str) -> None:

@@ -127,7 +127,7 @@ def comparable(result: Result) -> Json:
     own = {
         "id", "executionArn", "origin", "requestSha256", "publicKeySha256", "csr",
         "acceptedAt", "announced", "verifiedSha256", "acceptedSha256", "metaDataSha256",
-        "metaDataSignature", "verifiedAt",
+        "metaDataSignature", "verifiedAt", "keyVerifiedAt",
     }  # fmt: skip
     record = {name: value for name, value in plain(result.record).items() if name not in own}
     record["request"].pop("enrollmentId", None)

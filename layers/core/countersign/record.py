@@ -101,6 +101,7 @@ class CaAttestation(TypedDict, total=False):
 
     root: str
     chainSha256: str  # absent: there was none
+    maxClockSkewSeconds: Annotated[int, Field(ge=60, le=900)]  # that were tolerated; absent: 300
     at: Time
 
 

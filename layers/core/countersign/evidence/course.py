@@ -12,11 +12,13 @@ from typing import Any
 
 from countersign import clocks
 from countersign import models as m
+from countersign.clocks import LONGEST_CALL
 from countersign.keys import unused
 from countersign.policy import rules
 from countersign.record import (
     ENDED_AT_TSB,
     TIME,
+    CaAttestation,
     Record,
     Step,
     TsbStatus,
@@ -29,8 +31,6 @@ from countersign.record import (
 )
 from countersign.request.intake import CLOCK_TOLERANCE
 
-# A function that has read the record before it ended may still run; Timeout in template.yaml.
-LONGEST_CALL = timedelta(seconds=30)
 ROUNDING = timedelta(seconds=2)  # whole seconds, on both sides
 LONGEST_CONFIRMATION = timedelta(hours=6)  # CancelRequest's event waits so long in Lambda's queue
 # What may lie between two steps: a day of tries, twice, and the backstop's queue (14 days).
@@ -206,9 +206,9 @@ def _window(record: Record, step: Step, policy: m.Policy) -> Iterator[str]:
         yield f"the request was executed at {times['executed']}, before its timelock was over"
 
 
-def tolerated(record: Record) -> timedelta:
+def tolerated(noted: Record | CaAttestation) -> timedelta:
     """How far the HSM's clock might be off; a record of an older release does not say."""
-    said = record.get("maxClockSkewSeconds")
+    said = noted.get("maxClockSkewSeconds")
     return clocks.TOLERATED if said is None else timedelta(seconds=said)
 
 

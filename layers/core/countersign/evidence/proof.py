@@ -19,10 +19,11 @@ import rfc8785
 from pydantic import TypeAdapter, ValidationError
 
 from countersign import models as m
+from countersign.clocks import LONGEST_CALL
 from countersign.errors import CsrInvalidError
 from countersign.evidence import bundle, course, quarantine
 from countersign.evidence.bundle import Folder, require
-from countersign.evidence.course import LONGEST_CALL, ROUNDING, Asked, Course
+from countersign.evidence.course import ROUNDING, Asked, Course
 from countersign.evidence.quarantine import OTHER_REQUEST
 from countersign.policy import approvers, rules, summary
 from countersign.record import (
@@ -341,6 +342,8 @@ def _requested(folder: Folder, record: Record) -> m.EnrollmentRequest:
     requested = m.EnrollmentRequest.read(bundle.read(folder, "request.json"))
     _equal("request.json", "key.label", record["keyLabel"], requested.key.label)
     _equal("request.json", "profile", record.get("profile"), requested.profile)
+    signs = requested.csr.sign_key_name or requested.key.label
+    _equal("request.json", "signKeyName", signs.casefold(), requested.key.label.casefold())
     is_same = wants_certificate(record) == (requested.certificate is not None)
     require(is_same, "request.json", "differs from record.json on whether a certificate is wanted")
     if "profile" in sent:
@@ -790,7 +793,10 @@ def _certified(
 ) -> tuple[issuing.Verified, issuing.Signed]:
     record = proven.record
     said = record["caAttestation"]
-    trust = _trust(folder, bundle.CA_CHAIN, said["root"], said.get("chainSha256"))
+    trust = replace(
+        _trust(folder, bundle.CA_CHAIN, said["root"], said.get("chainSha256")),
+        clock_skew=course.tolerated(said),
+    )
     now = datetime.fromisoformat(said["at"])
     assert proven.requested is not None  # noqa: S101  for the type checker  # nosec B101
     people = [one.dump() for one in (proven.second and proven.second.approvers) or ()]

@@ -92,6 +92,7 @@ def _stored(
     asked = event.request.certificate
     assert asked is not None  # noqa: S101  for the type checker  # nosec B101
     answer = tsb.key_attributes(asked.ca_key_label)
+    at = m.timestamp(m.now())
     objects.keep_answer(event.enrollment_id, "store-certificate", answer.raw, decides=True)
     held = _ca_certificate(tsb, asked.ca_key_label)
     objects.keep_answer(event.enrollment_id, "ca-certificate", held.raw, decides=True)
@@ -105,7 +106,6 @@ def _stored(
         held=held,
         record={**record, **omitted},
     )
-    at = m.timestamp(m.now())
     verified = issuing.verify(signed, trust, now=datetime.fromisoformat(at))
     kept = record.get("attestationChainSha256")
     digest = keep_chain(objects, event.enrollment_id, trust.chain, kept=kept)
@@ -114,6 +114,7 @@ def _stored(
         "caAttestation": {
             "root": trust.root_sha256,
             **({"chainSha256": digest} if digest else {}),
+            "maxClockSkewSeconds": int(trust.clock_skew.total_seconds()),
             "at": at,
         },
         **omitted,

@@ -56,6 +56,7 @@ def store_csr(
         return _stored(event, record, bus)
     secret = password(requested.key.password.secret_arn) if requested.key.password else None
     answer = tsb.key_attributes(requested.key.label, secret)
+    at = m.timestamp(m.now())
     objects.keep_answer(event.enrollment_id, "store-csr", answer.raw, decides=True)
     returned = checks.Returned(
         requested=requested,
@@ -65,9 +66,9 @@ def store_csr(
         answer=answer,
         record=record,
     )
-    at = m.timestamp(m.now())
     verified = checks.verify(returned, trust, now=datetime.fromisoformat(at))
-    digest = keep_chain(objects, event.enrollment_id, trust.chain)
+    kept = record.get("attestationChainSha256")
+    digest = keep_chain(objects, event.enrollment_id, trust.chain, kept=kept)
     noted: dict[str, Any] = {
         "checks": [check.dump() for check in verified.checks],
         "attestation": verified.attestation,

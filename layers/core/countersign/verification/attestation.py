@@ -21,7 +21,7 @@ from cryptography.x509.verification import Policy as ChainPolicy
 from pydantic.alias_generators import to_camel
 
 from countersign.algorithms import ED25519
-from countersign.clocks import TOLERATED
+from countersign.clocks import LONGEST_CALL, TOLERATED
 from countersign.models import Check, KeyRequest
 from countersign.tsb.models import KeyAttributes
 from countersign.verification import attestation_xml, public_keys
@@ -96,8 +96,8 @@ def check(
         answer: TSB's answer with `xml`, `xml_signature` and the JSON that belongs to them.
         trust: which attestations are trusted.
         requested: what was asked for. What the HSM does not say is no agreement.
-        asked_at: when the approvers were asked. An older attestation proves nothing about the time
-            since then.
+        asked_at: when the HSM was asked for it. An older attestation proves nothing about the time
+            since then. None: when the key was made.
         now: the time at which the chain must be valid. A later attestation is none yet.
         ahead: of our clock is the HSM's, as far as that is known.
     """
@@ -137,11 +137,21 @@ def signer_checks(answer: KeyAttributes, trust: Trust, now: datetime) -> dict[st
     }
 
 
-def attested(answer: KeyAttributes, trust: Trust, *, label: str, now: datetime) -> Attested | None:
+def attested(
+    answer: KeyAttributes, trust: Trust, *, label: str, now: datetime, ahead: timedelta
+) -> Attested | None:
     """What the HSM attests about a key that was not requested here; None: no root is pinned.
 
+    Args:
+        answer: TSB's, which has just arrived.
+        trust: which attestations are trusted.
+        label: the key's.
+        now: when it arrived.
+        ahead: of our clock is the HSM's, as far as that is known.
+
     Raises:
-        ValueError: it is not attested, or the attestation is about another key; says why.
+        ValueError: it is not attested, or the attestation is about another key, or of another time;
+            says why.
     """
     if not trust.root_sha256:
         return None
@@ -151,7 +161,10 @@ def attested(answer: KeyAttributes, trust: Trust, *, label: str, now: datetime) 
         said = attestation_xml.read(answer.xml or "")
     except ValueError as error:
         raise ValueError(f"the attestation {error}") from None
-    for why in _key(answer, said, label):
+    for why in (
+        *_key(answer, said, label),
+        *_time(said, now - LONGEST_CALL, now, ahead, trust.clock_skew),
+    ):
         raise ValueError(f"the attestation: {why}")
     return said
 
@@ -362,8 +375,8 @@ def _time(
     tolerated: timedelta,
 ) -> list[str]:
     if said.at is None:
-        return ["the attestation says no time"]
+        return ["it says no time"]
     if said.at - now > max(ahead, timedelta()) + tolerated:  # it may have been set since
-        return ["the attestation's time is still to come"]
+        return ["its time is still to come"]
     old = asked_at is not None and asked_at - said.at > tolerated - ahead
-    return ["the attestation is older than the request for approval"] if old else []
+    return ["it was made before it was asked for"] if old else []

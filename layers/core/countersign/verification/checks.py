@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from typing import Any, Literal
 
 from countersign import models as m
+from countersign.clocks import LONGEST_CALL
 from countersign.policy import certificates
 from countersign.policy.approvers import ONBOARDED, identity
 from countersign.record import csr_step
@@ -78,14 +79,15 @@ def verify(returned: Returned, trust: Trust, *, now: datetime) -> Verified:
     Args:
         returned: see `Returned`.
         trust: which attestations are trusted.
-        now: the time at which the attestation chain must be valid.
+        now: when the answer arrived. The attestation chain must be valid then, and the attestation
+            no older: one that was kept since the approvers were asked, or since before they agreed,
+            proves nothing about the key that signed.
     """
     requested, answer, record = returned.requested, returned.answer, returned.record
     found, csr_checks = verification_csr.check(
         returned.pem, requested.csr, public_key=answer.key.public_key
     )
     step = csr_step(record)
-    asked_at = step.get("times", {}).get("requested")
     # Of the clock that the attestation's time is of, as the key's creation has shown it.
     skew = timedelta(seconds=int(record.get("clockSkewSeconds", 0)))
     approvers = [m.Approver.read(one) for one in step.get("approvers", ())]
@@ -96,7 +98,7 @@ def verify(returned: Returned, trust: Trust, *, now: datetime) -> Verified:
             answer,
             trust,
             requested=requested.key,
-            asked_at=datetime.fromisoformat(asked_at) if asked_at else None,
+            asked_at=now - LONGEST_CALL,
             now=now,
             ahead=skew,
         ),

@@ -53,15 +53,29 @@ class CaKey:
         return base64.b64decode(self.answer.key.public_key)
 
 
-def policy_of(answer: KeyAttributes, label: str, trust: Trust, *, now: datetime) -> m.Policy | None:
+def policy_of(
+    answer: KeyAttributes,
+    label: str,
+    trust: Trust,
+    *,
+    now: datetime,
+    ahead: timedelta = timedelta(),
+) -> m.Policy | None:
     """A CA key's policy; None if nobody is asked before it signs.
+
+    Args:
+        answer: TSB's.
+        label: the CA key's.
+        trust: which attestations are trusted.
+        now: when the answer arrived. An earlier attestation may be of another policy.
+        ahead: of our clock is the HSM's, as far as that is known.
 
     Raises:
         ValueError: it is not to be believed, or cannot be read; says why.
     """
     if answer.key.label != label:
         raise ValueError("TSB answers about another key")
-    said = attestation.attested(answer, trust, label=label, now=now)
+    said = attestation.attested(answer, trust, label=label, now=now, ahead=ahead)
     policy = None if answer.key.policy is None else echo.read(answer.key.policy)
     if said is not None and said.policy != policy:
         raise ValueError("its policy in TSB's answer is another one than the HSM attests")
@@ -219,7 +233,7 @@ def verify(signed: Signed, trust: Trust, *, now: datetime) -> Verified:
     if fingerprint(signed.answer.key.public_key) != step.get("publicKeySha256"):
         said["CERTIFICATE_CA_KEY"] = ["the CA's key is another one than its approvers were asked"]
     try:
-        policy = policy_of(signed.answer, asked.ca_key_label, trust, now=now)
+        policy = policy_of(signed.answer, asked.ca_key_label, trust, now=now, ahead=skew)
     except ValueError as error:
         said["CERTIFICATE_CA_ATTESTATION"] = [f"the CA's key: {error}"]
     try:
