@@ -1324,6 +1324,19 @@ def named(folder: dict[str, bytes]) -> dict[str, bytes]:
     return edit(RECORD, **{f"{STEP}answerSha256": digest})(folder)
 
 
+def put_off(name: str, seconds: int) -> Callable[[dict[str, bytes]], dict[str, bytes]]:
+    """A time on record, by so many seconds."""
+
+    def change(folder: dict[str, bytes]) -> dict[str, bytes]:
+        found = json.loads(folder[RECORD])
+        for one in name.split("__"):
+            found = found[one]
+        later = datetime.fromisoformat(found) + timedelta(seconds=seconds)
+        return edit(RECORD, **{name: f"{later:%Y-%m-%dT%H:%M:%SZ}"})(folder)
+
+    return change
+
+
 def also_rejected(folder: dict[str, bytes]) -> dict[str, bytes]:
     return {**folder, EXTRA: changed(folder, SECOND, status="REJECTED")[SECOND]}
 
@@ -1460,13 +1473,18 @@ FORGED = {
         "certificate-checks.json",
     ),
     "checks of the certificate after the end": (
-        edit(RECORD, caAttestation__at="2026-11-27T11:00:00Z"),
+        put_off("caAttestation__at", 200),
         RECORD,
     ),
     "checks of the CSR after the CA's approvers were asked": (
-        edit(RECORD, verifiedAt="2026-11-27T11:00:00Z"),
+        put_off("verifiedAt", 200),
         RECORD,
     ),
+    "checks of the certificate a day later": (
+        put_off("caAttestation__at", 86_400),
+        "certificate-checks.json",
+    ),
+    "checks of the CSR a day later": (put_off("verifiedAt", 86_400), "checks.json"),
     "no time of the certificate's checks": (
         edit(RECORD, caAttestation=...),
         "ca-attestation-chain.pem",
