@@ -266,7 +266,7 @@ def shown(made: Json) -> Group:
     parts: list[RenderableType] = [
         Text.assemble((view.clean(title), "bold"), "  ", verdict),
         *_part("the key's policy", _facts({RULES[k]: v for k, v in made["policy"].items()})),
-        *_part("findings", linting.table(found)),
+        *_part("findings", linting.table([one for one in found if one.level != "info"])),
     ]
     if made["caKey"]:
         parts += _part("the CA key", Text(view.clean(made["caKey"])))
@@ -277,6 +277,8 @@ def shown(made: Json) -> Group:
             f"price in USD, AWS list of {made['price']['asOf']}, {made['price']['region']}",
             _price(made["price"]),
         )
+    if notes := [one for one in found if one.level == "info"]:
+        parts += _part("notes, which stop nothing", linting.table(notes))
     return Group(*parts)
 
 
