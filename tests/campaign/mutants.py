@@ -148,8 +148,8 @@ MUTANTS = (
     mutant(
         "StoreCsr forgets the cancellation",
         f"{STATES}store_csr.py",
-        'progress(event, records, {"csr": stored.dump(), **made, **noted})',
-        'records.update(event.enrollment_id, {"csr": stored.dump(), **made, **noted})',
+        'progress(event, records, {"csr": stored.dump(), **noted})',
+        'records.update(event.enrollment_id, {"csr": stored.dump(), **noted})',
         "a CSR is issued although its enrollment was cancelled in time",
         f"{FLOW}test_api.py::test_cancelled_while_the_verified_csr_is_stored",
     ),
@@ -306,7 +306,7 @@ MUTANTS = (
     ),
     mutant(
         "a CSR on record does not count at the end",
-        f"{CORE}evidence/proof.py",
+        f"{CORE}evidence/ended.py",
         "    if result in record:\n        return m.Outcome.ISSUED\n",
         "",
         "an enrollment whose CSR was issued is reported as failed",
@@ -322,7 +322,7 @@ MUTANTS = (
     ),
     mutant(
         "TSB's decision counts without its answer",
-        f"{CORE}evidence/proof.py",
+        f"{CORE}evidence/ended.py",
         "status in OUTCOMES_AT_TSB and is_kept(status)",
         "status in OUTCOMES_AT_TSB",
         "whoever can write the record ends what people are deciding",
@@ -330,7 +330,7 @@ MUTANTS = (
     ),
     mutant(
         "what the approvers were shown is compared in part",
-        f"{CORE}evidence/proof.py",
+        f"{CORE}evidence/asked.py",
         "        require(line == said, part, why)\n"
         '    require(folder[part] == wanted, part, "is not in canonical form (RFC 8785)")\n',
         "        assert why\n",
@@ -347,7 +347,7 @@ MUTANTS = (
     ),
     mutant(
         "a key of which no CSR was checked is compared with nothing",
-        f"{CORE}evidence/proof.py",
+        f"{CORE}evidence/answered.py",
         "        if not failed:\n            return one\n",
         "        return one\n",
         "evidence tells of another key, approver or quorum than the HSM attests",
@@ -355,15 +355,33 @@ MUTANTS = (
     ),
     mutant(
         "a key of which no CSR was checked needs no signature of the HSM",
-        f"{CORE}evidence/proof.py",
-        "    trust = Trust() if _has_checked(record) else _trust_in_key(folder, record)\n",
+        f"{CORE}evidence/answered.py",
+        "    trust = Trust() if has_checked(record) else trust_in_key(folder, record)\n",
         "    trust = Trust()\n",
         "evidence tells of a key that no HSM attests",
         f"{FORGED}[rejected-a rejected key that is another one]",
     ),
     mutant(
+        "an attestation from before its key signed counts",
+        f"{CORE}verification/checks.py",
+        "asked_at=now - LONGEST_CALL",
+        "asked_at=None",
+        "the attestation of the creation is replayed, whatever became of the key since",
+        f"{FLOW}test_evidence.py"
+        "::test_what_was_attested_when_the_key_was_made_proves_nothing_about_its_end",
+    ),
+    mutant(
+        "an attestation of the CA's key from any time counts",
+        f"{CORE}verification/attestation.py",
+        "*_time(said, now - LONGEST_CALL, now, ahead, trust.clock_skew)",
+        "*()",
+        "the CA's rules of another day are believed",
+        f"{FLOW}test_certificates.py"
+        "::test_what_was_attested_of_the_ca_before_its_approvers_agreed_proves_nothing_later",
+    ),
+    mutant(
         "times of the evidence need no order",
-        f"{CORE}evidence/proof.py",
+        f"{CORE}evidence/ended.py",
         "in_order = all(",
         "in_order = any(",
         "evidence confirms an end before TSB's last word",
@@ -371,7 +389,7 @@ MUTANTS = (
     ),
     mutant(
         "a failed check may be told in other words",
-        f"{CORE}evidence/proof.py",
+        f"{CORE}evidence/checked.py",
         "        is_said = _in_our_words(check) == ",
         "        is_said = True or _in_our_words(check) == ",
         "evidence of a forged CSR says that nothing was wrong",
@@ -379,7 +397,7 @@ MUTANTS = (
     ),
     mutant(
         "the error of a failed check may be told in other words",
-        f"{CORE}evidence/proof.py",
+        f"{CORE}evidence/ended.py",
         "        told = quarantine.failure(record).dump()\n",
         "        told = dict(error or {})\n",
         "evidence of a forged CSR says that nothing has to be done",
@@ -387,7 +405,7 @@ MUTANTS = (
     ),
     mutant(
         "a record may say what cannot be",
-        f"{CORE}evidence/proof.py",
+        f"{CORE}evidence/ended.py",
         "        for why in course.contradictions(_course(proven)):\n",
         "        for why in ():\n",
         "evidence confirms a failure in a state that was long over",
@@ -403,7 +421,7 @@ MUTANTS = (
     ),
     mutant(
         "an import is told that nobody asked for",
-        f"{CORE}evidence/proof.py",
+        f"{CORE}evidence/certified.py",
         "    is_asked = asked is not None and asked.import_\n",
         "    is_asked = True\n",
         "evidence confirms that a certificate was put to a key that was to be left alone",
@@ -427,7 +445,7 @@ MUTANTS = (
     ),
     mutant(
         "the backstop forgets the cancellation",
-        f"{CORE}evidence/proof.py",
+        f"{CORE}evidence/ended.py",
         '    if "cancel" in record:\n        return m.Outcome.CANCELLED\n',
         "",
         "what was cancelled and then stopped is reported as failed",
@@ -843,8 +861,8 @@ MUTANTS = (
     mutant(
         "a CSR on record is too late to cancel where a certificate follows",
         f"{STATES}store_csr.py",
-        "if requested.certificate is None:\n        made[",
-        "if True:\n        made[",
+        "if requested.certificate is None:\n        noted[",
+        "if True:\n        noted[",
         "nobody can cancel while the CA's approvers are asked",
         f"{FLOW}test_certificates.py::test_cancelled_by_the_api_in_the_second_step",
     ),
@@ -876,8 +894,8 @@ MUTANTS = (
     mutant(
         "second step: the CSR is verified by the time of the end",
         f"{CORE}evidence/proof.py",
-        "proven = _checked(folder, proven, created, executed, now=then)",
-        "proven = _checked(folder, proven, created, executed, now=now)",
+        "proven = csr_checked(folder, proven, created, executed, now=then)",
+        "proven = csr_checked(folder, proven, created, executed, now=now)",
         "a chain that expired meanwhile ends the enrollment as FAILED",
         f"{FLOW}test_certificates.py::test_what_was_verified_stays_so_when_its_chain_expires",
     ),
@@ -910,7 +928,7 @@ MUTANTS = (
     mutant(
         "a certificate counts without what it was made of",
         f"{CORE}evidence/proof.py",
-        '        if "certificate" in record:\n            _require_certificate(folder, proven)\n'
+        '        if "certificate" in record:\n            require_certificate(folder, proven)\n'
         "    except",
         "    except",
         "whoever can write the record announces a certificate that nobody approved",
@@ -1384,16 +1402,25 @@ MUTANTS = (
     mutant(
         "csr is written without its owner's condition",
         f"{STATES}store_csr.py",
-        'progress(event, records, {"csr": stored.dump(), **made, **noted})',
-        'records.update(event.enrollment_id, {"csr": stored.dump(), **made, **noted}, when={})',
+        'progress(event, records, {"csr": stored.dump(), **noted})',
+        'records.update(event.enrollment_id, {"csr": stored.dump(), **noted}, when={})',
         "a record hands out a CSR of another execution",
         f"{OWNS}[StoreCsr has stored]",
     ),
     mutant(
+        "the record has other findings than the quarantine",
+        f"{STATES}quarantining.py",
+        'json.loads(objects.keep_first(f"{prefix}findings.json", findings))',
+        'json.loads(objects.keep_first(f"{prefix}findings.json", findings) and findings)',
+        "a legitimate end has no evidence",
+        f"{FLOW}test_certificates.py"
+        "::test_a_quarantined_certificate_has_the_findings_of_the_first_try",
+    ),
+    mutant(
         "StoreCsr quarantines what it does not own",
-        f"{STATES}store_csr.py",
-        '        when=own(event),\n        absent=("csr", "outcome"),\n',
-        '        absent=("csr", "outcome"),\n',
+        f"{STATES}quarantining.py",
+        "        when=own(event),\n        absent=absent,\n",
+        "        absent=absent,\n",
         "a record shows the quarantine of another execution",
         f"{OWNS}[StoreCsr quarantines]",
     ),

@@ -77,6 +77,20 @@ def require(holds: bool, part: str, why: str) -> None:
         raise EvidenceInvalidError(part, why)
 
 
+def require_equal(part: str, name: str, one: Any, other: Any) -> None:
+    """Refuse a folder in which a part names something otherwise than the others do.
+
+    Raises:
+        EvidenceInvalidError: they differ; says both.
+    """
+    require(one == other, part, f"{name} is {one!r}, and by the other parts {other!r}")
+
+
+def sha256(body: bytes) -> str:
+    """The SHA-256 of a part in hex."""
+    return hashlib.sha256(body).hexdigest()
+
+
 def manifest(parts: Folder) -> bytes:
     """The manifest (RFC 8785) of these parts: a summary, and the SHA-256 of each part."""
     record = read(parts, "record.json")

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from datetime import datetime
 
 from countersign import models as m
-from countersign.evidence.proof import Proven
+from countersign.evidence.proven import Proven
 from countersign.policy import approvers
 from countersign.policy.directory import Directory, Person, PersonKey
 from countersign.policy.findings import CODES

@@ -19,7 +19,8 @@ from cryptography.hazmat.primitives.serialization import (
 from countersign import models as m
 from countersign.evidence import bundle, findings
 from countersign.evidence.bundle import MANIFEST, SIGNATURE, EvidenceInvalidError, Folder, require
-from countersign.evidence.proof import Proven, prove
+from countersign.evidence.proof import prove
+from countersign.evidence.proven import Proven
 from countersign.policy import summary
 from countersign.record import (
     Record,

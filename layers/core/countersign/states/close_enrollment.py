@@ -17,7 +17,7 @@ from countersign.errors import (
     InvalidEnrollmentError,
     TsbRefusedError,
 )
-from countersign.evidence import bundle, proof, quarantine
+from countersign.evidence import bundle, ended, proof, quarantine
 from countersign.evidence.bundle import EvidenceInvalidError
 from countersign.record import (
     ENDED_AT_TSB,
@@ -304,14 +304,14 @@ def _on_record(
 ) -> dict[str, Any] | None:
     """The end that is on record already, whatever went wrong on the way here.
 
-    See `proof.end_on_record`. What is issued counts where it is verified again, and TSB's decision
+    See `ended.end_on_record`. What is issued counts where it is verified again, and TSB's decision
     where its answer is kept.
     """
     if "csr" in record and not _holds(record, objects):
         if wants_certificate(record):
             return None  # not even its CSR may be handed out
         record = Record(**{name: one for name, one in record.items() if name != "csr"})  # type: ignore[typeddict-item]
-    outcome = proof.end_on_record(record, lambda status: _is_kept(status, record, objects))
+    outcome = ended.end_on_record(record, lambda status: _is_kept(status, record, objects))
     if outcome == m.Outcome.FAILED:
         return {"outcome": outcome, "error": quarantine.failure(record)}
     if outcome is not None:
