@@ -48,13 +48,6 @@ UNUSED = {
     "SweepKeysFunctionRole: s3:ListBucket CsrBucket": (
         "to be told that a request is missing; no test loses one"
     ),
-    **dict.fromkeys(
-        (
-            "StoreCsrFunctionRole: s3:GetObject CsrBucket/quarantine/*",
-            "StoreCertificateFunctionRole: s3:GetObject CsrBucket/quarantine/*",
-        ),
-        "what an earlier try has written is read, not overwritten",
-    ),
     "StackKey: kms:Describe* StackKey": (
         "AWS's page for log groups has it under a condition that it cannot fulfil"
     ),

@@ -849,6 +849,22 @@ def test_what_was_verified_stays_so_when_its_chain_expires(
     assert verify(case.evidence(result), stack.signing_key()).facts["outcome"] == "ISSUED"
 
 
+def test_the_chain_of_a_first_try_is_found_by_the_second(
+    case: Case, stack: InProcessStack, replace_hsm: Callable[[], str]
+) -> None:
+    """Another HSM since the key was made; StoreCsr dies when it has kept its chain."""
+    (person,) = people(1)
+    arn = case.start(case.request(token(group(person))))
+    case.approve(person)
+    case.await_calls(REQUEST[1], 1)
+    root = replace_hsm()
+    stack.at("StoreCsr", "UpdateItem").kill()
+    result = case.end(arn)
+
+    facts = verify(case.evidence(result), stack.signing_key(), attestation_root=root).facts
+    assert facts["outcome"] == "ISSUED"
+
+
 def test_a_csr_under_another_root_than_the_stack_s_asks_nobody(
     case: Case, stack: InProcessStack, replace_hsm: Callable[[], str]
 ) -> None:
