@@ -5,6 +5,7 @@ one in which they do not agree. docs/evidence.md lists them.
 import base64
 import hashlib
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -306,6 +307,18 @@ def disposed(action: str, result: str, **more: Any) -> Callable[[Folder], Folder
     return made
 
 
+def created_at(time: str) -> Callable[[Folder], Folder]:
+    """When the key was made, wherever CreateKey has kept it; the HSM's signature is not made."""
+
+    def change(folder: Folder) -> Folder:
+        xml = json.loads(folder[CREATED])["xml"]
+        told = re.sub(r"(?<=<create_time>)[^<]*", time, xml)
+        kept = changed(folder, CREATED, json__createTime=time, xml=told)
+        return changed(kept, RECORD, times__keyCreated=time)
+
+    return change
+
+
 def late_answer(folder: Folder) -> Folder:
     """The key was looked at when the request was accepted; TSB answered an hour later."""
     times = {"times__ended": "2026-11-26T13:00:00Z"}
@@ -438,8 +451,16 @@ OF_AN_ISSUED = {
             edit(RECORD, times__keyCreated="2020-01-01T00:00:00Z"),
             edit(CREATED, json__createTime="2020-01-01T00:00:00Z"),
         ),
-        RECORD,
-        "in this enrollment's time",
+        "tsb/create-key",
+        "ATTESTATION_CREATION",
+    ),
+    "a key made before it was asked for, by the attestation, too": Forgery(
+        created_at("2020-01-01T00:00:00Z"), RECORD, "in this enrollment's time"
+    ),
+    "a key that the HSM made half a minute later": Forgery(
+        both(created_at("2026-11-26T11:59:30Z"), edit(RECORD, clockSkewSeconds=-30)),
+        "checks.json",
+        "ATTESTATION_CREATION",
     ),
     "an attestation that TSB did not answer": Forgery(
         put("attestation.xml", b"<x/>"), "attestation.xml", "not what TSB answered"
@@ -545,8 +566,8 @@ OF_AN_ISSUED = {
             edit(RECORD, times__keyCreated="2020-01-01T12:00:00Z", clockSkewSeconds=-217_814_400),
             edit(CREATED, json__createTime="2020-01-01T12:00:00Z"),
         ),
-        RECORD,
-        "further off than is tolerated",
+        "tsb/create-key",
+        "ATTESTATION_CREATION",
     ),
     "another window": Forgery(
         edit(RECORD, steps__csr__times__windowEnds="2030-01-01T00:00:00Z"), RECORD, "windowEnds"

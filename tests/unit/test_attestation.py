@@ -72,7 +72,9 @@ def answer(signer: Attestation = HSM, layout: Layout = "flat") -> KeyAttributes:
 def failed(
     said: KeyAttributes, trust: Trust = GENUINE, *, now: datetime = NOW, asked_at: Any = NOW
 ) -> list[str]:
-    checks = attestation.check(said, trust, requested=ASKED, asked_at=asked_at, now=now)
+    checks = attestation.check(
+        said, trust, requested=ASKED, created_at=None, asked_at=asked_at, now=now
+    )
     assert [one.code for one in checks] == list(attestation.CODES)
     return [one.code for one in checks if one.result == "failed"]
 
@@ -91,7 +93,9 @@ def test_the_hsm_s_own_word_is_believed(layout: Layout) -> None:
 
 def results(said: KeyAttributes) -> dict[str, str]:
     """By code, without a pinned root."""
-    checks = attestation.check(said, Trust(), requested=ASKED, asked_at=NOW, now=NOW)
+    checks = attestation.check(
+        said, Trust(), requested=ASKED, created_at=None, asked_at=NOW, now=NOW
+    )
     return {one.code: one.result for one in checks}
 
 
@@ -405,7 +409,9 @@ def test_what_an_hsm_grants_by_itself_can_be_asked_for() -> None:
     requested = KeyRequest.model_validate(asked)
 
     for said in (also("verify"), answer(layout="recorded")):
-        found = attestation.check(said, GENUINE, requested=requested, asked_at=NOW, now=NOW)
+        found = attestation.check(
+            said, GENUINE, requested=requested, created_at=None, asked_at=NOW, now=NOW
+        )
         assert {one.result for one in found} == {"passed"}
 
 
@@ -453,6 +459,7 @@ def test_an_attestation_of_a_time_to_come_is_none_yet(
         answer(),
         GENUINE,
         requested=ASKED,
+        created_at=None,
         asked_at=None,
         now=NOW.replace(microsecond=0) - timedelta(seconds=early),
         ahead=timedelta(seconds=ahead),

@@ -1215,6 +1215,52 @@ def test_what_was_attested_of_the_ca_before_its_approvers_agreed_proves_nothing_
         verify(sealed(stack, parts), stack.signing_key())
 
 
+@pytest.mark.parametrize("end", ["REJECTED", "CANCELLED", "EXPIRED"])
+def test_a_ca_s_key_that_the_hsm_does_not_attest_is_told_at_no_end(
+    case: Case, stack: InProcessStack, end: str
+) -> None:
+    """No certificate was checked; that its approvers were these is the HSM's word all the same."""
+    now = asked(case)
+    if end == "REJECTED":
+        case.decline(now.approver, label=now.ca.label)
+    elif end == "CANCELLED":
+        Caller(stack).call("DELETE", f"/enrollments/{case.id}")
+    result = now.end()
+    folder, root = case.evidence(result), result.record["caAttestation"]["root"]
+    attested = json.loads(folder["tsb/request-certificate-1.json"])
+    forged = base64.b64encode(b"\1" * 384).decode()
+    unsigned = {
+        **folder,
+        "tsb/request-certificate-1.json": json.dumps(attested | {"xmlSignature": forged}).encode(),
+        "ca-attestation.sig": base64.b64decode(forged),
+    }
+    parts = {name: body for name, body in unsigned.items() if not name.startswith("manifest.")}
+
+    facts = verify(folder, stack.signing_key(), attestation_root=root).facts
+    assert facts["outcome"] == result.document["outcome"] == end
+    assert facts["CA attestation"] == f"root sha256:{root}"
+    with pytest.raises(EvidenceInvalidError, match="CERTIFICATE_CA_ATTESTATION"):
+        verify(sealed(stack, parts), stack.signing_key())
+
+
+@pytest.mark.parametrize("name", ["caAttestation", "chainSha256"])
+def test_a_ca_s_key_of_which_an_older_release_kept_no_root_is_unverified(
+    case: Case, stack: InProcessStack, name: str
+) -> None:
+    now = asked(case)
+    case.decline(now.approver, label=now.ca.label)
+    folder = case.evidence(now.end())
+    parts = {one: body for one, body in folder.items() if not one.startswith("manifest.")}
+    if name == "caAttestation":
+        older = without("ca-attestation-chain.pem")(edit(RECORD, caAttestation=...)(parts))
+        facts = verify(sealed(stack, older), stack.signing_key()).facts
+        assert facts["CA attestation"] == "unverified"
+        return
+    older = without("ca-attestation-chain.pem")(edit(RECORD, caAttestation__chainSha256=...)(parts))
+    with pytest.raises(EvidenceInvalidError, match="CERTIFICATE_CA_ATTESTATION"):
+        verify(sealed(stack, older), stack.signing_key())
+
+
 def test_a_quarantined_certificate_has_the_findings_of_the_first_try(
     case: Case, stack: InProcessStack
 ) -> None:
@@ -1276,8 +1322,8 @@ def test_the_evidence_proves_both_quorums(case: Case, stack: InProcessStack) -> 
     ca, result = issued(case)
     facts = verify(case.evidence(result), stack.signing_key()).facts
 
-    assert facts["approved by"].startswith("person 1 ")
-    assert facts["CA approved by"].startswith("person 2 ")
+    assert facts["approved by"].startswith('"person 1" ')
+    assert facts["CA approved by"].startswith('"person 2" ')
     assert facts["CA key"].startswith(f"{ca.label}, sha256:")
     assert facts["certificate"].startswith(f"sha256:{result.document['certificate']['sha256']}")
     assert facts["issued by"].startswith("CN=Approver-Intermediate-CA, sha256:")
@@ -1594,7 +1640,7 @@ def test_the_evidence_of_a_rejected_certificate_has_its_csr(
     assert facts["outcome"] == "REJECTED"
     assert facts["CSR"].startswith(f"sha256:{result.document['csr']['sha256']}")
     assert "not issued" not in facts["CSR"]
-    assert facts["CA declined by"].startswith("person 2 ")
+    assert facts["CA declined by"].startswith('"person 2" ')
     assert facts["certificate"] == "none was verified"
 
 

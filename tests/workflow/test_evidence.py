@@ -138,10 +138,10 @@ def test_an_issued_csr_is_proven_from_its_folder_alone(issued: Kept, key: bytes,
     assert facts["outcome"] == "ISSUED"
     assert facts["checks"].endswith("all passed, made again")
     assert facts["attestation"] == f"verified, root sha256:{root}"
-    assert facts["policy"] == "2 of Ada, Bert, Carl"
+    assert facts["policy"] == '2 of "Ada", "Bert", "Carl"'
     assert facts["agreed"] == "2 of 3 who were asked"
     assert facts["key"].startswith(f"{result.label}, ")
-    assert facts["approved by"].startswith("Ada (key sha256:")
+    assert facts["approved by"].startswith('"Ada" (key sha256:')
     assert "Bert" in facts["approved by"]
     assert "Carl" not in facts["approved by"]
     requested = hashlib.sha256(folder["request.json"]).hexdigest()

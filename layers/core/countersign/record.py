@@ -96,6 +96,7 @@ class CertificateStep(Step, total=False):
 class CaAttestation(TypedDict, total=False):
     """By which root and chain the HSM's word on the CA's key was verified, and when.
 
+    RequestCertificate writes it before the CA's approvers are asked, StoreCertificate in its place.
     The stack may trust another root by then than when it verified the CSR.
     """
 

@@ -24,7 +24,8 @@ def printable(text: str) -> str:
 
 def quoted(name: str) -> str:
     """A name within a sentence of ours: it cannot be read as a part of the sentence."""
-    return f'"{printable(name)}"'
+    inside = printable(name).replace('"', "<U+0022>")  # a CA's approvers are named by others
+    return f'"{inside}"'
 
 
 def name_fault(name: str) -> str | None:

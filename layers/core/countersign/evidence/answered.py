@@ -68,6 +68,13 @@ def has_checked(record: Record) -> bool:
     return "checks" in record and not is_another
 
 
+def has_certified(record: Record) -> bool:
+    """Whether StoreCertificate has made its checks; PollRequest makes one, of the answer's id."""
+    aside = record.get("quarantine", {})
+    is_another = aside.get("code") == OTHER_REQUEST["certificate"] and "prefix" not in aside
+    return "certificateChecks" in record and not is_another
+
+
 def trust_in_key(folder: Folder, record: Record) -> Trust:
     """What was trusted about the key; an older release put it on record with the CSR's checks."""
     root, digest = record.get("attestationRoot", ""), record.get("attestationChainSha256")

@@ -2,12 +2,17 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from countersign import models as m
 from countersign.evidence import bundle, course
-from countersign.evidence.answered import approvals_answered, trust_in
+from countersign.evidence.answered import (
+    MOST_SKEW_SECONDS,
+    approvals_answered,
+    has_certified,
+    trust_in,
+)
 from countersign.evidence.asked import people_asked, require_shown
 from countersign.evidence.bundle import Folder, require, require_equal, sha256
 from countersign.evidence.checked import (
@@ -18,9 +23,8 @@ from countersign.evidence.checked import (
     results_on_record,
 )
 from countersign.evidence.proven import Proven, Second
-from countersign.evidence.quarantine import OTHER_REQUEST
 from countersign.policy import summary
-from countersign.record import CertificateStep, certificate_step
+from countersign.record import CertificateStep, Record, certificate_step
 from countersign.request import tsb_bodies
 from countersign.spki import fingerprint
 from countersign.tsb.models import CertificateOfKey, KeyAttributes, RequestStatus
@@ -59,12 +63,12 @@ def second_quorum(folder: Folder, proven: Proven) -> Second:
         "certificate-approvers.json",
     )
     second = Second(policy, decided, about_ca=about_ca)
-    if "certificateChecks" not in record:
+    if not has_certified(record):
+        _require_attested(folder, record, about_ca)
+        if "certificateChecks" in record:
+            require_another_request(folder, "certificate", record["certificateChecks"], step)
         return second
     aside, written = record.get("quarantine", {}), record["certificateChecks"]
-    if aside.get("code") == OTHER_REQUEST["certificate"] and "prefix" not in aside:
-        require_another_request(folder, "certificate", written, step)
-        return second
     found = [
         _certified(folder, replace(proven, second=second), answer, key, held)
         for answer in executed
@@ -95,15 +99,17 @@ def second_quorum(folder: Folder, proven: Proven) -> Second:
     elif verified.certificate is not None and "verifiedSha256" in record:
         digest = verified.certificate.sha256
         require_equal("record.json", "verifiedSha256", record["verifiedSha256"], digest)
-    is_at_key = verified.certificate is not None and verified.certificate.der in _at_key(folder)
+    held = _at_key(folder, requested.key.label)
+    is_at_key = verified.certificate is not None and verified.certificate.der in held
     return replace(
         second, verified=verified, pem=signed.pem, about_ca=signed.answer, is_at_key=is_at_key
     )
 
 
-def _at_key(folder: Folder) -> list[bytes]:
+def _at_key(folder: Folder, label: str) -> list[bytes]:
     """The certificates that TSB has shown at the new key, before the import and after it."""
-    return [one.bytes for one in bundle.answers(folder, "import-certificate", CertificateOfKey)]
+    shown = bundle.answers(folder, "import-certificate", CertificateOfKey)
+    return [one.bytes for one in shown if one.label == label]
 
 
 def _ca_as_asked(folder: Folder, step: CertificateStep) -> tuple[m.Policy, KeyAttributes]:
@@ -119,6 +125,29 @@ def _ca_as_asked(folder: Folder, step: CertificateStep) -> tuple[m.Policy, KeyAt
             return policy, answer
     part = "tsb/request-certificate"
     raise bundle.EvidenceInvalidError(part, "no answer is about the CA key that is on record")
+
+
+def _require_attested(folder: Folder, record: Record, answer: KeyAttributes) -> None:
+    """The HSM attests the CA's key as its approvers were asked, where nothing came of it.
+
+    Raises:
+        EvidenceInvalidError: it does not. A record of an older release says not by which root.
+    """
+    said = record.get("caAttestation")
+    if said is None:
+        return
+    trust = trust_in(folder, bundle.CA_CHAIN, said["root"], said.get("chainSha256"))
+    try:
+        issuing.policy_of(
+            answer,
+            certificate_step(record)["caKeyLabel"],
+            replace(trust, clock_skew=timedelta(seconds=MOST_SKEW_SECONDS)),
+            now=datetime.fromisoformat(said["at"]),
+            ahead=timedelta(seconds=int(record.get("clockSkewSeconds", 0))),
+        )
+    except ValueError as error:
+        part, why = "tsb/request-certificate", f"CERTIFICATE_CA_ATTESTATION: {error}"
+        raise bundle.EvidenceInvalidError(part, why) from error
 
 
 def _certified(
@@ -180,7 +209,8 @@ def _require_imported(
     shows the certificate: the function died then.
     """
     asked = proven.requested.certificate if proven.requested else None
-    shown = _at_key(folder)
+    assert proven.requested is not None  # noqa: S101  for the type checker  # nosec B101
+    shown = _at_key(folder, proven.requested.key.label)
     if imported is None:
         require(not shown, "record.json", "says nothing of an import that TSB has answered")
         return

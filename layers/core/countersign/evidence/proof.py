@@ -57,7 +57,7 @@ STEPS_OF_CERTIFICATE = (
     ("requestId", "intent"),
     ("certificateChecks", "requestId"),
     ("certificate", "certificateChecks"),
-    ("caAttestation", "certificateChecks"),
+    ("caAttestation", "policySha256"),
     ("imported", "certificate"),
 )
 

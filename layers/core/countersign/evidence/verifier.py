@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from countersign import models as m
+from countersign import texts
 from countersign.evidence import bundle, findings
 from countersign.evidence.bundle import MANIFEST, SIGNATURE, EvidenceInvalidError, Folder, require
 from countersign.evidence.proof import prove
@@ -31,6 +32,8 @@ from countersign.record import (
     last_step,
     step_of,
 )
+from countersign.tsb.models import KeyAttributes
+from countersign.verification import attestation_xml
 from countersign.verification.certificate import Certificate
 from countersign.verification.pkix import described
 
@@ -126,9 +129,10 @@ def attestations(proven: Proven) -> dict[str, bytes]:
 
 def roots(record: Record) -> list[str]:
     """The attestation roots that were believed, the last one last; empty texts: none."""
-    of_ca: Any = record.get("caAttestation")
-    is_there = isinstance(of_ca, Mapping)
-    return [record.get("attestationRoot", ""), *([of_ca.get("root")] if is_there else [])]
+    believed = [record.get("attestationRoot", "")]
+    if "policy" in certificate_step(record):
+        believed.append(record.get("caAttestation", {}).get("root", ""))
+    return believed
 
 
 def public_key(content: bytes) -> PublicKey:
@@ -288,7 +292,10 @@ def _findings(proven: Proven) -> str:
 
 def _policy(rule: m.PolicySummary) -> str:
     return " or ".join(
-        " and ".join(f"{group.quorum} of {', '.join(group.approvers)}" for group in token.groups)
+        " and ".join(
+            f"{group.quorum} of {', '.join(map(texts.quoted, group.approvers))}"
+            for group in token.groups
+        )
         or "nobody has to agree"
         for token in rule.tokens
     )
@@ -308,7 +315,7 @@ def _decisions(approvers: tuple[m.Approver, ...] | None, prefix: str = "") -> di
         f"{prefix}agreed": f"{len(approved)} of {len(approvers)} who were asked",
         **{
             f"{prefix}{decision} by": ", ".join(
-                f"{one.name} (key sha256:{(one.spki_sha256 or 'unknown')[:16]})"
+                f"{texts.quoted(one.name)} (key sha256:{(one.spki_sha256 or 'unknown')[:16]})"
                 for one in approvers
                 if one.decision == decision
             )
@@ -347,6 +354,7 @@ def _result(proven: Proven) -> dict[str, str]:
         return {
             "CSR": "none was verified",
             **({"attestation": attested} if proven.about_key else {}),
+            "attested": _attested(proven.about_key),
         }
     about, failed = verified.csr, verified.failed
     said = f"{failed.code}: {failed.finding}" if failed else "all passed, made again"
@@ -356,7 +364,18 @@ def _result(proven: Proven) -> dict[str, str]:
         + issued,
         "checks": f"{len(verified.checks)}, {said}",
         "attestation": verified.attestation + by_root,
+        "attested": _attested(proven.about_key),
     }
+
+
+def _attested(answer: KeyAttributes | None) -> str:
+    """When the HSM attested the key, and how often it had been used by then."""
+    try:
+        said = attestation_xml.read((answer and answer.xml) or "")
+    except ValueError:
+        return ""
+    at = m.timestamp(said.at) if said.at else "at no known time"
+    return at + (f", when the key had been used {said.uses} times" if said.uses.isdigit() else "")
 
 
 def _certificate(proven: Proven) -> dict[str, str]:
@@ -379,13 +398,17 @@ def _certificate(proven: Proven) -> dict[str, str]:
             if time
         ),
     }
+    root = record.get("caAttestation", {}).get("root")
+    facts |= {
+        "CA attestation": f"root sha256:{root}" if root else "unverified",
+        "CA attested": _attested(second.about_ca),
+    }
     if verified is None:
         return facts | {"certificate": "none was verified"}
     found, ca, failed = verified.certificate, verified.ca, verified.failed
     said = f"{failed.code}: {failed.finding}" if failed else "all passed, made again"
-    is_issued, root = "certificate" in record, record["caAttestation"]["root"]
+    is_issued = "certificate" in record
     return facts | {
-        "CA attestation": f"root sha256:{root}" if root else "unverified",
         "certificate": (
             f"sha256:{found.sha256}, {described(found.name)}, until {m.timestamp(found.ends)}"
             if found

@@ -17,7 +17,7 @@ from countersign.request import tsb_bodies
 from countersign.spki import spki_sha256
 from countersign.states import asking, ca_keys, schedules
 from countersign.states.asking import Question
-from countersign.states.ownership import not_own, put_once
+from countersign.states.ownership import ca_attestation, keep_chain, not_own, put_once
 from countersign.stores import Objects, Records
 from countersign.tsb.client import TsbClient
 from countersign.verification import issuing
@@ -138,6 +138,8 @@ def _question(
     digest, signature = hashlib.sha256(shown).hexdigest(), sign(shown)
     put_once(objects, f"enrollments/{event.enrollment_id}/metadata/{digest}.json", shown)
     objects.keep_answer(event.enrollment_id, "request-certificate", ca.answer.raw, decides=True)
+    kept = record.get("attestationChainSha256")
+    chain = keep_chain(objects, event.enrollment_id, trust.chain, kept=kept)
     body = tsb_bodies.tsb_certificate(
         request,
         csr=csr.pem,
@@ -161,6 +163,7 @@ def _question(
         policy=ca.policy,
         ask=ask,
         noted={
+            "caAttestation": ca_attestation(trust, chain, m.timestamp(ca.verified_at)),
             f"{at}.policy": policy.dump(),
             f"{at}.policySha256": issuing.policy_sha256(ca.answer),
             f"{at}.publicKeySha256": spki_sha256(ca.answer.key.public_key),

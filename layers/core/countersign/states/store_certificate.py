@@ -13,6 +13,7 @@ from countersign.errors import (
 )
 from countersign.record import Record
 from countersign.states.ownership import (
+    ca_attestation,
     has_ended,
     keep_chain,
     not_own,
@@ -111,12 +112,7 @@ def _stored(
     digest = keep_chain(objects, event.enrollment_id, trust.chain, kept=kept)
     noted = {
         "certificateChecks": [check.dump() for check in verified.checks],
-        "caAttestation": {
-            "root": trust.root_sha256,
-            **({"chainSha256": digest} if digest else {}),
-            "maxClockSkewSeconds": int(trust.clock_skew.total_seconds()),
-            "at": at,
-        },
+        "caAttestation": ca_attestation(trust, digest, at),
         **omitted,
     }
     found = verified.certificate

@@ -21,7 +21,7 @@ from cryptography.x509.verification import Policy as ChainPolicy
 from pydantic.alias_generators import to_camel
 
 from countersign.algorithms import ED25519
-from countersign.clocks import LONGEST_CALL, TOLERATED
+from countersign.clocks import LONGEST_CALL, RESOLUTION, TOLERATED
 from countersign.models import Check, KeyRequest
 from countersign.tsb.models import KeyAttributes
 from countersign.verification import attestation_xml, public_keys
@@ -83,6 +83,7 @@ def check(
     trust: Trust,
     *,
     requested: KeyRequest,
+    created_at: datetime | None,
     asked_at: datetime | None,
     now: datetime,
     ahead: timedelta = timedelta(),
@@ -96,6 +97,7 @@ def check(
         answer: TSB's answer with `xml`, `xml_signature` and the JSON that belongs to them.
         trust: which attestations are trusted.
         requested: what was asked for. What the HSM does not say is no agreement.
+        created_at: when the key was made, as TSB answered then. None: nobody knows.
         asked_at: when the HSM was asked for it. An older attestation proves nothing about the time
             since then. None: when the key was made.
         now: the time at which the chain must be valid. A later attestation is none yet.
@@ -111,7 +113,7 @@ def check(
         found |= {
             "ATTESTATION_FORMAT": [],
             "ATTESTATION_KEY": _key(answer, said, requested.label),
-            "ATTESTATION_CREATION": _creation(said),
+            "ATTESTATION_CREATION": _creation(said, created_at),
             "ATTESTATION_ATTRIBUTES": _attributes(answer, said, requested),
             "ATTESTATION_POLICY": _policy(said, requested),
             "ATTESTATION_TIME": _time(said, asked_at, now, ahead, trust.clock_skew),
@@ -311,10 +313,13 @@ def _key(answer: KeyAttributes, said: Attested, label: str) -> list[str]:
     return differ
 
 
-def _creation(said: Attested) -> list[str]:
-    if said.creation in ("", GENERATED):
-        return []
-    return ["the key was not generated in the HSM: its creation is another one"]
+def _creation(said: Attested, created_at: datetime | None) -> list[str]:
+    differ = []
+    if said.creation not in ("", GENERATED):
+        differ.append("the key was not generated in the HSM: its creation is another one")
+    if said.created and created_at and abs(said.created - created_at) > RESOLUTION:
+        differ.append("the key was created at another time than when it was made")
+    return differ
 
 
 def _attributes(answer: KeyAttributes, said: Attested, requested: KeyRequest) -> list[str]:

@@ -40,7 +40,9 @@ class Attested:
     key_size: str
     curve_oid: str
     creation: str
+    created: datetime | None
     at: datetime | None
+    uses: str
     attributes: Mapping[str, str]
     policy: Echo | None
 
@@ -74,7 +76,9 @@ def read(xml: str) -> Attested:
         key_size=_text(root, "key_size"),
         curve_oid=_text(root, "curve_oid"),
         creation=root.get("creation", "").strip(BLANKS),
+        created=_moment(_text(root, "create_time")),
         at=_moment(_text(root, "attest_time")),
+        uses=_text(root, "key_use_count"),
         attributes=attributes,
         policy=policy,
     )

@@ -98,6 +98,7 @@ def verify(returned: Returned, trust: Trust, *, now: datetime) -> Verified:
             answer,
             trust,
             requested=requested.key,
+            created_at=_created_at(record),
             asked_at=now - LONGEST_CALL,
             now=now,
             ahead=skew,
@@ -144,7 +145,12 @@ def verify_key(
         *_request_checks(returned),
         *_key_checks(returned),
         *verification_attestation.check(
-            answer, trust, requested=requested.key, asked_at=asked_at, now=now
+            answer,
+            trust,
+            requested=requested.key,
+            created_at=_created_at(record),
+            asked_at=asked_at,
+            now=now,
         ),
     )
 
@@ -168,7 +174,13 @@ def failed_at_creation(
     """
     different = differences(answer, requested)
     attested = verification_attestation.check(
-        answer, trust, requested=requested, asked_at=None, now=now, ahead=ahead
+        answer,
+        trust,
+        requested=requested,
+        created_at=answer.key.create_time,
+        asked_at=None,
+        now=now,
+        ahead=ahead,
     )
     return [
         *(
@@ -183,6 +195,11 @@ def failed_at_creation(
         ),
         *(check for check in attested if check.result == "failed"),
     ]
+
+
+def _created_at(record: Mapping[str, Any]) -> datetime | None:
+    created = record.get("times", {}).get("keyCreated")
+    return datetime.fromisoformat(created) if created else None
 
 
 def differences(answer: KeyAttributes, requested: m.KeyRequest) -> dict[str, list[str]]:

@@ -41,11 +41,13 @@ class CaKey:
         answer: TSB's, about the key.
         policy: whose approval its use needs.
         certificate: the one that TSB holds for it.
+        verified_at: when the HSM's attestation was verified.
     """
 
     answer: KeyAttributes
     policy: m.Policy
     certificate: Certificate
+    verified_at: datetime
 
     @property
     def public_key(self) -> bytes:
@@ -96,7 +98,7 @@ def read(
     if held.label != label:
         raise ValueError("TSB answers with the certificate of another key")
     try:
-        return CaKey(answer, policy, certificate.parse(held.der))
+        return CaKey(answer, policy, certificate.parse(held.der), now)
     except ValueError as error:
         raise ValueError(f"its certificate {error}") from None
 
