@@ -313,6 +313,8 @@ def created_at(time: str) -> Callable[[Folder], Folder]:
     def change(folder: Folder) -> Folder:
         xml = json.loads(folder[CREATED])["xml"]
         told = re.sub(r"(?<=<create_time>)[^<]*", time, xml)
+        if folder["attestation.xml"] == xml.encode():
+            folder = {**folder, "attestation.xml": told.encode()}
         kept = changed(folder, CREATED, json__createTime=time, xml=told)
         return changed(kept, RECORD, times__keyCreated=time)
 
@@ -454,8 +456,8 @@ OF_AN_ISSUED = {
         "tsb/create-key",
         "ATTESTATION_CREATION",
     ),
-    "a key made before it was asked for, by the attestation, too": Forgery(
-        created_at("2020-01-01T00:00:00Z"), RECORD, "in this enrollment's time"
+    "a key made before it was asked for, by the clock's offset": Forgery(
+        edit(RECORD, clockSkewSeconds=60), RECORD, "in this enrollment's time"
     ),
     "a key that the HSM made half a minute later": Forgery(
         both(created_at("2026-11-26T11:59:30Z"), edit(RECORD, clockSkewSeconds=-30)),
@@ -885,6 +887,15 @@ OF_A_QUARANTINED = {
     ),
 }
 OF_A_REJECTED = {
+    "a rejected key that is years old, by a clock that was off": Forgery(
+        both(
+            unpinned,
+            created_at("2020-01-01T12:00:00Z"),
+            edit(RECORD, clockSkewSeconds=-217_814_400),
+        ),
+        RECORD,
+        "further off than is tolerated",
+    ),
     "a rejection as a cancellation": Forgery(
         both(late, ended("CANCELLED"), cancelled("accepted")),
         RECORD,

@@ -593,8 +593,8 @@ MUTANTS = (
     mutant(
         "an imported key is as good as a generated one",
         f"{CORE}verification/attestation.py",
-        '    if said.creation in ("", GENERATED):\n',
-        "    if True:\n",
+        '    if said.creation not in ("", GENERATED):\n',
+        "    if False:\n",
         "a key that is known elsewhere is issued for",
         f"{UNIT}test_attestation.py::test_it_is_named_in_the_recorded_layout_too",
     ),

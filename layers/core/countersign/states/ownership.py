@@ -6,15 +6,8 @@ from typing import cast
 
 from countersign import models as m
 from countersign.errors import EnrollmentConflictError
-from countersign.record import (
-    MAX_EARLIER,
-    CaAttestation,
-    Record,
-    approvers_asked,
-    chain_object,
-)
+from countersign.record import MAX_EARLIER, Record, approvers_asked, chain_object
 from countersign.stores import Item, Objects, Records
-from countersign.verification.attestation import Trust
 
 type Password = Callable[[str], str]  # the text of the secret at this ARN
 
@@ -55,22 +48,6 @@ def keep_chain(
         name = f"enrollments/{enrollment_id}/{chain_object(digest)}"
         put_once(objects, name, chain, "application/x-pem-file")
     return digest
-
-
-def ca_attestation(trust: Trust, chain: str | None, at: str) -> CaAttestation:
-    """How the HSM's word on the CA's key was verified, as it goes on record.
-
-    Args:
-        trust: by which it was.
-        chain: the SHA-256 of the chain that is kept; None: there was none.
-        at: when.
-    """
-    return {
-        "root": trust.root_sha256,
-        **({"chainSha256": chain} if chain else {}),
-        "maxClockSkewSeconds": int(trust.clock_skew.total_seconds()),
-        "at": at,
-    }
 
 
 # What the states have in common ----------------------------------------------------------------

@@ -17,7 +17,7 @@ from countersign.request import tsb_bodies
 from countersign.spki import spki_sha256
 from countersign.states import asking, ca_keys, schedules
 from countersign.states.asking import Question
-from countersign.states.ownership import ca_attestation, keep_chain, not_own, put_once
+from countersign.states.ownership import keep_chain, not_own, put_once
 from countersign.stores import Objects, Records
 from countersign.tsb.client import TsbClient
 from countersign.verification import issuing
@@ -163,7 +163,9 @@ def _question(
         policy=ca.policy,
         ask=ask,
         noted={
-            "caAttestation": ca_attestation(trust, chain, m.timestamp(ca.verified_at)),
+            "caAttestation": issuing.attestation_on_record(
+                trust, chain, m.timestamp(ca.verified_at)
+            ),
             f"{at}.policy": policy.dump(),
             f"{at}.policySha256": issuing.policy_sha256(ca.answer),
             f"{at}.publicKeySha256": spki_sha256(ca.answer.key.public_key),

@@ -13,7 +13,6 @@ from countersign.errors import (
 )
 from countersign.record import Record
 from countersign.states.ownership import (
-    ca_attestation,
     has_ended,
     keep_chain,
     not_own,
@@ -112,7 +111,7 @@ def _stored(
     digest = keep_chain(objects, event.enrollment_id, trust.chain, kept=kept)
     noted = {
         "certificateChecks": [check.dump() for check in verified.checks],
-        "caAttestation": ca_attestation(trust, digest, at),
+        "caAttestation": issuing.attestation_on_record(trust, digest, at),
         **omitted,
     }
     found = verified.certificate
