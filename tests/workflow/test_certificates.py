@@ -865,6 +865,32 @@ def test_the_chain_of_a_first_try_is_found_by_the_second(
     assert facts["outcome"] == "ISSUED"
 
 
+@pytest.mark.parametrize("end", ["ISSUED", "REJECTED"])
+def test_a_chain_that_is_put_otherwise_before_the_ca_s_approvers_are_asked_is_kept_as_well(
+    case: Case, stack: InProcessStack, end: str
+) -> None:
+    """The secret was written again since the CSR was verified, with the same certificates."""
+    person, other = people(2)
+    ca = Ca.make(case, other)
+    arn = begun(case, ca, person)
+    stack.at("StoreCsr", "its return")
+    secret = stack.client("secretsmanager").get_secret_value(SecretId="ClientTlsSecret")
+    content = json.loads(secret["SecretString"])
+    spaced = content["attestationChain"].replace("-----\n-----", "-----\n\n-----")
+    stack.put_secret("ClientTlsSecret", {**content, "attestationChain": spaced})
+    stack.configure()  # else it is read again after five minutes
+    if end == "ISSUED":
+        case.approve(other, label=ca.label)
+    else:
+        case.decline(other, label=ca.label)
+    result = case.end(arn)
+    folder = case.evidence(result)
+
+    assert verify(folder, stack.signing_key()).facts["outcome"] == end
+    assert folder["ca-attestation-chain.pem"].decode() == spaced
+    assert folder["attestation-chain.pem"] != folder["ca-attestation-chain.pem"]
+
+
 def test_a_csr_under_another_root_than_the_stack_s_asks_nobody(
     case: Case, stack: InProcessStack, replace_hsm: Callable[[], str]
 ) -> None:
