@@ -455,6 +455,7 @@ class Stack:
 
     def build(self, step: Step, folder: Path = ROOT) -> None:
         """Build what is deployed, for this machine's architecture."""
+        self.folder.mkdir(exist_ok=True, parents=True)  # its log is there; nothing else may run
         with step("sam build"):
             self._fetch_sam()
             # The layers' wheels depend on the architecture.
