@@ -461,8 +461,11 @@ OF_AN_ISSUED = {
     ),
     "a key that the HSM made half a minute later": Forgery(
         both(created_at("2026-11-26T11:59:30Z"), edit(RECORD, clockSkewSeconds=-30)),
-        "checks.json",
-        "ATTESTATION_CREATION",
+        "tsb/create-key",
+        "ATTESTATION_SIGNATURE",
+    ),
+    "an attestation of the creation that no HSM has signed": Forgery(
+        edit(CREATED, xmlSignature="AAAA"), "tsb/create-key", "ATTESTATION_SIGNATURE"
     ),
     "an attestation that TSB did not answer": Forgery(
         put("attestation.xml", b"<x/>"), "attestation.xml", "not what TSB answered"
@@ -489,7 +492,7 @@ OF_AN_ISSUED = {
         edit(RECORD, verifiedAt="2026-11-27T12:00:00Z"), "checks.json", "ATTESTATION_TIME"
     ),
     "a chain to another root": Forgery(
-        edit(RECORD, attestationRoot=OTHER), "checks.json", "ATTESTATION_ROOT"
+        edit(RECORD, attestationRoot=OTHER), "tsb/create-key", "ATTESTATION_ROOT"
     ),
     "no root, where one was believed": Forgery(
         both(
@@ -867,6 +870,9 @@ OF_A_QUARANTINED = {
         throughout("subjectAlternativeNames", "keyUsage"),
         "checks.json",
         "CSR_ALTERNATIVE_NAMES says",
+    ),
+    "a quarantined key whose creation no HSM has attested": Forgery(
+        both(edit(CREATED, xmlSignature="AAAA")), "tsb/create-key", "ATTESTATION_SIGNATURE"
     ),
     "a failed check of another state": Forgery(
         edit(RECORD, error__state="CreateKey"), RECORD, "error.state"

@@ -354,10 +354,10 @@ MUTANTS = (
         f"{FORGED}[rejected-a rejected key that is another one than the HSM attests]",
     ),
     mutant(
-        "a key of which no CSR was checked needs no signature of the HSM",
+        "a key needs no signature of the HSM",
         f"{CORE}evidence/answered.py",
-        "    trust = Trust() if has_checked(record) else trust_in_key(folder, record)\n",
-        "    trust = Trust()\n",
+        "replace(trust, clock_skew=timedelta(seconds=MOST_SKEW_SECONDS))",
+        "Trust(clock_skew=timedelta(seconds=MOST_SKEW_SECONDS))",
         "evidence tells of a key that no HSM attests",
         f"{FORGED}[rejected-a rejected key that is another one]",
     ),

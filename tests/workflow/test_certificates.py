@@ -1298,7 +1298,10 @@ def test_a_quarantined_certificate_has_the_findings_of_the_first_try(
     result = now.end()
 
     assert_quarantined(result, "CERTIFICATE_CA_ATTESTATION")
-    assert verify(case.evidence(result), stack.signing_key()).facts["outcome"] == "FAILED"
+    facts = verify(case.evidence(result), stack.signing_key()).facts
+    assert facts["outcome"] == "FAILED"
+    assert facts["CA attestation"].startswith("failed, root sha256:")
+    assert "CA attested" not in facts
 
 
 def test_a_ca_policy_that_changed_since_is_refused(case: Case) -> None:
@@ -1546,7 +1549,7 @@ FORGED = {
     "another CA's attestation": (put("ca-attestation.sig", b"0"), "ca-attestation.sig"),
     "another root of the CA's attestation": (
         edit(RECORD, caAttestation__root=OTHER),
-        "certificate-checks.json",
+        "tsb/request-certificate",
     ),
     "another chain of the CA's attestation": (
         put("ca-attestation-chain.pem", b"other"),
@@ -1567,6 +1570,10 @@ FORGED = {
     "checks of the CSR after the CA's approvers were asked": (
         put_off("verifiedAt", 200),
         RECORD,
+    ),
+    "the CA's key as it was asked, attested by nobody": (
+        edit("tsb/request-certificate-1.json", xmlSignature="AAAA"),
+        "tsb/request-certificate",
     ),
     "checks of the certificate a day later": (
         put_off("caAttestation__at", 86_400),

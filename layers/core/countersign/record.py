@@ -93,6 +93,13 @@ class CertificateStep(Step, total=False):
 
 
 @closed
+class Trusted(TypedDict, total=False):
+    """A root and a chain that were trusted before, where they have been changed since."""
+
+    root: str
+    chainSha256: str  # absent: there was none
+
+
 class CaAttestation(TypedDict, total=False):
     """By which root and chain the HSM's word on the CA's key was verified, and when.
 
@@ -102,6 +109,7 @@ class CaAttestation(TypedDict, total=False):
 
     root: str
     chainSha256: str  # absent: there was none
+    asked: Trusted  # by RequestCertificate, where StoreCertificate trusts others
     maxClockSkewSeconds: Annotated[int, Field(ge=60, le=900)]  # that were tolerated; absent: 300
     at: Time
 
@@ -171,6 +179,7 @@ class Record(TypedDict, total=False):
     metaDataSignature: str
     checks: list[dict[str, Any]]
     keyVerifiedAt: Time  # when CreateKey verified the key
+    keyAttestation: Trusted  # by CreateKey, where StoreCsr trusts others
     attestation: str
     attestationRoot: str  # as CreateKey trusted it, then StoreCsr; empty: none was pinned
     attestationChainSha256: str  # of the chain that was verified; absent: there was none
@@ -234,6 +243,11 @@ def approvers_asked(record: Mapping[str, Any] | Record) -> bool:
 
 def _is_asked(step: Step) -> bool:
     return "intent" in step or "requestId" in step
+
+
+def trusted(root: str, chain: str | None) -> Trusted:
+    """A root and the SHA-256 of a chain, as they go on record."""
+    return {"root": root, "chainSha256": chain} if chain else {"root": root}
 
 
 def chain_object(sha256: str) -> str:

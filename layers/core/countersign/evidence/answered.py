@@ -27,8 +27,7 @@ def key_at_creation(
 ) -> KeyAttributes | None:
     """TSB's answer about the key when it was created: one that passes CreateKey's checks.
 
-    Root and chain on record are those of CreateKey until StoreCsr puts its own there. Then the
-    attestation of its answer is verified by these, and of this one only what it says is compared.
+    Root and chain on record are those of CreateKey, until StoreCsr trusts others.
     """
     if "publicKeySha256" not in record:
         return None
@@ -43,7 +42,12 @@ def key_at_creation(
         one for one in answers if m.timestamp(one.key.create_time) == record["times"]["keyCreated"]
     ]
     require(bool(timely), "tsb/create-key", "the key was made at another time")
-    trust = Trust() if has_checked(record) else trust_in_key(folder, record)
+    before = record.get("keyAttestation")
+    trust = (
+        trust_in_key(folder, record)
+        if before is None
+        else trust_in(folder, bundle.KEY_CHAIN, before["root"], before.get("chainSha256"))
+    )
     failed: list[m.Check] = []
     for one in reversed(timely):  # the oldest
         failed = checks.failed_at_creation(
@@ -76,9 +80,9 @@ def has_certified(record: Record) -> bool:
 
 
 def trust_in_key(folder: Folder, record: Record) -> Trust:
-    """What was trusted about the key; an older release put it on record with the CSR's checks."""
+    """What was trusted about the key in the end."""
     root, digest = record.get("attestationRoot", ""), record.get("attestationChainSha256")
-    is_timed = not root or has_checked(record) or "keyVerifiedAt" in record
+    is_timed = not root or "keyVerifiedAt" in record
     require(is_timed, "record.json", "says not when the key was verified")
     return trust_in(folder, "attestation-chain.pem", root, digest)
 

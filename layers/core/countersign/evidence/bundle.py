@@ -25,6 +25,7 @@ from countersign.record import (
     ENDED_AT_TSB,
     Record,
     Step,
+    Trusted,
     TsbStatus,
     certificate_step,
     chain_object,
@@ -42,6 +43,8 @@ MANIFEST, SIGNATURE = "manifest.json", "manifest.sig"
 ATTESTATION = ("attestation.xml", "attestation.sig")  # of the key
 CA_ATTESTATION = ("ca-attestation.xml", "ca-attestation.sig")  # of the CA's key
 CA_CHAIN = "ca-attestation-chain.pem"
+# By which it was verified at first, where another chain is trusted in the end.
+KEY_CHAIN, CA_ASKED_CHAIN = "attestation-chain-created.pem", "ca-attestation-chain-asked.pem"
 # What the states keep of TSB's answers. The folder takes nothing else from there: a key of S3 may
 # be `tsb/../../name`, and a copy of it would then lie outside of the folder.
 TSB_ANSWER = re.compile(
@@ -170,7 +173,9 @@ def _parts(record: Record, found: Folder, aside: Folder) -> dict[str, bytes]:
         "request.pem": "request.pem",
         "certificate.pem": "certificate.pem",
         "attestation-chain.pem": chain_object(record.get("attestationChainSha256", "")),
+        KEY_CHAIN: chain_object(record.get("keyAttestation", {}).get("chainSha256", "")),
         CA_CHAIN: chain_object(record.get("caAttestation", {}).get("chainSha256", "")),
+        CA_ASKED_CHAIN: chain_object(_asked(record).get("chainSha256", "")),
     }
     for name, place in places.items():
         if name in wanted and place in found:
@@ -196,6 +201,10 @@ def _of_the_certificate(record: Record, found: Folder, own: Folder) -> dict[str,
     return parts
 
 
+def _asked(record: Record) -> Trusted:
+    return record.get("caAttestation", {}).get("asked", {})
+
+
 def expected(record: Record) -> set[str]:
     """The parts that a folder with this record must have, but for those of TSB and attestation."""
     step, following, aside = (
@@ -214,7 +223,9 @@ def expected(record: Record) -> set[str]:
         "approvers.json": "requestId" in step,
         "checks.json": "checks" in record,
         "attestation-chain.pem": "attestationChainSha256" in record,
+        KEY_CHAIN: "chainSha256" in record.get("keyAttestation", {}),
         CA_CHAIN: "chainSha256" in record.get("caAttestation", {}),
+        CA_ASKED_CHAIN: "chainSha256" in _asked(record),
         "request.pem": "csr" in record,
         "certificate-metadata.json": "metaDataSha256" in following,
         "certificate-metadata.sig": "metaDataSha256" in following,

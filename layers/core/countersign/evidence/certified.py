@@ -63,8 +63,8 @@ def second_quorum(folder: Folder, proven: Proven) -> Second:
         "certificate-approvers.json",
     )
     second = Second(policy, decided, about_ca=about_ca)
+    _require_attested(folder, record, about_ca)
     if not has_certified(record):
-        _require_attested(folder, record, about_ca)
         if "certificateChecks" in record:
             require_another_request(folder, "certificate", record["certificateChecks"], step)
         return second
@@ -128,7 +128,7 @@ def _ca_as_asked(folder: Folder, step: CertificateStep) -> tuple[m.Policy, KeyAt
 
 
 def _require_attested(folder: Folder, record: Record, answer: KeyAttributes) -> None:
-    """The HSM attests the CA's key as its approvers were asked, where nothing came of it.
+    """The HSM attests the CA's key as its approvers were asked.
 
     Raises:
         EvidenceInvalidError: it does not. A record of an older release says not by which root.
@@ -136,13 +136,20 @@ def _require_attested(folder: Folder, record: Record, answer: KeyAttributes) -> 
     said = record.get("caAttestation")
     if said is None:
         return
-    trust = trust_in(folder, bundle.CA_CHAIN, said["root"], said.get("chainSha256"))
+    step, before = certificate_step(record), said.get("asked")
+    trust = (
+        trust_in(folder, bundle.CA_CHAIN, said["root"], said.get("chainSha256"))
+        if before is None
+        else trust_in(folder, bundle.CA_ASKED_CHAIN, before["root"], before.get("chainSha256"))
+    )
+    # StoreCertificate's time stands there then; the intent was written within the same call.
+    at = step["intent"].partition(" ")[0] if has_certified(record) else said["at"]
     try:
         issuing.policy_of(
             answer,
-            certificate_step(record)["caKeyLabel"],
+            step["caKeyLabel"],
             replace(trust, clock_skew=timedelta(seconds=MOST_SKEW_SECONDS)),
-            now=datetime.fromisoformat(said["at"]),
+            now=datetime.fromisoformat(at),
             ahead=timedelta(seconds=int(record.get("clockSkewSeconds", 0))),
         )
     except ValueError as error:

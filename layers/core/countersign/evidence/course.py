@@ -44,6 +44,8 @@ NEEDS = (
     ("clockSkewSeconds", "publicKeySha256"),
     ("maxClockSkewSeconds", "publicKeySha256"),
     ("keyVerifiedAt", "publicKeySha256"),
+    ("keyAttestation", "keyVerifiedAt"),
+    ("keyAttestation", "checks"),
     ("keyVerifiedAt", "attestationRoot"),
     ("attestationRoot", "publicKeySha256"),
     ("attestationChainSha256", "attestationRoot"),

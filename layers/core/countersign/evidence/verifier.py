@@ -364,7 +364,7 @@ def _result(proven: Proven) -> dict[str, str]:
         + issued,
         "checks": f"{len(verified.checks)}, {said}",
         "attestation": verified.attestation + by_root,
-        "attested": _attested(proven.about_key),
+        "attested": "" if verified.attestation == "failed" else _attested(proven.about_key),
     }
 
 
@@ -399,9 +399,13 @@ def _certificate(proven: Proven) -> dict[str, str]:
         ),
     }
     root = record.get("caAttestation", {}).get("root")
+    is_bad = verified is not None and "CERTIFICATE_CA_ATTESTATION" in {
+        one.code for one in verified.checks if one.result == "failed"
+    }
     facts |= {
-        "CA attestation": f"root sha256:{root}" if root else "unverified",
-        "CA attested": _attested(second.about_ca),
+        "CA attestation": ("failed, " if is_bad else "")
+        + (f"root sha256:{root}" if root else "unverified"),
+        "CA attested": "" if is_bad else _attested(second.about_ca),
     }
     if verified is None:
         return facts | {"certificate": "none was verified"}

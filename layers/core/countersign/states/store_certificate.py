@@ -111,7 +111,9 @@ def _stored(
     digest = keep_chain(objects, event.enrollment_id, trust.chain, kept=kept)
     noted = {
         "certificateChecks": [check.dump() for check in verified.checks],
-        "caAttestation": issuing.attestation_on_record(trust, digest, at),
+        "caAttestation": issuing.attestation_on_record(
+            trust, digest, at, asked=record.get("caAttestation")
+        ),
         **omitted,
     }
     found = verified.certificate

@@ -5,7 +5,7 @@ from typing import Any
 
 from countersign import events
 from countersign import models as m
-from countersign.record import Record
+from countersign.record import Record, trusted
 from countersign.states.ownership import (
     Password,
     keep_chain,
@@ -75,6 +75,7 @@ def store_csr(
         "attestationRoot": trust.root_sha256,
         "maxClockSkewSeconds": int(trust.clock_skew.total_seconds()),
         **({"attestationChainSha256": digest} if digest else {}),
+        **_trusted_before(record, trust.root_sha256, digest),
         "verifiedAt": at,
     }
     checked = verified.csr
@@ -106,6 +107,15 @@ def store_csr(
     if progress(event, records, {"csr": stored.dump(), **noted}) is not None:
         return m.StoredResult(outcome="CANCELLED")
     return _stored(event, {**record, "csr": stored.dump()}, bus)
+
+
+def _trusted_before(record: Record, root: str, chain: str | None) -> dict[str, Any]:
+    """By what CreateKey has verified the key, where that is not what is trusted now."""
+    if "keyAttestation" in record:
+        return {"keyAttestation": record["keyAttestation"]}
+    before = trusted(record.get("attestationRoot", ""), record.get("attestationChainSha256"))
+    is_changed = "keyVerifiedAt" in record and before != trusted(root, chain)
+    return {"keyAttestation": before} if is_changed else {}
 
 
 def _stored(event: m.StoreCsrInput, record: Record, bus: Bus) -> m.StoredResult:

@@ -17,7 +17,7 @@ from countersign import der
 from countersign import models as m
 from countersign.algorithms import SIGNATURES
 from countersign.policy.rules import executable
-from countersign.record import CaAttestation, certificate_step
+from countersign.record import CaAttestation, certificate_step, trusted
 from countersign.spki import fingerprint
 from countersign.tsb.models import CertificateOfKey, KeyAttributes
 from countersign.verification import attestation, certificate, checks, csr, echo, pkix
@@ -304,17 +304,22 @@ def _approvals(
     return [one.model_copy(update={"code": f"CERTIFICATE_{one.code}"}) for one in found]
 
 
-def attestation_on_record(trust: Trust, chain: str | None, at: str) -> CaAttestation:
+def attestation_on_record(
+    trust: Trust, chain: str | None, at: str, *, asked: CaAttestation | None = None
+) -> CaAttestation:
     """How the HSM's word on the CA's key was verified, as it goes on record.
 
     Args:
         trust: by which it was.
         chain: the SHA-256 of the chain that is kept; None: there was none.
         at: when.
+        asked: what RequestCertificate has put on record, if it did.
     """
+    now = trusted(trust.root_sha256, chain)
+    before = asked and asked.get("asked", trusted(asked["root"], asked.get("chainSha256")))
     return {
-        "root": trust.root_sha256,
-        **({"chainSha256": chain} if chain else {}),
+        **now,
+        **({"asked": before} if before and before != now else {}),
         "maxClockSkewSeconds": int(trust.clock_skew.total_seconds()),
         "at": at,
     }
