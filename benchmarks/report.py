@@ -199,11 +199,11 @@ def _watcher(results: Json, compared: Comparison) -> str:
             )
         )
     budgets = []
-    for open_at_once, (mean, most) in NOTICED_WITHIN.items():
+    for open_at_once, (mean, limit) in NOTICED_WITHIN.items():
         late = watcher.delays(open_at_once)
         found = watcher.mean(late), late[int(0.95 * len(late))]
-        is_met = found[1] <= most and (mean is None or found[0] <= mean)
-        wanted = f"{f'mean ≤ {mean} s, ' if mean else ''}95 % ≤ {most} s"
+        is_met = found[1] <= limit and (mean is None or found[0] <= mean)
+        wanted = f"{f'mean ≤ {mean} s, ' if mean else ''}95 % ≤ {limit} s"
         budgets.append(f"{wanted} at {open_at_once:,} open ({'met' if is_met else 'not met'})")
     saved = {
         name: at_the_delay_of(one.ours, one.rivals[one.cheapest()[0]]) - one.ours.usd
