@@ -1,10 +1,12 @@
 """What a record cannot say of itself: the rules that no forgery of a whole folder shows alone."""
 
-from typing import Any, cast
+from typing import Any, cast, is_typeddict
 
 import pytest
+from pydantic import TypeAdapter, ValidationError
 
 from countersign import models as m
+from countersign import record as record_module
 from countersign.evidence.course import Asked, Course, contradictions
 from countersign.keys import unused
 from countersign.record import Record
@@ -159,3 +161,14 @@ def test_a_decided_end_disposes_of_the_key_as_the_request_wants() -> None:
     assert not unused.is_possible(disposal("none", reason=unused.NO_KEY), wanted, rejected)
     assert not unused.is_possible(disposal("deleted", reason="x"), wanted, rejected)
     assert not unused.is_possible(disposal("deleted"), requested(), rejected)
+
+
+DICTIONARIES = [one for one in vars(record_module).values() if is_typeddict(one)]
+
+
+@pytest.mark.parametrize("form", DICTIONARIES, ids=lambda one: one.__name__)
+def test_nothing_on_record_has_a_name_that_no_release_writes(form: type) -> None:
+    with pytest.raises(ValidationError) as refused:
+        TypeAdapter(form).validate_python({"nobody": "wrote this"})
+
+    assert "extra_forbidden" in {one["type"] for one in refused.value.errors()}

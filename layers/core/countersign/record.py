@@ -100,6 +100,7 @@ class Trusted(TypedDict, total=False):
     chainSha256: str  # absent: there was none
 
 
+@closed
 class CaAttestation(TypedDict, total=False):
     """By which root and chain the HSM's word on the CA's key was verified, and when.
 
