@@ -8,9 +8,9 @@ from typing import Any
 from countersign import models as m
 from countersign.evidence import bundle
 from countersign.evidence.bundle import Folder, require, require_equal, sha256
-from countersign.evidence.quarantine import OTHER_REQUEST
+from countersign.evidence.quarantine import CHECKS, OTHER_REQUEST
 from countersign.policy import rules
-from countersign.record import ENDED_AT_TSB, Record, Step, TsbStatus
+from countersign.record import ENDED_AT_TSB, Record, Step, StepName, TsbStatus
 from countersign.spki import fingerprint
 from countersign.tsb.models import KeyAttributes, RequestStatus
 from countersign.verification import checks
@@ -65,18 +65,11 @@ def key_at_creation(
     raise bundle.EvidenceInvalidError("tsb/create-key", why)
 
 
-def has_checked(record: Record) -> bool:
-    """Whether StoreCsr has made its checks; PollRequest makes one, of the answer's id."""
+def has_checked(record: Record, name: StepName) -> bool:
+    """Whether the step's result was checked; PollRequest alone checks only the answer's id."""
     aside = record.get("quarantine", {})
-    is_another = aside.get("code") == OTHER_REQUEST["csr"] and "prefix" not in aside
-    return "checks" in record and not is_another
-
-
-def has_certified(record: Record) -> bool:
-    """Whether StoreCertificate has made its checks; PollRequest makes one, of the answer's id."""
-    aside = record.get("quarantine", {})
-    is_another = aside.get("code") == OTHER_REQUEST["certificate"] and "prefix" not in aside
-    return "certificateChecks" in record and not is_another
+    is_another = aside.get("code") == OTHER_REQUEST[name] and "prefix" not in aside
+    return CHECKS[name] in record and not is_another
 
 
 def trust_in_key(folder: Folder, record: Record) -> Trust:

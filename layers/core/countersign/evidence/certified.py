@@ -10,7 +10,7 @@ from countersign.evidence import bundle, course
 from countersign.evidence.answered import (
     MOST_SKEW_SECONDS,
     approvals_answered,
-    has_certified,
+    has_checked,
     trust_in,
 )
 from countersign.evidence.asked import people_asked, require_shown
@@ -64,7 +64,7 @@ def second_quorum(folder: Folder, proven: Proven) -> Second:
     )
     second = Second(policy, decided, about_ca=about_ca)
     _require_attested(folder, record, about_ca)
-    if not has_certified(record):
+    if not has_checked(record, "certificate"):
         if "certificateChecks" in record:
             require_another_request(folder, "certificate", record["certificateChecks"], step)
         return second
@@ -142,8 +142,9 @@ def _require_attested(folder: Folder, record: Record, answer: KeyAttributes) -> 
         if before is None
         else trust_in(folder, bundle.CA_ASKED_CHAIN, before["root"], before.get("chainSha256"))
     )
-    # StoreCertificate's time stands there then; the intent was written within the same call.
-    at = step["intent"].partition(" ")[0] if has_certified(record) else said["at"]
+    # The intent is of the call that asked. Without it nobody was asked, and the time is that of the
+    # attestation.
+    at = step["intent"].partition(" ")[0] if "intent" in step else said["at"]
     try:
         issuing.policy_of(
             answer,

@@ -29,7 +29,7 @@ def csr_checked(
     """StoreCsr's checks of what TSB answered; they come out as they are on record."""
     record, written = proven.record, proven.record["checks"]
     aside = record.get("quarantine", {})
-    if not has_checked(record):
+    if not has_checked(record, "csr"):
         require_another_request(folder, "csr", written, csr_step(record))
         is_unchecked = "attestation" not in record
         require(is_unchecked, "record.json", "has attestation, and nobody has checked a CSR")

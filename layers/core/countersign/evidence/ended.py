@@ -9,7 +9,7 @@ from countersign import models as m
 from countersign.clocks import LONGEST_CALL
 from countersign.errors import CsrInvalidError
 from countersign.evidence import bundle, course, quarantine
-from countersign.evidence.answered import MOST_SKEW_SECONDS, has_certified
+from countersign.evidence.answered import MOST_SKEW_SECONDS, has_checked
 from countersign.evidence.bundle import Folder, require, require_equal
 from countersign.evidence.certified import require_certificate
 from countersign.evidence.checked import require_passed
@@ -205,13 +205,14 @@ def _in_order(record: Record) -> None:
     last_call = datetime.fromisoformat(times["ended"]) + LONGEST_CALL * is_failed
     # Of the CA's key: when its certificate was verified, else before its approvers were asked.
     attested = record.get("caAttestation", {}).get("at")
+    is_certified = has_checked(record, "certificate")
     texts = [
         times.get("accepted"),
         *_own_times(csr_step(record)),
         record.get("verifiedAt"),
-        None if has_certified(record) else attested,
+        None if is_certified else attested,
         *_own_times(certificate_step(record)),
-        attested if has_certified(record) else None,
+        attested if is_certified else None,
         record.get("imported", {}).get("at"),
     ]
     own = [*(datetime.fromisoformat(one) for one in texts if one), last_call]
