@@ -814,7 +814,8 @@ MUTANTS = (
         'if "requestId" not in step or confirmed or',
         "if confirmed or",
         "an end without a request fails in DiscardKey instead of saying what happened",
-        f"{FLOW}test_faults.py::test_a_lost_answer_of_request_csr_fails_naming_a_permanent_key",
+        f"{FLOW}test_unused_keys.py"
+        "::test_an_older_key_under_the_label_of_a_cancelled_enrollment_is_left_alone",
     ),
     mutant(
         "cancel_open cancels what the TSB has confirmed",
@@ -1061,10 +1062,19 @@ MUTANTS = (
     mutant(
         "what was decided is polled every few seconds",
         f"{CORE}polling.py",
-        "FLOOR_SECONDS = 60 ",
-        "FLOOR_SECONDS = 1 ",
+        "    return min(max(math.ceil(schedule.growth * age_seconds), schedule.floor_seconds),"
+        " schedule.cap)\n",
+        "    return 5\n",
         "a request that the TSB executes late fills the execution's history and costs money",
         "tests/unit/test_benchmarks.py::test_waiting_stays_within_its_budget",
+    ),
+    mutant(
+        "a new request is polled more often than the watcher looks",
+        f"{CORE}polling.py",
+        "FLOOR_SECONDS = 60 ",
+        "FLOOR_SECONDS = 1 ",
+        "each enrollment pays for polls that find nothing which the watcher would not have found",
+        "tests/unit/test_polling.py::test_the_seed_s_ten_minutes_are_looked_at_like_this",
     ),
     mutant(
         "a wake without end",

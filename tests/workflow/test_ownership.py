@@ -151,6 +151,7 @@ def test_a_csr_of_another_execution_is_not_handed_out_as_one_s_own(
     result = case.end(arn)
 
     assert_left_alone(result, before)
+    assert ("StoreCsr", "EnrollmentConflictError") in result.failures
     assert result.document["csr"] is None
 
 

@@ -122,9 +122,11 @@ def test_a_cancellation_between_the_poll_and_the_wait_lets_nobody_sleep(
     case: Case, stack: InProcessStack
 ) -> None:
     arn = asked(case)
-    stack.at("PollRequest", "its return")  # it has read a record without the cancellation
+    poll = stack.at("PollRequest", "its return")  # it has read a record without the cancellation
+    poll.due = stack.clock.now + 1
     cancel(case, stack)
     case.until(lambda: case.record(f"wait#{case.id}").get("cancelled"), "mark")
+    assert not poll.ended
 
     assert told_after(case, stack, arn) < 5
     assert case.end(arn).document["outcome"] == "CANCELLED"
