@@ -321,6 +321,35 @@ def created_at(time: str) -> Callable[[Folder], Folder]:
     return change
 
 
+ASKED = (
+    "steps__csr__times__requested",
+    "steps__csr__times__windowEnds",
+    "steps__csr__times__nextPoll",
+    "unusedKey__at",
+    "times__ended",
+)
+
+
+def later(*paths: str, by: timedelta) -> Callable[[Folder], Folder]:
+    """These times on record, all moved by as much; those that are there."""
+
+    def moved(text: str) -> str:
+        time, *rest = text.split(" ")
+        at = (datetime.fromisoformat(time) + by).strftime("%Y-%m-%dT%H:%M:%SZ")
+        return " ".join((at, *rest))
+
+    def made(folder: Folder) -> Folder:
+        for path in paths:
+            found = json.loads(folder[RECORD])
+            for name in path.split("__"):
+                found = found.get(name) if found else None
+            if found:
+                folder = changed(folder, RECORD, **{path: moved(found)})
+        return folder
+
+    return made
+
+
 def late_answer(folder: Folder) -> Folder:
     """The key was looked at when the request was accepted; TSB answered an hour later."""
     times = {"times__ended": "2026-11-26T13:00:00Z"}
@@ -967,6 +996,14 @@ OF_A_REJECTED = {
     ),
     "a rejected key that was verified after the approvers were asked": Forgery(
         edit(RECORD, keyVerifiedAt="2026-11-26T12:01:00Z"), RECORD, "not in order"
+    ),
+    "a rejected key that was verified long after it was attested": Forgery(
+        later("keyVerifiedAt", "steps__csr__intent", *ASKED, by=timedelta(hours=1)),
+        "tsb/create-key",
+        "ATTESTATION_TIME",
+    ),
+    "approvers who were asked long after that was noted": Forgery(
+        later(*ASKED, by=timedelta(minutes=1)), RECORD, "asked long after that was noted"
     ),
     "an attestation of a CSR that nobody has checked": Forgery(
         edit(RECORD, attestation="verified"), RECORD, "has attestation and no checks"

@@ -371,6 +371,31 @@ MUTANTS = (
         "::test_what_was_attested_when_the_key_was_made_proves_nothing_about_its_end",
     ),
     mutant(
+        "an attestation from any time counts when the key is made",
+        f"{STATES}create_key.py",
+        "asked_at=now - clocks.LONGEST_CALL",
+        "asked_at=None",
+        "approvers are asked for the use of a key of which nothing new is attested",
+        f"{FLOW}test_forgeries.py"
+        "::test_a_key_whose_attestation_was_not_made_for_it_bothers_no_approver",
+    ),
+    mutant(
+        "a key without a CSR may have been attested at any time",
+        f"{CORE}evidence/answered.py",
+        "asked_at=None if at is None else at - LONGEST_CALL",
+        "asked_at=None",
+        "evidence tells of a key's rules on another day than the HSM has attested them",
+        FORGED,
+    ),
+    mutant(
+        "approvers may have been asked at any time",
+        f"{CORE}evidence/ended.py",
+        "took <= LONGEST_CALL + ROUNDING",
+        "True",
+        "evidence tells of approvers who were asked long after their rules were attested",
+        FORGED,
+    ),
+    mutant(
         "an attestation of the CA's key from any time counts",
         f"{CORE}verification/attestation.py",
         "*_time(said, now - LONGEST_CALL, now, ahead, trust.clock_skew)",

@@ -35,7 +35,7 @@ from local.tsb_simulator import attestation
 from local.tsb_simulator.attestation import make_attestation
 from tests.ca import Ca
 from tests.case import Case, Json, Result, assert_failed, group, people, token
-from tests.forgeries import OTHER, RECORD, both, changed, edit, ended, put, without
+from tests.forgeries import ASKED, OTHER, RECORD, both, changed, edit, ended, later, put, without
 from tests.proofs import sealed
 from tests.workflow.api import Caller
 from tests.workflow.stopping import stopped_before
@@ -1266,6 +1266,32 @@ def test_a_ca_s_key_that_the_hsm_does_not_attest_is_told_at_no_end(
     assert facts["outcome"] == result.document["outcome"] == end
     assert facts["CA attestation"] == f"root sha256:{root}"
     with pytest.raises(EvidenceInvalidError, match="CERTIFICATE_CA_ATTESTATION"):
+        verify(sealed(stack, parts), stack.signing_key())
+
+
+@pytest.mark.parametrize(
+    ("moved", "said"),
+    [
+        ((), "asked long after that was noted"),
+        (("steps__certificate__intent",), "CERTIFICATE_CA_ATTESTATION"),
+    ],
+    ids=["asked", "and noted"],
+)
+def test_a_ca_s_approvers_were_asked_when_its_key_was_attested(
+    case: Case, stack: InProcessStack, moved: tuple[str, ...], said: str
+) -> None:
+    """An attestation of another day would tell who approves now by the rules of that day."""
+    now = asked(case)
+    case.decline(now.approver, label=now.ca.label)
+    folder = case.evidence(now.end())
+    times = (
+        *(path.replace("csr", "certificate") for path in ASKED),
+        *moved,
+    )
+    parts = later(*times, by=timedelta(days=1))(folder)
+    parts = {name: body for name, body in parts.items() if not name.startswith("manifest.")}
+
+    with pytest.raises(EvidenceInvalidError, match=said):
         verify(sealed(stack, parts), stack.signing_key())
 
 

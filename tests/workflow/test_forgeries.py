@@ -174,6 +174,15 @@ def test_a_key_that_is_not_attested_bothers_no_approver(
     assert [call["path"] for call in result.calls] == ["/v1/key"]
 
 
+def test_a_key_whose_attestation_was_not_made_for_it_bothers_no_approver(case: Case) -> None:
+    case.fault("POST", "/v1/key", "forge", what="old_attestation", times=None)
+    result = case.end(case.start(case.request(token(group(ADA)))))
+
+    assert_failed(result, "KeyConflictError", "CreateKey")
+    assert result.document["error"]["reason"] == "ATTESTATION_TIME"
+    assert [call["path"] for call in result.calls] == ["/v1/key"]
+
+
 def test_without_a_pinned_root_the_record_says_that_nothing_was_verified(
     case: Case, stack: InProcessStack
 ) -> None:

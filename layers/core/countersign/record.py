@@ -230,6 +230,11 @@ def step_of(record: Mapping[str, Any] | Record, name: StepName) -> Step:
     return certificate_step(record) if name == "certificate" else csr_step(record)
 
 
+def intended_at(step: Step) -> str:
+    """When it was noted that its approvers are to be asked; empty where it was not."""
+    return step.get("intent", "").partition(" ")[0]
+
+
 def policy_of(record: Mapping[str, Any] | Record, name: StepName) -> dict[str, Any]:
     """The summary of the policy under which an approval request stands."""
     if name == "certificate":

@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from countersign import models as m
+from countersign.clocks import LONGEST_CALL
 from countersign.evidence import bundle
 from countersign.evidence.bundle import Folder, require, require_equal, sha256
 from countersign.evidence.quarantine import CHECKS, OTHER_REQUEST
@@ -48,15 +49,16 @@ def key_at_creation(
         if before is None
         else trust_in(folder, bundle.KEY_CHAIN, before["root"], before.get("chainSha256"))
     )
+    verified_at = record.get("keyVerifiedAt")  # an older release did not say
+    at = None if verified_at is None else datetime.fromisoformat(verified_at)
     failed: list[m.Check] = []
     for one in reversed(timely):  # the oldest
         failed = checks.failed_at_creation(
             one,
             requested.key,
             replace(trust, clock_skew=timedelta(seconds=MOST_SKEW_SECONDS)),
-            now=datetime.fromisoformat(record["keyVerifiedAt"])
-            if "keyVerifiedAt" in record
-            else now,
+            asked_at=None if at is None else at - LONGEST_CALL,
+            now=at or now,
             ahead=timedelta(seconds=int(record.get("clockSkewSeconds", 0))),
         )
         if not failed:

@@ -24,7 +24,7 @@ from countersign.evidence.checked import (
 )
 from countersign.evidence.proven import Proven, Second
 from countersign.policy import summary
-from countersign.record import CertificateStep, Record, certificate_step
+from countersign.record import CertificateStep, Record, certificate_step, intended_at
 from countersign.request import tsb_bodies
 from countersign.spki import fingerprint
 from countersign.tsb.models import CertificateOfKey, KeyAttributes, RequestStatus
@@ -144,7 +144,7 @@ def _require_attested(folder: Folder, record: Record, answer: KeyAttributes) -> 
     )
     # The intent is of the call that asked. Without it nobody was asked, and the time is that of the
     # attestation.
-    at = step["intent"].partition(" ")[0] if "intent" in step else said["at"]
+    at = intended_at(step) or said["at"]
     try:
         issuing.policy_of(
             answer,

@@ -25,6 +25,7 @@ from countersign.record import (
     approvers_asked,
     certificate_step,
     csr_step,
+    intended_at,
     last_step,
     step_of,
     wants_certificate,
@@ -123,7 +124,7 @@ def _times(course: Course) -> Iterator[str]:
     last_call = ended + LONGEST_CALL + ROUNDING
     steps = (csr_step(record), certificate_step(record))
     for name, text in (
-        *(("intent", step.get("intent", "").partition(" ")[0]) for step in steps),
+        *(("intent", intended_at(step)) for step in steps),
         *(("requested", step.get("times", {}).get("requested")) for step in steps),
         ("overdue", record.get("overdue")),
         ("unknownToTsbSince", record.get("unknownToTsbSince")),
@@ -188,7 +189,7 @@ def _disposed_last(record: Record) -> Iterator[str]:
         text
         for step in (csr_step(record), certificate_step(record))
         for text in (
-            step.get("intent", "").partition(" ")[0],
+            intended_at(step),
             step.get("times", {}).get("requested"),
             step.get("times", {}).get("nextPoll") if step.get("status") in ENDED_AT_TSB else None,
         )

@@ -23,6 +23,7 @@ from countersign.record import (
     Step,
     certificate_step,
     csr_step,
+    intended_at,
     last_step,
     step_of,
     wants_certificate,
@@ -91,6 +92,8 @@ def require_end(folder: Folder, proven: Proven) -> None:
         is_stored = noted not in record or {"quarantine", stored} & record.keys()
         require(bool(is_stored), "record.json", f"has passed all of {noted} and no {stored}")
     _in_order(record)
+    _asked_at_once(csr_step(record))
+    _asked_at_once(certificate_step(record))
     if "cancel" in record:
         _in_time(record, own)
     if proven.requested is not None and "requested" in csr_step(record).get("times", {}):
@@ -157,7 +160,7 @@ def _in_time(record: Record, own: list[RequestStatus]) -> None:
     require("verifiedSha256" not in record, "record.json", "was verified, and cancelled as well")
     step, cancel = step_of(record, last_step(record)), record["cancel"]
     at, times = datetime.fromisoformat(cancel["at"]), step.get("times", {})
-    before = [record["times"]["accepted"], step.get("intent", "").partition(" ")[0]]
+    before = [record["times"]["accepted"], intended_at(step)]
     earliest = [datetime.fromisoformat(one) for one in before if one]
     if step.get("status") in ENDED_AT_TSB:
         earliest.append(datetime.fromisoformat(times["nextPoll"]) - LONGEST_CALL)
@@ -236,11 +239,24 @@ def _in_order(record: Record) -> None:
         require(is_between, "record.json", "the key was not made in this enrollment's time")
 
 
+def _asked_at_once(step: Step) -> None:
+    """One invocation notes that it asks, asks, and notes when it has asked.
+
+    Raises:
+        EvidenceInvalidError: it took longer than a function can.
+    """
+    intent, asked = intended_at(step), step.get("times", {}).get("requested")
+    if intent and asked:
+        took = datetime.fromisoformat(asked) - datetime.fromisoformat(intent)
+        is_at_once = took <= LONGEST_CALL + ROUNDING
+        require(is_at_once, "record.json", "its approvers were asked long after that was noted")
+
+
 def _own_times(step: Step) -> list[str | None]:
     """When its approvers were to be asked, were asked, and when TSB's last word was read."""
     times = step.get("times", {})
     is_over = step.get("status") in ENDED_AT_TSB
-    asked = step.get("intent", "").partition(" ")[0]
+    asked = intended_at(step)
     return [asked, times.get("requested"), times.get("nextPoll") if is_over else None]
 
 

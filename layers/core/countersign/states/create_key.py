@@ -195,7 +195,10 @@ def _require_sound(
     answer: KeyAttributes, requested: m.KeyRequest, trust: Trust, *, now: datetime, ahead: timedelta
 ) -> None:
     """Refuse a key that is not what was asked for, by TSB's answer or the HSM's attestation."""
-    for check in checks.failed_at_creation(answer, requested, trust, now=now, ahead=ahead):
+    failed = checks.failed_at_creation(
+        answer, requested, trust, asked_at=now - clocks.LONGEST_CALL, now=now, ahead=ahead
+    )
+    for check in failed:
         if check.code not in attestation.CODES:
             raise _key_conflict(requested.label, check.finding or "")
         raise KeyConflictError(

@@ -160,6 +160,7 @@ def failed_at_creation(
     requested: m.KeyRequest,
     trust: Trust,
     *,
+    asked_at: datetime | None,
     now: datetime,
     ahead: timedelta,
 ) -> list[m.Check]:
@@ -169,6 +170,7 @@ def failed_at_creation(
         answer: the key as the HSM reports it when it was made, or when it was found again.
         requested: what was asked for.
         trust: which attestations are trusted.
+        asked_at: when the HSM was asked; None if unknown. An older attestation does not count.
         now: the time at which the attestation chain must be valid.
         ahead: of our clock is the HSM's, as the key's creation has shown.
     """
@@ -178,7 +180,7 @@ def failed_at_creation(
         trust,
         requested=requested,
         created_at=answer.key.create_time,
-        asked_at=None,
+        asked_at=asked_at,
         now=now,
         ahead=ahead,
     )
