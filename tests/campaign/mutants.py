@@ -269,7 +269,7 @@ MUTANTS = (
         '("csr",)',
         "what the CA's approvers declined while somebody stopped the execution is reported as"
         " failed, and its evidence contradicts itself",
-        f"{FLOW}test_certificates.py::test_what_the_ca_s_approvers_decided_while_a_stopped_enrollment_is_closed_counts",
+        f"{FLOW}test_certificate_ends.py::test_what_the_ca_s_approvers_decided_while_a_stopped_enrollment_is_closed_counts",
     ),
     mutant(
         "an end does not look whether a request is on record meanwhile",
@@ -401,7 +401,7 @@ MUTANTS = (
         "*_time(said, now - LONGEST_CALL, now, ahead, trust.clock_skew)",
         "*()",
         "the CA's rules of another day are believed",
-        f"{FLOW}test_certificates.py"
+        f"{FLOW}test_certificate_proof.py"
         "::test_what_was_attested_of_the_ca_before_its_approvers_agreed_proves_nothing_later",
     ),
     mutant(
@@ -450,7 +450,7 @@ MUTANTS = (
         "    is_asked = asked is not None and asked.import_\n",
         "    is_asked = True\n",
         "evidence confirms that a certificate was put to a key that was to be left alone",
-        f"{FLOW}test_certificates.py::test_no_import_is_told_where_none_was_asked_for",
+        f"{FLOW}test_certificate_proof.py::test_no_import_is_told_where_none_was_asked_for",
     ),
     mutant(
         "of an attested value only its first text is read",
@@ -882,7 +882,7 @@ MUTANTS = (
         'return "certificate" if _is_asked(certificate_step(record)) else "csr"',
         'return "csr"',
         "what the CA's approvers decided is no outcome",
-        f"{FLOW}test_certificates.py::test_declined_by_the_ca_s_approvers",
+        f"{FLOW}test_certificate_ends.py::test_declined_by_the_ca_s_approvers",
     ),
     mutant(
         "a CSR on record is too late to cancel where a certificate follows",
@@ -890,7 +890,7 @@ MUTANTS = (
         "if requested.certificate is None:\n        noted[",
         "if True:\n        noted[",
         "nobody can cancel while the CA's approvers are asked",
-        f"{FLOW}test_certificates.py::test_cancelled_by_the_api_in_the_second_step",
+        f"{FLOW}test_certificate_ends.py::test_cancelled_by_the_api_in_the_second_step",
     ),
     mutant(
         "second step: a CSR under another root than the stack's is passed on",
@@ -898,7 +898,7 @@ MUTANTS = (
         'if record.get("attestationRoot", "") != trust.root_sha256:',
         "if False:",
         "whoever may write the record names their own root",
-        f"{FLOW}test_certificates.py::test_a_csr_under_another_root_than_the_stack_s_asks_nobody",
+        f"{FLOW}test_certificate_ends.py::test_a_csr_under_another_root_than_the_stack_s_asks_nobody",
     ),
     mutant(
         "second step: a stored CSR is asked for again when it is resumed",
@@ -906,7 +906,7 @@ MUTANTS = (
         "return is_own and event.step",
         "return False and event.step",
         "a TSB that has forgotten the request ends it",
-        f"{FLOW}test_certificates.py::test_a_stop_before_the_ca_s_approvers_are_asked_is_resumed",
+        f"{FLOW}test_certificate_ends.py::test_a_stop_before_the_ca_s_approvers_are_asked_is_resumed",
     ),
     mutant(
         "second step: a chain that an earlier try wrote is a conflict",
@@ -914,7 +914,7 @@ MUTANTS = (
         "earlier.chain if earlier.failed is None else None",
         "None",
         "another certificate of the CA between two tries fails what was agreed to",
-        f"{FLOW}test_certificates.py"
+        f"{FLOW}test_certificate_ends.py"
         "::test_another_ca_certificate_between_two_tries_issues_the_one_that_was_stored",
     ),
     mutant(
@@ -923,7 +923,7 @@ MUTANTS = (
         "proven = csr_checked(folder, proven, created, executed, now=then)",
         "proven = csr_checked(folder, proven, created, executed, now=now)",
         "a chain that expired meanwhile ends the enrollment as FAILED",
-        f"{FLOW}test_certificates.py::test_what_was_verified_stays_so_when_its_chain_expires",
+        f"{FLOW}test_certificate_ends.py::test_what_was_verified_stays_so_when_its_chain_expires",
     ),
     mutant(
         "second step: the first step's root is held against the stack's",
@@ -931,7 +931,7 @@ MUTANTS = (
         "verifier.roots(record)[-1]",
         "verifier.roots(record)[0]",
         "no evidence where the root was changed meanwhile",
-        f"{FLOW}test_certificates.py"
+        f"{FLOW}test_certificate_ends.py"
         "::test_another_root_and_chain_since_the_csr_was_stored_are_those_of_the_certificate",
     ),
     mutant(
@@ -940,7 +940,7 @@ MUTANTS = (
         "            _withdraw(event, existing, tsb)\n",
         "",
         "the CA's approvers are asked for what has failed",
-        f"{FLOW}test_certificates.py::test_a_fault_that_decides_lets_the_ca_s_approvers_go",
+        f"{FLOW}test_certificate_ends.py::test_a_fault_that_decides_lets_the_ca_s_approvers_go",
     ),
     mutant(
         "an import is believed",
@@ -948,7 +948,7 @@ MUTANTS = (
         "        if held.bytes != ours:\n            error",
         "        if False:\n            error",
         "a certificate counts as imported that its key does not have",
-        f"{FLOW}test_certificates.py"
+        f"{FLOW}test_certificate_ends.py"
         "::test_an_older_certificate_stays_where_the_import_leads_to_nothing",
     ),
     mutant(
@@ -958,7 +958,7 @@ MUTANTS = (
         "    except",
         "    except",
         "whoever can write the record announces a certificate that nobody approved",
-        f"{FLOW}test_certificates.py"
+        f"{FLOW}test_certificate_proof.py"
         "::test_another_certificate_written_over_the_issued_one_is_not_announced",
     ),
     # Asking ---------------------------------------------------------------------------------
@@ -1448,7 +1448,7 @@ MUTANTS = (
         'json.loads(objects.keep_first(f"{prefix}findings.json", findings))',
         'json.loads(objects.keep_first(f"{prefix}findings.json", findings) and findings)',
         "a legitimate end has no evidence",
-        f"{FLOW}test_certificates.py"
+        f"{FLOW}test_certificate_proof.py"
         "::test_a_quarantined_certificate_has_the_findings_of_the_first_try",
     ),
     mutant(

@@ -10,6 +10,7 @@ import pytest
 
 from tests.case import Case, Result
 from tests.e2e.scenarios import ResultOf, Scenario, scenario
+from tests.workflow import test_certificate_ends as certificate_ends
 from tests.workflow import test_certificates as certificates
 from tests.workflow import test_faults as faults
 from tests.workflow import test_outcomes as outcomes
@@ -29,7 +30,7 @@ ALIKE: list[Test] = [
     outcomes.test_a_refused_request_fails_with_its_field_and_without_a_tsb_call,
     outcomes.test_a_bare_request_from_a_nested_call_is_accepted,
     certificates.test_a_certificate_is_issued_under_two_quorums_and_imported,
-    certificates.test_declined_by_the_ca_s_approvers,
+    certificate_ends.test_declined_by_the_ca_s_approvers,
     faults.test_a_tsb_that_is_unavailable_for_a_while_in_every_state_issues,
     faults.test_a_lost_answer_of_create_key_makes_one_key,
     faults.test_a_lost_answer_of_request_csr_replaces_a_destroyable_key,
