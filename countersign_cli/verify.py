@@ -37,10 +37,11 @@ def verify(
         ),
     ],
     attestation_root: Annotated[
-        str | None,
+        list[str] | None,
         typer.Option(
             "--attestation-root",
-            help="SHA-256 (hex) of the HSM maker's root that must have been believed.",
+            help="SHA-256 (hex) of the HSM maker's root that must have been believed. Several times"
+            " where the stack's was changed.",
             show_default=False,
         ),
     ] = None,
@@ -60,13 +61,11 @@ def verify(
     the key, its attestation and the approvals, made again. Names the first thing that does not
     hold.
     """
-    root, ca = (
-        _digest("--attestation-root", attestation_root),
-        _digest("--ca-certificate", ca_certificate),
-    )
+    roots = [_digest("--attestation-root", one) for one in attestation_root or ()]
+    ca = None if ca_certificate is None else _digest("--ca-certificate", ca_certificate)
     files, ignored = read(folder)
     try:
-        verified = verifier.verify(files, _bytes(key), attestation_root=root, ca_certificate=ca)
+        verified = verifier.verify(files, _bytes(key), attestation_roots=roots, ca_certificate=ca)
     except verifier.UnusableKeyError as error:
         raise CommandError(
             f"--key {key} {error}",
@@ -183,14 +182,12 @@ def _bytes(file: Path) -> bytes:
         raise _cannot_be_read(file, error) from None
 
 
-def _digest(option: str, text: str | None) -> str | None:
+def _digest(option: str, text: str) -> str:
     """A fingerprint, in any form that openssl writes.
 
     Raises:
         CommandError: the text is none.
     """
-    if text is None:
-        return None
     digest = text.rpartition("=")[2].replace(":", "").strip().lower()
     if not SHA256.fullmatch(digest):
         raise CommandError(

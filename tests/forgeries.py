@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 import re
+import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -20,6 +21,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import NameOID
 
 from countersign.policy.findings import CODES
+from local.tsb_simulator.attestation import make_attestation
 
 EVIDENCE = Path(__file__).parents[1] / "docs/evidence.md"
 OTHER = "0" * 64
@@ -356,6 +358,26 @@ def late_answer(folder: Folder) -> Folder:
     read = {"steps__csr__times__nextPoll": "2026-11-26T12:59:00Z"}
     at = json.loads(folder[RECORD])["times"]["accepted"]
     return changed(folder, RECORD, **times, **read, unusedKey__at=at)
+
+
+def attested_by_another(folder: Folder) -> tuple[str, Folder]:
+    """Another HSM attests that the key was made; its root, and the folder. The end stays true.
+
+    Where no CSR was checked the creation's attestation is all there is, and so the folder's.
+    """
+    own, answer = make_attestation(), json.loads(folder[CREATED])
+    chain = "".join(own.chain).encode()
+    root = hashlib.sha256(ssl.PEM_cert_to_DER_cert(own.chain[-1])).hexdigest()
+    answer["xmlSignature"] = own.sign(answer["xml"].encode())
+    said = {"root": root, "chainSha256": hashlib.sha256(chain).hexdigest()}
+    forged = {
+        **folder,
+        CREATED: json.dumps(answer).encode(),
+        "attestation-chain-created.pem": chain,
+    }
+    for part in (RECORD, "quarantine/findings.json"):
+        forged = changed(forged, part, keyAttestation=said) if part in forged else forged
+    return root, forged
 
 
 def another_key(folder: Folder) -> Folder:
@@ -1064,12 +1086,32 @@ OF_A_FAILED = {
         late_answer, RECORD, "before its approvers were asked and answered"
     ),
 }
+OF_AN_UNANSWERED = {
+    "a discarded key that nobody has made": Forgery(
+        edit(RECORD, discardedSha256=OTHER), "tsb/create-key", "the key that was discarded"
+    ),
+    "a discarded key from another time": Forgery(
+        edit(RECORD, times__keyCreated=LONG_AGO), "tsb/create-key", "made at another time"
+    ),
+    "more discarded keys than were made": Forgery(
+        edit(RECORD, discards=3), "tsb/create-key", "fewer keys than were made"
+    ),
+    "discarded keys without TSB's answers": Forgery(
+        without("tsb/create-key-1.json", "tsb/create-key-2.json"),
+        "tsb/create-key",
+        "fewer keys than were made",
+    ),
+    "keys as discarded of which none is named": Forgery(
+        edit(RECORD, discardedSha256=...), RECORD, "has discards and no discardedSha256"
+    ),
+}
 BY_END = {
     "issued": OF_AN_ISSUED,
     "forged": OF_A_QUARANTINED,
     "rejected": OF_A_REJECTED,
     "cancelled": OF_A_CANCELLED,
     "failed": OF_A_FAILED,
+    "unanswered": OF_AN_UNANSWERED,
 }
 
 

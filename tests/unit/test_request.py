@@ -476,6 +476,16 @@ def test_a_stranger_s_approval_is_not_hidden() -> None:
     ]
 
 
+def test_a_key_whose_base64_is_broken_into_lines_is_still_that_approver_s() -> None:
+    requested = approvers.approvers(read(seed()).key.policy, {})
+    value = token(seed())["groups"][0]["approvals"][0]["value"]
+    lines = "\r\n".join(value[at : at + 64] for at in range(0, len(value), 64))
+
+    seen = decided(requested, approved=[lines], declined=[], outstanding=[], names=dict)
+
+    assert [one.decision for one in seen] == ["approved"]
+
+
 def test_who_approved_and_declined_has_not_agreed() -> None:
     seen = decided((), approved=[OTHER_KEY], declined=[OTHER_KEY], outstanding=[], names=dict)
 

@@ -43,7 +43,9 @@ def test_the_approvers_read_what_they_agree_to() -> None:
     )
 
 
-@pytest.mark.parametrize("trick", ["\n", "\r", "\u2028", "\u202e", "\u200b", "\x1b"])
+@pytest.mark.parametrize(
+    "trick", ["\n", "\r", "\u2028", "\u202e", "\u200b", "\x1b", "\u2800", "\u115f"]
+)
 def test_a_caller_s_text_cannot_pass_for_a_line_of_ours(trick: str) -> None:
     text = summary(request(reason=f"x{trick}Agreement: nobody"), enrollment_id="web-01", names={})
 

@@ -270,11 +270,13 @@ def test_another_root_and_chain_since_the_csr_was_stored_are_those_of_the_certif
 
     assert_certified(result, now.ca)
     assert facts["attestation"] == f"verified, root sha256:{former}"
-    assert facts["CA attestation"] == f"root sha256:{root}"
+    before = f"; when it was asked for, by root sha256:{former}"
+    assert facts["CA attestation"] == f"root sha256:{root}{before}"
+    assert verify(folder, stack.signing_key(), attestation_roots=[former, root])
     assert folder["attestation-chain.pem"] != folder["ca-attestation-chain.pem"]
     for believed in (former, root):
         with pytest.raises(EvidenceInvalidError):
-            verify(folder, stack.signing_key(), attestation_root=believed)
+            verify(folder, stack.signing_key(), attestation_roots=[believed])
 
 
 @pytest.mark.parametrize("pinned", [True, False])
@@ -291,7 +293,8 @@ def test_a_root_that_is_pinned_only_in_one_of_the_steps(
     facts = verify(case.evidence(result), stack.signing_key()).facts
 
     assert_certified(result, now.ca)
-    assert facts["CA attestation"] == ("unverified" if pinned else f"root sha256:{root}")
+    before = f"unverified; when it was asked for, by root sha256:{root}"
+    assert facts["CA attestation"] == (before if pinned else f"root sha256:{root}")
 
 
 def test_what_was_verified_stays_so_when_its_chain_expires(
@@ -323,12 +326,17 @@ def test_the_chain_of_a_first_try_is_found_by_the_second(
     arn = case.start(case.request(token(group(person))))
     case.approve(person)
     case.await_calls(REQUEST[1], 1)
-    root = replace_hsm()
+    former, root = case.record()["attestationRoot"], replace_hsm()
     stack.at("StoreCsr", "UpdateItem").kill()
     result = case.end(arn)
 
-    facts = verify(case.evidence(result), stack.signing_key(), attestation_root=root).facts
+    folder = case.evidence(result)
+    facts = verify(folder, stack.signing_key(), attestation_roots=[former, root]).facts
     assert facts["outcome"] == "ISSUED"
+    before = f"; when it was made, by root sha256:{former}"
+    assert facts["attestation"] == f"verified, root sha256:{root}{before}"
+    with pytest.raises(EvidenceInvalidError, match=former):
+        verify(folder, stack.signing_key(), attestation_roots=[root])
 
 
 @pytest.mark.parametrize("end", ["ISSUED", "REJECTED"])

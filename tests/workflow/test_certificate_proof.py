@@ -82,13 +82,17 @@ CA_FORGERIES = {
 
 
 @pytest.mark.parametrize(("what", "code"), CA_FORGERIES.items(), ids=CA_FORGERIES)
-def test_another_ca_key_than_was_asked_for_is_refused(case: Case, what: str, code: str) -> None:
+def test_another_ca_key_than_was_asked_for_is_refused(
+    case: Case, stack: InProcessStack, what: str, code: str
+) -> None:
     now = asked(case)
     now.ca.fault(*ATTRIBUTES, "forge", what=what, times=None)
     now.approve()
     result = now.end()
 
     assert_quarantined(result, code)
+    # What the HSM attests about another key says nothing about this one.
+    assert "CA attested" not in verify(case.evidence(result), stack.signing_key()).facts
 
 
 def test_what_was_attested_of_the_ca_before_its_approvers_agreed_proves_nothing_later(
@@ -134,7 +138,7 @@ def test_a_ca_s_key_that_the_hsm_does_not_attest_is_told_at_no_end(
     }
     parts = {name: body for name, body in unsigned.items() if not name.startswith("manifest.")}
 
-    facts = verify(folder, stack.signing_key(), attestation_root=root).facts
+    facts = verify(folder, stack.signing_key(), attestation_roots=[root]).facts
     assert facts["outcome"] == result.document["outcome"] == end
     assert facts["CA attestation"] == f"root sha256:{root}"
     with pytest.raises(EvidenceInvalidError, match="CERTIFICATE_CA_ATTESTATION"):
@@ -243,6 +247,20 @@ def test_an_answer_about_another_request_is_refused(case: Case) -> None:
 
 
 # Evidence -----------------------------------------------------------------------------------------
+
+
+def test_an_expiry_before_its_window_was_over_is_told_of_the_step(
+    case: Case, stack: InProcessStack
+) -> None:
+    now = asked(case)
+    # The HSM's clock alone.
+    stack.control("POST", "/clock", {"advanceSeconds": 86_400, "label": now.ca.label})
+    folder = case.evidence(now.end())
+
+    facts = verify(folder, stack.signing_key()).facts
+    assert facts["outcome"] == "EXPIRED"
+    assert "TSB let it expire before" in facts["CA window"]
+    assert "window" not in facts
 
 
 def test_the_evidence_proves_both_quorums(case: Case, stack: InProcessStack) -> None:

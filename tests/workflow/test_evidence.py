@@ -76,6 +76,11 @@ def failed_after_the_approval(case: Case) -> Result:
     return approved_by_one(case)
 
 
+def asked_twice_without_an_answer(case: Case) -> Result:
+    case.fault("POST", "/v1/certificate/request", "drop", executed=True, times=2)
+    return case.end(case.start(case.request(token(group(ADA)))))
+
+
 def once(stack: InProcessStack, scenario: Callable[[Case], Result]) -> Kept:
     """Go through a scenario for all tests of this module that only read its evidence."""
     case = Case(stack)
@@ -108,6 +113,11 @@ def cancelled(shared_stack: InProcessStack) -> Kept:
 @pytest.fixture(scope="module")
 def failed(shared_stack: InProcessStack) -> Kept:
     return once(shared_stack, failed_after_the_approval)
+
+
+@pytest.fixture(scope="module")
+def unanswered(shared_stack: InProcessStack) -> Kept:
+    return once(shared_stack, asked_twice_without_an_answer)
 
 
 @pytest.fixture(scope="module")
@@ -315,9 +325,27 @@ def test_the_root_that_an_auditor_pins_must_be_the_one_that_was_believed(
 ) -> None:
     _, folder = issued
 
-    assert verifier.verify(folder, key, attestation_root=root)
-    found = invalid(folder, key, attestation_root="0" * 64)
+    assert verifier.verify(folder, key, attestation_roots=[root])
+    found = invalid(folder, key, attestation_roots=["0" * 64])
     assert found.part == "attestation-chain.pem"
+
+
+@pytest.mark.parametrize("end", ["issued", "forged"])
+def test_a_root_of_the_creation_alone_must_be_the_auditor_s_too(
+    request: pytest.FixtureRequest, key: bytes, root: str, shared_stack: InProcessStack, end: str
+) -> None:
+    """An HSM of one's own attests that the key was made, and the true root stands beside it."""
+    _, folder = request.getfixturevalue(end)
+    own, forged = forgeries.attested_by_another(folder)
+    made = resealed(shared_stack, forged)
+
+    facts = verifier.verify(made, key).facts
+    found = invalid(made, key, attestation_roots=[root])
+
+    assert facts["attestation"].endswith(f"; when it was made, by root sha256:{own}")
+    assert facts["roots"] == "the stack's word: compare with --attestation-root"
+    assert (found.part, own in str(found)) == ("attestation-chain-created.pem", True)
+    assert verifier.verify(made, key, attestation_roots=[root, own]).facts["roots"] == "as given"
 
 
 def test_the_key_of_a_rejected_request_is_verified_by_the_root_that_was_believed(
@@ -327,10 +355,10 @@ def test_the_key_of_a_rejected_request_is_verified_by_the_root_that_was_believed
     unpinned = resealed(shared_stack, forgeries.unpinned(folder))
 
     assert verifier.verify(folder, key).facts["attestation"] == f"verified, root sha256:{root}"
-    assert verifier.verify(folder, key, attestation_root=root)
+    assert verifier.verify(folder, key, attestation_roots=[root])
     # Whether a root was pinned is the stack's word, so the command says it, and an auditor pins.
     assert verifier.verify(unpinned, key).facts["attestation"] == "unverified"
-    assert "no root was believed" in str(invalid(unpinned, key, attestation_root=root))
+    assert "no root was believed" in str(invalid(unpinned, key, attestation_roots=[root]))
 
 
 def test_a_key_of_which_an_older_release_kept_no_root_is_unverified(
@@ -388,7 +416,7 @@ def test_a_refused_request_has_its_evidence_too(case: Case, key: bytes, root: st
 
     assert set(folder) == {"manifest.json", "manifest.sig", "record.json"}
     # There is no key of which a root could say something.
-    facts = verifier.verify(folder, key, attestation_root=root).facts
+    facts = verifier.verify(folder, key, attestation_roots=[root]).facts
     assert facts["outcome"] == "FAILED"
 
 
@@ -477,7 +505,9 @@ def test_the_command_shows_what_the_folder_proves(
         *("--attestation-root", f"sha256 Fingerprint={as_openssl_writes}"),
     )
     facts = json.loads(told[1])
-    assert list(facts.values()) == list(verifier.verify(folder, key).facts.values())
+    assert list(facts.values()) == list(
+        verifier.verify(folder, key, attestation_roots=[root]).facts.values()
+    )
     assert {"outcome", "signedBy", "approvedBy", "publicKey"} <= facts.keys()
     assert all(name.isalpha() for name in facts)  # as jq reads them
 

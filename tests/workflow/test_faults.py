@@ -248,12 +248,17 @@ def test_a_lost_answer_of_request_csr_fails_naming_a_permanent_key(case: Case) -
     assert result.count("POST", CSR) == 1
 
 
-def test_a_second_lost_answer_of_request_csr_fails_and_leaves_no_key(case: Case) -> None:
+def test_a_second_lost_answer_of_request_csr_fails_and_leaves_no_key(
+    case: Case, stack: InProcessStack
+) -> None:
     result = case.end(unanswered(case, times=2)[0])
 
     assert_failed(result, "TsbOutcomeUnknownError", "RequestCsr")
     assert [key["deleted"] for key in result.keys] == [True, True]
     assert [request["status"] for request in result.requests] == ["CANCELLED", "CANCELLED"]
+    facts = verifier.verify(case.evidence(result), stack.signing_key()).facts
+    assert facts["public key"] == "none is left: 2 made and deleted"
+    assert facts["request"].endswith(", whether the approvers saw it is unknown")
 
 
 def test_what_the_tsb_refuses_fails_with_its_own_words(case: Case) -> None:

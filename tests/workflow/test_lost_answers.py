@@ -243,7 +243,9 @@ def test_the_second_key_that_is_lost_is_the_last(case: Case) -> None:
     ("known", "silences"),
     [
         pytest.param(True, 2, id="it is known again"),  # within what a clock may be off
-        pytest.param(False, 9, id="another one is older than the second attempt"),
+        pytest.param(
+            False, 9, id="another one is older than the second attempt", marks=pytest.mark.forged
+        ),
     ],
 )
 def test_the_first_key_is_not_adopted_in_the_place_of_the_second(

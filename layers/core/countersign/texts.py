@@ -4,6 +4,7 @@ Mails, events, the command line, the approvers' metadata and the evidence show n
 linter, directory and verifier compare names by it.
 """
 
+import re
 import unicodedata
 
 MAX_NAME = 100  # characters of a person's name
@@ -14,12 +15,26 @@ LOOKALIKES = str.maketrans(
 )
 
 
-def printable(text: str) -> str:
-    """`text` on one line. Characters that break, hide or reverse text are shown as code points.
+# What shows nothing although `str.isprintable` takes it for a letter or mark: Unicode 16.0,
+# DerivedCoreProperties.txt, Default_Ignorable_Code_Point, and Braille's pattern without a dot.
+INVISIBLE = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0"
+    "\U000e0100-\U000e01ef]"
+)
 
-    So nothing that a caller wrote can look like a line of ours. Of blanks only U+0020 is printable.
+
+def is_seen(letter: str) -> bool:
+    """Whether people see this character on a line. Of blanks only U+0020 counts."""
+    return letter.isprintable() and not INVISIBLE.match(letter)
+
+
+def printable(text: str) -> str:
+    """`text` on one line. Characters that break, hide or reverse text, or that nobody sees, are
+    shown as code points.
+
+    So nothing that a caller wrote can look like a line of ours.
     """
-    return "".join(letter if letter.isprintable() else f"<U+{ord(letter):04X}>" for letter in text)
+    return "".join(letter if is_seen(letter) else f"<U+{ord(letter):04X}>" for letter in text)
 
 
 def quoted(name: str) -> str:
@@ -30,7 +45,7 @@ def quoted(name: str) -> str:
 
 def name_fault(name: str) -> str | None:
     """Why a name cannot be shown as it is; None: it can."""
-    hidden = next((letter for letter in name if not letter.isprintable()), "")
+    hidden = next((letter for letter in name if not is_seen(letter)), "")
     syntax = next((letter for letter in name if letter in SYNTAX), "")
     faults = {
         "is empty": not name,
@@ -45,7 +60,7 @@ def name_fault(name: str) -> str | None:
 
 def same_person(name: str) -> str:
     """What is equal for two names that people read as one."""
-    visible = "".join(letter for letter in _normal(name) if letter.isprintable())
+    visible = "".join(letter for letter in _normal(name) if is_seen(letter))
     return " ".join(visible.casefold().translate(LOOKALIKES).split())
 
 

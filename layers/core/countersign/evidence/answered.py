@@ -67,6 +67,28 @@ def key_at_creation(
     raise bundle.EvidenceInvalidError("tsb/create-key", why)
 
 
+def require_discarded(folder: Folder, record: Record, requested: m.EnrollmentRequest) -> None:
+    """TSB has answered about each key that was made and deleted, as its request's answer got lost.
+
+    Raises:
+        EvidenceInvalidError: there is no answer about the last one, or there are fewer.
+    """
+    made = {
+        fingerprint(one.key.public_key): m.timestamp(one.key.create_time)
+        for one in bundle.answers(folder, "create-key", KeyAttributes)
+        if one.key.label == requested.key.label
+    }
+    digest, is_kept = record.get("discardedSha256"), "publicKeySha256" in record
+    least = record.get("discards", 0) + is_kept
+    why = "answers are about fewer keys than were made"
+    require(len(made) >= least, "tsb/create-key", why)
+    if digest is not None:
+        require(digest in made, "tsb/create-key", "no answer is about the key that was discarded")
+        at = record["times"].get("keyCreated")
+        is_same = is_kept or at == made[digest]
+        require(is_same, "tsb/create-key", "the discarded key was made at another time")
+
+
 def has_checked(record: Record, name: StepName) -> bool:
     """Whether the step's result was checked; PollRequest alone checks only the answer's id."""
     aside = record.get("quarantine", {})
@@ -79,7 +101,7 @@ def trust_in_key(folder: Folder, record: Record) -> Trust:
     root, digest = record.get("attestationRoot", ""), record.get("attestationChainSha256")
     is_timed = not root or "keyVerifiedAt" in record
     require(is_timed, "record.json", "says not when the key was verified")
-    return trust_in(folder, "attestation-chain.pem", root, digest)
+    return trust_in(folder, bundle.ATTESTATION_CHAIN, root, digest)
 
 
 def approvals_answered(

@@ -42,7 +42,7 @@ TYPE = "CountersignEvidence"
 MANIFEST, SIGNATURE = "manifest.json", "manifest.sig"
 ATTESTATION = ("attestation.xml", "attestation.sig")  # of the key
 CA_ATTESTATION = ("ca-attestation.xml", "ca-attestation.sig")  # of the CA's key
-CA_CHAIN = "ca-attestation-chain.pem"
+ATTESTATION_CHAIN, CA_CHAIN = "attestation-chain.pem", "ca-attestation-chain.pem"
 # By which it was verified at first, where another chain is trusted in the end.
 KEY_CHAIN, CA_ASKED_CHAIN = "attestation-chain-created.pem", "ca-attestation-chain-asked.pem"
 # What the states keep of TSB's answers. The folder takes nothing else from there: a key of S3 may
@@ -172,7 +172,7 @@ def _parts(record: Record, found: Folder, aside: Folder) -> dict[str, bytes]:
     places = {
         "request.pem": "request.pem",
         "certificate.pem": "certificate.pem",
-        "attestation-chain.pem": chain_object(record.get("attestationChainSha256", "")),
+        ATTESTATION_CHAIN: chain_object(record.get("attestationChainSha256", "")),
         KEY_CHAIN: chain_object(record.get("keyAttestation", {}).get("chainSha256", "")),
         CA_CHAIN: chain_object(record.get("caAttestation", {}).get("chainSha256", "")),
         CA_ASKED_CHAIN: chain_object(_asked(record).get("chainSha256", "")),
@@ -222,7 +222,7 @@ def expected(record: Record) -> set[str]:
         "metadata.sig": "metaDataSha256" in record,
         "approvers.json": "requestId" in step,
         "checks.json": "checks" in record,
-        "attestation-chain.pem": "attestationChainSha256" in record,
+        ATTESTATION_CHAIN: "attestationChainSha256" in record,
         KEY_CHAIN: "chainSha256" in record.get("keyAttestation", {}),
         CA_CHAIN: "chainSha256" in record.get("caAttestation", {}),
         CA_ASKED_CHAIN: "chainSha256" in _asked(record),

@@ -53,6 +53,7 @@ NEEDS = (
     ("attestation", "attestationRoot"),
     ("attestation", "checks"),
     ("discardedSha256", "discards"),
+    ("discards", "discardedSha256"),
     ("discards", "requestSha256"),
     ("resumed", "steps.csr.requestId"),
     ("overdue", "steps.csr.requestId"),

@@ -15,7 +15,11 @@ from pydantic import TypeAdapter, ValidationError
 
 from countersign import models as m
 from countersign.evidence import bundle
-from countersign.evidence.answered import approvals_answered, key_at_creation
+from countersign.evidence.answered import (
+    approvals_answered,
+    key_at_creation,
+    require_discarded,
+)
 from countersign.evidence.asked import accepted_request, names_asked, people_asked, require_shown
 from countersign.evidence.bundle import Folder, require, require_equal
 from countersign.evidence.certified import require_certificate, second_quorum
@@ -76,6 +80,8 @@ def prove(folder: Folder) -> Proven:
         ended = datetime.fromisoformat(record["times"]["ended"])
         proven = _derived(folder, record, now=ended)
         require_end(folder, proven)
+        if proven.requested is not None:
+            require_discarded(folder, record, proven.requested)
     except bundle.UNREADABLE as error:
         raise bundle.unknown_form(error) from None
     return proven

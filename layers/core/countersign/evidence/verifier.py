@@ -1,7 +1,7 @@
 """Verifies evidence years later, without AWS and without the HSM."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from countersign import models as m
-from countersign import texts
+from countersign import spki, texts
 from countersign.evidence import bundle, findings
 from countersign.evidence.bundle import MANIFEST, SIGNATURE, EvidenceInvalidError, Folder, require
 from countersign.evidence.proof import prove
@@ -27,10 +27,9 @@ from countersign.record import (
     Record,
     Step,
     TsbStatus,
+    approvers_asked,
     certificate_step,
     csr_step,
-    last_step,
-    step_of,
 )
 from countersign.tsb.models import KeyAttributes
 from countersign.verification import attestation_xml
@@ -55,7 +54,7 @@ def verify(
     folder: Folder,
     key: bytes,
     *,
-    attestation_root: str | None = None,
+    attestation_roots: Collection[str] = (),
     ca_certificate: str | None = None,
 ) -> Verified:
     """Verify everything that a folder says, without AWS, HSM or credentials.
@@ -63,8 +62,8 @@ def verify(
     Args:
         folder: its files by their path.
         key: the public key of the stack that kept the evidence, or a certificate of it; PEM or DER.
-        attestation_root: SHA-256 (hex) of the HSM vendor's root certificate; None: the one on
-            record.
+        attestation_roots: SHA-256 (hex) of the HSM maker's root certificate, or of each that the
+            stack has trusted meanwhile; none: those on record.
         ca_certificate: SHA-256 (hex) of the CA's certificate that must have issued; None: the one
             that TSB answered.
 
@@ -84,13 +83,13 @@ def verify(
     # From its parts, so it can say nothing else than they do.
     is_derived = bundle.manifest(parts) == folder[MANIFEST]
     require(is_derived, MANIFEST, "says something else than its parts")
-    for root in roots(proven.record) if proven.about_key else ():
-        is_believed = attestation_root in (None, root)
+    for part, root in roots(proven.record) if proven.about_key and attestation_roots else ():
         said = f"the root that was believed is sha256:{root}" if root else "no root was believed"
-        require(is_believed, "attestation-chain.pem", said)
+        require(root in attestation_roots, part, said)
     if ca_certificate is not None:
         require(_issuer(proven) == ca_certificate, "certificate.pem", "is not this CA's")
-    return Verified(_facts(proven, len(parts), fingerprint(public)))
+    compared = bool(attestation_roots)
+    return Verified(_facts(proven, len(parts), fingerprint(public), is_compared=compared))
 
 
 def require_shown(parts: Folder, key: PublicKey) -> None:
@@ -127,11 +126,19 @@ def attestations(proven: Proven) -> dict[str, bytes]:
     )
 
 
-def roots(record: Record) -> list[str]:
-    """The attestation roots that were believed, the last one last; empty texts: none."""
-    believed = [record.get("attestationRoot", "")]
+def roots(record: Record) -> list[tuple[str, str]]:
+    """The attestation roots that were believed, by the parts of their chains; an empty text: none.
+
+    Of the key when it was made, where that is told apart, and in the end; then the same of the CA's
+    key. The last one is what was trusted last.
+    """
+    said, ca = record.get("attestationRoot", ""), record.get("caAttestation", {})
+    before, asked = record.get("keyAttestation"), ca.get("asked")
+    believed = [(bundle.KEY_CHAIN, before["root"])] if before else []
+    believed.append((bundle.ATTESTATION_CHAIN, said))
     if "policy" in certificate_step(record):
-        believed.append(record.get("caAttestation", {}).get("root", ""))
+        believed += [(bundle.CA_ASKED_CHAIN, asked["root"])] if asked else []
+        believed.append((bundle.CA_CHAIN, ca.get("root", "")))
     return believed
 
 
@@ -225,7 +232,7 @@ def _issuer(proven: Proven) -> str | None:
 # For people ---------------------------------------------------------------------------------------
 
 
-def _facts(proven: Proven, number: int, signer: str) -> dict[str, str]:
+def _facts(proven: Proven, number: int, signer: str, *, is_compared: bool) -> dict[str, str]:
     """What an auditor asks, in the order of the questions: who, why, which key, who agreed."""
     record = proven.record
     facts = {
@@ -238,6 +245,7 @@ def _facts(proven: Proven, number: int, signer: str) -> dict[str, str]:
         **_times(proven),
         **_result(proven),
         **_certificate(proven),
+        "roots": _roots(proven, is_compared=is_compared),
         "findings": _findings(proven) if proven.requested else "",
         "kept by": f"release {record.get('codeVersion') or 'unknown'}",
         "parts": f"{number} files, each as its SHA-256 says",
@@ -265,17 +273,33 @@ def _asked(proven: Proven) -> dict[str, str]:
     requested, record = proven.requested, proven.record
     if requested is None:
         return {"request": "never accepted, or not carried out"}
-    digest = record.get("publicKeySha256")
-    is_shown = "metaDataSha256" in record
+    digest, discards = record.get("publicKeySha256"), record.get("discards", 0)
+    gone = f"none is left: {discards} made and deleted" if discards else "none was made"
     return {
         "reason": requested.reason or "none given",
-        "request": f"sha256:{record['acceptedSha256']}"
-        + (", shown to the approvers" if is_shown else ", shown to nobody"),
+        "request": f"sha256:{record['acceptedSha256']}, {_shown(record)}",
         "profile": requested.profile or "",
         "key": f"{requested.key.label}, {summary.key(requested)}",
-        "public key": f"sha256:{digest}" if digest else "none was made",
+        "public key": f"sha256:{digest}" if digest else gone,
         "policy": _policy(m.PolicySummary.read(record["policy"])),
     }
+
+
+def _shown(record: Record) -> str:
+    """Whether the approvers saw the request: RequestCsr signs before it asks."""
+    if "requestId" in csr_step(record):
+        return "shown to the approvers"
+    # A discarded key's request may have been there, too.
+    may_be = approvers_asked(record) or record.get("discards", 0) and "metaDataSha256" in record
+    return "whether the approvers saw it is unknown" if may_be else "shown to nobody"
+
+
+def _roots(proven: Proven, *, is_compared: bool) -> str:
+    """Who says that these roots are the HSM maker's."""
+    believed = [root for _, root in roots(proven.record)] if proven.about_key else []
+    if not any(believed):
+        return ""
+    return "as given" if is_compared else "the stack's word: compare with --attestation-root"
 
 
 def _findings(proven: Proven) -> str:
@@ -334,27 +358,29 @@ def _times(proven: Proven) -> dict[str, str]:
     }
     # TSB does not say when each of them agreed: it was after they were asked, and before this.
     said = {"times": ", ".join(f"{name} {time}" for name, time in named.items() if time)}
-    return said | _expiry(step_of(proven.record, last_step(proven.record)))
+    return said | _expiry(csr_step(proven.record))
 
 
-def _expiry(step: Step) -> dict[str, str]:
+def _expiry(step: Step, prefix: str = "") -> dict[str, str]:
     """That a request expired too early by the stack's clock. TSB's may be ahead."""
     times = step.get("times", {})
     read, ends = times.get("nextPoll"), times.get("windowEnds")
     if step.get("status") != TsbStatus.EXPIRED or not read or not ends or read >= ends:
         return {}
-    return {"window": f"until {ends}; TSB let it expire before, at the latest at {read}"}
+    return {f"{prefix}window": f"until {ends}; TSB let it expire before, at the latest at {read}"}
 
 
 def _result(proven: Proven) -> dict[str, str]:
     verified, root = proven.verified, proven.record.get("attestationRoot")
-    by_root = f", root sha256:{root}" if root else ""
+    digest = proven.record.get("publicKeySha256")
+    before = proven.record.get("keyAttestation", {}).get("root", "")
+    by_root = (f", root sha256:{root}" if root else "") + _before("made", before, root)
     if verified is None:
         attested = ("verified" if root else "unverified") + by_root
         return {
             "CSR": "none was verified",
             **({"attestation": attested} if proven.about_key else {}),
-            "attested": _attested(proven.about_key),
+            "attested": _attested(proven.about_key, digest),
         }
     about, failed = verified.csr, verified.failed
     said = f"{failed.code}: {failed.finding}" if failed else "all passed, made again"
@@ -364,15 +390,24 @@ def _result(proven: Proven) -> dict[str, str]:
         + issued,
         "checks": f"{len(verified.checks)}, {said}",
         "attestation": verified.attestation + by_root,
-        "attested": "" if verified.attestation == "failed" else _attested(proven.about_key),
+        "attested": "" if verified.attestation == "failed" else _attested(proven.about_key, digest),
     }
 
 
-def _attested(answer: KeyAttributes | None) -> str:
-    """When the HSM attested the key, and how often it had been used by then."""
+def _before(when: str, before: str, root: str | None) -> str:
+    """The root by which a key was believed before, where that was another one."""
+    is_other = before != (root or "") and bool(before)
+    return f"; when it was {when}, by root sha256:{before}" if is_other else ""
+
+
+def _attested(answer: KeyAttributes | None, digest: str | None) -> str:
+    """When the HSM attested this very key, and how often it had been used by then."""
     try:
         said = attestation_xml.read((answer and answer.xml) or "")
+        is_about = spki.fingerprint(said.public_key) == digest
     except ValueError:
+        return ""
+    if not is_about:
         return ""
     at = m.timestamp(said.at) if said.at else "at no known time"
     return at + (f", when the key had been used {said.uses} times" if said.uses.isdigit() else "")
@@ -397,15 +432,18 @@ def _certificate(proven: Proven) -> dict[str, str]:
             )
             if time
         ),
+        **_expiry(step, "CA "),
     }
-    root = record.get("caAttestation", {}).get("root")
+    ca_attestation = record.get("caAttestation", {})
+    root, before = ca_attestation.get("root"), ca_attestation.get("asked", {}).get("root", "")
     is_bad = verified is not None and "CERTIFICATE_CA_ATTESTATION" in {
         one.code for one in verified.checks if one.result == "failed"
     }
     facts |= {
         "CA attestation": ("failed, " if is_bad else "")
-        + (f"root sha256:{root}" if root else "unverified"),
-        "CA attested": "" if is_bad else _attested(second.about_ca),
+        + (f"root sha256:{root}" if root else "unverified")
+        + _before("asked for", before, root),
+        "CA attested": "" if is_bad else _attested(second.about_ca, step["publicKeySha256"]),
     }
     if verified is None:
         return facts | {"certificate": "none was verified"}

@@ -78,7 +78,7 @@ def keep_evidence(
             bundle.require(is_here, "record.json", f"{name} names another bucket than this stack's")
         bundle.require(
             # Of what was verified last: since the CSR was, the stack's may have been changed.
-            not is_issued or verifier.roots(record)[-1] == attestation_root,
+            not is_issued or verifier.roots(record)[-1][1] == attestation_root,
             "record.json",
             "names another attestation root than this stack's AttestationRoot",
         )

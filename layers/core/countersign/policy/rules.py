@@ -136,7 +136,8 @@ def decided(
 
 
 def _identity(listed: str) -> str:
-    return fingerprint(listed) or hashlib.sha256(listed.encode()).hexdigest()
+    # Base64 may be broken into lines, as in a policy's echo.
+    return fingerprint("".join(listed.split())) or hashlib.sha256(listed.encode()).hexdigest()
 
 
 def open_groups(requested: PolicySummary, approvers: tuple[Approver, ...]) -> tuple[OpenGroup, ...]:

@@ -5,6 +5,7 @@ Java keytool. Whether a TSB escapes is not documented, so the stack's parameter 
 says so. Source: that code; RFC 5280, appendix A, for the lengths.
 """
 
+from countersign import texts
 from countersign.errors import InvalidEnrollmentError, invalid_field
 from countersign.models import Subject
 
@@ -66,7 +67,7 @@ def _check_value(name: str, value: str, *, escaped: bool) -> None:
             name, f"has {len(value)} characters; a certificate holds {most}", "Shorten it."
         )
     for letter in value:
-        if not letter.isprintable():  # control and bidi characters, unusual blanks, private use
+        if not texts.is_seen(letter):
             raise _refused(
                 name, f"holds a character that nobody sees, U+{ord(letter):04X}", "Take it away."
             )
