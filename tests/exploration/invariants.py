@@ -10,7 +10,7 @@ from countersign.errors import TsbOutcomeUnknownError
 from countersign.events import ENDINGS
 from countersign.evidence import bundle, verifier
 from countersign.keys import unused
-from countersign.record import Record
+from countersign.record import Record, last_step, step_of
 from countersign.verification import certificate, csr
 from tests.case import Case, Json
 from tests.exploration.choices import EVENTS, OPEN, Walk
@@ -52,7 +52,8 @@ def _of_the_end(walk: Walk, scenario: Scenario) -> Iterator[str]:
     known = [one for one in requests if one["id"] not in twins]
     if len(known) > 1:
         yield "more than one open request"
-    is_told = not scenario.destroyable and _is_told_unconfirmed(record)
+    is_at_ca = last_step(record) == "certificate"  # whose key is not ours to delete
+    is_told = (is_at_ca or not scenario.destroyable) and _is_told_unconfirmed(record)
     if outcome in ("ISSUED", "REJECTED", "EXPIRED", "CANCELLED") and known and not is_told:
         yield f"a request is left open after {outcome}"
     if outcome == "FAILED" and not _speaks_of_requests(record, requests):
@@ -132,7 +133,7 @@ def _is_told_unconfirmed(record: Json) -> bool:
 
     The answer with its id got lost, TSB lists no requests of a key, and this key cannot be deleted.
     """
-    step = record.get("steps", {}).get("csr", {})
+    step = step_of(record, last_step(record))
     is_lost = "intent" in step and "requestId" not in step
     return is_lost and "cancel" in record and "confirmedAt" not in record["cancel"]
 

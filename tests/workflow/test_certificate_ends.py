@@ -21,6 +21,7 @@ from tests.ca import Ca
 from tests.case import Case, Json, assert_failed, group, people, token
 from tests.workflow.api import Caller
 from tests.workflow.certifying import (
+    ATTRIBUTES,
     HELD,
     IMPORT,
     REQUEST,
@@ -570,6 +571,20 @@ def test_what_was_stopped_before_the_question_can_be_cancelled_when_it_is_resume
     assert result.document["outcome"] == "CANCELLED"
     assert not [one for one in ca.requests() if one["kind"] == "sign"]
     assert_csr_stays(result)
+
+
+def test_a_ca_that_is_unfit_at_the_fresh_start_leaves_no_claim_without_a_key(case: Case) -> None:
+    person, other = people(2)
+    ca = Ca.make(case, other)
+    case.fault("POST", "/v1/certificate/request", "drop", executed=True)
+    arn = case.start(ca.request(case.request(token(group(person)))))
+    case.await_calls("/v1/certificate/request", 1, "POST")
+    ca.fault(*ATTRIBUTES, "forge", what="other_root", times=None)
+    result = case.end(arn)
+
+    assert_failed_later(result, "InvalidEnrollmentError", "CreateKey")
+    assert [key["deleted"] for key in result.keys] == [True]
+    assert case.record(f"label#{case.label}") == {}
 
 
 # The import ---------------------------------------------------------------------------------------

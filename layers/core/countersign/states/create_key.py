@@ -9,6 +9,7 @@ from countersign.errors import (
     KEY_ALREADY_EXISTING,
     KEY_NOT_EXISTENT,
     CountersignError,
+    InvalidEnrollmentError,
     KeyConflictError,
     TsbRefusedError,
 )
@@ -84,8 +85,15 @@ def create_key(
     existing = progress(event, records, {"stage": "CreateKey", "keyLabel": key.label})
     if existing is not None:
         return m.CreatedKey(label=key.label, public_key=None, public_key_sha256=None)
-    _check_ca_key(event, records, tsb, profiles, trust=trust, deadline_seconds=deadline_seconds)
     secret = password(key.password.secret_arn) if key.password else None
+    try:
+        _check_ca_key(event, records, tsb, profiles, trust=trust, deadline_seconds=deadline_seconds)
+    except InvalidEnrollmentError:
+        # Of a fresh start: DiscardKey has deleted the first key, and its label is still claimed.
+        claim = labels.find(key.label, records)
+        if claim and claim.enrollment_id == event.enrollment_id:
+            _release_in_vain(event, records, tsb, secret)
+        raise
     claim = _claim(event, records, tsb, secret)
     try:
         await_slot(event.not_before)
@@ -93,9 +101,10 @@ def create_key(
         answer = tsb.create_key(tsb_bodies.tsb_key(event.request, secret))
     except TsbRefusedError as error:
         if error.error_code != KEY_ALREADY_EXISTING:
-            # Claimed before: an earlier try may have made a key whose answer got lost.
-            if claim.new or not _may_be_there(tsb, key.label, secret):
+            if claim.new:
                 labels.release(key.label, event.enrollment_id, records)
+            else:
+                _release_in_vain(event, records, tsb, secret)
             raise
         answer = tsb.key_attributes(key.label, secret)
         if answer.key.label != key.label:
@@ -181,6 +190,15 @@ def _claim(
     if taken is None:
         raise _key_conflict(label, f"is claimed by enrollment {claim.enrollment_id}")
     return taken
+
+
+def _release_in_vain(
+    event: m.CreateKeyInput, records: Records, tsb: TsbClient, secret: str | None
+) -> None:
+    """Release a label that was claimed before, unless an earlier try has made a key under it."""
+    label = event.request.key.label
+    if not _may_be_there(tsb, label, secret):
+        labels.release(label, event.enrollment_id, records)
 
 
 def _may_be_there(tsb: TsbClient, label: str, secret: str | None) -> bool:
