@@ -290,8 +290,10 @@ def _shown(record: Record) -> str:
     if "requestId" in csr_step(record):
         return "shown to the approvers"
     # A discarded key's request may have been there, too.
-    may_be = approvers_asked(record) or record.get("discards", 0) and "metaDataSha256" in record
-    return "whether the approvers saw it is unknown" if may_be else "shown to nobody"
+    was_signed = "metaDataSha256" in record
+    if approvers_asked(record) or (was_signed and record.get("discards", 0)):
+        return "whether the approvers saw it is unknown"
+    return "shown to nobody"
 
 
 def _roots(proven: Proven, *, is_compared: bool) -> str:
@@ -410,7 +412,8 @@ def _attested(answer: KeyAttributes | None, digest: str | None) -> str:
     if not is_about:
         return ""
     at = m.timestamp(said.at) if said.at else "at no known time"
-    return at + (f", when the key had been used {said.uses} times" if said.uses.isdigit() else "")
+    used = "once" if said.uses == "1" else f"{said.uses} times"
+    return at + (f", when the key had been used {used}" if said.uses.isdigit() else "")
 
 
 def _certificate(proven: Proven) -> dict[str, str]:
