@@ -1038,6 +1038,14 @@ OF_A_CANCELLED = {
     "a cancellation from another partition": Forgery(
         edit(RECORD, cancel__by="arn:aws-cn:iam::123456789012:user/ada"), RECORD, "cancel.by is"
     ),
+    "a poll before its request": Forgery(
+        edit(RECORD, steps__csr__times__nextPoll=LONG_AGO), RECORD, "when nobody polls"
+    ),
+    "a poll long after the end": Forgery(
+        edit(RECORD, steps__csr__times__nextPoll="9999-01-01T00:00:00Z"),
+        RECORD,
+        "when nobody polls",
+    ),
     "a confirmation days after the end": Forgery(
         edit(RECORD, cancel__confirmedAt=YEARS_LATER), RECORD, "long after the end"
     ),

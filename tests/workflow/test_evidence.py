@@ -373,6 +373,29 @@ def test_a_key_of_which_an_older_release_kept_no_root_is_unverified(
     assert facts["attestation"] == "unverified"
 
 
+@pytest.mark.parametrize(
+    ("end", "said"), [("issued", "EXECUTED"), ("rejected", "REJECTED"), ("cancelled", None)]
+)
+def test_what_the_tsb_said_last_stands_beside_the_outcome(
+    request: pytest.FixtureRequest, key: bytes, end: str, said: str | None
+) -> None:
+    _, folder = request.getfixturevalue(end)
+    read = json.loads(folder["record.json"])["steps"]["csr"]["times"]["nextPoll"]
+
+    facts = verifier.verify(folder, key).facts
+
+    assert facts.get("last word") == (said and f"TSB says {said}, read at {read}")
+
+
+def test_where_no_key_is_left_nothing_is_attested(unanswered: Kept, key: bytes, root: str) -> None:
+    _, folder = unanswered
+
+    facts = verifier.verify(folder, key, attestation_roots=[root]).facts
+
+    assert facts["attestation"] == "unverified: no key is left"
+    assert facts["roots"] == "nothing is attested that could be compared"
+
+
 def test_a_quarantined_csr_has_its_evidence_and_its_finding_is_found_again(
     forged: Kept, key: bytes
 ) -> None:
@@ -499,7 +522,7 @@ def test_the_command_shows_what_the_folder_proves(
     assert "the evidence holds" in text
     assert result.document["enrollmentId"] in text
     code, text = shell(existing, "--key", tmp_path / "key.pem", "--ca-certificate", root)
-    assert (code, "certificate.pem: is not this CA's" in text) == (Exit.INVALID, True)
+    assert (code, "record.json: no certificate was issued" in text) == (Exit.INVALID, True)
     told = shell(
         *(existing, "--key", tmp_path / "key.pem", "--json"),
         *("--attestation-root", f"sha256 Fingerprint={as_openssl_writes}"),

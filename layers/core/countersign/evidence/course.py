@@ -34,6 +34,7 @@ from countersign.request.intake import CLOCK_TOLERANCE
 
 ROUNDING = timedelta(seconds=2)  # whole seconds, on both sides
 LONGEST_CONFIRMATION = timedelta(hours=6)  # CancelRequest's event waits so long in Lambda's queue
+LONGEST_WAIT = timedelta(days=1)  # of a poll for the next; polling.Schedule.cap is 9 hours at most
 # What may lie between two steps: a day of tries, twice, and the backstop's queue (14 days).
 LONGEST_DELAY = timedelta(days=30)
 ARN = re.compile(
@@ -140,6 +141,15 @@ def _times(course: Course) -> Iterator[str]:
     ):
         if text and not accepted - ROUNDING <= _at(text) <= last_call:
             yield f"{name} is {text}, which is not between acceptance and end"
+    for step in steps:
+        asked, planned = (
+            step.get("times", {}).get("requested"),
+            step.get("times", {}).get("nextPoll"),
+        )
+        if asked and planned:
+            is_possible = _at(asked) - ROUNDING <= _at(planned) <= last_call + LONGEST_WAIT
+            if not is_possible:
+                yield f"nextPoll is {planned}, when nobody polls"
     confirmed = record.get("cancel", {}).get("confirmedAt")
     if confirmed and _at(confirmed) > last_call + LONGEST_CONFIRMATION:
         yield f"cancel.confirmedAt is {confirmed}, long after the end"

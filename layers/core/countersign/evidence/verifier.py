@@ -24,6 +24,7 @@ from countersign.evidence.proof import prove
 from countersign.evidence.proven import Proven
 from countersign.policy import summary
 from countersign.record import (
+    ENDED_AT_TSB,
     Record,
     Step,
     TsbStatus,
@@ -87,6 +88,7 @@ def verify(
         said = f"the root that was believed is sha256:{root}" if root else "no root was believed"
         require(root in attestation_roots, part, said)
     if ca_certificate is not None:
+        require("certificate" in proven.record, "record.json", "no certificate was issued")
         require(_issuer(proven) == ca_certificate, "certificate.pem", "is not this CA's")
     compared = bool(attestation_roots)
     return Verified(_facts(proven, len(parts), fingerprint(public), is_compared=compared))
@@ -224,9 +226,7 @@ def _require_attestation(parts: Folder, attested: Folder) -> None:
 def _issuer(proven: Proven) -> str | None:
     """SHA-256 of the CA's certificate below which a certificate was issued."""
     verified = proven.second.verified if proven.second else None
-    if verified is None or verified.ca is None or "certificate" not in proven.record:
-        return None
-    return verified.ca.sha256
+    return verified.ca.sha256 if verified and verified.ca else None
 
 
 # For people ---------------------------------------------------------------------------------------
@@ -300,7 +300,7 @@ def _roots(proven: Proven, *, is_compared: bool) -> str:
     """Who says that these roots are the HSM maker's."""
     believed = [root for _, root in roots(proven.record)] if proven.about_key else []
     if not any(believed):
-        return ""
+        return "nothing is attested that could be compared" if is_compared else ""
     return "as given" if is_compared else "the stack's word: compare with --attestation-root"
 
 
@@ -360,16 +360,23 @@ def _times(proven: Proven) -> dict[str, str]:
     }
     # TSB does not say when each of them agreed: it was after they were asked, and before this.
     said = {"times": ", ".join(f"{name} {time}" for name, time in named.items() if time)}
-    return said | _expiry(csr_step(proven.record))
+    return said | _last_word(csr_step(proven.record))
 
 
-def _expiry(step: Step, prefix: str = "") -> dict[str, str]:
-    """That a request expired too early by the stack's clock. TSB's may be ahead."""
-    times = step.get("times", {})
-    read, ends = times.get("nextPoll"), times.get("windowEnds")
-    if step.get("status") != TsbStatus.EXPIRED or not read or not ends or read >= ends:
+def _last_word(step: Step, prefix: str = "") -> dict[str, str]:
+    """How a request ended at the TSB, whatever became of the enrollment.
+
+    And that it expired too early by the stack's clock. TSB's may be ahead.
+    """
+    times, status = step.get("times", {}), step.get("status", "")
+    if status not in ENDED_AT_TSB:
         return {}
-    return {f"{prefix}window": f"until {ends}; TSB let it expire before, at the latest at {read}"}
+    read, ends = times["nextPoll"], times.get("windowEnds")
+    said = {f"{prefix}last word": f"TSB says {status}, read at {read}"}
+    if status != TsbStatus.EXPIRED or not ends or read >= ends:
+        return said
+    early = f"until {ends}; TSB let it expire before, at the latest at {read}"
+    return said | {f"{prefix}window": early}
 
 
 def _result(proven: Proven) -> dict[str, str]:
@@ -379,9 +386,10 @@ def _result(proven: Proven) -> dict[str, str]:
     by_root = (f", root sha256:{root}" if root else "") + _before("made", before, root)
     if verified is None:
         attested = ("verified" if root else "unverified") + by_root
+        attested += "" if proven.about_key else ": no key is left"
         return {
             "CSR": "none was verified",
-            **({"attestation": attested} if proven.about_key else {}),
+            **({"attestation": attested} if proven.requested else {}),
             "attested": _attested(proven.about_key, digest),
         }
     about, failed = verified.csr, verified.failed
@@ -435,7 +443,7 @@ def _certificate(proven: Proven) -> dict[str, str]:
             )
             if time
         ),
-        **_expiry(step, "CA "),
+        **_last_word(step, "CA "),
     }
     ca_attestation = record.get("caAttestation", {})
     root, before = ca_attestation.get("root"), ca_attestation.get("asked", {}).get("root", "")
