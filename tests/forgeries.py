@@ -413,6 +413,17 @@ def attested(said: str, other: str) -> Callable[[Folder], Folder]:
     return made
 
 
+def rewritten(part: str, said: str, other: str) -> Callable[[Folder], Folder]:
+    """The XML in an answer about a key says something else."""
+
+    def made(folder: Folder) -> Folder:
+        xml = json.loads(folder[part])["xml"]
+        assert said in xml
+        return changed(folder, part, xml=xml.replace(said, other))
+
+    return made
+
+
 def unpinned(folder: Folder) -> Folder:
     """As if the stack had trusted no root."""
     told = changed(folder, RECORD, attestationRoot="", attestationChainSha256=...)
@@ -1027,6 +1038,20 @@ OF_A_REJECTED = {
     "approvers who were asked long after that was noted": Forgery(
         later(*ASKED, by=timedelta(minutes=1)), RECORD, "asked long after that was noted"
     ),
+    "an unknown requester in other words": Forgery(
+        lambda folder: changed(
+            folder,
+            RECORD,
+            findings=[
+                {**one, "sentence": "the requester is known: the CEO"}
+                if one["code"] == "requester-unknown"
+                else one
+                for one in json.loads(folder[RECORD])["findings"]
+            ],
+        ),
+        RECORD,
+        "requester-unknown says",
+    ),
     "an attestation of a CSR that nobody has checked": Forgery(
         edit(RECORD, attestation="verified"), RECORD, "has attestation and no checks"
     ),
@@ -1100,6 +1125,16 @@ OF_AN_UNANSWERED = {
     ),
     "a discarded key from another time": Forgery(
         edit(RECORD, times__keyCreated=LONG_AGO), "tsb/create-key", "made at another time"
+    ),
+    "a discarded key that is not what was asked": Forgery(
+        edit("tsb/create-key-2.json", json__attributes__extractable=True),
+        "tsb/create-key",
+        "the discarded key: KEY_ATTRIBUTES",
+    ),
+    "a discarded key that the HSM attests otherwise": Forgery(
+        rewritten("tsb/create-key-2.json", "<quorum>1</quorum>", "<quorum>2</quorum>"),
+        "tsb/create-key",
+        "the discarded key: ATTESTATION_POLICY",
     ),
     "more discarded keys than were made": Forgery(
         edit(RECORD, discards=3), "tsb/create-key", "fewer keys than were made"

@@ -380,6 +380,10 @@ FORGED = {
         edit(RECORD, **{f"{STEP}publicKeySha256": OTHER}),
         "tsb/request-certificate",
     ),
+    "a CA key of which nothing else is known": (
+        edit(RECORD, **{f"{STEP}policySha256": ...}),
+        RECORD,
+    ),
     "another CA policy": (
         edit(RECORD, **{f"{STEP}policySha256": OTHER}),
         "tsb/request-certificate",

@@ -70,11 +70,14 @@ def key_at_creation(
 def require_discarded(folder: Folder, record: Record, requested: m.EnrollmentRequest) -> None:
     """TSB has answered about each key that was made and deleted, as its request's answer got lost.
 
+    The last one is what was asked for, by the HSM's words too. What root it was believed by is on
+    record no more, so nobody's signature is made sure of.
+
     Raises:
         EvidenceInvalidError: there is no answer about the last one, or there are fewer.
     """
     made = {
-        fingerprint(one.key.public_key): m.timestamp(one.key.create_time)
+        fingerprint(one.key.public_key): one
         for one in bundle.answers(folder, "create-key", KeyAttributes)
         if one.key.label == requested.key.label
     }
@@ -84,9 +87,18 @@ def require_discarded(folder: Folder, record: Record, requested: m.EnrollmentReq
     require(len(made) >= least, "tsb/create-key", why)
     if digest is not None:
         require(digest in made, "tsb/create-key", "no answer is about the key that was discarded")
-        at = record["times"].get("keyCreated")
-        is_same = is_kept or at == made[digest]
+        created = m.timestamp(made[digest].key.create_time)
+        is_same = is_kept or record["times"].get("keyCreated") == created
         require(is_same, "tsb/create-key", "the discarded key was made at another time")
+        for one in checks.failed_at_creation(
+            made[digest],
+            requested.key,
+            Trust(root_sha256="", chain="", clock_skew=timedelta(seconds=MOST_SKEW_SECONDS)),
+            asked_at=None,
+            now=datetime.fromisoformat(record["times"]["ended"]),
+            ahead=timedelta(),
+        ):
+            require(False, "tsb/create-key", f"the discarded key: {one.code}: {one.finding}")
 
 
 def has_checked(record: Record, name: StepName) -> bool:

@@ -12,7 +12,7 @@ from countersign.evidence.proven import Proven
 from countersign.policy import approvers
 from countersign.policy.directory import Directory, Person, PersonKey
 from countersign.policy.findings import CODES
-from countersign.policy.linter import lint
+from countersign.policy.linter import UNKNOWN_REQUESTER, lint
 from countersign.policy.rules import RULES, approvals_of
 from countersign.record import approvers_asked
 
@@ -70,6 +70,8 @@ def _against_the_table(one: m.LintFinding, *, has_profile: bool) -> Iterator[str
         yield f"{one.code} advises {one.action!r}, and the linter {entry.action!r}"
     if not has_profile and (one.level != entry.level or one.waiver is not None):
         yield f"{one.code} is told as {one.level}, and without a profile it is {entry.level}"
+    if one.code == "requester-unknown" and one.sentence != UNKNOWN_REQUESTER:
+        yield f"requester-unknown says {one.sentence!r}"
     if one.waiver is not None and entry.waiver is None:
         yield f"{one.code} is told as waived, and cannot be"
 

@@ -54,6 +54,8 @@ STEPS = (
     ("quarantine", "checks"),
     ("csr", "checks"),
 )  # each: what is on record, and what must then be on record, too
+# RequestCertificate notes them at once; without them nothing speaks of the CA's key.
+OF_THE_CA = {"policy", "policySha256", "publicKeySha256", "signatureAlgorithm"}
 STEPS_OF_CERTIFICATE = (
     ("policySha256", "csr"),
     ("requestId", "policySha256"),
@@ -262,5 +264,7 @@ def _require_steps(record: Record) -> None:
     for later, earlier in STEPS_OF_CERTIFICATE:
         is_there = later not in following or earlier in following
         require(is_there, "record.json", f"has {later} of a certificate and no {earlier}")
+    is_whole = step.keys() & OF_THE_CA in (set(), OF_THE_CA)
+    require(is_whole, "record.json", "says only a part of what is known of the CA's key")
     is_asked = is_wanted or not step.keys() | record.keys() & OF_A_CERTIFICATE
     require(is_asked, "record.json", "has a certificate for which nobody asked")

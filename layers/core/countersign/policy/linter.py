@@ -31,6 +31,7 @@ from countersign.texts import MAX_NAME, name_fault, quoted, same_person
 TIME_STEP_SECONDS = 60  # TSB counts minutes: timelock and timeout must be multiples (else code 600)
 FETCH_SECONDS = 900  # the vendor's approver app fetches its tasks every 15 minutes
 TIGHT_SECONDS = 2 * FETCH_SECONDS
+UNKNOWN_REQUESTER = "the trigger does not know who asks"
 MAX_APPROVALS = 100  # of all rules together; they are kept with their findings in one record
 MAX_COALITIONS = 20_000  # the most that are compared, in 0.2 s; 3 groups of 7 people make 512
 
@@ -121,7 +122,7 @@ def lint(
     _lint_dates(linter, requested, now)
     _lint_requester(linter, requested, requester)
     if not requester_known:
-        linter.add("requester-unknown", "origin.principal", "the trigger does not know who asks")
+        linter.add("requester-unknown", "origin.principal", UNKNOWN_REQUESTER)
     if profile is not None and profile.ca_key_label is None:
         linter.add("ca-key-unnamed", "profile", f"{profile.id} names no CA key")
     return tuple(linter.found)
