@@ -212,6 +212,19 @@ def test_everything_is_done_by_the_keyboard_alone(tsb: Tsb, page: Page) -> None:
     assert status(tsb) == "REJECTED"
 
 
+def test_a_question_that_was_closed_does_not_answer_the_next(tsb: Tsb, page: Page) -> None:
+    """A browser tells of it later, and by then the same question may have been asked again."""
+    asked(tsb)
+    page.get_by_role("link", name="web.example").click()
+    page.get_by_role("button", name="Decline").click()
+    page.evaluate("document.getElementById('confirm').dispatchEvent(new Event('close'))")
+
+    page.get_by_role("dialog").get_by_role("button", name="Decline").click()
+
+    expect(page.get_by_role("status")).to_contain_text("Declined: web.example")
+    assert status(tsb) == "REJECTED"
+
+
 def test_a_forged_request_shows_why_and_has_no_button_to_approve(tsb: Tsb, page: Page) -> None:
     asked(tsb, stack=OTHER_STACK)
 

@@ -139,6 +139,18 @@ def disposal(result: str, **more: Any) -> m.DisposedKey:
     )
 
 
+def test_the_approvers_of_a_block_were_asked_by_a_request_of_its_own() -> None:
+    wanted, rejected = requested(unused_key="block"), record(outcome="REJECTED", error=None)
+    own = rejected["steps"]["csr"]["requestId"]
+
+    def asked(request_id: str) -> m.DisposedKey:
+        said = {"action": "block", "result": "asked", "requestId": request_id}
+        return m.DisposedKey.read({**said, "at": "2026-11-26T13:05:00Z"})
+
+    assert unused.is_possible(asked("another"), wanted, rejected)
+    assert not unused.is_possible(asked(own), wanted, rejected)
+
+
 def test_what_people_may_have_agreed_to_was_kept() -> None:
     wanted = requested(unused_key="delete")
     failed = record(error={"name": "TsbUnavailableError", "message": "x", "state": "StoreCsr"})

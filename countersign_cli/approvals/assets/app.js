@@ -205,10 +205,15 @@ function confirmed(title, text, yes) {
   at("confirm-text").textContent = text;
   at("yes").textContent = yes;
   return new Promise((resolve) => {
-    at("yes").onclick = () => dialog.close("yes");
-    at("no").onclick = () => dialog.close("no");
-    dialog.onclose = () => resolve(dialog.returnValue === "yes");
-    dialog.returnValue = "no";
+    at("yes").onclick = () => {
+      resolve(true);
+      dialog.close();
+    };
+    at("no").onclick = () => dialog.close();
+    // A browser tells later that a dialog was closed: by then the next question may be open.
+    dialog.onclose = () => {
+      if (!dialog.open) resolve(false);
+    };
     dialog.showModal();
   });
 }

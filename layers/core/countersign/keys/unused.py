@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 from countersign import models as m
 from countersign import resumption
-from countersign.record import Record, approvers_asked
+from countersign.record import Record, approvers_asked, certificate_step, csr_step
 
 GRACE = timedelta(hours=1)  # after its end an enrollment may still work on its key
 NO_KEY = "no key was made"
@@ -71,12 +71,17 @@ def is_possible(said: m.DisposedKey, requested: m.EnrollmentRequest, record: Rec
         and (wanted == "block" or not has_key),
         "deleted": is_deletable,
         "blocked": wanted == "block",
-        "asked": wanted == "block" and said.request_id is not None,
+        "asked": wanted == "block" and said.request_id not in (None, *_requests(record)),
         "asking": wanted == "block" and requested.key.policy.rule_block is not None,
         "failed": (said.error or said.reason) is not None and (wanted != "keep" or not has_key),
     }
     may_have_reason = said.result in ("kept", "none", "failed")
     return bool(is_of[said.result]) and (said.reason is None or may_have_reason)
+
+
+def _requests(record: Record) -> tuple[str | None, ...]:
+    """TSB's ids of the requests for CSR and certificate: a block has one of its own."""
+    return csr_step(record).get("requestId"), certificate_step(record).get("requestId")
 
 
 def is_swept(record: Record) -> bool:
