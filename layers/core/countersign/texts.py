@@ -15,8 +15,8 @@ LOOKALIKES = str.maketrans(
 )
 
 
-# What shows nothing although `str.isprintable` takes it for a letter or mark: Unicode 16.0,
-# DerivedCoreProperties.txt, Default_Ignorable_Code_Point, and Braille's pattern without a dot.
+# What shows nothing although `str.isprintable` takes it for a letter or mark: in Unicode's
+# PropList.txt Other_Default_Ignorable_Code_Point and Variation_Selector; Braille's blank pattern.
 INVISIBLE = re.compile(
     "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0"
     "\U000e0100-\U000e01ef]"

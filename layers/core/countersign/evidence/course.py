@@ -146,10 +146,10 @@ def _times(course: Course) -> Iterator[str]:
             step.get("times", {}).get("requested"),
             step.get("times", {}).get("nextPoll"),
         )
-        if asked and planned:
-            is_possible = _at(asked) - ROUNDING <= _at(planned) <= last_call + LONGEST_WAIT
-            if not is_possible:
-                yield f"nextPoll is {planned}, when nobody polls"
+        if not (asked and planned):
+            continue
+        if not _at(asked) - ROUNDING <= _at(planned) <= last_call + LONGEST_WAIT:
+            yield f"nextPoll is {planned}, when nobody polls"
     confirmed = record.get("cancel", {}).get("confirmedAt")
     if confirmed and _at(confirmed) > last_call + LONGEST_CONFIRMATION:
         yield f"cancel.confirmedAt is {confirmed}, long after the end"
