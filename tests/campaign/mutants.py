@@ -404,7 +404,7 @@ MUTANTS = (
     ),
     mutant(
         "a part of what is known of the CA's key will do",
-        f"{CORE}evidence/proof.py",
+        f"{CORE}evidence/derived.py",
         "step.keys() & OF_THE_CA in (set(), OF_THE_CA)",
         "True",
         "evidence tells of a CA's key of which no part speaks",
@@ -985,7 +985,7 @@ MUTANTS = (
     ),
     mutant(
         "second step: the CSR is verified by the time of the end",
-        f"{CORE}evidence/proof.py",
+        f"{CORE}evidence/derived.py",
         "proven = csr_checked(folder, proven, created, executed, now=then)",
         "proven = csr_checked(folder, proven, created, executed, now=now)",
         "a chain that expired meanwhile ends the enrollment as FAILED",
@@ -1019,7 +1019,7 @@ MUTANTS = (
     ),
     mutant(
         "a certificate counts without what it was made of",
-        f"{CORE}evidence/proof.py",
+        f"{CORE}evidence/issued.py",
         '        if "certificate" in record:\n            require_certificate(folder, proven)\n'
         "    except",
         "    except",

@@ -1,10 +1,13 @@
 """The enrollment's record, as the table keeps it."""
 
 from collections.abc import Mapping
+from datetime import timedelta
 from enum import StrEnum
 from typing import Annotated, Any, Literal, TypedDict, cast
 
 from pydantic import ConfigDict, Field, StringConstraints, with_config
+
+from countersign import clocks
 
 # As `models.timestamp` writes it: a time without a zone would be another one for each reader.
 TIME = r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z"
@@ -12,7 +15,7 @@ Time = Annotated[str, StringConstraints(pattern=f"^{TIME}$")]
 Intent = Annotated[str, StringConstraints(pattern=f"^{TIME} [0-9a-f]{{32}}$")]  # when, and a nonce
 Stage = Literal["AcceptEnrollment", "CreateKey", "RequestCsr", "PollRequest", "StoreCsr",
                 "RequestCertificate", "StoreCertificate", "DiscardKey"]  # fmt: skip
-# What no release of this code has written is nothing of the stack's; see `evidence/proof.py`.
+# What no release of this code has written is nothing of the stack's; see `evidence/derived.py`.
 closed = with_config(ConfigDict(extra="forbid"))
 
 
@@ -233,6 +236,12 @@ def step_of(record: Mapping[str, Any] | Record, name: StepName) -> Step:
 def intended_at(step: Step) -> str:
     """When it was noted that its approvers are to be asked; empty where it was not."""
     return step.get("intent", "").partition(" ")[0]
+
+
+def tolerated(noted: Record | CaAttestation) -> timedelta:
+    """How far the HSM's clock might be off; a record of an older release does not say."""
+    said = noted.get("maxClockSkewSeconds")
+    return clocks.TOLERATED if said is None else timedelta(seconds=said)
 
 
 def policy_of(record: Mapping[str, Any] | Record, name: StepName) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 `manifest.json` names every other part with its SHA-256. `manifest.sig` is the stack's signature
 over the manifest. docs/evidence.md explains each part. What the parts prove together is in
-`proof.py`.
+`proof.py` and `issued.py`.
 """
 
 import base64

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from countersign import models as m
-from countersign.evidence import bundle, course
+from countersign.evidence import bundle
 from countersign.evidence.answered import (
     MOST_SKEW_SECONDS,
     approvals_answered,
@@ -24,7 +24,7 @@ from countersign.evidence.checked import (
 )
 from countersign.evidence.proven import Proven, Second
 from countersign.policy import summary
-from countersign.record import CertificateStep, Record, certificate_step, intended_at
+from countersign.record import CertificateStep, Record, certificate_step, intended_at, tolerated
 from countersign.request import tsb_bodies
 from countersign.spki import fingerprint
 from countersign.tsb.models import CertificateOfKey, KeyAttributes, RequestStatus
@@ -169,7 +169,7 @@ def _certified(
     said = record["caAttestation"]
     trust = replace(
         trust_in(folder, bundle.CA_CHAIN, said["root"], said.get("chainSha256")),
-        clock_skew=course.tolerated(said),
+        clock_skew=tolerated(said),
     )
     now = datetime.fromisoformat(said["at"])
     assert proven.requested is not None  # noqa: S101  for the type checker  # nosec B101

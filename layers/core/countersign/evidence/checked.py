@@ -6,11 +6,11 @@ from datetime import datetime
 from typing import Any
 
 from countersign import models as m
-from countersign.evidence import bundle, course, quarantine
+from countersign.evidence import bundle, quarantine
 from countersign.evidence.answered import has_checked, trust_in_key
 from countersign.evidence.bundle import Folder, require, require_equal
 from countersign.evidence.proven import Proven
-from countersign.record import Step, StepName, csr_step, wants_certificate
+from countersign.record import Step, StepName, csr_step, tolerated, wants_certificate
 from countersign.tsb.models import KeyAttributes, RequestStatus
 from countersign.verification import checks, issuing
 from countersign.verification.attestation import NOT_HELD
@@ -110,7 +110,7 @@ def _verified(
         answer=key,
         record={**record, "steps": {**record["steps"], "csr": {**step, "approvers": people}}},
     )
-    trust = replace(trust_in_key(folder, record), clock_skew=course.tolerated(record))
+    trust = replace(trust_in_key(folder, record), clock_skew=tolerated(record))
     return checks.verify(returned, trust, now=now)
 
 

@@ -18,7 +18,6 @@ from countersign.policy import rules
 from countersign.record import (
     ENDED_AT_TSB,
     TIME,
-    CaAttestation,
     Record,
     Step,
     TsbStatus,
@@ -28,6 +27,7 @@ from countersign.record import (
     intended_at,
     last_step,
     step_of,
+    tolerated,
     wants_certificate,
 )
 from countersign.request.intake import CLOCK_TOLERANCE
@@ -218,12 +218,6 @@ def _window(record: Record, step: Step, policy: m.Policy) -> Iterator[str]:
     locked = asked + timedelta(seconds=rules.timelock_seconds(tokens))
     if "executed" in times and _at(times["executed"]) < locked:
         yield f"the request was executed at {times['executed']}, before its timelock was over"
-
-
-def tolerated(noted: Record | CaAttestation) -> timedelta:
-    """How far the HSM's clock might be off; a record of an older release does not say."""
-    said = noted.get("maxClockSkewSeconds")
-    return clocks.TOLERATED if said is None else timedelta(seconds=said)
 
 
 def _at(text: str) -> datetime:

@@ -26,6 +26,7 @@ from countersign.record import (
     intended_at,
     last_step,
     step_of,
+    tolerated,
     wants_certificate,
 )
 from countersign.tsb.models import RequestStatus
@@ -176,7 +177,7 @@ def _in_time(record: Record, own: list[RequestStatus]) -> None:
         ended = min(ended, confirmed)
     skew = timedelta(seconds=int(record.get("clockSkewSeconds", 0)))
     executed = [one.execution_time - skew for one in own if one.execution_time]
-    is_earlier = all(one <= ended + course.tolerated(record) for one in executed)
+    is_earlier = all(one <= ended + tolerated(record) for one in executed)
     require(is_earlier, "record.json", "TSB has executed what was cancelled before")
 
 
@@ -278,8 +279,8 @@ def _in_window(record: Record, step: Step, policy: m.Policy) -> None:
     require_equal("record.json", "windowEnds", times["windowEnds"], ends)
     if "executed" in times:
         executed = datetime.fromisoformat(times["executed"]) - timedelta(seconds=skew_seconds)
-        tolerated = course.tolerated(record)
-        is_later = executed >= asked - tolerated
+        allowed = tolerated(record)
+        is_later = executed >= asked - allowed
         require(is_later, "record.json", "the request was executed before it was made")
-        is_read = executed <= datetime.fromisoformat(times["nextPoll"]) + tolerated
+        is_read = executed <= datetime.fromisoformat(times["nextPoll"]) + allowed
         require(is_read, "record.json", "the request was executed after TSB had said so")

@@ -17,8 +17,9 @@ from countersign.errors import (
     InvalidEnrollmentError,
     TsbRefusedError,
 )
-from countersign.evidence import bundle, ended, proof, quarantine
+from countersign.evidence import bundle, ended, quarantine
 from countersign.evidence.bundle import EvidenceInvalidError
+from countersign.evidence.issued import prove_issued
 from countersign.record import (
     ENDED_AT_TSB,
     Record,
@@ -335,7 +336,7 @@ def _holds(record: Record, objects: Objects) -> bool:
     """Whether what is on record is what people approved: what is kept of it is verified again."""
     found = objects.below(f"enrollments/{record['id']}/")
     try:
-        proof.prove_issued(record, found, now=m.now())
+        prove_issued(record, found, now=m.now())
     except EvidenceInvalidError:
         return False
     return True

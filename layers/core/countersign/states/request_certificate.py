@@ -7,8 +7,8 @@ from collections.abc import Callable
 from countersign import models as m
 from countersign import polling
 from countersign.errors import EnrollmentConflictError, TsbOutcomeUnknownError
-from countersign.evidence import proof
 from countersign.evidence.bundle import EvidenceInvalidError
+from countersign.evidence.issued import prove_issued
 from countersign.policy import approvers, rules, summary
 from countersign.policy.linter import refuse
 from countersign.policy.profiles import Profiles
@@ -188,7 +188,7 @@ def _verified_csr(record: Record, objects: Objects, trust: Trust) -> Csr:
         )
     found = objects.below(f"enrollments/{record['id']}/")
     try:
-        return proof.prove_issued(record, found, now=m.now())
+        return prove_issued(record, found, now=m.now())
     except EvidenceInvalidError as error:
         raise EnrollmentConflictError(
             f"the CSR on record is not what was approved: {error}; nobody was asked",
