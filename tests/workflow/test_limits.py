@@ -38,6 +38,20 @@ def test_an_audit_takes_up_two_hundred_keys_and_goes_on_later(
     assert looked_at == [200, 1]
 
 
+def test_a_folder_of_more_objects_than_one_page_lists_is_read_whole(
+    unrecorded_stack: InProcessStack,
+) -> None:
+    bucket = unrecorded_stack.outputs["CsrBucketName"]
+    for number in range(1_001):
+        unrecorded_stack.client("s3").put_object(
+            Bucket=bucket, Key=f"enrollments/web-1/{number:04}", Body=str(number).encode()
+        )
+
+    found = Objects(bucket).below("enrollments/web-1/")
+
+    assert found == {f"{number:04}": str(number).encode() for number in range(1_001)}
+
+
 def test_of_an_answer_that_changes_with_each_poll_the_first_twenty_are_kept(
     unrecorded_stack: InProcessStack,
 ) -> None:
