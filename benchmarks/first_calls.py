@@ -132,10 +132,14 @@ def record(folder: Path, ca_bundle: str) -> Recorded:
 
 def _variables() -> set[str]:
     """The names of what the template tells any of its functions."""
+    read = template.read()
     return {
         name
-        for function in template.read()["Resources"].values()
-        for name in function.get("Properties", {}).get("Environment", {}).get("Variables", {})
+        for properties in (
+            read["Globals"]["Function"],
+            *(one.get("Properties", {}) for one in read["Resources"].values()),
+        )
+        for name in properties.get("Environment", {}).get("Variables", {})
     }
 
 
