@@ -5,7 +5,7 @@ from typing import Any
 from aws_lambda_powertools import Logger
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from countersign.aws import profiles, stack
+from countersign.aws import rules, stack
 from countersign.models import AcceptEnrollmentInput
 from countersign.settings import settings
 from countersign.states import accept_enrollment
@@ -22,7 +22,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
         records=stack.records(),
         objects=stack.objects(),
         bus=stack.bus(),
-        rules=profiles.rules(),
+        rules=rules.rules(),
         polling_settings=stack.polling_settings(),
         keys_per_minute=settings().keys_per_minute,
     )

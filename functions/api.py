@@ -14,7 +14,8 @@ from countersign import models as m
 from countersign.api import enrollments as api_enrollments
 from countersign.api import gateway, views
 from countersign.api import problems as api_problems
-from countersign.aws import profiles, stack
+from countersign.api.models import Enrollment, EnrollmentList, Health, Problem
+from countersign.aws import rules, stack
 from countersign.errors import AwsCallError
 from countersign.settings import settings
 
@@ -53,7 +54,7 @@ EnrollmentId = Annotated[m.EnrollmentId, Path(description="As POST /enrollments 
 def _responses(answers: dict[int, Any], *problems: int) -> dict[int, Any]:
     """The OpenAPI responses of a route."""
     documented = {
-        status: {"description": REASONS[status], "content": {PROBLEM: {"model": m.Problem}}}
+        status: {"description": REASONS[status], "content": {PROBLEM: {"model": Problem}}}
         for status in problems
     }
     return {**answers, **documented}
@@ -79,8 +80,8 @@ def _moment(name: str, description: str) -> Query:
     openapi_extensions={"requestBody": REQUEST_BODY},
     responses=_responses(
         {
-            202: _with(m.Enrollment, "Accepted; it is under way."),
-            200: _with(m.Enrollment, "The same request was made before and its enrollment ended."),
+            202: _with(Enrollment, "Accepted; it is under way."),
+            200: _with(Enrollment, "The same request was made before and its enrollment ended."),
         },
         400, 409, 413, 415, 422, 503,
     ),
@@ -103,7 +104,7 @@ def submit(
         base=_base(),
         records=stack.records(),
         start=stack.executions().start,
-        rules=profiles.rules(),
+        rules=rules.rules(),
     )
     return _shown(answer, location=True)
 
@@ -113,7 +114,7 @@ def submit(
     summary="List enrollments, newest first",
     operation_id="listEnrollments",
     tags=["Enrollments"],
-    responses=_responses({200: _with(m.EnrollmentList, "One page.")}, 422, 503),
+    responses=_responses({200: _with(EnrollmentList, "One page.")}, 422, 503),
 )
 def enrollments(
     status: Annotated[m.Status | None, Query(description="Only those that stand so.")] = None,
@@ -141,7 +142,7 @@ def enrollments(
     summary="How an enrollment stands",
     operation_id="getEnrollment",
     tags=["Enrollments"],
-    responses=_responses({200: _with(m.Enrollment, "The enrollment.")}, 404, 422, 503),
+    responses=_responses({200: _with(Enrollment, "The enrollment.")}, 404, 422, 503),
 )
 def enrollment(id: EnrollmentId) -> Response[Any]:
     logger.append_keys(enrollment_id=id)
@@ -223,8 +224,8 @@ def certificate(id: EnrollmentId):  # type: ignore[no-untyped-def]  # Powertools
     tags=["Enrollments"],
     responses=_responses(
         {
-            202: _with(m.Enrollment, "Cancelled; the workflow is about to end."),
-            200: _with(m.Enrollment, "It had ended as CANCELLED."),
+            202: _with(Enrollment, "Cancelled; the workflow is about to end."),
+            200: _with(Enrollment, "It had ended as CANCELLED."),
         },
         404, 409, 422, 503,
     ),
@@ -252,7 +253,7 @@ def cancel(id: EnrollmentId) -> Response[Any]:
     operation_id="resumeEnrollment",
     tags=["Enrollments"],
     responses=_responses(
-        {202: _with(m.Enrollment, "Its next execution takes it over within seconds.")},
+        {202: _with(Enrollment, "Its next execution takes it over within seconds.")},
         404, 409, 422, 503,
     ),
 )  # fmt: skip
@@ -269,7 +270,7 @@ def resume(id: EnrollmentId) -> Response[Any]:
     summary="Whether the TSB can be reached and used",
     operation_id="getHealth",
     tags=["Health"],
-    responses=_responses({200: _with(m.Health, "It can.")}, 503),
+    responses=_responses({200: _with(Health, "It can.")}, 503),
 )
 def health() -> Response[Any]:
     # Imported here: only one route of seven calls the TSB, and people wait for the others

@@ -16,8 +16,9 @@ from rich.console import Console
 from typer.testing import CliRunner, Result
 
 from countersign import texts
+from countersign.api.models import Enrollment
 from countersign.errors import InvalidEnrollmentError
-from countersign.models import Enrollment, EnrollmentRequest
+from countersign.models import EnrollmentRequest
 from countersign.models.base import SENTENCES
 from countersign_cli import api, enrollments, request, view
 from countersign_cli.account import Account

@@ -19,6 +19,7 @@ from countersign.errors import (
     TsbUnavailableError,
 )
 from countersign.record import Record
+from countersign.stores import Run
 from countersign.tsb.models import RequestStatus
 
 PENDING, EXECUTED = "PENDING", "EXECUTED"
@@ -55,8 +56,8 @@ class World:
         }
         self.records.put(cast("Record", wait))
 
-    def run(self, limit: int = 300, *, ask: waits.Ask | None = None, **more: Any) -> waits.Run:
-        runs: list[waits.Run] = []
+    def run(self, limit: int = 300, *, ask: waits.Ask | None = None, **more: Any) -> Run:
+        runs: list[Run] = []
         try:
             waits.wake_the_decided(
                 records=self.records,

@@ -24,9 +24,9 @@ from countersign.policy.certificates import expiries
 from countersign.policy.directory import Directory
 from countersign.polling import Schedule
 from countersign.record import Record, StepTimes
-from countersign.stores import Sighting
+from countersign.stores import Run, Sighting
 from countersign.tsb.models import Exchange, RequestStatus, Role, Tls
-from countersign.waits import Ask, Run, Wake, wake_the_decided
+from countersign.waits import Ask, Wake, wake_the_decided
 from countersign.watch import tls_days_left, watch_enrollments
 from local.approver import Approver
 

@@ -1,13 +1,12 @@
 """The only reader of the environment; every name is set in `template.yaml`."""
 
 import os
-from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache
+from typing import NamedTuple
 
 
-@dataclass(frozen=True)
-class Settings:
+class Settings(NamedTuple):
     """The functions' settings. A function sees only the values that it uses."""
 
     table_name: str

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
 
+from countersign.errors import AwsCallError
 from countersign.record import Record
 
 type Item = Mapping[str, Any]
@@ -127,3 +128,25 @@ class Sighting:
     overdue: dict[str, str] = field(default_factory=dict)
     unattended: dict[str, str] = field(default_factory=dict)
     expiring_days: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass
+class Run:
+    """What one run of the watch over open requests did.
+
+    Args:
+        open: waits that were looked at.
+        woken: executions whose wait ended.
+        failed: requests about which TSB gave no answer that could be read.
+        silent_since: since when nothing could be learned from TSB about any request, whatever it
+            answered; None while something can, and while nothing is open.
+        longest_unseen_seconds: how long the round over all waits has taken so far.
+        refused: why Step Functions let nobody be woken; None if it did.
+    """
+
+    open: int = 0
+    woken: int = 0
+    failed: int = 0
+    silent_since: str | None = None
+    longest_unseen_seconds: int = 0
+    refused: AwsCallError | None = None

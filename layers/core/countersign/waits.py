@@ -22,7 +22,7 @@ from countersign.errors import (
     TsbRefusedError,
 )
 from countersign.record import Record
-from countersign.stores import Item, Records
+from countersign.stores import Item, Records, Run
 from countersign.tsb.models import RequestStatus
 
 INDEX = "Waiting"
@@ -55,28 +55,6 @@ class Wait:
     seen: str
     since: str
     failing: str
-
-
-@dataclass
-class Run:
-    """What one run did.
-
-    Args:
-        open: waits that were looked at.
-        woken: executions whose wait ended.
-        failed: requests about which TSB gave no answer that could be read.
-        silent_since: since when nothing could be learned from TSB about any request, whatever it
-            answered; None while something can, and while nothing is open.
-        longest_unseen_seconds: how long the round over all waits has taken so far.
-        refused: why Step Functions let nobody be woken; None if it did.
-    """
-
-    open: int = 0
-    woken: int = 0
-    failed: int = 0
-    silent_since: str | None = None
-    longest_unseen_seconds: int = 0
-    refused: AwsCallError | None = None
 
 
 type Ask = Callable[[str], RequestStatus]  # TSB's answer about the request with this id

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 from countersign import models as m
 from countersign import polling, resumption
 from countersign.api.cancellation import Notify, cancel
+from countersign.api.models import Enrollment, EnrollmentList, Health, TsbHealth
 from countersign.api.problems import CERTIFICATE_DER, DER, JSON, PEM, ProblemError, invalid
 from countersign.api.views import Answer, answer, enrollment, next_poll, summary
 from countersign.errors import (
@@ -168,7 +169,7 @@ def _start(record: Record, start: Start) -> None:
 
 def show(
     enrollment_id: str, *, base: str, records: Records, polling_settings: polling.Schedule
-) -> m.Enrollment:
+) -> Enrollment:
     """One enrollment, with the time of the next poll.
 
     Args:
@@ -199,7 +200,7 @@ def enrollments(
     token: str | None,
     base: str,
     records: Records,
-) -> m.EnrollmentList:
+) -> EnrollmentList:
     """A page of the list, newest first.
 
     Raises:
@@ -208,7 +209,7 @@ def enrollments(
     first = _moment("query.from", since) if since is not None else EVER[0]
     last = _moment("query.to", until) if until is not None else EVER[1]
     if first > last:
-        return m.EnrollmentList(enrollments=(), next=None)
+        return EnrollmentList(enrollments=(), next=None)
     found, ended = records.newest(
         "ByStatus" if status else "ByTime",
         {"status": status} if status else {"kind": ownership.KIND},
@@ -217,7 +218,7 @@ def enrollments(
         limit=limit,
         after=_place(token, first, last) if token is not None else None,
     )
-    return m.EnrollmentList(
+    return EnrollmentList(
         enrollments=tuple(summary(record, base) for record in found),
         next=_token(ended) if ended else None,
     )
@@ -400,7 +401,7 @@ def resumed(
     return Answer(HTTPStatus.ACCEPTED, enrollment(record, base))
 
 
-def health(tsb: Tsb, clock_skew: timedelta) -> m.Health:
+def health(tsb: Tsb, clock_skew: timedelta) -> Health:
     """Whether the TSB can be reached, is licensed to ask approvers and has the right time. Reads
     only.
 
@@ -431,6 +432,4 @@ def health(tsb: Tsb, clock_skew: timedelta) -> m.Health:
             f"TSB's license lacks {APPROVALS}: it asks no approvers",
             "Have the TSB licensed for approvals.",
         )
-    return m.Health(
-        tsb=m.TsbHealth(version=version, license=license_flags, clock_skew_seconds=skew)
-    )
+    return Health(tsb=TsbHealth(version=version, license=license_flags, clock_skew_seconds=skew))

@@ -5,6 +5,7 @@ from http import HTTPStatus
 from typing import Any
 
 from countersign import models as m
+from countersign.api.models import Finding, Problem
 from countersign.errors import CountersignError, EnrollmentConflictError, InvalidEnrollmentError
 
 MAX_FINDINGS = 100  # per refusal; more say nothing new, and the size of an answer is limited
@@ -35,7 +36,7 @@ class ProblemError(Exception):
         self.findings = findings
 
 
-def problem(error: Exception, *, instance: str, enrollment_id: str | None) -> m.Problem:
+def problem(error: Exception, *, instance: str, enrollment_id: str | None) -> Problem:
     """The problem details of any error. Of errors that are not ours, nothing is repeated.
 
     Args:
@@ -56,7 +57,7 @@ def problem(error: Exception, *, instance: str, enrollment_id: str | None) -> m.
         enrollment_id = error.enrollment_id or enrollment_id
         if isinstance(error, InvalidEnrollmentError):
             findings = error.findings or ((error.field or "request", error.message),)
-    return m.Problem(
+    return Problem(
         title=status.phrase,
         status=status,
         detail=detail,
@@ -64,9 +65,7 @@ def problem(error: Exception, *, instance: str, enrollment_id: str | None) -> m.
         error=name,
         action=action,
         enrollment_id=enrollment_id,
-        errors=tuple(
-            m.Finding(field=field, detail=text) for field, text in findings[:MAX_FINDINGS]
-        ),
+        errors=tuple(Finding(field=field, detail=text) for field, text in findings[:MAX_FINDINGS]),
     )
 
 
@@ -92,9 +91,9 @@ def no_route(path: str) -> ProblemError:
     )
 
 
-def not_this_api(api: str) -> m.Problem:
+def not_this_api(api: str) -> Problem:
     """What somebody gets who invokes the function past its API, or through another one."""
-    return m.Problem(
+    return Problem(
         title=HTTPStatus.FORBIDDEN.phrase,
         status=HTTPStatus.FORBIDDEN,
         detail=f"this function answers calls of its own API only ({api})",

@@ -6,6 +6,13 @@ from http import HTTPStatus
 
 from countersign import models as m
 from countersign import polling
+from countersign.api.models import (
+    ApprovalRequest,
+    CertificateApproval,
+    Enrollment,
+    EnrollmentSummary,
+    Steps,
+)
 from countersign.record import (
     Record,
     certificate_step,
@@ -42,12 +49,12 @@ def next_poll(record: Record, polling_settings: polling.Schedule) -> str | None:
     return m.timestamp(began + timedelta(seconds=poll))
 
 
-def enrollment(record: Record, base: str) -> m.Enrollment:
+def enrollment(record: Record, base: str) -> Enrollment:
     """A record as people see it."""
     requested = record.get("request")
     stored = record["csr"] if m.has_csr(record) else None
     certificate = m.certificate_of(record)
-    return m.Enrollment.read(
+    return Enrollment.read(
         {
             **summary(record, base).dump(),
             "schemaVersion": record["schemaVersion"],
@@ -68,7 +75,7 @@ def enrollment(record: Record, base: str) -> m.Enrollment:
     )
 
 
-def summary(record: Record, base: str) -> m.EnrollmentSummary:
+def summary(record: Record, base: str) -> EnrollmentSummary:
     """A record, or what an index holds of it, as one line."""
     at = f"{base}/enrollments/{record['id']}"
     is_issued, wants_more = record["status"] == "ISSUED", wants_certificate(record)
@@ -79,7 +86,7 @@ def summary(record: Record, base: str) -> m.EnrollmentSummary:
         **({"csr": f"{at}/csr"} if is_issued or m.has_csr(record) else {}),
         **({"certificate": f"{at}/certificate"} if is_issued and wants_more else {}),
     }
-    return m.EnrollmentSummary(
+    return EnrollmentSummary(
         enrollment_id=record["id"],
         status=record["status"],
         stage=record["stage"],
@@ -95,16 +102,14 @@ def summary(record: Record, base: str) -> m.EnrollmentSummary:
     )
 
 
-def _steps(record: Record) -> m.Steps:
+def _steps(record: Record) -> Steps:
     shown = {name: one for name, one in csr_step(record).items() if name in SHOWN_OF_CSR}
     if not wants_certificate(record):
-        return m.Steps(csr=m.ApprovalRequest.read(shown))
+        return Steps(csr=ApprovalRequest.read(shown))
     second = {
         name: one for name, one in certificate_step(record).items() if name in SHOWN_OF_CERTIFICATE
     }
-    return m.Steps(
-        csr=m.ApprovalRequest.read(shown), certificate=m.CertificateApproval.read(second)
-    )
+    return Steps(csr=ApprovalRequest.read(shown), certificate=CertificateApproval.read(second))
 
 
 @dataclass(frozen=True)
@@ -112,7 +117,7 @@ class Answer:
     """An HTTP status and the enrollment as it is."""
 
     status: HTTPStatus
-    enrollment: m.Enrollment
+    enrollment: Enrollment
 
 
 def answer(record: Record, base: str) -> Answer:

@@ -11,9 +11,8 @@ from aws_lambda_powertools.metrics import EphemeralMetrics, MetricUnit
 from countersign.models import OutcomeDocument
 from countersign.record import Record, last_step, step_of
 from countersign.settings import settings
-from countersign.stores import Sighting
+from countersign.stores import Run, Sighting
 from countersign.tsb.models import Exchange
-from countersign.waits import Run
 
 NAMESPACE = "Countersign"
 SOON_DAYS = 60  # twice the threshold of CertificateExpiringAlarm

@@ -1,9 +1,9 @@
-"""The vocabulary: what travels between callers, states, events and the API, validated.
+"""The vocabulary: what travels between callers, states and events, validated.
 
-`from countersign import models as m` gives all of it.
+`from countersign import models as m` gives all of it. What only the HTTP API shows is in
+`countersign/api/models.py`: no other function pays for it.
 """
 
-from countersign.models.api import *
 from countersign.models.base import *
 from countersign.models.outcome import *
 from countersign.models.request import *

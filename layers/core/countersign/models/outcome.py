@@ -1,4 +1,4 @@
-"""How an enrollment and its key ended: outcome, checks, failures, disposals."""
+"""How an enrollment stands, how it and its key ended: outcome, checks, failures, disposals."""
 
 from collections.abc import Mapping
 from enum import StrEnum
@@ -21,6 +21,29 @@ class Outcome(StrEnum):
     EXPIRED = "EXPIRED"
     CANCELLED = "CANCELLED"
     FAILED = "FAILED"
+
+
+class Status(StrEnum):
+    """The state of an enrollment: PENDING or CANCELLING while it is open, then its outcome.
+
+    It is on the record as well, because the list is filtered by it.
+    """
+
+    PENDING = "PENDING"
+    CANCELLING = "CANCELLING"
+    ISSUED = "ISSUED"
+    REJECTED = "REJECTED"
+    EXPIRED = "EXPIRED"
+    CANCELLED = "CANCELLED"
+    FAILED = "FAILED"
+
+
+class Cancellation(Model):
+    """Who cancelled and when; `confirmed_at`: when TSB confirmed it."""
+
+    by: str
+    at: Moment
+    confirmed_at: Moment | None = None
 
 
 class Approver(Model):

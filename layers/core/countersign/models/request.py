@@ -57,6 +57,29 @@ class Policy(Model):
     key_status: KeyStatus
 
 
+class GroupSummary(Model):
+    """`quorum` of these approvers, by name, must agree."""
+
+    name: str
+    quorum: int
+    approvers: tuple[str, ...]
+
+
+class TokenSummary(Model):
+    """All groups must agree, after `timelock` and before `timeout` seconds (0: no limit)."""
+
+    name: str
+    timelock: int
+    timeout: int
+    groups: tuple[GroupSummary, ...]
+
+
+class PolicySummary(Model):
+    """Who must approve the use of the key: any one of the tokens suffices."""
+
+    tokens: tuple[TokenSummary, ...]
+
+
 class SecretReference(Model):
     """A reference to a password. A plain one would stay in the execution history for 90 days."""
 
@@ -224,7 +247,7 @@ class ProfileRequest(Model):
         str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,39}(@[1-9][0-9]{0,3})?$")
     ]
     key: AskedKey
-    csr: AskedCsr = AskedCsr()
+    csr: AskedCsr = Field(default_factory=AskedCsr)  # else its form is built by whoever imports it
     reason: Reason | None = None
 
 

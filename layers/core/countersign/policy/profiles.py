@@ -202,7 +202,7 @@ class Profile(Model):
     )
     unused_key: m.UnusedKey = "keep"
     overrides: tuple[Override, ...] = ()
-    lint: Lint = Lint()
+    lint: Lint = Field(default_factory=Lint)
 
     @model_validator(mode="after")
     def _levels_are_raised_only(self) -> Self:

@@ -6,6 +6,7 @@ Source: recorded attestations of a TSB of 2024; TSB documentation, signed key at
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 from xml.etree import ElementTree  # nosec B405
 
@@ -47,6 +48,7 @@ class Attested:
     policy: Echo | None
 
 
+@lru_cache(maxsize=2)  # the key's and the CA's: each comparison of a call reads it
 def read(xml: str) -> Attested:
     """What an attestation says. The only place where XML is read.
 

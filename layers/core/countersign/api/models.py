@@ -1,6 +1,5 @@
 """What the HTTP API shows."""
 
-from enum import StrEnum
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -11,62 +10,24 @@ from pydantic import (
     model_serializer,
 )
 
-from countersign.models.base import SCHEMA_VERSION, Model, Moment
-from countersign.models.outcome import (
+from countersign.models import (
+    SCHEMA_VERSION,
     Approver,
+    Cancellation,
     CertificateLocation,
     CsrLocation,
     DisposedKey,
     Failure,
+    LintFinding,
+    Model,
+    Moment,
+    Origin,
     Outcome,
+    PolicySummary,
+    ProfileRequest,
+    RawRequest,
+    Status,
 )
-from countersign.models.request import LintFinding, Origin, ProfileRequest, RawRequest
-
-
-class Status(StrEnum):
-    """The state of an enrollment: PENDING or CANCELLING while it is open, then its outcome.
-
-    It is on the record as well, because the list is filtered by it.
-    """
-
-    PENDING = "PENDING"
-    CANCELLING = "CANCELLING"
-    ISSUED = "ISSUED"
-    REJECTED = "REJECTED"
-    EXPIRED = "EXPIRED"
-    CANCELLED = "CANCELLED"
-    FAILED = "FAILED"
-
-
-class GroupSummary(Model):
-    """`quorum` of these approvers, by name, must agree."""
-
-    name: str
-    quorum: int
-    approvers: tuple[str, ...]
-
-
-class TokenSummary(Model):
-    """All groups must agree, after `timelock` and before `timeout` seconds (0: no limit)."""
-
-    name: str
-    timelock: int
-    timeout: int
-    groups: tuple[GroupSummary, ...]
-
-
-class PolicySummary(Model):
-    """Who must approve the use of the key: any one of the tokens suffices."""
-
-    tokens: tuple[TokenSummary, ...]
-
-
-class Cancellation(Model):
-    """Who cancelled and when; `confirmed_at`: when TSB confirmed it."""
-
-    by: str
-    at: Moment
-    confirmed_at: Moment | None = None
 
 
 class Times(Model):
@@ -95,7 +56,7 @@ class ApprovalRequest(Model):
     request_id: str | None = None
     status: str | None = None
     approvers: tuple[Approver, ...] = ()
-    times: ApprovalTimes = ApprovalTimes()
+    times: ApprovalTimes = Field(default_factory=ApprovalTimes)
 
 
 class CertificateApproval(ApprovalRequest):
