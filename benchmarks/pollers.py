@@ -6,7 +6,8 @@ Ours is woken besides, by WatchEnrollments, which looks once a minute at everyth
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from copy import replace
+from dataclasses import dataclass
 from itertools import takewhile
 from math import log
 

@@ -3,7 +3,6 @@
 What cannot be sent is said here and nowhere else: it never touches an enrollment.
 """
 
-from dataclasses import asdict
 from typing import Any
 
 from aws_lambda_powertools import Logger
@@ -34,5 +33,5 @@ def handler(event: dict[str, Any], context: LambdaContext) -> None:
 
 def undelivered(one: Undelivered) -> None:
     """Leave a trace of a mail that somebody does not get."""
-    logger.warning("not delivered", **asdict(one))
-    metrics.undelivered(one.reason, asdict(one))
+    logger.warning("not delivered", **one._asdict())
+    metrics.undelivered(one.reason, one._asdict())

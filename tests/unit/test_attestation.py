@@ -3,7 +3,7 @@
 import base64
 import json
 import re
-from dataclasses import replace
+from copy import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 

@@ -3,7 +3,7 @@
 import base64
 import json
 import random
-from dataclasses import replace
+from copy import replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import Any

@@ -1,7 +1,7 @@
 """What the mails to approvers and requesters say: a golden text and page for each of them."""
 
 import re
-from dataclasses import replace
+from copy import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 

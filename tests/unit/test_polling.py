@@ -1,7 +1,7 @@
 """The insurance polls of a request: how many, and at which moments, for any policy."""
 
 from collections.abc import Iterator
-from dataclasses import replace
+from copy import replace
 
 from hypothesis import given
 from hypothesis import strategies as st

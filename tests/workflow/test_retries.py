@@ -5,7 +5,7 @@ The engine waits as long as JitterStrategy FULL allows, so on AWS such waits are
 
 import itertools
 import json
-from dataclasses import replace
+from copy import replace
 from typing import Any
 
 import pytest

@@ -5,7 +5,7 @@ Source: ITU-T X.690, DER.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 BOOLEAN, INTEGER, BIT_STRING, OCTET_STRING, NULL, OID = 0x01, 0x02, 0x03, 0x04, 0x05, 0x06
 SEQUENCE, SET = 0x30, 0x31
@@ -21,8 +21,7 @@ class DerError(ValueError):
     """The bytes are not DER of the expected kind; the message says why, and never quotes them."""
 
 
-@dataclass(frozen=True, slots=True)
-class Element:
+class Element(NamedTuple):
     """One element: its tag, what is inside, and the whole of it."""
 
     tag: int

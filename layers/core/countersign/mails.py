@@ -5,8 +5,7 @@ cannot look like a line of ours.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from countersign import events
 from countersign import models as m
@@ -35,8 +34,7 @@ HEADLINES: dict[type[events.Event], str] = {
 }
 
 
-@dataclass(frozen=True)
-class Mail:
+class Mail(NamedTuple):
     """The subject (one line of ASCII) and the plain text about an event of this detail type."""
 
     subject: str

@@ -5,7 +5,7 @@ the times when it does not: the wait is a share of the request's age, whatever T
 """
 
 import math
-from dataclasses import dataclass
+from typing import NamedTuple
 
 FIRST_SECONDS = 10  # this poll shows that the approvers are asked, and announces it
 GROWTH = 1.0  # each wait doubles the age
@@ -31,8 +31,7 @@ LONGEST_WINDOW_SECONDS = YEAR_SECONDS - AROUND_SECONDS - LONGEST_SILENCE_SECONDS
 DEADLINE_SECONDS = 30 * DAY_SECONDS  # of a stack with the default parameters
 
 
-@dataclass(frozen=True)
-class Schedule:
+class Schedule(NamedTuple):
     """What is known when the approvers are asked.
 
     Args:

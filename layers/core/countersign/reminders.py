@@ -1,8 +1,8 @@
 """Reminders at fractions of the window: an event each, from which the mails follow."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 from countersign import events
 from countersign import models as m
@@ -18,8 +18,7 @@ MOST = 100  # of a run; what is left comes with the next one
 KEPT = timedelta(seconds=LONGEST_WINDOW_SECONDS) + timedelta(days=30)
 
 
-@dataclass(frozen=True)
-class Due:
+class Due(NamedTuple):
     """A reminder that is due, and that may have been announced.
 
     Args:

@@ -8,10 +8,9 @@ the wait, and nothing else: PollRequest reads the truth from the TSB then.
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import batched, chain
-from typing import Any
+from typing import Any, NamedTuple
 
 from countersign import models as m
 from countersign.errors import (
@@ -36,8 +35,7 @@ MOST_NOTED = 1_000  # wakes; the note stays far below the 400 KB of an item
 type Wake = Callable[[str], bool]  # ends the wait with this token; False: it has ended already
 
 
-@dataclass(frozen=True)
-class Wait:
+class Wait(NamedTuple):
     """An execution that waits for its approvers.
 
     Args:

@@ -5,7 +5,7 @@ It only reads. Nothing is repaired here, because only the workflow knows what co
 
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from copy import replace
 from datetime import UTC, datetime, time, timedelta
 from typing import Any
 

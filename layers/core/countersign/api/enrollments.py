@@ -8,10 +8,9 @@ import json
 import re
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from countersign import models as m
 from countersign import polling, resumption
@@ -48,8 +47,7 @@ class Tsb(Protocol):
         """The features that the TSB is licensed for."""
 
 
-@dataclass(frozen=True)
-class Caller:
+class Caller(NamedTuple):
     """Who signed the call, according to API Gateway. `principal` is an IAM ARN."""
 
     principal: str

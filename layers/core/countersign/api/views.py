@@ -1,8 +1,8 @@
 """How the HTTP API shows a record."""
 
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from http import HTTPStatus
+from typing import NamedTuple
 
 from countersign import models as m
 from countersign import polling
@@ -112,8 +112,7 @@ def _steps(record: Record) -> Steps:
     return Steps(csr=ApprovalRequest.read(shown), certificate=CertificateApproval.read(second))
 
 
-@dataclass(frozen=True)
-class Answer:
+class Answer(NamedTuple):
     """An HTTP status and the enrollment as it is."""
 
     status: HTTPStatus

@@ -1,7 +1,7 @@
 """What TSB answered: about the key when it was made, and who approved. Pure."""
 
 from collections.abc import Mapping
-from dataclasses import replace
+from copy import replace
 from datetime import datetime, timedelta
 from typing import Any
 

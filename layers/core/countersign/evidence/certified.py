@@ -1,7 +1,7 @@
 """The certificate and its quorum, of TSB's answers and by its checks, made again. Pure."""
 
 from collections.abc import Mapping
-from dataclasses import replace
+from copy import replace
 from datetime import datetime, timedelta
 from typing import Any
 

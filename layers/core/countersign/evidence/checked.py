@@ -1,7 +1,7 @@
 """The checks of the CSR, made again of TSB's answers. Pure."""
 
 from collections.abc import Iterator
-from dataclasses import replace
+from copy import replace
 from datetime import datetime
 from typing import Any
 

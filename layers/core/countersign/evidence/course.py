@@ -6,9 +6,8 @@ answers: what they show is handed in, see `Course`. Pure.
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from countersign import clocks
 from countersign import models as m
@@ -63,8 +62,7 @@ NEEDS = (
 )
 
 
-@dataclass(frozen=True)
-class Course:
+class Course(NamedTuple):
     """What an enrollment has come to.
 
     Args:
@@ -81,8 +79,7 @@ class Course:
     certificate: "Asked | None" = None
 
 
-@dataclass(frozen=True)
-class Asked:
+class Asked(NamedTuple):
     """A policy under which people were asked, and what they said (None: unknown)."""
 
     policy: m.Policy

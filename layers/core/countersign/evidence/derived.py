@@ -5,7 +5,7 @@ again. What is on record beside a fact is compared with it.
 """
 
 import re
-from dataclasses import replace
+from copy import replace
 from datetime import datetime
 from functools import cache
 

@@ -1,6 +1,6 @@
 """What the parts of a folder prove, as the verifier shows it."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from countersign import models as m
 from countersign.record import Record
@@ -9,8 +9,7 @@ from countersign.verification import issuing
 from countersign.verification.checks import Verified
 
 
-@dataclass(frozen=True)
-class Proven:
+class Proven(NamedTuple):
     """What the parts prove.
 
     Args:
@@ -33,8 +32,7 @@ class Proven:
     second: "Second | None" = None
 
 
-@dataclass(frozen=True)
-class Second:
+class Second(NamedTuple):
     """What the parts prove of the approval of the certificate.
 
     Args:

@@ -2,8 +2,7 @@
 
 import hashlib
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -44,8 +43,7 @@ class UnusableKeyError(ValueError):
     """What was given as the stack's public key is none. That says nothing about the evidence."""
 
 
-@dataclass(frozen=True)
-class Verified:
+class Verified(NamedTuple):
     """What a folder proves, for people: name and value of each fact."""
 
     facts: dict[str, str]

@@ -4,16 +4,14 @@ It is an item of the table, `label#<label in lower case>`, with the enrollment's
 the claim. Whether TSB tells labels apart by their case alone is unknown, so claims never do.
 """
 
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from countersign import models as m
 from countersign.stores import Records
 
 
-@dataclass(frozen=True)
-class Claim:
+class Claim(NamedTuple):
     """Whose a label is, and since when: no key of theirs is older.
 
     Args:

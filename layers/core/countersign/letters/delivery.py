@@ -10,9 +10,8 @@ import json
 import re
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from countersign import events
 from countersign import models as m
@@ -46,8 +45,7 @@ DECIDED = frozenset(m.Outcome) - {m.Outcome.FAILED}
 type Send = Callable[[str, Letter, str], None]  # to this address, for the enrollment with this id
 
 
-@dataclass(frozen=True)
-class Undelivered:
+class Undelivered(NamedTuple):
     """A mail that somebody does not get.
 
     Args:
@@ -63,8 +61,7 @@ class Undelivered:
     why: str
 
 
-@dataclass(frozen=True)
-class _Addressee:
+class _Addressee(NamedTuple):
     """Somebody who is to get a mail.
 
     Args:
@@ -80,8 +77,7 @@ class _Addressee:
     reason: str | None = None
 
 
-@dataclass(frozen=True)
-class _Mail:
+class _Mail(NamedTuple):
     """A mail for somebody: `about` and who they are make it one that is sent once."""
 
     to: _Addressee

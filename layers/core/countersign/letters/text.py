@@ -8,8 +8,8 @@ import html
 import re
 import textwrap
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
 
 from countersign import models as m
 from countersign.record import StepName
@@ -34,8 +34,7 @@ THINGS: dict[StepName, str] = {
 DECISIONS = {"approved": "approved", "declined": "declined"}  # others have said nothing yet
 
 
-@dataclass(frozen=True)
-class Letter:
+class Letter(NamedTuple):
     """A mail: its subject on one line, and one content in two forms."""
 
     subject: str
@@ -43,8 +42,7 @@ class Letter:
     html: str
 
 
-@dataclass(frozen=True)
-class Facts:
+class Facts(NamedTuple):
     """What the mails about one enrollment have to say.
 
     Args:

@@ -3,15 +3,13 @@
 `docs/profiles.md` is generated from this table.
 """
 
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 type Level = Literal["error", "warning", "info"]
 ORDER: tuple[Level, ...] = ("error", "warning", "info")
 
 
-@dataclass(frozen=True)
-class Code:
+class Code(NamedTuple):
     """What a code means.
 
     Args:

@@ -6,8 +6,7 @@ approvers. Source: TSB documentation, Smart Key Attributes.
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from countersign.models import (
     Approval,
@@ -52,8 +51,7 @@ def executable(token: Token) -> bool:
     return not token.timeout or token.timelock < token.timeout
 
 
-@dataclass(frozen=True)
-class TooLong:
+class TooLong(NamedTuple):
     """A time of a token that the workflow cannot wait for: which token, which field, how long."""
 
     token: int

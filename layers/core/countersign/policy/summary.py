@@ -4,7 +4,7 @@ Their app shows it unchanged, so nothing that a caller wrote may look like a lin
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from countersign.algorithms import CURVES, ED25519
 from countersign.models import EnrollmentRequest, PolicySummary, Token, TokenSummary, cut
@@ -84,8 +84,7 @@ def _shown(facts: dict[str, str], most_bytes: int | None) -> list[str]:
     return [f"{name}: {value}" for name, value in shown.items()]
 
 
-@dataclass(frozen=True)
-class CertificateTerms:
+class CertificateTerms(NamedTuple):
     """What a certificate will say that the request alone does not.
 
     Args:

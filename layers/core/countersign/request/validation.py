@@ -6,9 +6,8 @@ hashes, so it imports `canonical` and `intake` and not this module.
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from countersign.algorithms import (
     CURVES,
@@ -45,8 +44,7 @@ AGREEMENT_ONLY = ("ENCIPHER_ONLY", "DECIPHER_ONLY")
 OLDER_VALIDITY_DAYS = 90  # of a certificate for which no validity can be asked
 
 
-@dataclass(frozen=True)
-class Rules:
+class Rules(NamedTuple):
     """What a stack accepts.
 
     Args:
@@ -68,8 +66,7 @@ class Rules:
     newer_certificates: bool = False
 
 
-@dataclass(frozen=True)
-class Reading:
+class Reading(NamedTuple):
     """A request that can be carried out.
 
     Args:

@@ -7,8 +7,8 @@ on record without a request id, nobody knows whether the approvers were asked, a
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import timedelta
+from typing import NamedTuple
 
 from countersign import models as m
 from countersign import polling
@@ -27,8 +27,7 @@ from countersign.states.ownership import own, progress, require_own
 from countersign.stores import Item, Records
 
 
-@dataclass(frozen=True)
-class Question:
+class Question(NamedTuple):
     """What approvers are asked.
 
     Args:

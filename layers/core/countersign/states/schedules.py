@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from copy import replace
 
 from countersign import models as m
 from countersign import polling
@@ -36,7 +36,7 @@ def schedule(
 def handed_over(schedule: polling.Schedule) -> m.Schedule:
     """The schedule as the state machine keeps it."""
     return m.Schedule(
-        **asdict(schedule),
+        **schedule._asdict(),
         slowest_seconds=schedule.cap,
         last_age_seconds=schedule.last_age,
     )

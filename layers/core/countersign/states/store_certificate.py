@@ -1,7 +1,7 @@
 """State StoreCertificate: verify the certificate, store it, and import it to its key."""
 
 import hashlib
-from dataclasses import replace
+from copy import replace
 from datetime import datetime
 from typing import Literal
 

@@ -8,10 +8,9 @@ about the call.
 import base64
 import json
 import ssl
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 from urllib3 import exceptions as urllib3_errors
 
@@ -58,8 +57,7 @@ class Kind(StrEnum):
     REMOVE = "remove"  # nothing where the first one was executed
 
 
-@dataclass(frozen=True)
-class Call:
+class Call(NamedTuple):
     """One call, as errors and metrics name it.
 
     Args:

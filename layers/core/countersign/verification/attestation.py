@@ -8,9 +8,8 @@ verified by `cryptography`.
 
 import base64
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
@@ -62,8 +61,7 @@ DIGESTS = (hashes.SHA256, hashes.SHA384, hashes.SHA512)
 type PublicKey = rsa.RSAPublicKey | ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey
 
 
-@dataclass(frozen=True)
-class Trust:
+class Trust(NamedTuple):
     """Which attestations are trusted.
 
     Args:

@@ -4,10 +4,9 @@ Source: recorded attestations of a TSB of 2024; TSB documentation, signed key at
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 from xml.etree import ElementTree  # nosec B405
 
 from countersign import clocks
@@ -22,8 +21,7 @@ ROOT = "private_key"
 BLANKS = " \t\r\n"  # of XML; other characters that look like blanks are text
 
 
-@dataclass(frozen=True)
-class Attested:
+class Attested(NamedTuple):
     """What the HSM attests about a key. What it does not say is empty.
 
     Args:

@@ -11,8 +11,9 @@ can be asked for, midnight as the beginning, serial number 0).
 
 import hashlib
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from copy import replace
 from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
 
 from countersign import clocks, der
 from countersign.models import CertificateRequest, Check, CsrRequest
@@ -43,8 +44,7 @@ KNOWN = {*USAGE_EXTENSIONS, KEY_IDENTIFIER, AUTHORITY_KEY_IDENTIFIER, BASIC_CONS
 type Differences = list[tuple[str, str]]  # each: the field, and how it differs
 
 
-@dataclass(frozen=True)
-class Certificate:
+class Certificate(NamedTuple):
     """A certificate as it was read.
 
     Args:
@@ -107,8 +107,7 @@ class Certificate:
         )
 
 
-@dataclass(frozen=True)
-class Asked:
+class Asked(NamedTuple):
     """What a certificate is compared with.
 
     Args:

@@ -5,9 +5,8 @@ StoreCsr runs it before anything is stored as issued. It runs again offline, on 
 
 import base64
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from countersign import models as m
 from countersign.clocks import LONGEST_CALL
@@ -27,8 +26,7 @@ from countersign.verification.attestation_xml import plain
 APPROVALS = ("APPROVER_NOT_IN_POLICY", "APPROVAL_QUORUM", "APPROVAL_SAME_PERSON")
 
 
-@dataclass(frozen=True)
-class Returned:
+class Returned(NamedTuple):
     """The result of an executed request. None of it is trusted yet.
 
     Args:
@@ -48,8 +46,7 @@ class Returned:
     record: Mapping[str, Any]
 
 
-@dataclass(frozen=True)
-class Verified:
+class Verified(NamedTuple):
     """The checks, the most important first, and the content of the CSR (None: it is not a CSR)."""
 
     checks: tuple[m.Check, ...]

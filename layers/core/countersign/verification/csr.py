@@ -13,7 +13,8 @@ header, the criticality of the usages and the subject key identifier.
 import base64
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from copy import replace
+from typing import NamedTuple
 
 from countersign import der
 from countersign.errors import CsrInvalidError
@@ -38,8 +39,7 @@ VERSION = der.write(der.INTEGER, b"\0")  # v1, the only one
 type Differences = list[tuple[str, str]]  # each: the field, and how it differs
 
 
-@dataclass(frozen=True)
-class Request:
+class Request(NamedTuple):
     """A CSR as it was read.
 
     Args:
@@ -69,8 +69,7 @@ class Request:
         return pkix.values(self.extensions, *oids)
 
 
-@dataclass(frozen=True)
-class Csr:
+class Csr(NamedTuple):
     """The content of a CSR. `sha256` is the hash of the DER; `subject` is in RFC 4514 form.
 
     `pem` has the header of RFC 7468, `CERTIFICATE REQUEST`. CAs differ on the vendor's `NEW …`.

@@ -7,9 +7,8 @@ the CA's key is TSB's answer then, not what this product remembers.
 import base64
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 import rfc8785
 
@@ -33,8 +32,7 @@ DEFAULT_SIGNATURES = {
 }
 
 
-@dataclass(frozen=True)
-class CaKey:
+class CaKey(NamedTuple):
     """A CA's key that can be used under a policy, and the CA's own certificate.
 
     Args:
@@ -171,8 +169,7 @@ def _plain(value: Any) -> Any:
 # After it has signed ------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Signed:
+class Signed(NamedTuple):
     """The result of an executed request for a certificate. None of it is trusted yet.
 
     Args:
@@ -194,8 +191,7 @@ class Signed:
     record: Mapping[str, Any]
 
 
-@dataclass(frozen=True)
-class Verified:
+class Verified(NamedTuple):
     """The checks, the most important first, and the two certificates (None: it is none)."""
 
     checks: tuple[m.Check, ...]

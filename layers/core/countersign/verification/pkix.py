@@ -10,7 +10,7 @@ import base64
 import hashlib
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
@@ -74,8 +74,7 @@ UNREADABLE = ("what cannot be read",)
 type Name = tuple[tuple["Value", ...], ...]  # the values of each relative distinguished name
 
 
-@dataclass(frozen=True)
-class Value:
+class Value(NamedTuple):
     """An attribute of a name; `text` is None if its type does not tell which text it is."""
 
     oid: str
@@ -88,8 +87,7 @@ class Value:
         return SUBJECT_NAMES.get(self.oid, self.oid)
 
 
-@dataclass(frozen=True)
-class Extension:
+class Extension(NamedTuple):
     """An extension; `value` is its DER."""
 
     oid: str

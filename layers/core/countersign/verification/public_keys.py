@@ -3,7 +3,7 @@
 Source: RFC 5280, 4.1.2.7; RFC 5480; RFC 8017; RFC 8410.
 """
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from countersign import der
 from countersign.algorithms import CURVES
@@ -27,8 +27,7 @@ SMALL_PRIMES = tuple(
 ED25519_BYTES = 32
 
 
-@dataclass(frozen=True)
-class PublicKey:
+class PublicKey(NamedTuple):
     """What the bytes of a public key say.
 
     Args:

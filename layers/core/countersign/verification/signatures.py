@@ -3,7 +3,7 @@
 Source: TSB documentation, SignatureAlgorithm; RFC 4055, 5758 and 8410; NIST's arc of hashes.
 """
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from countersign import der
 
@@ -11,8 +11,7 @@ RSASSA_PSS, MGF1, ED25519 = "1.2.840.113549.1.1.10", "1.2.840.113549.1.1.8", "1.
 EMPTY = der.write(der.NULL)
 
 
-@dataclass(frozen=True)
-class Signature:
+class Signature(NamedTuple):
     """How a CSR is signed.
 
     Args:
