@@ -347,7 +347,7 @@ def _startup(measured: Json | None) -> str:
             ),
             "The layers carry bytecode (SAM leaves it out, Lambda cannot write it); a model's"
             " validator is built when it is first used; requests is not imported by what never asks"
-            " TSB, nor what reads certificates by a poll, a cancellation, an end or a mail. Of the"
+            " TSB, nor what reads certificates by a poll, a cancellation or a mail. Of the"
             " API, `POST /enrollments` is measured; of the polls, one that finds nothing new and"
             " the one that finds the decision.\n",
             "The ten imports with the most time of their own, those of the first call too:\n",
