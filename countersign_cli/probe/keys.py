@@ -1,11 +1,12 @@
 """What the HSM makes of keys, labels and policies."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from countersign import clocks
 from countersign.algorithms import ED25519, RSA_SIZES
 from countersign.errors import KEY_ALREADY_EXISTING, KEY_NOT_EXISTENT
 from countersign.tsb.models import KeyAttributes
+from countersign.verification import attestation_xml
 from countersign_cli.calls import MANAGEMENT
 from countersign_cli.probe.questions import Finding, UnknownError, question
 from countersign_cli.probe.session import (
@@ -21,6 +22,7 @@ from countersign_cli.probe.session import (
 LONGEST_LABEL = 255  # that the product accepts
 TOLERATED_SECONDS, MOST_SECONDS = 300, 900  # default and maximum of MaxClockSkewSeconds
 STEP_SECONDS = 60
+TELLING_SECONDS = 2  # attested times are of whole seconds
 INVALID_NAME = 610
 HSM_REFUSAL = 701
 NOT_ONBOARDED = 414
@@ -149,6 +151,27 @@ def indestructible_delete_code(session: Session) -> Finding:
     return Finding(said.code, str(said))
 
 
+@question(
+    "when a key is attested",
+    assumed="asked",
+    source="The recorded attestations are of their keys' first second.",
+)
+def attestation_time(session: Session) -> Finding:
+    label = session.free.key.label
+    session.pace.wait(TELLING_SECONDS)
+    answer = KeyAttributes.read(needed(session.read_key(label), "the key again").reply)
+    said = attestation_xml.read(answer.xml or "")
+    if said.at is None or said.created is None:
+        raise UnknownError("the attestation says no time")
+    if said.at - said.created >= timedelta(seconds=TELLING_SECONDS):
+        return Finding("asked")
+    follows = (
+        "What takes longer than MaxClockSkewSeconds would not be issued: the product takes no"
+        " attestation that is older than its question (ATTESTATION_TIME). Ask the maker."
+    )
+    return Finding("created", follows=follows)
+
+
 # Policies --------------------------------------------------------------------------------------
 
 
@@ -243,6 +266,7 @@ FREE_KEYS = (
     label_reusable_after_delete,
     empty_answer_http_status,
     indestructible_delete_code,
+    attestation_time,
 )
 POLICIES = (
     quorum_out_of_range,

@@ -157,8 +157,9 @@ class Broker:
 
     def attributes(self, key: keys.HsmKey) -> dict[str, Any]:
         """The signed attributes."""
-        now, layout = self.clock.now(key.label), self.switches.attestation_layout
-        return keys.answer(key, self.attestation, now, layout)
+        kept = self.switches.attestation_time == "created"
+        moment = key.created if kept else self.clock.now(key.label)
+        return keys.answer(key, self.attestation, moment, self.switches.attestation_layout)
 
     def delete_key(self, label: str, password: str | None) -> None:
         """Delete a destroyable key, and cancel its requests."""

@@ -235,6 +235,11 @@ class Switches(BaseModel):
         description="The attested attributes' XML: as two recorded ones are laid out, or as the "
         "documents list its elements.",
     )
+    attestation_time: Literal["asked", "created"] = Field(
+        "asked",
+        description="attest_time of a key: when its attributes are asked for, or when it was made, "
+        "by an HSM that keeps one attestation for all questions.",
+    )
     onboarded_approvers: dict[str, str | None] = Field(
         {},
         description="Approvers whom TSB knows by name, with their certificates (base64 DER); null: "
