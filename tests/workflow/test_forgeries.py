@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import pytest
 
+from countersign.evidence import verifier
 from local.approver import Approver
 from local.engine.stack import InProcessStack
 from local.tsb_simulator.attestation import make_attestation
@@ -122,6 +123,19 @@ def test_an_approver_whom_tsb_does_not_show_by_a_key_is_a_stranger(case: Case) -
     result = forged(case, csr("APPROVER_NOT_IN_POLICY", "unreadable_stranger"))
 
     assert_refused(result, "APPROVER_NOT_IN_POLICY")
+
+
+@pytest.mark.parametrize("what", ["stranger", "unreadable_stranger"])
+def test_who_verifies_the_evidence_sees_the_stranger_apart_from_who_were_asked(
+    case: Case, shared_stack: InProcessStack, what: str
+) -> None:
+    result = forged(case, csr("APPROVER_NOT_IN_POLICY", what))
+
+    facts = verifier.verify(case.evidence(result), shared_stack.signing_key()).facts
+
+    assert (facts["outcome"], facts["agreed"]) == ("FAILED", "2 of 3 who were asked")
+    assert facts["keys not in the policy"].endswith(": approved")
+    assert facts["approved by"].count("key sha256:") == 2
 
 
 def test_no_two_forgeries_share_a_code() -> None:

@@ -332,7 +332,9 @@ def test_an_ed25519_key(case: Case) -> None:
     assert csr.read_csr(result.document["csr"]["pem"]).key == "Ed25519"
 
 
-def test_an_onboarded_approver_is_known_by_the_certificate_that_comes_back(case: Case) -> None:
+def test_an_onboarded_approver_is_known_by_the_certificate_that_comes_back(
+    case: Case, shared_stack: InProcessStack
+) -> None:
     one = Approver.generate("Joan", "ec")
     case.stack.control("PUT", "/switches", {"onboardedApprovers": {"Joan": one.certificate()}})
     by_name = group(one)
@@ -342,6 +344,9 @@ def test_an_onboarded_approver_is_known_by_the_certificate_that_comes_back(case:
     result = case.end(arn)
 
     assert_issued(result)
+    facts = verifier.verify(case.evidence(result), shared_stack.signing_key()).facts
+    assert facts["agreed"] == "1 of 1 who were asked"
+    assert facts["keys not in the policy"].endswith(": approved")
 
 
 CANARY = "canary-7f3a-password"

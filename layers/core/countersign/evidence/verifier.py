@@ -21,7 +21,7 @@ from countersign.evidence import bundle, findings
 from countersign.evidence.bundle import MANIFEST, SIGNATURE, EvidenceInvalidError, Folder, require
 from countersign.evidence.proof import prove
 from countersign.evidence.proven import Proven
-from countersign.policy import summary
+from countersign.policy import approvers, summary
 from countersign.record import (
     ENDED_AT_TSB,
     Record,
@@ -36,6 +36,7 @@ from countersign.verification import attestation_xml
 from countersign.verification.certificate import Certificate
 from countersign.verification.pkix import described
 
+DECISIONS = ("approved", "declined", "outstanding")  # of a key that TSB lists
 type PublicKey = ec.EllipticCurvePublicKey
 
 
@@ -326,26 +327,38 @@ def _policy(rule: m.PolicySummary) -> str:
 
 
 def _agreed(proven: Proven) -> dict[str, str]:
-    return _decisions(proven.approvers)
+    policy = proven.requested.key.policy if proven.requested else None
+    return _decisions(proven.approvers, policy)
 
 
-def _decisions(approvers: tuple[m.Approver, ...] | None, prefix: str = "") -> dict[str, str]:
-    if approvers is None:
+def _decisions(
+    decided: tuple[m.Approver, ...] | None, policy: m.Policy | None, prefix: str = ""
+) -> dict[str, str]:
+    if decided is None:
         return {f"{prefix}agreed": "unknown: TSB's last answer about the approvals was not kept"}
-    if not approvers:
+    if not decided or policy is None:
         return {f"{prefix}agreed": "nobody was asked, as far as is known"}
-    approved = [one for one in approvers if one.decision == "approved"]
+    asked = approvers.approvers(policy, {})
+    named, others = decided[: len(asked)], decided[len(asked) :]
+    # TSB lists keys. Whose key an onboarded approver has, only TSB knows.
+    hidden = sum(one.spki_sha256 is None for one in asked)
+    agreed = len(_who(named, "approved")) + min(len(_who(others, "approved")), hidden)
     return {
-        f"{prefix}agreed": f"{len(approved)} of {len(approvers)} who were asked",
-        **{
-            f"{prefix}{decision} by": ", ".join(
-                f"{texts.quoted(one.name)} (key sha256:{(one.spki_sha256 or 'unknown')[:16]})"
-                for one in approvers
-                if one.decision == decision
-            )
-            for decision in ("approved", "declined")
-        },
+        f"{prefix}agreed": f"{agreed} of {len(asked)} who were asked",
+        f"{prefix}approved by": ", ".join(_who(named, "approved")),
+        f"{prefix}declined by": ", ".join(_who(named, "declined")),
+        f"{prefix}keys not in the policy": ", ".join(
+            f"{one}: {decision}" for decision in DECISIONS for one in _who(others, decision)
+        ),
     }
+
+
+def _who(decided: tuple[m.Approver, ...], decision: str) -> list[str]:
+    return [
+        f"{texts.quoted(one.name)} (key sha256:{(one.spki_sha256 or 'unknown')[:16]})"
+        for one in decided
+        if one.decision == decision
+    ]
 
 
 def _times(proven: Proven) -> dict[str, str]:
@@ -432,7 +445,7 @@ def _certificate(proven: Proven) -> dict[str, str]:
     facts = {
         "CA key": f"{step['caKeyLabel']}, sha256:{step['publicKeySha256']}",
         "CA policy": _policy(m.PolicySummary.read(step["policy"])),
-        **_decisions(second.approvers, "CA "),
+        **_decisions(second.approvers, second.policy, "CA "),
         "CA times": ", ".join(
             f"{name} {time}"
             for name, time in (
