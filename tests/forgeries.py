@@ -83,8 +83,8 @@ def both(*steps: Callable[[Folder], Folder]) -> Callable[[Folder], Folder]:
     return made
 
 
-def not_canonical(folder: Folder) -> Folder:
-    return {**folder, "record.json": folder["record.json"] + b" "}
+def not_canonical(name: str) -> Callable[[Folder], Folder]:
+    return lambda folder: {**folder, name: folder[name] + b" "}
 
 
 def nobody_approved_says_the_record(folder: Folder) -> Folder:
@@ -453,7 +453,16 @@ late = edit(
 # By the name in docs/evidence.md. Each is made of the folder of an enrollment that ended so.
 OF_AN_ISSUED = {
     # What was asked
-    "a record that reads like another": Forgery(not_canonical, RECORD, "canonical form"),
+    "a record that reads like another": Forgery(not_canonical(RECORD), RECORD, "canonical form"),
+    "a request that reads like another": Forgery(
+        not_canonical("request.json"), "request.json", "canonical form"
+    ),
+    "approvers who read like others": Forgery(
+        not_canonical("approvers.json"), "approvers.json", "canonical form"
+    ),
+    "checks that read like others": Forgery(
+        not_canonical("checks.json"), "checks.json", "canonical form"
+    ),
     "another enrollment's record": Forgery(
         edit(RECORD, id="other-enrollment"), RECORD, "request.enrollmentId"
     ),

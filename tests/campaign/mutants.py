@@ -338,6 +338,23 @@ MUTANTS = (
         f"{FORGED}[issued-a line that says something else than the request]",
     ),
     mutant(
+        "whoever writes a part chooses its form",
+        f"{CORE}evidence/proof.py",
+        "    for name in CANONICAL:",
+        "    for name in CANONICAL[:1]:",
+        "two readers of one request may read two requests",
+        f"{FORGED}[issued-checks that read like others]",
+    ),
+    mutant(
+        "an accepted request may be written in another form",
+        f"{CORE}verification/checks.py",
+        'recorded("acceptedSha256") == own,',
+        "True,",
+        "a CSR is announced beside a request that two readers may read as two",
+        f"{FLOW}test_evidence.py"
+        "::test_a_csr_is_not_announced_where_its_request_was_written_anew[by profile]",
+    ),
+    mutant(
         "a record may say what no release writes",
         f"{CORE}record.py",
         'extra="forbid"',

@@ -20,7 +20,19 @@ from local.ca import policy
 from local.engine.stack import InProcessStack
 from tests.ca import Ca
 from tests.case import Case, group, people, token
-from tests.forgeries import ASKED, OTHER, RECORD, both, changed, edit, ended, later, put, without
+from tests.forgeries import (
+    ASKED,
+    OTHER,
+    RECORD,
+    both,
+    changed,
+    edit,
+    ended,
+    later,
+    not_canonical,
+    put,
+    without,
+)
 from tests.proofs import sealed
 from tests.workflow.api import Caller
 from tests.workflow.certifying import (
@@ -449,6 +461,14 @@ FORGED = {
     "another last word of TSB": (also_rejected, EXTRA),
     "a rejection with an executed certificate beside it": (rejected_with_the_certificate, EXTRA),
     "a certificate of which the record says nothing": (ONLY_A_CSR, "tsb/ca-certificate-1.json"),
+    "approvers who read like others": (
+        not_canonical("certificate-approvers.json"),
+        "certificate-approvers.json",
+    ),
+    "checks that read like others": (
+        not_canonical("certificate-checks.json"),
+        "certificate-checks.json",
+    ),
     "a check as failed": (
         edit("certificate-checks.json", **{"0__result": "failed"}),
         "certificate-checks.json",

@@ -888,6 +888,30 @@ def test_a_csr_written_into_the_record_of_a_rejected_enrollment_issues_nothing(
 
 
 @pytest.mark.forged
+@pytest.mark.parametrize("kind", ["raw", "by profile"])
+def test_a_csr_is_not_announced_where_its_request_was_written_anew(
+    case: Case, stack: InProcessStack, kind: str
+) -> None:
+    request = case.request(token(group(ADA))) if kind == "raw" else case.by_profile()
+    arn = case.start(request)
+    case.approve(ADA if kind == "raw" else next(iter(stack.people.values())))
+    stack.at("CloseEnrollment", "GetItem")
+    place = {
+        "Bucket": stack.outputs["CsrBucketName"],
+        "Key": f"enrollments/{case.id}/request.json",
+    }
+    kept = stack.client("s3").get_object(**place)["Body"].read() + b" "
+    stack.client("s3").put_object(**place, Body=kept)
+    case.write(acceptedSha256=hashlib.sha256(kept).hexdigest())
+    result = case.end(arn)
+    stack.settle()
+
+    assert result.record["outcome"] == "FAILED"
+    assert result.record["error"]["name"] == "EnrollmentConflictError"
+    assert result.endings == ["Enrollment Failed"]
+
+
+@pytest.mark.forged
 def test_a_csr_whose_object_is_gone_is_not_announced(case: Case, stack: InProcessStack) -> None:
     arn = case.start(case.request(token(group(ADA))))
     case.approve(ADA)

@@ -95,12 +95,12 @@ class Objects:
         # Without the SDK's paginator: the first one takes 5 ms of each cold start (botocore 1.44.5
         # looks through all of its data files for it), and most folders are one page.
         place: dict[str, Any] = {"Bucket": self.bucket, "Prefix": prefix}
-        while True:
+        is_truncated = True
+        while is_truncated:
             page = client("s3").list_objects_v2(**place)
             yield from (one["Key"] for one in page.get("Contents", ()))
-            if not page["IsTruncated"]:
-                return
-            place["ContinuationToken"] = page["NextContinuationToken"]
+            place["ContinuationToken"] = page.get("NextContinuationToken")
+            is_truncated = place["ContinuationToken"] is not None
 
     def _put(self, key: str, body: bytes, content_type: str) -> tuple[str | None, bytes]:
         """The version and the content of the object that is stored now."""

@@ -17,6 +17,10 @@ from countersign.verification.csr import Csr
 def prove_issued(record: Record, found: Folder, *, now: datetime) -> Csr:
     """Whether what is on record is verified and stored: CSR, certificate, every check made again.
 
+    The canonical form of the parts is not compared, as `prove` does: they are made here. What is
+    read as it was kept, the accepted request, must have the hash of its canonical form, or
+    REQUEST_ACCEPTED fails.
+
     Args:
         record: an enrollment's that has not ended yet, with a CSR, and maybe a certificate.
         found: the objects below its prefix.

@@ -46,7 +46,7 @@ class Attested(NamedTuple):
     policy: Echo | None
 
 
-@lru_cache(maxsize=2)  # the key's and the CA's: each comparison of a call reads it
+@lru_cache(maxsize=4)  # the key's and the CA's, at first and in the end; each comparison reads it
 def read(xml: str) -> Attested:
     """What an attestation says. The only place where XML is read.
 
