@@ -11,24 +11,25 @@ from countersign.policy.rules import Names
 from countersign.spki import approver_spki
 
 DIRECTORY = "directory.json"
+CONFIG = ConfigDict(defer_build=True, hide_input_in_errors=True)
 
 
 class _Key(BaseModel):
-    model_config = ConfigDict(defer_build=True)
+    model_config = CONFIG
 
     public_key: str | None = Field(default=None, alias="publicKey")
     certificate: str | None = None
 
 
 class _Person(BaseModel):
-    model_config = ConfigDict(defer_build=True)
+    model_config = CONFIG
 
     name: str
     keys: tuple[_Key, ...]
 
 
 class _People(BaseModel):
-    model_config = ConfigDict(defer_build=True)
+    model_config = CONFIG
 
     people: tuple[_Person, ...] = ()
 
