@@ -18,7 +18,7 @@ from local.engine.stack import InProcessStack
 from local.tsb_simulator import attestation
 from local.tsb_simulator.attestation import make_attestation
 from tests.ca import Ca
-from tests.case import Case, Json, assert_failed, group, people, token
+from tests.case import Case, Json, Result, assert_failed, group, people, token
 from tests.workflow.api import Caller
 from tests.workflow.certifying import (
     ATTRIBUTES,
@@ -100,28 +100,28 @@ def test_a_fault_that_decides_lets_the_ca_s_approvers_go(case: Case) -> None:
     assert "DiscardKey" in result.entered
 
 
-def test_cancelled_before_the_ca_s_approvers_are_asked(case: Case, stack: InProcessStack) -> None:
+def cancelled_in(state: str, case: Case, stack: InProcessStack) -> tuple[Result, Ca]:
+    """An enrollment that is cancelled before this state first writes to the table."""
     person, other = people(2)
     ca = Ca.make(case, other)
     arn = begun(case, ca, person)
-    stack.at("RequestCertificate", "UpdateItem")
+    stack.at(state, "UpdateItem")
     case.cancel()
     result = case.end(arn)
-
     assert result.document["outcome"] == "CANCELLED"
+    return result, ca
+
+
+def test_cancelled_before_the_ca_s_approvers_are_asked(case: Case, stack: InProcessStack) -> None:
+    result, ca = cancelled_in("RequestCertificate", case, stack)
+
     assert not [one for one in ca.requests() if one["kind"] == "sign"]
     assert_csr_stays(result)
 
 
 def test_cancelled_before_the_csr_is_stored(case: Case, stack: InProcessStack) -> None:
-    person, other = people(2)
-    ca = Ca.make(case, other)
-    arn = begun(case, ca, person)
-    stack.at("StoreCsr", "UpdateItem")
-    case.cancel()
-    result = case.end(arn)
+    result, _ = cancelled_in("StoreCsr", case, stack)
 
-    assert result.document["outcome"] == "CANCELLED"
     assert result.document["csr"] is None
 
 
