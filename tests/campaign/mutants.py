@@ -355,6 +355,15 @@ MUTANTS = (
         "::test_a_csr_is_not_announced_where_its_request_was_written_anew[by profile]",
     ),
     mutant(
+        "two people may become one before they are asked",
+        f"{STATES}request_csr.py",
+        "if approvers.people(policy, shown) != before:",
+        "if False:",
+        "a quorum of two people is one person's, by a directory that no linter has seen",
+        f"{FLOW}test_profile_states.py"
+        "::test_nobody_is_asked_where_two_keys_have_become_one_person_s",
+    ),
+    mutant(
         "a record may say what no release writes",
         f"{CORE}record.py",
         'extra="forbid"',

@@ -308,6 +308,41 @@ def test_approvers_are_on_record_by_their_names_in_the_directory(
     }
 
 
+def test_nobody_is_asked_where_two_keys_have_become_one_person_s(
+    case: Case, stack: InProcessStack
+) -> None:
+    """The linter has judged by the directory of the acceptance: there, two of three were people."""
+    arn = submit(case, case.by_profile("code-signing"))
+    stack.at("CreateKey", "UpdateItem")
+    directory = released(stack, "directory")
+    ada, grace = (
+        next(one for one in directory["people"] if one["name"] == name)
+        for name in ("Ada Lovelace", "Grace Hopper")
+    )
+    ada["keys"] += grace["keys"]
+    directory["people"].remove(grace)
+    stack.release_profile("directory", directory)
+    result = case.end(arn)
+
+    assert_failed(result, "InvalidEnrollmentError", "RequestCsr")
+    assert result.document["error"]["field"] == "request.key.policy.ruleUse"
+    assert "POST /v1/certificate/request" not in called(stack)
+    assert "DiscardKey" in result.entered
+
+
+def test_a_person_may_be_renamed_before_they_are_asked(case: Case, stack: InProcessStack) -> None:
+    arn = submit(case, case.by_profile("code-signing"))
+    stack.at("CreateKey", "UpdateItem")
+    directory = released(stack, "directory")
+    next(one for one in directory["people"] if one["name"] == "Ada Lovelace")["name"] = "Ada King"
+    stack.release_profile("directory", directory)
+    approve(case, stack)
+    result = case.end(arn)
+
+    assert_issued(result)
+    assert decisions(result)["Ada King"] == "approved"
+
+
 def test_a_raw_policy_s_approvers_are_on_record_by_their_names_in_the_directory_too(
     case: Case, stack: InProcessStack
 ) -> None:

@@ -55,6 +55,19 @@ def summary(policy: Policy, names: Names) -> PolicySummary:
     )
 
 
+def people(policy: Policy, shown: PolicySummary) -> set[frozenset[str]]:
+    """Which approvers of `ruleUse` are one person, by the names in its summary.
+
+    Raises:
+        ValueError: it is the summary of another policy.
+    """
+    names = [name for token in shown.tokens for group in token.groups for name in group.approvers]
+    found: dict[str, set[str]] = {}
+    for (_, approval), name in zip(approvals_of(policy.rule_use, ""), names, strict=True):
+        found.setdefault(name, set()).add(identity(approval))
+    return {frozenset(one) for one in found.values()}
+
+
 @lru_cache(maxsize=1024)  # a policy has the same few keys in every rule
 def identity(approval: Approval) -> str:
     """The fingerprint of the approver's key, or the name if only TSB knows the key.

@@ -46,7 +46,8 @@ def request_csr(
         sign: signs the metadata with the stack's signing key.
 
     Raises:
-        InvalidEnrollmentError: the workflow cannot wait as long as the policy asks; nobody was
+        InvalidEnrollmentError: the workflow cannot wait as long as the policy asks, or the
+            directory says since the acceptance that other approvers are one person; nobody was
             asked, and the execution fails.
         RequestNotSentError: an AWS service refused before TSB was called; the state machine
             retries.
@@ -90,12 +91,14 @@ def _question(
     names: rules.Names,
 ) -> Question:
     key = event.request.key
-    origin = (records.get(event.enrollment_id) or Record()).get("origin", {})
+    record = records.get(event.enrollment_id) or Record()
+    policy = approvers.summary(key.policy, names)  # by the names that the approvers are shown
+    _require_same_people(key.policy, record, policy)
     shown = tsb_bodies.meta_data(
         event.request,
         enrollment_id=event.enrollment_id,
         names=names,
-        requester=m.Origin.read(origin).requester,
+        requester=m.Origin.read(record.get("origin", {})).requester,
     )
     digest = hashlib.sha256(shown).hexdigest()
     signature = sign(shown)
@@ -114,11 +117,25 @@ def _question(
             "acceptedSha256": canonical.sha256(canonical.accepted(event.request)),
             "metaDataSha256": digest,
             "metaDataSignature": base64.b64encode(signature).decode(),
-            # By the names of this moment, as the approvers are shown them.
-            "policy": approvers.summary(key.policy, names).dump(),
+            "policy": policy.dump(),
         },
         unanswered=TsbOutcomeUnknownError(
             f"a CSR for key {key.label!r} was asked for and no answer is on record",
             action="Nothing; the key is discarded where it can be, which cancels its requests.",
         ),
     )
+
+
+def _require_same_people(policy: m.Policy, record: Record, shown: m.PolicySummary) -> None:
+    """The linter has judged by the people of the acceptance; a new name is no other person."""
+    judged = record.get("policy")
+    if judged is None:
+        return
+    before = approvers.people(policy, m.PolicySummary.read(judged))
+    if approvers.people(policy, shown) != before:
+        raise invalid_field(
+            "key.policy.ruleUse",
+            "the directory of approvers was changed since this was accepted: keys of two people"
+            " have become one person's, or the other way round",
+            "Send the request again: it is judged by the directory of today. Nobody was asked.",
+        )
